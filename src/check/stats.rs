@@ -1,0 +1,230 @@
+//! The counters: plain numbers that only grow, gauges beside them. One clone is one consistent snapshot.
+
+use crate::model::{Fact, Regime, Verdict, Winner, words};
+use crate::wire::decode::Reason;
+use crate::wire::drops::DropKind;
+use crate::wire::record::Kind;
+
+words! {
+    /// An order of events that the kernel should never give.
+    pub enum Order {
+        /// NOTE_EXIT of a process that no NOTE_CHILD announced, while DTrace says that it was a descendant.
+        ExitBeforeChild = "exit_before_child",
+        /// A second NOTE_EXIT for one incarnation.
+        DuplicateExit = "duplicate_exit",
+        /// A note about a process that kqueue never announced and nobody knows.
+        UnknownProcess = "unknown_process",
+        /// A note after the verdict that it would not come.
+        Late = "late",
+        /// A kevent whose ident cannot be a pid.
+        BadIdent = "bad_ident",
+    }
+}
+
+words! {
+    /// Why a witness may have missed something.
+    pub enum BlindReason {
+        /// dtrace reported drops.
+        Drops = "drops",
+        /// dtrace was not running, or had not begun yet.
+        Outage = "outage",
+        /// A line could not be decoded.
+        BadLine = "bad_line",
+        /// A record came later than the reorder horizon.
+        Late = "late",
+        /// sysctl counted more forks than DTrace showed.
+        Reconcile = "reconcile",
+        /// Our own ring or table was full.
+        Overflow = "overflow",
+    }
+}
+
+words! {
+    /// The tables that are bounded.
+    pub enum Table {
+        /// Incarnations that are alive or not yet settled.
+        Incarnations = "incarnations",
+        /// DTrace's records that wait for their turn.
+        Records = "records",
+        /// Events of batches that wait for their mark.
+        Events = "events",
+    }
+}
+
+words! {
+    /// The notes that kevents are counted by.
+    pub enum Note {
+        /// NOTE_CHILD.
+        Child = "child",
+        /// NOTE_EXIT.
+        Exit = "exit",
+        /// NOTE_FORK.
+        Fork = "fork",
+        /// NOTE_EXEC.
+        Exec = "exec",
+        /// NOTE_TRACKERR.
+        Trackerr = "trackerr",
+    }
+}
+
+/// Counts of one tree.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct TreeStats {
+    /// The value of the `tree` label.
+    pub name: String,
+    /// Births by verdict, indexed by [`Verdict::index`].
+    pub births: [u64; Verdict::COUNT],
+    /// Deaths by verdict.
+    pub deaths: [u64; Verdict::COUNT],
+    /// Kevents with NOTE_CHILD and NOTE_EXIT, by which value won.
+    pub collisions: [u64; Winner::COUNT],
+    /// Kevents with NOTE_TRACKERR: each hides one lost process or more.
+    pub trackerr_reports: u64,
+    /// NOTE_CHILD for an incarnation that had been announced.
+    pub duplicate_child_notes: u64,
+    /// Orders of events that the kernel should not give.
+    pub order_violations: [u64; Order::COUNT],
+    /// Gauge: processes that kqueue believes alive.
+    pub tracked: u64,
+    /// Gauge: processes of the tree that are alive and that kqueue does not know.
+    pub lost_alive: u64,
+    /// Gauge: processes that are dead and that kqueue will believe alive for ever.
+    pub ghosts: u64,
+    /// Births that a witness reported: the sum of `births` and those still pending.
+    pub births_reported: u64,
+    /// Deaths that a witness reported.
+    pub deaths_reported: u64,
+    /// proc:::create to the kevent(2) return that delivered NOTE_CHILD, in nanoseconds.
+    pub child_latency: Histogram,
+    /// proc:::exit to the kevent(2) return that delivered NOTE_EXIT, in nanoseconds.
+    pub exit_latency: Histogram,
+    /// Gauge: whether the tree has a process to watch.
+    pub attached: bool,
+}
+
+impl TreeStats {
+    /// The counts of this fact, by verdict.
+    pub fn of(&self, fact: Fact) -> &[u64; Verdict::COUNT] {
+        match fact {
+            Fact::Birth => &self.births,
+            Fact::Death => &self.deaths,
+        }
+    }
+
+    /// Facts without a verdict yet: 0 once the input has ended.
+    pub fn pending(&self) -> u64 {
+        self.births_reported + self.deaths_reported
+            - self.births.iter().sum::<u64>()
+            - self.deaths.iter().sum::<u64>()
+    }
+}
+
+/// Everything that was counted so far.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Stats {
+    /// By tree, indexed by the tree's number.
+    pub trees: Vec<TreeStats>,
+    /// What the kevents have shown of the kernel.
+    pub regime: Regime,
+    /// Records by kind.
+    pub records: [u64; Kind::COUNT],
+    /// Lines of stdout that could not be decoded, by reason.
+    pub bad_lines: [u64; Reason::COUNT],
+    /// Lines of stderr that fit nothing in dtrace's message grammar.
+    pub unknown_messages: u64,
+    /// What dtrace said that it dropped.
+    pub drops: [u64; DropKind::COUNT],
+    /// How often dtrace was started again.
+    pub dtrace_restarts: u64,
+    /// Kevents by note; one with two bits counts under both.
+    pub kevents: [u64; Note::COUNT],
+    /// Kevents by batch.
+    pub batch_sizes: Histogram,
+    /// From when a fact happened to its verdict, on DTrace's clock, in nanoseconds.
+    pub verdict_delay: Histogram,
+    /// Nanoseconds of DTrace's clock in which kqueue's words may be missing, by reason.
+    pub kqueue_blind_ns: [u64; BlindReason::COUNT],
+    /// Nanoseconds in which DTrace's words may be missing, by reason; overlaps count once, for the first reason.
+    pub dtrace_blind_ns: [u64; BlindReason::COUNT],
+    /// Gauge: DTrace may be missing something right now.
+    pub dtrace_blind_now: bool,
+    /// What was dropped from a table because it was full.
+    pub evictions: [u64; Table::COUNT],
+    /// kqueue_register failures by errno, from the cause probes.
+    pub trackerr_causes: std::collections::BTreeMap<i32, u64>,
+    /// In-flux skips, from the cause probes.
+    pub influx_skips: u64,
+    /// Gauge: forks that sysctl counted and DTrace did not show, since the last time both began.
+    pub reconcile_delta: i64,
+    /// Gauge: how far DTrace's records have come, in its nanoseconds.
+    pub clock: u64,
+    /// Gauge: incarnations in the table.
+    pub incarnations: u64,
+}
+
+impl Stats {
+    /// Seconds in which either witness may have missed something.
+    pub fn blind_seconds(&self) -> f64 {
+        let ns: u64 = self.kqueue_blind_ns.iter().chain(&self.dtrace_blind_ns).sum();
+        ns as f64 / 1e9
+    }
+
+    /// Panics unless every reported fact has one verdict or is pending.
+    pub fn assert_conserved(&self) {
+        for tree in &self.trees {
+            assert!(
+                tree.births.iter().sum::<u64>() <= tree.births_reported,
+                "births of {}",
+                tree.name
+            );
+            assert!(
+                tree.deaths.iter().sum::<u64>() <= tree.deaths_reported,
+                "deaths of {}",
+                tree.name
+            );
+        }
+    }
+}
+
+/// A histogram with power-of-two buckets: bucket `i` counts values below `2^i`, so it needs no configuration and no
+/// allocation, and costs one `leading_zeros` per value.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Histogram {
+    /// Counts; bucket 0 holds the zeros.
+    pub buckets: [u64; 48],
+    /// Sum of the values.
+    pub sum: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram { buckets: [0; 48], sum: 0 }
+    }
+}
+
+impl Histogram {
+    /// Counts one value.
+    pub fn add(&mut self, value: u64) {
+        let bucket = (64 - value.leading_zeros()) as usize;
+        self.buckets[bucket.min(self.buckets.len() - 1)] += 1;
+        self.sum = self.sum.saturating_add(value);
+    }
+
+    /// How many values were counted.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// An upper bound of the `q` quantile (0 to 1): the end of the bucket that it lies in. 0 without values.
+    pub fn quantile(&self, q: f64) -> u64 {
+        let rank = (q * self.count() as f64).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (i, n) in self.buckets.iter().enumerate() {
+            seen += n;
+            if seen >= rank {
+                return if i == 0 { 0 } else { (1u64 << i) - 1 };
+            }
+        }
+        0
+    }
+}

@@ -1,0 +1,110 @@
+//! What every source yields and every recording holds: the raw words of both witnesses, in the order of reading.
+//!
+//! Live, replay and simulation differ only in who makes these; everything behind them is the same code.
+
+use crate::model::{Kevent, MonoTime, Pid, TreeId};
+
+/// One thing that a source has to say. Borrows the source's buffers: nothing is allocated per event.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Input<'a> {
+    /// A tree to be watched, said before anything else about it.
+    Tree {
+        /// Its number; the first is 0 and they are dense.
+        id: TreeId,
+        /// Its name: the value of the `tree` label.
+        name: &'a str,
+    },
+    /// One kevent(2) call of the reader.
+    Batch(Batch<'a>),
+    /// Bytes of dtrace's stdout as read, cut anywhere.
+    Stdout {
+        /// When they were read.
+        at: MonoTime,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// Bytes of dtrace's stderr as read, cut anywhere.
+    Stderr {
+        /// When they were read.
+        at: MonoTime,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// dtrace was started (again). It is blind until its first record.
+    DtraceUp {
+        /// When it was started.
+        at: MonoTime,
+    },
+    /// dtrace is gone, or is taken for dead: blind until the next [`Input::DtraceUp`] has its first record.
+    DtraceDown {
+        /// When that was noticed.
+        at: MonoTime,
+    },
+    /// Batches `first..first + count` were read from kqueue and could not be kept (a full ring).
+    BatchesLost {
+        /// The first sequence number that is missing.
+        first: u64,
+        /// How many are missing.
+        count: u64,
+        /// Before the first missing kevent(2) call.
+        from: MonoTime,
+        /// After the last missing kevent(2) call.
+        to: MonoTime,
+    },
+    /// The third witness: vm.stats.vm.v_forks + v_vforks + v_rforks.
+    Forks {
+        /// When the counters were read.
+        at: MonoTime,
+        /// Their sum since boot.
+        total: u64,
+    },
+    /// A tree has no process to watch (its root is gone, or could not be attached).
+    TreeGone {
+        /// The tree.
+        id: TreeId,
+    },
+    /// Nothing more will come: decide what can be decided.
+    End,
+}
+
+/// One kevent(2) call of the reader and what it returned.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Batch<'a> {
+    /// Number of the call, from 0. A call that failed (EINTR) keeps its number for the next try.
+    pub seq: u64,
+    /// The call's `nevents`. [`Batch::capacity_of`] the sequence number, so that DTrace's mark names the batch.
+    pub capacity: u32,
+    /// Just before the call.
+    pub before: MonoTime,
+    /// Just after the call.
+    pub after: MonoTime,
+    /// What was registered by this very call (its changelist).
+    pub attached: &'a [Attach],
+    /// What it returned, in the kernel's order, without the receipts of the changelist.
+    pub events: &'a [Kevent],
+}
+
+impl Batch<'_> {
+    /// The `nevents` of call number `seq`: 1024 consecutive calls differ, so a mark names its batch even after drops.
+    pub const fn capacity_of(seq: u64) -> u32 {
+        1024 + (seq % 1024) as u32
+    }
+
+    /// Whether the call took all there was: everything queued before it began is in it or in an earlier one.
+    pub const fn drained(&self) -> bool {
+        self.events.len() < self.capacity as usize
+    }
+}
+
+/// A registration (EV_ADD) of a process that nobody tracks yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attach {
+    /// The tree that it belongs to.
+    pub tree: TreeId,
+    /// The process.
+    pub pid: Pid,
+    /// Whether it is the root or a descendant that was born before we came. Neither's birth is a fact of ours.
+    pub root: bool,
+    /// 0, or why kevent(2) refused (ESRCH: it was gone already).
+    pub errno: i32,
+}

@@ -1,0 +1,9 @@
+//! Does kqueue lose your processes? Two witnesses watch every fork and exit: kqueue's EVFILT_PROC, the accused, and
+//! DTrace's proc provider, the truth. This library compares them event by event.
+
+pub mod check;
+pub mod input;
+pub mod model;
+pub mod pipeline;
+pub mod source;
+pub mod wire;

@@ -1,0 +1,2 @@
+//! kqproc_exporter.
+fn main() {}

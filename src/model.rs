@@ -1,0 +1,296 @@
+//! The field's own words as plain types: no IO, no clock, no thread.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A process id. FreeBSD never hands out one above [`Pid::MAX`] (13.2 `sys/proc.h:906`, `PID_MAX`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct Pid(u32);
+
+impl Pid {
+    /// The highest pid that FreeBSD uses; `kern.pid_max` may only lower it.
+    pub const MAX: u32 = 99_999;
+
+    /// The pid with this number, or `None` where no FreeBSD process can have it.
+    pub const fn new(number: u64) -> Option<Pid> {
+        if number <= Pid::MAX as u64 { Some(Pid(number as u32)) } else { None }
+    }
+
+    /// The plain number, in `0..=Pid::MAX`.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A point on DTrace's `timestamp` clock: nanoseconds since an arbitrary origin, never stepped.
+/// All verdicts live on this clock; nothing else is compared with it directly.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize)]
+pub struct KernelTime(pub u64);
+
+impl KernelTime {
+    /// Nanoseconds from `earlier` to `self`; 0 where `earlier` is not earlier.
+    pub const fn since(self, earlier: KernelTime) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This point plus `ns` nanoseconds.
+    pub const fn plus(self, ns: u64) -> KernelTime {
+        KernelTime(self.0.saturating_add(ns))
+    }
+
+    /// This point minus `ns` nanoseconds, at the origin at the earliest.
+    pub const fn minus(self, ns: u64) -> KernelTime {
+        KernelTime(self.0.saturating_sub(ns))
+    }
+}
+
+/// A point on the reading host's `CLOCK_MONOTONIC`, in nanoseconds. Userland's only clock: it says when something
+/// was read, never when it happened.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize)]
+pub struct MonoTime(pub u64);
+
+/// A wait(2) status word as NOTE_EXIT carries it: `(exit & 0xff) << 8 | signal` (13.2 `sys/wait.h:150`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+pub struct WaitStatus(pub u32);
+
+impl fmt::Display for WaitStatus {
+    /// As a person says it: `exit 127`, `signal 9`, `signal 11, core dumped`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 & 0x7f {
+            0 => write!(f, "exit {}", (self.0 >> 8) & 0xff),
+            signal if self.0 & 0x80 != 0 => write!(f, "signal {signal}, core dumped"),
+            signal => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// Which of the two told something, or missed it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Witness {
+    /// EVFILT_PROC events from kevent(2): the accused.
+    Kqueue,
+    /// The proc provider's probes: the truth, as long as it does not look away.
+    Dtrace,
+}
+
+/// The two facts of an incarnation (one life of a pid).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// Which process forked it.
+    Birth,
+    /// With which wait(2) status it ended.
+    Death,
+}
+
+/// Writes the boilerplate of a closed set of words that become label values: `ALL`, `COUNT`, `index` and `as_str`.
+macro_rules! words {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        $vis enum $name { $($(#[$vmeta])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of [`Self::index`].
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+            /// How many values there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The place of this value in [`Self::ALL`].
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
+            /// The word for it in metrics, JSON and tables.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word),+ }
+            }
+
+            /// The value that this word stands for.
+            pub fn from_word(word: &str) -> Option<$name> {
+                Self::ALL.iter().copied().find(|v| v.as_str() == word)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+words! {
+    /// What became of a fact. Every fact that either witness reported ends in exactly one.
+    pub enum Verdict {
+        /// Both witnesses say the same.
+        Agreed = "agreed",
+        /// One kevent carried NOTE_CHILD and NOTE_EXIT, and the other one's data won (PR 180385).
+        Overwritten = "overwritten",
+        /// The note came alone, and its data is neither the forker's pid nor the wait status.
+        Corrupt = "corrupt",
+        /// The note never came, and NOTE_TRACKERR said so.
+        LostReported = "lost_reported",
+        /// The note never came, and nothing said so.
+        LostSilent = "lost_silent",
+        /// The note could not come: an ancestor had been lost before.
+        LostInherited = "lost_inherited",
+        /// kqueue told of it, DTrace did not, and DTrace was not blind.
+        KqueueOnly = "kqueue_only",
+        /// A witness was blind when it would have told.
+        Undecided = "undecided",
+    }
+}
+
+impl Verdict {
+    /// kqueue never told: its consumer does not know the fact at all.
+    pub const fn is_lost(self) -> bool {
+        matches!(self, Verdict::LostReported | Verdict::LostSilent | Verdict::LostInherited)
+    }
+}
+
+words! {
+    /// Which value a kevent with both NOTE_CHILD and NOTE_EXIT carried in `data`.
+    pub enum Winner {
+        /// The wait status; the parent's pid is gone (FreeBSD 7.0 to 10.3).
+        Status = "status",
+        /// The parent's pid; the wait status is gone.
+        Ppid = "ppid",
+        /// Neither, or DTrace did not see what they are.
+        Other = "other",
+    }
+}
+
+words! {
+    /// How this kernel delivers NOTE_CHILD and NOTE_EXIT, as its kevents show it.
+    #[derive(Default)]
+    pub enum Regime {
+        /// Nothing has been seen that tells.
+        #[default]
+        Unknown = "unknown",
+        /// Two knotes a child: no collision (FreeBSD 10.4, 11.0 and later; NetBSD).
+        Split = "split",
+        /// One knote a child, the wait status wins (FreeBSD 7.0 to 10.3).
+        MergedStatus = "merged-status",
+        /// One knote a child, the parent's pid wins (older OpenBSD and DragonFly).
+        MergedPpid = "merged-ppid",
+    }
+}
+
+/// Bits of kevent.flags and kevent.fflags for EVFILT_PROC, with FreeBSD's values (13.2 `sys/event.h`), so that
+/// recordings mean the same on every host.
+pub mod note {
+    /// fflags: follow the process across fork.
+    pub const TRACK: u32 = 0x0000_0001;
+    /// fflags: at least one child of this process could not be tracked.
+    pub const TRACKERR: u32 = 0x0000_0002;
+    /// fflags: a new tracked process; data is its forker's pid.
+    pub const CHILD: u32 = 0x0000_0004;
+    /// fflags: the process called exec.
+    pub const EXEC: u32 = 0x2000_0000;
+    /// fflags: the process forked, once or more.
+    pub const FORK: u32 = 0x4000_0000;
+    /// fflags: the process ended; data is its wait(2) status.
+    pub const EXIT: u32 = 0x8000_0000;
+    /// flags: the knote is freed once it has been read.
+    pub const EV_ONESHOT: u32 = 0x0010;
+    /// flags: the note's state is cleared once it has been read.
+    pub const EV_CLEAR: u32 = 0x0020;
+    /// flags: the change of this slot failed; data is the errno.
+    pub const EV_ERROR: u32 = 0x4000;
+    /// flags: the process is gone, on some kernels; never read it as NOTE_EXIT.
+    pub const EV_EOF: u32 = 0x8000;
+
+    /// The names of the bits in `fflags`, joined by `|`, unknown ones in hexadecimal.
+    pub fn names(fflags: u32) -> String {
+        const NAMES: [(u32, &str); 6] = [
+            (CHILD, "NOTE_CHILD"),
+            (FORK, "NOTE_FORK"),
+            (EXEC, "NOTE_EXEC"),
+            (EXIT, "NOTE_EXIT"),
+            (TRACKERR, "NOTE_TRACKERR"),
+            (TRACK, "NOTE_TRACK"),
+        ];
+        let mut words: Vec<String> =
+            NAMES.iter().filter(|(bit, _)| fflags & bit != 0).map(|(_, n)| n.to_string()).collect();
+        let rest = NAMES.iter().fold(fflags, |left, (bit, _)| left & !bit);
+        if rest != 0 || words.is_empty() {
+            words.push(format!("{rest:#x}"));
+        }
+        words.join("|")
+    }
+}
+
+/// One event as kevent(2) returned it for EVFILT_PROC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kevent {
+    /// The process that the event is about.
+    pub ident: u64,
+    /// EV_* bits.
+    pub flags: u32,
+    /// NOTE_* bits, see [`note`].
+    pub fflags: u32,
+    /// The forker's pid with NOTE_CHILD, the wait status with NOTE_EXIT, the loser's loss with both.
+    pub data: i64,
+    /// The cookie of the registration, inherited by every descendant: see [`TreeId::cookie`].
+    pub udata: u64,
+}
+
+/// A tracked tree: the number of its name in the order of declaration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct TreeId(pub u16);
+
+impl TreeId {
+    const COOKIE: u64 = 0x6b71_0000;
+
+    /// The kevent.udata that marks every event of this tree.
+    pub const fn cookie(self) -> u64 {
+        Self::COOKIE | self.0 as u64
+    }
+
+    /// The tree whose cookie this is.
+    pub const fn from_cookie(udata: u64) -> Option<TreeId> {
+        if udata & !0xffff == Self::COOKIE { Some(TreeId(udata as u16)) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_status_reads_as_a_person_says_it() {
+        assert_eq!(WaitStatus(32512).to_string(), "exit 127");
+        assert_eq!(WaitStatus(9).to_string(), "signal 9");
+        assert_eq!(WaitStatus(0x8b).to_string(), "signal 11, core dumped");
+    }
+
+    #[test]
+    fn notes_are_named() {
+        assert_eq!(note::names(0x8000_0004), "NOTE_CHILD|NOTE_EXIT");
+        assert_eq!(note::names(0x0100_0004), "NOTE_CHILD|0x1000000");
+        assert_eq!(note::names(0), "0x0");
+    }
+
+    #[test]
+    fn a_cookie_names_its_tree_and_nothing_else_does() {
+        assert_eq!(TreeId::from_cookie(TreeId(7).cookie()), Some(TreeId(7)));
+        assert_eq!(TreeId::from_cookie(0), None);
+        assert_eq!(Pid::new(100_000), None);
+    }
+}

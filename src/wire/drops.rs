@@ -1,0 +1,204 @@
+//! dtrace's stderr: the message grammar of dtrace(1), identical from 10.1 to 15 (libdtrace `dt_handle.c`).
+
+use crate::model::words;
+
+words! {
+    /// What dtrace says that it could not keep. Counts are of the time since its last report.
+    pub enum DropKind {
+        /// Records that did not fit a CPU's principal buffer.
+        Principal = "principal",
+        /// Aggregations that did not fit.
+        Aggregation = "aggregation",
+        /// Thread-local or associative variables that found no room.
+        Dynamic = "dynamic",
+        /// The same while the rinsing list was not empty.
+        DynamicRinsing = "dynamic_rinsing",
+        /// The same while the dirty list was not empty.
+        DynamicDirty = "dynamic_dirty",
+        /// Speculative records that did not fit.
+        Speculative = "speculative",
+        /// Speculations that failed because every buffer was still busy.
+        SpeculationBusy = "speculation_busy",
+        /// Speculations that failed because there was no buffer.
+        SpeculationUnavailable = "speculation_unavailable",
+        /// Stacks whose strings did not fit.
+        StackStrings = "stack_strings",
+        /// Errors while an ERROR probe ran.
+        ErrorProbe = "error_probe",
+        /// Errors in an action of ours: that record is missing.
+        ProbeError = "probe_error",
+    }
+}
+
+/// One line of dtrace's stderr.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Message<'a> {
+    /// Something was not kept: DTrace was blind.
+    Drop {
+        /// What.
+        kind: DropKind,
+        /// How many.
+        count: u64,
+        /// On which CPU, where dtrace says so.
+        cpu: Option<u32>,
+    },
+    /// dtrace gives up, and says why.
+    Abort(&'a str),
+    /// dtrace could not begin, and says why.
+    Failure(&'a str),
+    /// Something to know that loses nothing (`buffer size lowered to 4m`).
+    Notice(&'a str),
+    /// Not in the grammar: taken for blindness, because it may be.
+    Unknown,
+}
+
+/// Reads one line (without its newline). `None` for an empty one.
+pub fn message(line: &[u8]) -> Option<Message<'_>> {
+    let Ok(text) = std::str::from_utf8(line) else { return Some(Message::Unknown) };
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    let text = text.strip_prefix("dtrace: ").unwrap_or(text);
+    let text = untagged(text);
+    Some(counted(text).or_else(|| worded(text)).unwrap_or(Message::Unknown))
+}
+
+/// Without the tag that option droptags adds: `[DTRACEDROP_PRINCIPAL] `.
+fn untagged(text: &str) -> &str {
+    match text.strip_prefix("[DTRACEDROP_").and_then(|t| t.split_once("] ")) {
+        Some((_, rest)) => rest,
+        None => text,
+    }
+}
+
+/// `N things[ on CPU n]`: dtrace says `thing` for 1 and `things` otherwise.
+fn counted(text: &str) -> Option<Message<'static>> {
+    let (count, what) = text.split_once(' ')?;
+    let count = count.parse().ok()?;
+    let (what, cpu) = match what.rsplit_once(" on CPU ") {
+        Some((what, cpu)) => (what, Some(cpu.parse().ok()?)),
+        None => (what, None),
+    };
+    let kind = match what {
+        "drop" | "drops" => DropKind::Principal,
+        "aggregation drop" | "aggregation drops" => DropKind::Aggregation,
+        "speculative drop" | "speculative drops" => DropKind::Speculative,
+        "jstack()/ustack() string table overflow" | "jstack()/ustack() string table overflows" => {
+            DropKind::StackStrings
+        }
+        "error in ERROR probe enabling" | "errors in ERROR probe enabling" => DropKind::ErrorProbe,
+        _ => dynamic(what).or_else(|| speculation(what))?,
+    };
+    Some(Message::Drop { kind, count, cpu })
+}
+
+fn dynamic(what: &str) -> Option<DropKind> {
+    let rest = what.strip_prefix("dynamic variable drop")?;
+    match rest.strip_prefix('s').unwrap_or(rest) {
+        "" => Some(DropKind::Dynamic),
+        " with non-empty rinsing list" => Some(DropKind::DynamicRinsing),
+        " with non-empty dirty list" => Some(DropKind::DynamicDirty),
+        _ => None,
+    }
+}
+
+fn speculation(what: &str) -> Option<DropKind> {
+    let rest = what.strip_prefix("failed speculation")?;
+    match rest.strip_prefix('s').unwrap_or(rest) {
+        " (no speculative buffer available)" => Some(DropKind::SpeculationUnavailable),
+        busy if busy.starts_with(" (available buffer") => Some(DropKind::SpeculationBusy),
+        _ => None,
+    }
+}
+
+fn worded(text: &str) -> Option<Message<'_>> {
+    if text.starts_with("error on enabled probe ID ") {
+        return Some(Message::Drop { kind: DropKind::ProbeError, count: 1, cpu: None });
+    }
+    if let Some(why) = text.strip_prefix("processing aborted: ") {
+        return Some(Message::Abort(why));
+    }
+    let failures = ["could not enable tracing", "failed to ", "invalid probe specifier", "script "];
+    if failures.iter().any(|f| text.starts_with(f)) {
+        return Some(Message::Failure(text));
+    }
+    let notices = [" size lowered to ", " rate reduced to ", "allowing destructive actions"];
+    notices.iter().any(|n| text.contains(n)).then_some(Message::Notice(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drop(kind: DropKind, count: u64, cpu: Option<u32>) -> Option<Message<'static>> {
+        Some(Message::Drop { kind, count, cpu })
+    }
+
+    #[test]
+    fn every_message_of_the_grammar_is_typed() {
+        use DropKind::*;
+        for (line, expected) in [
+            ("dtrace: 12 drops on CPU 0", drop(Principal, 12, Some(0))),
+            ("dtrace: 1 drop on CPU 3", drop(Principal, 1, Some(3))),
+            ("dtrace: [DTRACEDROP_PRINCIPAL] 12 drops on CPU 0", drop(Principal, 12, Some(0))),
+            ("dtrace: 5 aggregation drops on CPU 1", drop(Aggregation, 5, Some(1))),
+            ("dtrace: 7 dynamic variable drops", drop(Dynamic, 7, None)),
+            ("dtrace: 1 dynamic variable drop", drop(Dynamic, 1, None)),
+            (
+                "dtrace: 7 dynamic variable drops with non-empty rinsing list",
+                drop(DynamicRinsing, 7, None),
+            ),
+            (
+                "dtrace: 7 dynamic variable drops with non-empty dirty list",
+                drop(DynamicDirty, 7, None),
+            ),
+            ("dtrace: 3 speculative drops", drop(Speculative, 3, None)),
+            (
+                "dtrace: 2 failed speculations (available buffer(s) still busy)",
+                drop(SpeculationBusy, 2, None),
+            ),
+            (
+                "dtrace: 1 failed speculation (no speculative buffer available)",
+                drop(SpeculationUnavailable, 1, None),
+            ),
+            ("dtrace: 4 jstack()/ustack() string table overflows", drop(StackStrings, 4, None)),
+            ("dtrace: 1 error in ERROR probe enabling", drop(ErrorProbe, 1, None)),
+            (
+                "dtrace: error on enabled probe ID 3 (ID 812: proc:::create): invalid address (0x0) in action #2",
+                drop(ProbeError, 1, None),
+            ),
+            (
+                "dtrace: processing aborted: Abort due to systemic unresponsiveness",
+                Some(Message::Abort("Abort due to systemic unresponsiveness")),
+            ),
+            (
+                "dtrace: could not enable tracing: Permission denied",
+                Some(Message::Failure("could not enable tracing: Permission denied")),
+            ),
+            (
+                "dtrace: failed to initialize dtrace: DTrace requires additional privileges",
+                Some(Message::Failure(
+                    "failed to initialize dtrace: DTrace requires additional privileges",
+                )),
+            ),
+            (
+                "dtrace: buffer size lowered to 4m",
+                Some(Message::Notice("buffer size lowered to 4m")),
+            ),
+            ("dtrace: 3 things nobody knows", Some(Message::Unknown)),
+            ("dtrace: 99999999999999999999 drops on CPU 0", Some(Message::Unknown)),
+            ("", None),
+        ] {
+            assert_eq!(message(line.as_bytes()), expected, "{line}");
+        }
+        assert_eq!(message(b"\xff\0"), Some(Message::Unknown));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_message_panics(line: Vec<u8>) {
+            let _ = message(&line);
+        }
+    }
+}
