@@ -3,6 +3,8 @@
 
 pub mod check;
 pub mod input;
+#[cfg(unix)]
+pub mod load;
 pub mod model;
 pub mod pipeline;
 pub mod report;
