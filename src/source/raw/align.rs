@@ -273,13 +273,13 @@ mod tests {
 
     #[test]
     fn a_fast_kernel_is_aligned_too() {
-        let (mut returns, mut spans) = run(1500);
+        let (mut returns, mut spans) = run(800);
         for (a, span) in returns.iter_mut().zip(&mut spans) {
             a.at = OFFSET + (a.at - OFFSET) / 100;
             (span.before, span.after) = (span.before / 100, span.after / 100);
         }
         let found = align(&returns, &spans, &guess()).expect("an alignment");
-        assert!(found.returns.iter().copied().eq((0..1500).map(Some)));
+        assert!(found.returns.iter().copied().eq((0..800).map(Some)));
     }
 
     #[test]
