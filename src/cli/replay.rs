@@ -16,7 +16,7 @@ use crate::source::replay::Replay;
 
 /// What to replay, and how to say what was found.
 #[derive(clap::Args, Debug)]
-pub(super) struct Args {
+pub struct Args {
     /// A recording, or a directory with dtrace.txt, dtrace.err and kevents.jsonl
     path: PathBuf,
     /// How to print the verdicts
