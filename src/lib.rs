@@ -8,6 +8,8 @@ pub mod input;
 pub mod load;
 pub mod model;
 pub mod pipeline;
+#[cfg(unix)]
+pub mod preflight;
 pub mod recording;
 pub mod report;
 pub mod source;

@@ -1,5 +1,7 @@
 //! The commands, one file each.
 
+#[cfg(unix)]
+mod check;
 pub mod exit;
 #[cfg(unix)]
 mod load;
@@ -21,6 +23,9 @@ pub struct Cli {
 enum Command {
     /// Check a recording again and print the verdicts
     Replay(replay::Args),
+    /// Say whether serve would work here, and what to do if not
+    #[cfg(unix)]
+    Check(check::Args),
     /// Fork processes in one of the shapes that kernels are known to lose
     #[cfg(unix)]
     Load(load::Args),
@@ -34,6 +39,8 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Replay(args) => replay::run(&args),
+            #[cfg(unix)]
+            Command::Check(args) => check::run(&args),
             #[cfg(unix)]
             Command::Load(args) => load::run(&args),
         }

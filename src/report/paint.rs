@@ -47,6 +47,15 @@ impl Paint {
     }
 }
 
+/// `text` without anything that steers a terminal: control characters are spelled out.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
@@ -78,6 +87,11 @@ pub fn duration(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(printable("it's\x1b[2J\n\u{9b}"), "it's\\u{1b}[2J\\n\\u{9b}");
+    }
 
     #[test]
     fn durations_have_their_unit() {

@@ -11,7 +11,7 @@ use super::advice::advice;
 use super::answer::{Answer, Tally, totals};
 use super::interval::Interval;
 use super::kernel::{Kernel, regime_by_osreldate};
-use super::paint::{Hue, Paint, count_of, duration, thousands};
+use super::paint::{Hue, Paint, count_of, duration, printable, thousands};
 use super::summary::{ByWord, Summary, row_hue, witness};
 use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict};
@@ -132,7 +132,7 @@ impl Report {
 
     fn circumstances(&self, out: &mut String) {
         let Report { kernel, run, .. } = self;
-        let _ = write!(out, "kernel    {}", kernel.uname.escape_debug());
+        let _ = write!(out, "kernel    {}", printable(&kernel.uname));
         if kernel.osreldate > 0 {
             let _ =
                 write!(out, ", osreldate {}, should be {}", kernel.osreldate, self.regime_expected);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::answer::{Answer, sentence, totals};
-use super::paint::{Hue, Paint, count_of, thousands};
+use super::paint::{Hue, Paint, count_of, printable, thousands};
 use crate::check::stats::{BlindReason, Order, Stats, TreeStats};
 use crate::model::{Regime, Verdict, Winner};
 use crate::wire::drops::DropKind;
@@ -144,7 +144,7 @@ pub fn text(stats: &Stats, paint: Paint) -> String {
 /// One tree: births and deaths by verdict side by side, then what is counted by event.
 fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
     // A recording may name its trees as it likes: no escape sequence of its gets to the terminal.
-    let name = tree.name.escape_debug().to_string();
+    let name = printable(&tree.name);
     let title = paint.dye(Hue::Title, &format!("{name:<24}{:>14}{:>14}", "births", "deaths"));
     let _ = writeln!(out, "\n{title}");
     for verdict in Verdict::ALL {
