@@ -2,7 +2,10 @@
 //! DTrace's proc provider, the truth. This library compares them event by event.
 
 pub mod check;
+pub mod cli;
+pub mod http;
 pub mod input;
+pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod source;

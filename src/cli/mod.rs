@@ -1,0 +1,3 @@
+//! The command line: flags in the form that every Prometheus exporter has them.
+
+pub mod web_args;
