@@ -8,5 +8,7 @@ pub mod input;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
+pub mod recording;
+pub mod report;
 pub mod source;
 pub mod wire;

@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "freebsd")]
 pub(crate) mod kinfo;
+pub mod raw;
+pub mod replay;
 
 use std::ops::ControlFlow;
 
