@@ -4,6 +4,7 @@ pub mod exit;
 #[cfg(unix)]
 mod load;
 mod replay;
+pub mod web_args;
 
 use std::process::ExitCode;
 
