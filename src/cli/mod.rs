@@ -3,9 +3,13 @@
 #[cfg(unix)]
 mod check;
 pub mod exit;
+mod ingest;
 #[cfg(unix)]
 mod load;
+mod log_args;
 mod replay;
+mod serve;
+pub mod web_args;
 
 use std::process::ExitCode;
 
@@ -21,6 +25,8 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Watch processes and serve what was found to Prometheus
+    Serve(Box<serve::Args>),
     /// Check a recording again and print the verdicts
     Replay(replay::Args),
     /// Say whether serve would work here, and what to do if not
@@ -38,6 +44,7 @@ impl Cli {
     /// Whatever kept it from doing its job, worded for the person who called it.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Serve(args) => serve::run(*args),
             Command::Replay(args) => replay::run(&args),
             #[cfg(unix)]
             Command::Check(args) => check::run(&args),
