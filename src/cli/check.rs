@@ -1,10 +1,10 @@
 //! `check`: would serve work here, and if not, what is to be done?
 
 use std::io::{Write, stdout};
-use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::web_args::WebArgs;
 use crate::preflight::facts::{Facts, Wants};
 use crate::preflight::host::Host;
 use crate::preflight::judge::judge;
@@ -17,25 +17,14 @@ pub(super) struct Args {
     /// dtrace(1)
     #[arg(long = "dtrace.path", value_name = "FILE", default_value = "/usr/sbin/dtrace")]
     dtrace: PathBuf,
-    /// Address to listen on. Repeatable
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10180")]
-    listen: Vec<String>,
+    #[command(flatten)]
+    web: WebArgs,
 }
 
 /// Prints a line for each prerequisite. Exit status 0 when serve would work; otherwise what the first failing line
 /// says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let listen = args.listen.iter().map(|name| {
-        let addresses = name.to_socket_addrs().map(Iterator::collect).map_err(|e| e.to_string());
-        (name.clone(), addresses)
-    });
-    let wants = Wants {
-        dtrace: &args.dtrace,
-        programs: &[],
-        causes: None,
-        config: None,
-        listen: listen.collect(),
-    };
+    let wants = Wants { dtrace: &args.dtrace, programs: &[], causes: None, web: &args.web };
     let lines = judge(&Facts::gather(&Host, &wants));
     stdout().write_all(told(&lines, Paint::for_stdout()).as_bytes())?;
     Ok(ExitCode::from(exit_status(&lines)))

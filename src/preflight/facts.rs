@@ -1,7 +1,8 @@
 //! What can be found out about a host, and the few questions that are asked for it.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use crate::cli::web_args::{ListenAddress, WebArgs};
 
 /// What a host is asked. Everything else in this module is pure.
 pub trait Probe {
@@ -15,8 +16,8 @@ pub trait Probe {
     fn compile(&self, dtrace: &Path, program: &str, args: &[&str]) -> Ran;
     /// Opens a file for reading and closes it again.
     fn open(&self, path: &Path) -> Access;
-    /// Listens on an address and stops again; `Err` says why that fails.
-    fn listen(&self, address: SocketAddr) -> Result<(), String>;
+    /// Reads the web configuration and listens as serve would, then stops again; `Err` says why that fails.
+    fn bind(&self, web: &WebArgs) -> Result<(), String>;
 }
 
 /// How a program ended.
@@ -65,10 +66,8 @@ pub struct Wants<'a> {
     pub programs: &'a [Program<'a>],
     /// The cause probes, which may be missing.
     pub causes: Option<Program<'a>>,
-    /// The configuration file, and what is wrong with it.
-    pub config: Option<(PathBuf, Result<(), String>)>,
-    /// Where to listen; `Err` says why the address means nothing.
-    pub listen: Vec<(String, Result<Vec<SocketAddr>, String>)>,
+    /// How it would be reached over HTTP.
+    pub web: &'a WebArgs,
 }
 
 /// What was found out.
@@ -133,16 +132,24 @@ impl Facts {
             Ran::Well(out) => out.trim().to_owned(),
             _ => String::new(),
         };
-        let listen = |addresses: &Result<Vec<SocketAddr>, String>| match addresses {
-            Ok(addresses) => addresses.iter().try_for_each(|address| probe.listen(*address)),
-            Err(reason) => Err(reason.clone()),
+        let web = |config_file: Option<&PathBuf>, address: Option<&ListenAddress>| {
+            probe.bind(&WebArgs {
+                config_file: config_file.cloned(),
+                listen_addresses: address.into_iter().cloned().collect(),
+                ..wants.web.clone()
+            })
         };
+        let addresses = &wants.web.listen_addresses;
         Facts {
             os: probe.os().to_owned(),
             uname,
             uid: probe.uid(),
-            listen: wants.listen.iter().map(|(name, at)| (name.clone(), listen(at))).collect(),
-            config: wants.config.clone(),
+            listen: addresses.iter().map(|at| (at.to_string(), web(None, Some(at)))).collect(),
+            config: wants
+                .web
+                .config_file
+                .as_ref()
+                .map(|file| (file.clone(), web(Some(file), None))),
             freebsd: (probe.os() == "freebsd").then(|| FreeBsd::gather(probe, wants)),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::facts::{Access, Probe, Ran};
+use crate::cli::web_args::WebArgs;
+use crate::http::Server;
 
 /// How long a program may take: a first dtrace(1) loads its modules and reads the kernel's types.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,8 +53,8 @@ impl Probe for Host {
         }
     }
 
-    fn listen(&self, address: SocketAddr) -> Result<(), String> {
-        TcpListener::bind(address).map(drop).map_err(|e| e.to_string())
+    fn bind(&self, web: &WebArgs) -> Result<(), String> {
+        Server::bind(web).map(drop).map_err(|e| e.to_string())
     }
 }
 
@@ -183,12 +184,5 @@ mod tests {
         assert_eq!(Host.open(&path), Access::Readable);
         drop(one);
         assert_eq!(Host.open(&path), Access::Missing);
-    }
-
-    #[test]
-    fn an_address_is_free_or_taken() {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = taken.local_addr().expect("its address");
-        assert!(Host.listen(address).is_err());
     }
 }

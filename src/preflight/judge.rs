@@ -249,20 +249,17 @@ fn causes(name: &str, ran: &Ran, device: &Access) -> Line {
 
 fn config(facts: &Facts) -> Line {
     match &facts.config {
-        None => skip("config", "no file was named: the defaults hold"),
+        None => skip("config", "no --web.config.file: no TLS, no authentication"),
         Some((path, Ok(()))) => ok("config", format!("{} is valid", path.display())),
-        Some((path, Err(reason))) => Line {
-            exit: CONFIG,
-            ..fail("config", format!("{}: {reason}", path.display()), "correct the file")
-        },
+        Some((_, Err(reason))) => {
+            Line { exit: CONFIG, ..fail("config", reason, "correct the file") }
+        }
     }
 }
 
 fn listen(name: &str, result: &Result<(), String>) -> Line {
     match result {
         Ok(()) => ok("listen", format!("{name} is free")),
-        Err(reason) => {
-            fail("listen", format!("{name}: {reason}"), "choose another --web.listen-address")
-        }
+        Err(reason) => fail("listen", reason, "choose another --web.listen-address"),
     }
 }

@@ -1,11 +1,11 @@
 //! Hosts as they are met, and what check says of each.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::facts::{Access, Facts, Probe, Program, Ran, Wants};
 use super::judge::judge;
 use super::{Line, Status, exit_status};
+use crate::cli::web_args::WebArgs;
 
 /// A host that answers as it is told to.
 #[derive(Clone)]
@@ -23,6 +23,7 @@ struct Told {
     compiles: &'static [&'static str],
     refusal: Ran,
     taken: bool,
+    wrong_config: bool,
 }
 
 const LISTING: &str = "   ID   PROVIDER            MODULE                          FUNCTION NAME
@@ -48,6 +49,7 @@ fn freebsd_13_2() -> Told {
         compiles: &["proc.d", "causes.d"],
         refusal: Ran::Badly("failed to compile script: p_xstat is not a member".to_owned()),
         taken: false,
+        wrong_config: false,
     }
 }
 
@@ -92,8 +94,14 @@ impl Probe for Told {
         self.device.clone()
     }
 
-    fn listen(&self, _: SocketAddr) -> Result<(), String> {
-        if self.taken { Err("Address already in use".to_owned()) } else { Ok(()) }
+    fn bind(&self, web: &WebArgs) -> Result<(), String> {
+        if web.config_file.is_some() && self.wrong_config {
+            Err("kqproc.yml: line 3: unknown key".to_owned())
+        } else if !web.listen_addresses.is_empty() && self.taken {
+            Err("cannot listen on 127.0.0.1:10180: Address already in use".to_owned())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -101,19 +109,24 @@ fn program(name: &'static str) -> Program<'static> {
     Program { name, text: name, args: &["1", "2"] }
 }
 
-fn lines_with(host: &Told, config: Option<Result<(), String>>) -> Vec<Line> {
+fn lines_with(host: &Told, config_file: Option<PathBuf>) -> Vec<Line> {
+    let web = WebArgs {
+        listen_addresses: vec!["127.0.0.1:10180".parse().expect("an address")],
+        telemetry_path: "/metrics".to_owned(),
+        config_file,
+        max_requests: 40,
+    };
     let wants = Wants {
         dtrace: Path::new("/usr/sbin/dtrace"),
         programs: &[program("proc.d"), program("proc-xstat.d")],
         causes: Some(program("causes.d")),
-        config: config.map(|result| (PathBuf::from("kqproc.toml"), result)),
-        listen: vec![("127.0.0.1:10180".to_owned(), Ok(vec![([127, 0, 0, 1], 10180).into()]))],
+        web: &web,
     };
     judge(&Facts::gather(host, &wants))
 }
 
 fn lines(host: &Told) -> Vec<Line> {
-    lines_with(host, Some(Ok(())))
+    lines_with(host, Some(PathBuf::from("kqproc.yml")))
 }
 
 /// The names of the lines with this status.
@@ -290,9 +303,9 @@ fn a_kernel_that_is_too_old() {
 
 #[test]
 fn a_wrong_configuration_and_a_taken_address() {
-    let wrong = lines_with(&freebsd_13_2(), Some(Err("line 3: unknown key".to_owned())));
+    let wrong = lines(&Told { wrong_config: true, ..freebsd_13_2() });
     assert_eq!(names(&wrong, Status::Fail), ["config"]);
-    assert_eq!(found(&wrong, "config"), "kqproc.toml: line 3: unknown key");
+    assert_eq!(found(&wrong, "config"), "kqproc.yml: line 3: unknown key");
     assert_eq!(exit_status(&wrong), 78);
     assert_eq!(names(&lines_with(&freebsd_13_2(), None), Status::Skip), ["config"]);
     let taken = lines(&Told { taken: true, ..freebsd_13_2() });
