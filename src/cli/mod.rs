@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod log_args;
 mod replay;
 pub mod web_args;
 
