@@ -1,6 +1,8 @@
 //! What the tests of rules, dashboards and documents share.
 #![allow(dead_code)] // each test crate uses its own part
 
+pub(crate) mod promql;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
