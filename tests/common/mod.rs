@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test crate uses its own part
 
 pub(crate) mod promql;
+pub(crate) mod stack;
 
 use std::collections::BTreeMap;
 use std::fs;
