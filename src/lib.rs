@@ -2,8 +2,15 @@
 //! DTrace's proc provider, the truth. This library compares them event by event.
 
 pub mod check;
+pub mod cli;
+pub mod http;
 pub mod input;
+#[cfg(unix)]
+pub mod load;
+pub mod metrics;
 pub mod model;
 pub mod pipeline;
+pub mod recording;
+pub mod report;
 pub mod source;
 pub mod wire;

@@ -1,14 +1,12 @@
 //! The FreeBSD deployment, as far as it can be run elsewhere: the rc.d script under a stand-in for rc.subr(8), the
 //! port's lists against what they list.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{path, read, run};
+use crate::project::{path, read, run};
 
 const PORT: &str = "deploy/freebsd/sysutils/kqproc_exporter";
 

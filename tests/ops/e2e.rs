@@ -1,13 +1,11 @@
 //! From a kernel that loses processes to a message: Prometheus scrapes, the rules that operators load judge, the
 //! Alertmanager tells a webhook. Of the same losses inside a blind window nobody hears.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::stack::{Daemon, serve, wait_for, webhook};
-use common::{have, read};
+use crate::project::read;
+use crate::stack::{Daemon, serve, wait_for, webhook};
 use serde_json::Value;
 
 /// The rules that operators load, with half a second in the place of every minute.
@@ -55,11 +53,6 @@ fn losing_exporter(blind: bool) -> SocketAddr {
 
 #[test]
 fn a_loss_in_sight_reaches_the_webhook_and_one_inside_a_blind_window_does_not() {
-    if !have("prometheus", "prometheus")
-        || !have("prometheus-alertmanager", "prometheus-alertmanager")
-    {
-        return;
-    }
     let (seeing, blind) = (losing_exporter(false), losing_exporter(true));
     let (hook, alerts) = webhook();
     let alertmanager = Daemon::alertmanager(hook);

@@ -1,14 +1,12 @@
 //! The dashboards against the rules of grafana/dashboard-linter, whose names the tests carry, and against the script
 //! that writes them.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use common::promql::{Selector, selectors};
-use common::{have, path, read, run};
+use crate::project::{path, read, run};
+use crate::promql::{Selector, selectors};
 use serde_json::Value;
 
 const BOARDS: [(&str, &str); 2] = [("host", "kqproc-host"), ("fleet", "kqproc-fleet")];
@@ -160,9 +158,6 @@ fn target_rate_interval_and_target_counter_agg_rules() {
 
 #[test]
 fn target_promql_rule() {
-    if !have("promtool", "prometheus") {
-        return;
-    }
     let rules = std::cell::RefCell::new(String::from("groups:\n- name: dashboards\n  rules:\n"));
     each_query(|panel, query| {
         let expr = query.replace("$__rate_interval", "5m");
@@ -197,9 +192,6 @@ fn panels_lie_side_by_side() {
 
 #[test]
 fn the_json_is_what_the_script_writes() {
-    if !have("python3", "python3") {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     run(Command::new("python3").arg(path("dashboards/build.py")).arg(dir.path())).unwrap();
     for (name, _) in BOARDS {

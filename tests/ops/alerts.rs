@@ -1,13 +1,12 @@
 //! The alerts: promtool's own tests of them, that those tests are sharp, and the conventions that operators expect
 //! (monitoring-mixins' annotations and severities, pint's alerts/* checks).
 
-mod common;
-
 use std::fs;
 use std::process::Command;
 
-use common::{have, path, read, rules, run};
 use kqproc_exporter::model::Verdict;
+
+use crate::project::{headings, path, read, rules, run};
 
 fn promtool_tests(dir: &std::path::Path) -> Result<String, String> {
     let files = ["tracking", "witness", "exporter", "recording"];
@@ -18,9 +17,6 @@ fn promtool_tests(dir: &std::path::Path) -> Result<String, String> {
 
 #[test]
 fn promtool_accepts_the_rules_and_their_tests_pass() {
-    if !have("promtool", "prometheus") {
-        return;
-    }
     let dir = path("deploy/prometheus");
     let files = ["recording.yml", "alerts.yml"].map(|file| dir.join(file));
     run(Command::new("promtool").args(["check", "rules", "--lint-fatal"]).args(files)).unwrap();
@@ -32,9 +28,6 @@ fn promtool_accepts_the_rules_and_their_tests_pass() {
 /// Alerts that fire a minute sooner or later than they say must fail their tests: else nobody has looked at the edge.
 #[test]
 fn every_for_is_tested_to_the_minute() {
-    if !have("promtool", "prometheus") {
-        return;
-    }
     let text = read("deploy/prometheus/alerts.yml");
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("tests")).unwrap();
@@ -81,7 +74,7 @@ fn every_alert_meets_the_look_alikes() {
 
 #[test]
 fn alerts_say_what_an_operator_needs() {
-    let runbook = common::anchors(&read("docs/runbook.md"));
+    let runbook = headings(&read("docs/runbook.md"));
     for rule in rules("alerts.yml") {
         let name = rule.alert.expect("alerts.yml holds alerts only");
         assert!(name.starts_with("Kqproc"), "{name}: common first component");
@@ -129,7 +122,7 @@ fn every_alert_and_recording_has_a_comment_and_a_level_in_its_name() {
 #[test]
 fn the_runbook_has_every_verdict_and_its_links_lead_somewhere() {
     let text = read("docs/runbook.md");
-    let anchors = common::anchors(&text);
+    let anchors = headings(&text);
     for verdict in Verdict::ALL.iter().filter(|v| **v != Verdict::Agreed) {
         let anchor = format!("verdict-{}", verdict.as_str().replace('_', "-"));
         assert!(anchors.contains(&anchor), "no section {anchor}: the status page links to it");

@@ -1,0 +1,339 @@
+//! Recordings as a source: a recording file or a raw directory, as fast as it can be read or in its own time.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::Sink;
+use super::raw::{self, Raw};
+use crate::input::{Batch, Input};
+use crate::model::MonoTime;
+use crate::recording::{self, BUNDLED, Meta, Reader};
+
+/// Why something cannot be replayed, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be opened.
+    #[error("cannot open {path}: {source}")]
+    Open {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something is wrong with the recording.
+    #[error("{path}: {source}")]
+    Recording {
+        /// Which file.
+        path: PathBuf,
+        /// What.
+        source: recording::Error,
+    },
+    /// Something is wrong with the raw directory.
+    #[error(transparent)]
+    Raw(#[from] raw::Error),
+}
+
+/// What was opened, ready to be played.
+pub enum Replay {
+    /// A recording.
+    Recording {
+        /// Its file.
+        path: PathBuf,
+        /// Its reader, at the beginning.
+        reader: Box<Reader<Box<dyn Read + Send>>>,
+    },
+    /// A raw directory.
+    Raw(Raw),
+}
+
+impl Replay {
+    /// Opens a recording file or a raw directory.
+    ///
+    /// # Errors
+    /// [`Error`], where it is neither or cannot be read.
+    pub fn open(path: &Path) -> Result<Replay, Error> {
+        if path.is_dir() {
+            return Ok(Replay::Raw(Raw::open(path)?));
+        }
+        let file =
+            File::open(path).map_err(|source| Error::Open { path: path.to_path_buf(), source })?;
+        Replay::recording(path, Box::new(file))
+    }
+
+    /// The recording that is part of the program.
+    ///
+    /// # Errors
+    /// None, as long as the build is sound.
+    pub fn bundled() -> Result<Replay, Error> {
+        Replay::recording(Path::new("(bundled recording)"), Box::new(BUNDLED))
+    }
+
+    fn recording(path: &Path, input: Box<dyn Read + Send>) -> Result<Replay, Error> {
+        let path = path.to_path_buf();
+        match Reader::new(input) {
+            Ok(reader) => Ok(Replay::Recording { path, reader: Box::new(reader) }),
+            Err(source) => Err(Error::Recording { path, source }),
+        }
+    }
+
+    /// Where it comes from.
+    pub fn meta(&self) -> Meta {
+        match self {
+            Replay::Recording { reader, .. } => reader.meta().clone(),
+            Replay::Raw(raw) => raw.meta(),
+        }
+    }
+
+    /// Pushes everything into `sink`, [`Input::End`] always as the last, unless `sink` breaks off.
+    ///
+    /// # Errors
+    /// [`Error::Recording`] where the file is damaged or cut, after everything before that was pushed.
+    pub fn play(self, sink: &mut impl Sink) -> Result<(), Error> {
+        match self {
+            Replay::Recording { path, mut reader } => {
+                play(&mut reader, sink).map_err(|source| Error::Recording { path, source })
+            }
+            Replay::Raw(raw) => {
+                let _ = raw.play(sink);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn play<R: Read>(reader: &mut Reader<R>, sink: &mut impl Sink) -> Result<(), recording::Error> {
+    let mut ended = false;
+    let result = loop {
+        match reader.next() {
+            Ok(Some(input)) => {
+                ended = input == Input::End;
+                if sink.push(input).is_break() {
+                    return Ok(());
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    if !ended {
+        let _ = sink.push(Input::End);
+    }
+    result
+}
+
+/// Waits until so long after the first call; `Break` ends the replay.
+pub trait Wait {
+    /// Waits.
+    fn until(&mut self, since_start: Duration) -> ControlFlow<()>;
+}
+
+impl<F: FnMut(Duration) -> ControlFlow<()>> Wait for F {
+    fn until(&mut self, since_start: Duration) -> ControlFlow<()> {
+        self(since_start)
+    }
+}
+
+/// [`Wait`] by sleeping.
+#[derive(Default, Debug)]
+pub struct Sleep(Option<Instant>);
+
+impl Wait for Sleep {
+    fn until(&mut self, since_start: Duration) -> ControlFlow<()> {
+        let elapsed = self.0.get_or_insert_with(Instant::now).elapsed();
+        std::thread::sleep(since_start.saturating_sub(elapsed));
+        ControlFlow::Continue(())
+    }
+}
+
+/// A sink that passes inputs on in their own time.
+#[derive(Debug)]
+pub struct Paced<S, W> {
+    sink: S,
+    wait: W,
+    speed: f64,
+    start: Option<MonoTime>,
+}
+
+impl<S: Sink, W: Wait> Paced<S, W> {
+    /// Plays `speed` times as fast as it was recorded. 0, infinite or less than 0: without any wait.
+    pub fn new(sink: S, speed: f64, wait: W) -> Paced<S, W> {
+        Paced { sink, wait, speed, start: None }
+    }
+}
+
+impl<S: Sink, W: Wait> Sink for Paced<S, W> {
+    fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
+        // Time 0 means that nobody knows when it was.
+        if let Some(at) = time(&input).filter(|at| *at != MonoTime(0)) {
+            let start = *self.start.get_or_insert(at);
+            let seconds = at.0.saturating_sub(start.0) as f64 / 1e9 / self.speed;
+            if self.speed > 0.0
+                && let Ok(since_start) = Duration::try_from_secs_f64(seconds)
+            {
+                self.wait.until(since_start)?;
+            }
+        }
+        self.sink.push(input)
+    }
+}
+
+/// When an input came to be known.
+fn time(input: &Input<'_>) -> Option<MonoTime> {
+    match *input {
+        Input::Batch(Batch { after: at, .. })
+        | Input::BatchesLost { to: at, .. }
+        | Input::Stdout { at, .. }
+        | Input::Stderr { at, .. }
+        | Input::DtraceUp { at }
+        | Input::DtraceDown { at }
+        | Input::Forks { at, .. } => Some(at),
+        Input::Tree { .. } | Input::TreeGone { .. } | Input::End => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::Writer;
+
+    /// What kinds of input a replay gives, and how it ends.
+    fn heard(replay: Replay) -> (Vec<String>, Result<(), Error>) {
+        let mut kinds: Vec<String> = vec![];
+        let result = replay.play(&mut |input: Input<'_>| {
+            let text = format!("{input:?}");
+            let kind = text.split([' ', '(']).next().unwrap_or_default();
+            kinds.push(kind.to_string());
+            ControlFlow::Continue(())
+        });
+        (kinds, result)
+    }
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_bundled_recording_plays_to_its_end() {
+        let replay = Replay::bundled().unwrap();
+        assert_eq!(replay.meta().osreldate, 1302001);
+        let (kinds, result) = heard(replay);
+        assert!(result.is_ok());
+        assert_eq!(kinds.iter().filter(|k| *k == "Batch").count(), 236);
+        assert_eq!(kinds.last().map(String::as_str), Some("End"));
+    }
+
+    #[test]
+    fn every_recording_of_the_project_is_whole() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
+        let mut played = 0;
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "kqr") {
+                let (kinds, result) = heard(Replay::open(&path).unwrap());
+                assert!(result.is_ok(), "{}: {result:?}", path.display());
+                assert!(kinds.iter().any(|kind| kind == "Stdout"));
+                played += 1;
+            }
+        }
+        assert_eq!(played, 8);
+    }
+
+    #[test]
+    fn what_is_left_of_a_cut_recording_is_played_and_ended() {
+        let cut = file(&BUNDLED[..BUNDLED.len() - 5]);
+        let (kinds, result) = heard(Replay::open(cut.path()).unwrap());
+        assert_eq!(kinds.last().map(String::as_str), Some("End"));
+        assert_eq!(kinds.iter().filter(|kind| *kind == "End").count(), 1);
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains(&*cut.path().to_string_lossy()), "{message}");
+        assert!(message.contains("cut short"), "{message}");
+    }
+
+    #[test]
+    fn what_cannot_be_played_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("nothing");
+        let (empty, text) = (file(b""), file(b"B 1 2\nC 3 4\n"));
+        for (path, expected) in [
+            (missing.as_path(), "cannot open"),
+            (dir.path(), "no kevents.jsonl"),
+            (empty.path(), "empty"),
+            (text.path(), "not a recording"),
+        ] {
+            let message = Replay::open(path).err().unwrap().to_string();
+            assert!(message.contains(expected) && message.contains(&*path.to_string_lossy()));
+        }
+    }
+
+    #[test]
+    fn a_sink_that_breaks_off_gets_no_more() {
+        let mut pushed = 0;
+        let mut sink = |_: Input<'_>| {
+            pushed += 1;
+            if pushed == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        Replay::bundled().unwrap().play(&mut sink).unwrap();
+        assert_eq!(pushed, 3);
+    }
+
+    /// Inputs at 0 (no clock), 5 s, 7 s and 6 s: when each is pushed at this speed.
+    fn waits(speed: f64) -> Vec<Duration> {
+        let mut waits = vec![];
+        let wait = |since_start| {
+            waits.push(since_start);
+            ControlFlow::Continue(())
+        };
+        let mut paced = Paced::new(|_: Input<'_>| ControlFlow::Continue(()), speed, wait);
+        for seconds in [0, 5, 7, 6] {
+            let at = MonoTime(seconds * 1_000_000_000);
+            assert!(paced.push(Input::Stdout { at, bytes: b"" }).is_continue());
+        }
+        assert!(paced.push(Input::End).is_continue());
+        waits
+    }
+
+    #[test]
+    fn inputs_come_in_their_own_time() {
+        let seconds = |s: &[f64]| s.iter().map(|s| Duration::from_secs_f64(*s)).collect::<Vec<_>>();
+        assert_eq!(waits(1.0), seconds(&[0.0, 2.0, 1.0]));
+        assert_eq!(waits(4.0), seconds(&[0.0, 0.5, 0.25]));
+        assert_eq!(waits(f64::INFINITY), seconds(&[0.0, 0.0, 0.0]));
+        for none in [0.0, -1.0, f64::NAN] {
+            assert_eq!(waits(none), []);
+        }
+    }
+
+    #[test]
+    fn a_wait_that_breaks_off_ends_the_replay() {
+        let mut pushed = 0;
+        let sink = |_: Input<'_>| {
+            pushed += 1;
+            ControlFlow::Continue(())
+        };
+        let mut paced = Paced::new(sink, 1.0, |_| ControlFlow::Break(()));
+        assert!(paced.push(Input::Forks { at: MonoTime(1), total: 1 }).is_break());
+        assert_eq!(pushed, 0);
+    }
+
+    #[test]
+    fn times_that_no_clock_has_do_not_stop_a_replay() {
+        let mut writer = Writer::new(vec![], &Meta::default()).unwrap();
+        for at in [u64::MAX, 1, u64::MAX] {
+            writer.append(&Input::DtraceUp { at: MonoTime(at) }).unwrap();
+        }
+        let file = file(&writer.finish().unwrap());
+        let mut longest = Duration::ZERO;
+        let sink = |_: Input<'_>| ControlFlow::Continue(());
+        let mut paced = Paced::new(sink, 1e-300, |wait: Duration| {
+            longest = longest.max(wait);
+            ControlFlow::Continue(())
+        });
+        Replay::open(file.path()).unwrap().play(&mut paced).unwrap();
+        assert_eq!(longest, Duration::ZERO);
+    }
+}

@@ -1,0 +1,6 @@
+//! The HTTP face, over real sockets, as its clients know it.
+
+mod conventions;
+mod limits;
+mod metrics;
+mod support;

@@ -1,0 +1,9 @@
+//! What operators load, read and install, held against the tools that they use and against the code.
+
+mod alerts;
+mod dashboards;
+mod e2e;
+mod freebsd;
+mod project;
+mod promql;
+mod stack;
