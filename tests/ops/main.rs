@@ -2,6 +2,7 @@
 
 mod alerts;
 mod dashboards;
+mod drift;
 mod e2e;
 mod freebsd;
 mod project;

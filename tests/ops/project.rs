@@ -38,7 +38,6 @@ pub(crate) struct RuleFile {
 
 #[derive(Deserialize)]
 pub(crate) struct Group {
-    pub(crate) name: String,
     pub(crate) rules: Vec<Rule>,
 }
 

@@ -16,14 +16,6 @@ impl Selector<'_> {
         let matchers = split_outside_quotes(self.labels, ',');
         matchers.iter().filter_map(|m| Some(m[..m.find(['=', '!'])?].trim())).collect()
     }
-
-    /// The family that the metric belongs to: a histogram's series have suffixes.
-    pub(crate) fn family(&self) -> &str {
-        ["_bucket", "_sum", "_count"]
-            .iter()
-            .find_map(|suffix| self.name.strip_suffix(suffix))
-            .unwrap_or(self.name)
-    }
 }
 
 fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
@@ -39,9 +31,28 @@ fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// Whether the word is one of the exporter's metrics, or Prometheus's own about its target.
+/// Whether the word is one of the exporter's metrics, a recording of them, or Prometheus's own about its target.
 fn is_metric(word: &str) -> bool {
-    word.starts_with("kqproc_") || word.starts_with("process_") || word == "up"
+    ["kqproc_", "process_"].iter().any(|prefix| word.starts_with(prefix))
+        || word.contains(":kqproc_")
+        || word == "up"
+}
+
+/// The labels that a query groups or joins by.
+pub(crate) fn grouping(query: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for keyword in ["by", "on", "group_left"] {
+        for (at, _) in query.match_indices(keyword) {
+            let rest = query[at + keyword.len()..].trim_start();
+            let begins = query[..at].chars().next_back().is_none_or(|c| c.is_whitespace());
+            if let Some((list, _)) =
+                rest.strip_prefix('(').and_then(|r| r.split_once(')')).filter(|_| begins)
+            {
+                found.extend(list.split(',').map(str::trim));
+            }
+        }
+    }
+    found
 }
 
 /// The selectors of a query, as far as they are about the exporter's own metrics.
