@@ -44,37 +44,35 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     }
 }
 
-/// Answers every request with what `answer` makes of its path and body.
-pub(crate) fn serve(answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> SocketAddr {
+/// Calls `take` with the body of every request, and answers nothing.
+fn serve(take: impl Fn(&str) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let _ = answer_one(stream, &answer); // a client that goes away is its own affair
+            let _ = answer_one(stream, &take); // a client that goes away is its own affair
         }
     });
     address
 }
 
-fn answer_one(mut stream: TcpStream, answer: &impl Fn(&str, &str) -> String) -> io::Result<()> {
+fn answer_one(mut stream: TcpStream, take: &impl Fn(&str)) -> io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
-    let mut request = String::new();
-    reader.read_line(&mut request)?;
     let mut length = 0;
     loop {
-        let mut header = String::new();
-        reader.read_line(&mut header)?;
-        let Some((name, value)) = header.split_once(':') else { break };
-        if name.eq_ignore_ascii_case("content-length") {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().unwrap_or(0);
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    let path = request.split(' ').nth(1).unwrap_or("/");
-    let text = answer(path, &String::from_utf8_lossy(&body));
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close";
-    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+    take(&String::from_utf8_lossy(&body));
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
 /// A server process.
@@ -108,6 +106,18 @@ impl Daemon {
             get(address, ready).ok()
         });
         daemon
+    }
+
+    /// An exporter that plays this recording again and again.
+    pub(crate) fn exporter(recording: &Path, speed: u32) -> Daemon {
+        let address = free_address();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kqproc_exporter"));
+        command
+            .args(["serve", "--source=replay", "--loop"])
+            .arg(format!("--speed={speed}"))
+            .arg(format!("--web.listen-address={address}"))
+            .arg(format!("--recording={}", recording.display()));
+        Daemon::start(&mut command, tempfile::tempdir().unwrap(), address, "/-/ready")
     }
 
     /// A Prometheus with this configuration; `files` lie beside it.
@@ -174,12 +184,11 @@ pub(crate) fn escape(text: &str) -> String {
 /// A webhook and the alerts that it is told of, one at a time.
 pub(crate) fn webhook() -> (SocketAddr, Receiver<Value>) {
     let (sender, alerts) = channel();
-    let address = serve(move |_, body| {
+    let address = serve(move |body| {
         let message: Value = serde_json::from_str(body).unwrap();
         for alert in message["alerts"].as_array().unwrap() {
             let _ = sender.send(alert.clone()); // the test may be over
         }
-        String::new()
     });
     (address, alerts)
 }
