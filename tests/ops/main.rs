@@ -5,6 +5,7 @@ mod dashboards;
 mod drift;
 mod e2e;
 mod freebsd;
+mod panels;
 mod project;
 mod promql;
 mod stack;
