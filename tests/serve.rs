@@ -23,7 +23,7 @@ impl Exporter {
         let address = log
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| Some(line.split_once("message=listening address=")?.1.to_owned()))
+            .find_map(|line| Some(line.split_once("msg=listening address=")?.1.to_owned()))
             .expect("it listens");
         // Keep the pipe open, or the exporter could not log any more.
         std::thread::spawn(move || log.for_each(drop));

@@ -6,7 +6,7 @@ pub mod exit;
 mod ingest;
 #[cfg(unix)]
 mod load;
-mod log_args;
+pub mod log_args;
 mod replay;
 mod serve;
 pub mod web_args;

@@ -18,6 +18,8 @@ mod route;
 mod server;
 mod state;
 mod timed;
+mod web_config;
 
 pub use server::{BindError, Limits, Server};
 pub use state::{About, State};
+pub use web_config::WebConfigError;

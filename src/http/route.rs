@@ -1,17 +1,19 @@
 //! From a request to its response.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, HeaderName, HeaderValue, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, HeaderName, HeaderValue,
+    VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::body::{Answer, Page, answer, text};
 use super::negotiate;
 use super::server::Service;
+use super::web_config::{Access, Rules};
 
 /// What a path stands for.
 enum Endpoint {
@@ -48,14 +50,40 @@ impl Endpoint {
 
 /// Answers one request. Every error is an answer too.
 pub(super) async fn respond(service: &Arc<Service>, request: &Request<Incoming>) -> Answer {
-    let mut response = match refusal(request) {
+    let rules = service.web_config.rules();
+    let mut response = match admit(&rules, request).await {
         Some(refusal) => refusal,
         None => dispatch(service, request).await,
     };
     let headers = response.headers_mut();
+    headers.extend(rules.headers.clone());
     set_default(headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
     set_default(headers, CACHE_CONTROL, "no-store");
     response
+}
+
+/// Why the request is not even looked at, if it is not.
+async fn admit(rules: &Rules, request: &Request<Incoming>) -> Option<Answer> {
+    if rules.rate.as_ref().is_some_and(|bucket| !bucket.take(Instant::now())) {
+        let say = "More requests than rate_limit allows; try again.";
+        return Some(text(StatusCode::TOO_MANY_REQUESTS, say));
+    }
+    if let Some(auth) = &rules.auth {
+        match auth.check(request.headers().get(AUTHORIZATION)).await {
+            Access::Granted => {}
+            Access::Denied => {
+                let mut denied = text(StatusCode::UNAUTHORIZED, "Unauthorized.");
+                let basic = HeaderValue::from_static("Basic");
+                denied.headers_mut().insert(WWW_AUTHENTICATE, basic);
+                return Some(denied);
+            }
+            Access::Busy => {
+                let say = "Too many passwords are being checked; try again.";
+                return Some(text(StatusCode::SERVICE_UNAVAILABLE, say));
+            }
+        }
+    }
+    refuse_body(request)
 }
 
 fn set_default(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {
@@ -63,7 +91,7 @@ fn set_default(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {
 }
 
 /// No endpoint takes a body, so none is read: the connection is closed behind the answer.
-fn refusal(request: &Request<Incoming>) -> Option<Answer> {
+fn refuse_body(request: &Request<Incoming>) -> Option<Answer> {
     if request.body().is_end_stream() {
         return None;
     }
@@ -123,9 +151,9 @@ fn ready(service: &Service) -> Answer {
     text(StatusCode::SERVICE_UNAVAILABLE, say)
 }
 
-async fn reload(service: &Service) -> Answer {
-    let state = service.state.clone();
-    match tokio::task::spawn_blocking(move || state.reload()).await {
+async fn reload(service: &Arc<Service>) -> Answer {
+    let service = Arc::clone(service);
+    match tokio::task::spawn_blocking(move || service.reload()).await {
         Ok(Ok(())) => text(StatusCode::OK, "Configuration loaded."),
         Ok(Err(error)) => text(
             StatusCode::INTERNAL_SERVER_ERROR,

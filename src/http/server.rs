@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -20,6 +21,7 @@ use super::peers::{Peers, Seat};
 use super::route;
 use super::state::State;
 use super::timed::Timed;
+use super::web_config::{WebConfig, WebConfigError};
 use crate::cli::web_args::{ListenAddress, WebArgs};
 
 /// What a client may cost.
@@ -61,6 +63,9 @@ pub enum BindError {
         /// What the system said.
         error: io::Error,
     },
+    /// `--web.config.file` cannot be used.
+    #[error(transparent)]
+    WebConfig(#[from] WebConfigError),
 }
 
 /// Bound sockets that nobody is answered on yet.
@@ -68,15 +73,18 @@ pub struct Server {
     listeners: Vec<StdListener>,
     telemetry_path: String,
     max_requests: usize,
+    web_config: Arc<WebConfig>,
     limits: Limits,
 }
 
 impl Server {
-    /// Opens every listening socket. Needs no runtime, so privileges may be dropped behind it.
+    /// Reads the web configuration and opens every listening socket. Needs no runtime, so privileges may be dropped
+    /// behind it.
     ///
     /// # Errors
-    /// An address that cannot be listened on.
+    /// An address that cannot be listened on, or a web configuration that cannot be used.
     pub fn bind(args: &WebArgs) -> Result<Server, BindError> {
+        let web_config = Arc::new(WebConfig::load(args.config_file.as_deref())?);
         let mut listeners = Vec::new();
         for address in &args.listen_addresses {
             let listener = listen(address)
@@ -87,6 +95,7 @@ impl Server {
             listeners,
             telemetry_path: args.telemetry_path.clone(),
             max_requests: args.max_requests,
+            web_config,
             limits: Limits::default(),
         })
     }
@@ -117,7 +126,8 @@ impl Server {
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept(listener, Arc::clone(&service), stopping.clone()));
         }
-        tasks.spawn(reload_on_hangup(service.state.clone()));
+        tasks.spawn(reload_on_hangup(Arc::clone(&service)));
+        tasks.spawn(Arc::clone(&service.web_config).follow());
         drop(stopping);
         shutdown.await;
         tasks.shutdown().await;
@@ -144,6 +154,7 @@ enum Stop {
 pub(super) struct Service {
     pub(super) state: State,
     pub(super) telemetry_path: String,
+    pub(super) web_config: Arc<WebConfig>,
     limits: Limits,
     peers: Arc<Peers>,
     scrapes: Option<Arc<Semaphore>>,
@@ -155,10 +166,16 @@ impl Service {
         Service {
             state,
             telemetry_path: server.telemetry_path.clone(),
+            web_config: Arc::clone(&server.web_config),
             limits: server.limits,
             peers: Arc::new(Peers::new(server.limits.connections)),
             scrapes: (scrapes > 0).then(|| Arc::new(Semaphore::new(scrapes))),
         }
+    }
+
+    /// Loads the configuration and the web configuration again. Blocks.
+    pub(super) fn reload(&self) -> Result<(), String> {
+        self.state.reload(|| self.web_config.reload().map_err(|error| error.to_string()))
     }
 
     /// Leave to answer a scrape; `Some(None)` where there is no limit.
@@ -225,18 +242,45 @@ async fn connection(
     stream: TcpStream,
     seat: Seat,
     service: Arc<Service>,
-    mut stopping: watch::Receiver<Stop>,
+    stopping: watch::Receiver<Stop>,
 ) {
     // Without it, a response of two segments would wait for the client's delayed ACK.
     let _ = stream.set_nodelay(true);
-    let peer = Arc::clone(&seat.peer);
-    let io = TokioIo::new(Timed::new(stream, Arc::clone(&peer), &service.limits));
+    let stream = Timed::new(stream, Arc::clone(&seat.peer), &service.limits);
+    let way = seat.peer.gives_way();
+    let Some(tls) = service.web_config.rules().tls.clone() else {
+        return serve(stream, &seat, way, service, stopping).await;
+    };
+    let mut way = pin!(way);
+    let stream = tokio::select! {
+        accepted = timeout(service.limits.header, tls.acceptor.accept(stream)) => accepted,
+        () = way.as_mut() => return,
+    };
+    match stream {
+        Ok(Ok(stream)) if tls.admits(stream.get_ref().1.peer_certificates()) => {
+            serve(stream, &seat, way, service, stopping).await;
+        }
+        Ok(Ok(_)) => tracing::debug!("client certificate bears no allowed name"),
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+}
+
+/// Answers the requests of one connection.
+async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
+    stream: T,
+    seat: &Seat,
+    gives_way: impl Future<Output = ()>,
+    service: Arc<Service>,
+    mut stopping: watch::Receiver<Stop>,
+) {
+    let peer = &seat.peer;
     let answer = service_fn(|request| {
-        let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
+        let service = Arc::clone(&service);
         async move {
-            service.peers.begin(&peer);
+            service.peers.begin(peer);
             let response = route::respond(&service, &request).await;
-            service.peers.end(&peer);
+            service.peers.end(peer);
             Ok::<_, Infallible>(response)
         }
     });
@@ -244,7 +288,8 @@ async fn connection(
     http.header_read_timeout(None)
         .max_buf_size(service.limits.header_bytes.max(8 << 10))
         .max_header_size(service.limits.header_bytes);
-    let mut served = pin!(http.serve_connection(io, answer));
+    let mut served = pin!(http.serve_connection(TokioIo::new(stream), answer));
+    let mut gives_way = pin!(gives_way);
     loop {
         let stop = tokio::select! {
             served = served.as_mut() => {
@@ -253,7 +298,7 @@ async fn connection(
                 }
                 return;
             }
-            () = seat.peer.gives_way() => {
+            () = gives_way.as_mut() => {
                 tracing::debug!("connection gave way to a new one");
                 return;
             }
@@ -268,7 +313,7 @@ async fn connection(
 }
 
 /// SIGHUP does what `/-/reload` does.
-async fn reload_on_hangup(state: State) {
+async fn reload_on_hangup(service: Arc<Service>) {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
@@ -278,7 +323,7 @@ async fn reload_on_hangup(state: State) {
         }
     };
     while hangups.recv().await.is_some() {
-        let state = state.clone();
-        let _ = tokio::task::spawn_blocking(move || state.reload()).await;
+        let service = Arc::clone(&service);
+        let _ = tokio::task::spawn_blocking(move || service.reload()).await;
     }
 }

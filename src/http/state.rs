@@ -108,12 +108,13 @@ impl State {
         let _ = self.0.reloader.set(Box::new(reload));
     }
 
-    /// Loads the configuration again. Blocks: not for an async worker.
+    /// Loads the configuration again, and then what `more` does. Blocks: not for an async worker.
     ///
     /// # Errors
-    /// The new configuration is bad, and the old one is kept.
-    pub fn reload(&self) -> Result<(), String> {
+    /// One of them is bad, and its old one is kept.
+    pub(super) fn reload(&self, more: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
         let done = self.0.reloader.get().map_or(Ok(()), |reload| reload());
+        let done = more().and(done);
         let mut last = self.0.reload.lock().unwrap_or_else(PoisonError::into_inner);
         last.ok = done.is_ok();
         match &done {

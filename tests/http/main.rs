@@ -4,3 +4,4 @@ mod conventions;
 mod limits;
 mod metrics;
 mod support;
+mod web_config;
