@@ -5,5 +5,6 @@ pub mod check;
 pub mod input;
 pub mod model;
 pub mod pipeline;
+pub mod sim;
 pub mod source;
 pub mod wire;
