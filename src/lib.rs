@@ -5,6 +5,7 @@ pub mod check;
 pub mod input;
 pub mod model;
 pub mod pipeline;
+pub mod recording;
 pub mod sim;
 pub mod source;
 pub mod wire;

@@ -1,28 +1,94 @@
 //! Where the two witnesses meet: raw inputs go in, decoded words go to the cross-checker.
 
-use crate::check::Config;
 use crate::check::finding::Observer;
 use crate::check::stats::Stats;
+use crate::check::{Checker, Config};
 use crate::input::Input;
+use crate::model::MonoTime;
+use crate::wire::decode::{Reason, decode_with};
+use crate::wire::drops::{Message, message};
+use crate::wire::lines::{Line, Lines};
+use crate::wire::schema::SCHEMA;
 
 /// Decodes both of dtrace's streams and feeds the cross-checker. Pure: it reads no clock and does no IO.
 pub struct Pipeline<O> {
+    stdout: Lines,
+    stderr: Lines,
+    stderr_at: MonoTime,
+    checker: Checker,
     observer: O,
-    stats: Stats,
 }
 
 impl<O: Observer> Pipeline<O> {
     /// A pipeline that has heard nothing yet; `observer` hears every finding.
-    pub fn new(_config: Config, observer: O) -> Pipeline<O> {
-        Pipeline { observer, stats: Stats::default() }
+    pub fn new(config: Config, observer: O) -> Pipeline<O> {
+        Pipeline {
+            stdout: Lines::default(),
+            stderr: Lines::default(),
+            stderr_at: MonoTime(0),
+            checker: Checker::new(config),
+            observer,
+        }
     }
 
     /// Takes the next input.
-    pub fn push(&mut self, _input: Input<'_>) {}
+    pub fn push(&mut self, input: Input<'_>) {
+        match input {
+            Input::Tree { id, name } => self.checker.tree(id, name),
+            Input::TreeGone { id } => self.checker.tree_gone(id),
+            Input::Batch(batch) => self.checker.batch(&batch),
+            Input::Stdout { at, bytes } => self.stdout(at, bytes),
+            Input::Stderr { at, bytes } => self.stderr(at, bytes),
+            Input::DtraceUp { .. } => self.checker.dtrace_up(),
+            Input::DtraceDown { .. } => {
+                self.cut_streams();
+                self.checker.dtrace_down();
+            }
+            Input::BatchesLost { first, count, from, to } => {
+                self.checker.batches_lost(first, count, from, to);
+            }
+            Input::Forks { at, total } => self.checker.forks(at, total),
+            Input::End => {
+                self.cut_streams();
+                self.checker.end();
+            }
+        }
+        for finding in self.checker.findings() {
+            self.observer.finding(&finding);
+        }
+    }
+
+    fn stdout(&mut self, at: MonoTime, bytes: &[u8]) {
+        let (checker, schema) = (&mut self.checker, &*SCHEMA);
+        self.stdout.feed(bytes, |line| match line {
+            Line::Whole(line) => match decode_with(schema, line) {
+                Ok(Some(record)) => checker.record(record, at),
+                Ok(None) => {}
+                Err(reason) => checker.bad_line(reason),
+            },
+            Line::TooLong => checker.bad_line(Reason::TooLong),
+        });
+    }
+
+    fn stderr(&mut self, at: MonoTime, bytes: &[u8]) {
+        self.stderr_at = at;
+        let checker = &mut self.checker;
+        self.stderr.feed(bytes, |line| tell(checker, at, line));
+    }
+
+    /// dtrace has gone: what it was saying when it did is cut short.
+    fn cut_streams(&mut self) {
+        if self.stdout.finish() {
+            self.checker.bad_line(Reason::CutShort);
+        }
+        if self.stderr.finish() {
+            self.checker.unknown_message(self.stderr_at);
+        }
+    }
 
     /// What has been counted so far.
     pub fn stats(&self) -> &Stats {
-        &self.stats
+        self.checker.stats()
     }
 
     /// Whoever hears the findings.
@@ -33,5 +99,18 @@ impl<O: Observer> Pipeline<O> {
     /// Whoever hears the findings.
     pub fn observer_mut(&mut self) -> &mut O {
         &mut self.observer
+    }
+}
+
+fn tell(checker: &mut Checker, at: MonoTime, line: Line<'_>) {
+    let message = match line {
+        Line::Whole(line) => message(line),
+        Line::TooLong => Some(Message::Unknown),
+    };
+    match message {
+        Some(Message::Drop { kind, count, .. }) => checker.drops(kind, count, at),
+        Some(Message::Unknown) => checker.unknown_message(at),
+        // The supervisor ends the run of a dtrace that gives up; that is the blind window.
+        Some(Message::Abort(_) | Message::Failure(_) | Message::Notice(_)) | None => {}
     }
 }

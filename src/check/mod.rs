@@ -1,7 +1,31 @@
-//! The cross-checker.
+//! The cross-checker: a pure state machine. Both witnesses' words go in with their own time stamps, verdicts come out.
+//! It does no IO, reads no clock and starts no thread; the same words give the same verdicts whatever the order in which
+//! the two streams were read, within the reorder horizon.
+//!
+//! [`align`] puts the two streams into DTrace's order, [`ledger`] joins the words about each incarnation, [`verdict`]
+//! and [`settle`] decide.
 
+mod align;
+mod blind;
+mod clock;
 pub mod finding;
+mod ledger;
+mod reconcile;
+mod settle;
 pub mod stats;
+mod table;
+mod verdict;
+
+use crate::input::Batch;
+use crate::model::{KernelTime, MonoTime, TreeId};
+use crate::wire::decode::Reason;
+use crate::wire::drops::DropKind;
+use crate::wire::record::Record;
+use align::{Align, Arrival, Step};
+use finding::Finding;
+use ledger::Ledger;
+use reconcile::Reconcile;
+use stats::{BlindReason, Stats, Table};
 
 /// How patient the checker is, and how much it may hold.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -10,12 +34,253 @@ pub struct Config {
     pub settle_ns: u64,
     /// How far out of order, in nanoseconds, DTrace's records may arrive.
     pub reorder_ns: u64,
-    /// How many incarnations, records and events each may be held at once.
+    /// The D program's switchrate as a period in nanoseconds: a drop lies at most so long before its message.
+    pub switch_ns: u64,
+    /// How many incarnations and records each may be held at once, and a quarter of the events.
     pub capacity: usize,
 }
 
 impl Default for Config {
+    /// Settle time: on an emulated 13.2 every NOTE_EXIT came with the first drain after proc:::exit; half a second is
+    /// many times that. Capacity: more than there are pids.
     fn default() -> Self {
-        Config { settle_ns: 500_000_000, reorder_ns: 200_000_000, capacity: 1 << 18 }
+        Config {
+            settle_ns: 500_000_000,
+            reorder_ns: 200_000_000,
+            switch_ns: 100_000_000,
+            capacity: 1 << 17,
+        }
+    }
+}
+
+/// The cross-checker.
+pub struct Checker {
+    align: Align,
+    ledger: Ledger,
+    reconcile: Reconcile,
+    /// Since when a line is missing that could not be decoded; ends with the next record.
+    missing_since: Option<(KernelTime, BlindReason)>,
+    first: Option<KernelTime>,
+    up: bool,
+}
+
+impl Checker {
+    /// A checker that has heard nothing yet.
+    pub fn new(config: Config) -> Checker {
+        Checker {
+            align: Align::new(config.reorder_ns, config.settle_ns, config.capacity),
+            ledger: Ledger::new(config),
+            reconcile: Reconcile::default(),
+            missing_since: None,
+            first: None,
+            up: false,
+        }
+    }
+
+    /// Declares a tree, so that its counts are there from the start.
+    pub fn tree(&mut self, id: TreeId, name: &str) {
+        self.ledger.ensure_tree(id);
+        self.ledger.tree(id).name = name.to_owned();
+    }
+
+    /// A tree has no process to watch.
+    pub fn tree_gone(&mut self, id: TreeId) {
+        self.ledger.ensure_tree(id);
+        self.ledger.tree(id).attached = false;
+    }
+
+    /// One of DTrace's records, read at `read`.
+    pub fn record(&mut self, record: Record, read: MonoTime) {
+        self.ledger.stats.records[record.kind().index()] += 1;
+        let at = record.at();
+        let before = self.align.newest();
+        match self.align.record(record, read) {
+            Arrival::Held => {}
+            Arrival::Queued => self.sees(&record, before),
+            Arrival::Refused(Reason::Duplicate, _) => self.bad_line(Reason::Duplicate),
+            Arrival::Refused(reason, from) => {
+                self.ledger.stats.bad_lines[reason.index()] += 1;
+                let to = self.align.now().max(from);
+                self.ledger.dtrace.add(from, to, BlindReason::Late);
+                if self.align.newest() >= Some(at) {
+                    self.sees(&record, before);
+                }
+            }
+        }
+        self.run();
+    }
+
+    /// DTrace is there and has come to the time of this record.
+    fn sees(&mut self, record: &Record, before: Option<KernelTime>) {
+        let at = record.at();
+        if self.first.is_none() {
+            self.first = Some(at);
+            self.ledger.dtrace.begins(at);
+        }
+        self.ledger.dtrace.close(at);
+        if let (Record::Begin { .. }, Some(before)) = (record, before) {
+            self.ledger.dtrace.add(before, at, BlindReason::Outage);
+        }
+        if let Some((from, reason)) = self.missing_since.take() {
+            self.ledger.dtrace.add(from, at, reason);
+        }
+    }
+
+    /// A line of dtrace's stdout that is no record: whatever it was to say is missing between its neighbours.
+    pub fn bad_line(&mut self, reason: Reason) {
+        self.ledger.stats.bad_lines[reason.index()] += 1;
+        if reason != Reason::Duplicate {
+            let since = self.align.newest().unwrap_or_default();
+            self.missing_since.get_or_insert((since, BlindReason::BadLine));
+        }
+    }
+
+    /// dtrace said, in a message read at `read`, that something was dropped since its last report.
+    pub fn drops(&mut self, kind: DropKind, count: u64, read: MonoTime) {
+        let total = &mut self.ledger.stats.drops[kind.index()];
+        *total = total.saturating_add(count);
+        self.missed(read, BlindReason::Drops);
+    }
+
+    /// dtrace said something on stderr, read at `read`, that nobody understands: it may be a drop.
+    pub fn unknown_message(&mut self, read: MonoTime) {
+        self.ledger.stats.unknown_messages += 1;
+        self.missed(read, BlindReason::Drops);
+    }
+
+    /// Something is missing since the last switch of buffers but one. dtrace writes the message before the records of
+    /// the same pass, so the last record that was read bounds it too, unless stdout was read ahead of stderr.
+    fn missed(&mut self, read: MonoTime, reason: BlindReason) {
+        let newest = self.align.newest();
+        let placed = (read.0 != 0)
+            .then(|| Some((self.align.clock.earliest(read)?, self.align.clock.latest(read)?)));
+        match placed {
+            None => self.ledger.dtrace.everywhere(),
+            // Nothing was read yet: from the beginning to the first record.
+            Some(None) => self.missing_since = Some((KernelTime(0), reason)),
+            Some(Some((earliest, latest))) => {
+                let from = earliest
+                    .minus(2 * self.ledger.config.switch_ns)
+                    .min(newest.unwrap_or(earliest));
+                self.ledger.dtrace.add(from, latest, reason);
+            }
+        }
+    }
+
+    /// dtrace was started.
+    pub fn dtrace_up(&mut self) {
+        self.ledger.stats.dtrace_restarts += u64::from(std::mem::replace(&mut self.up, true));
+        self.reconcile.restart();
+    }
+
+    /// dtrace is gone.
+    pub fn dtrace_down(&mut self) {
+        let since = self.align.newest().unwrap_or_default();
+        self.ledger.dtrace.open(since, BlindReason::Outage);
+        self.align.lose_sight();
+        self.run();
+    }
+
+    /// A kevent(2) call of the reader.
+    pub fn batch(&mut self, batch: &Batch<'_>) {
+        if self.align.batch(batch) {
+            self.run();
+        }
+    }
+
+    /// Batches that were read and could not be kept.
+    pub fn batches_lost(&mut self, first: u64, count: u64, from: MonoTime, to: MonoTime) {
+        self.align.skip_batches(first.saturating_add(count));
+        self.ledger.stats.evictions[Table::Events.index()] += count;
+        let from = self.align.clock.earliest(from).unwrap_or(self.align.now());
+        let to = self.align.clock.latest(to).unwrap_or(from);
+        self.ledger.kqueue.add(from, to, BlindReason::Overflow);
+    }
+
+    /// The kernel's count of forks, read at `at`.
+    pub fn forks(&mut self, at: MonoTime, total: u64) {
+        self.reconcile.sample(at, total);
+    }
+
+    /// Nothing more will come.
+    pub fn end(&mut self) {
+        if self.align.newest().is_none() {
+            // Not one record: DTrace was blind throughout.
+            self.ledger.dtrace.everywhere();
+        }
+        self.align.end();
+        if let Some((from, reason)) = self.missing_since.take() {
+            let to = self.align.newest().unwrap_or(from);
+            self.ledger.dtrace.add(from, to.max(from), reason);
+        }
+        // DTrace says nothing of what came after its last record.
+        let last = self.align.newest().unwrap_or_default();
+        self.ledger.dtrace.open(last.plus(1), BlindReason::Outage);
+        self.run();
+        self.ledger.finish();
+        let first = self.first.unwrap_or_default();
+        self.ledger.dtrace.finish(first, last.max(first));
+        self.publish();
+    }
+
+    fn run(&mut self) {
+        while let Some(step) = self.align.next() {
+            match step {
+                Step::Record(record) => {
+                    self.ledger.advance(record.at());
+                    self.apply(&record);
+                }
+                Step::Batch(placed) => {
+                    self.ledger.advance(placed.at);
+                    let attached = self.align.attached.drain(..placed.head.attached as usize);
+                    let events = self.align.events.drain(..placed.head.events as usize);
+                    self.ledger.batch(&placed, attached, events);
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn apply(&mut self, record: &Record) {
+        match *record {
+            Record::Create { at, child, forker, .. } => {
+                self.reconcile.create();
+                self.ledger.make_room();
+                self.ledger.create(at, child, forker);
+            }
+            Record::Exit { at, pid, status, .. } => self.ledger.exit(at, pid, status),
+            Record::RegFail { errno, .. } => {
+                *self.ledger.stats.trackerr_causes.entry(errno).or_default() += 1;
+            }
+            Record::Influx { .. } => self.ledger.stats.influx_skips += 1,
+            _ => {}
+        }
+        if let Some((from, to)) = self.reconcile.advance(record.at(), &self.align.clock)
+            && !self.ledger.dtrace.overlaps(from, to)
+        {
+            self.ledger.dtrace.add(from, to, BlindReason::Reconcile);
+        }
+    }
+
+    /// Brings the gauges up to date.
+    fn publish(&mut self) {
+        let stats = &mut self.ledger.stats;
+        stats.dtrace_blind_ns = self.ledger.dtrace.ns;
+        stats.kqueue_blind_ns = self.ledger.kqueue.ns;
+        stats.dtrace_blind_now = self.ledger.dtrace.now();
+        stats.evictions[Table::Records.index()] = self.align.hurried_records;
+        stats.clock = self.align.now().0;
+        stats.incarnations = self.ledger.table.len() as u64;
+        stats.reconcile_delta = self.reconcile.delta;
+    }
+
+    /// What has been counted so far.
+    pub fn stats(&self) -> &Stats {
+        &self.ledger.stats
+    }
+
+    /// The findings since the last call.
+    pub fn findings(&mut self) -> std::vec::Drain<'_, Finding> {
+        self.ledger.findings.drain(..)
     }
 }

@@ -6,6 +6,7 @@
 mod arena;
 mod dtrace;
 mod forks;
+pub mod judge;
 mod kernel;
 mod kqueue;
 mod options;

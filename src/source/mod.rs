@@ -1,5 +1,8 @@
 //! Who feeds the pipeline: a live kernel, a recording, a simulated kernel. Platform code is here and in `load` only.
 
+pub mod raw;
+pub mod replay;
+
 use std::ops::ControlFlow;
 
 use crate::input::Input;

@@ -23,6 +23,8 @@ words! {
         Implausible = "implausible_time",
         /// A record from before the reorder horizon: its place in the order is gone.
         Late = "late",
+        /// The same record again.
+        Duplicate = "duplicate",
     }
 }
 

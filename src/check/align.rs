@@ -1,0 +1,429 @@
+//! Two streams, read at any pace, into one order: DTrace's.
+//!
+//! Records are sorted by their time stamps within the reorder horizon. A batch takes the place of its mark; a batch whose
+//! mark was dropped takes the latest place that the clocks allow. The result depends on what was said, not on when
+//! it was read.
+
+use std::collections::VecDeque;
+
+use super::clock::{ClockMap, Head};
+use crate::input::{Attach, Batch};
+use crate::model::{KernelTime, Kevent, MonoTime};
+use crate::wire::decode::Reason;
+use crate::wire::record::{Mark, Record};
+
+/// A time stamp this far from its neighbours needs a second one that confirms it: dtrace's heartbeat comes at 10 Hz.
+const JUMP_NS: u64 = 60_000_000_000;
+
+/// How far a mark may lie outside of its batch's bracket before it must be another batch's.
+const SLACK_NS: u64 = 1_000_000;
+
+/// The next thing in DTrace's order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    Record(Record),
+    Batch(Placed),
+}
+
+/// A batch with its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    pub(crate) head: Head,
+    /// When the call returned; the latest possible where the mark is missing.
+    pub(crate) at: KernelTime,
+    /// When the call began, or earlier. `None` where the mark is missing: nothing is known to be drained then.
+    pub(crate) entered: Option<KernelTime>,
+}
+
+/// What became of a record on its arrival.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arrival {
+    /// It waits for its turn.
+    Queued,
+    /// It waits for a second record that confirms its time.
+    Held,
+    /// It has no place: why, and from when DTrace's words are incomplete for it.
+    Refused(Reason, KernelTime),
+}
+
+pub(crate) struct Align {
+    reorder_ns: u64,
+    patience_ns: u64,
+    capacity: usize,
+    records: VecDeque<Record>,
+    /// A record whose time nothing confirms yet.
+    held: Option<Record>,
+    /// The latest time stamp so far.
+    newest: Option<KernelTime>,
+    /// The last record that was handed on.
+    last: Option<Record>,
+    /// The time of the last step.
+    now: KernelTime,
+    batches: VecDeque<Head>,
+    pub(crate) events: VecDeque<Kevent>,
+    pub(crate) attached: VecDeque<Attach>,
+    next_seq: u64,
+    /// The last batch that was placed without its mark.
+    unmarked: Option<Head>,
+    pub(crate) clock: ClockMap,
+    /// No marks can come: dtrace is not there.
+    blind: bool,
+    ended: bool,
+    /// Records that could not wait for their batch, batches that could not wait for their mark, for want of room.
+    pub(crate) hurried_records: u64,
+    pub(crate) hurried_batches: u64,
+}
+
+impl Align {
+    pub(crate) fn new(reorder_ns: u64, patience_ns: u64, capacity: usize) -> Align {
+        Align {
+            reorder_ns,
+            patience_ns,
+            capacity,
+            records: VecDeque::new(),
+            held: None,
+            newest: None,
+            last: None,
+            now: KernelTime(0),
+            batches: VecDeque::new(),
+            events: VecDeque::new(),
+            attached: VecDeque::new(),
+            next_seq: 0,
+            unmarked: None,
+            clock: ClockMap::default(),
+            blind: false,
+            ended: false,
+            hurried_records: 0,
+            hurried_batches: 0,
+        }
+    }
+
+    /// How far DTrace's records have been read.
+    pub(crate) fn newest(&self) -> Option<KernelTime> {
+        self.newest
+    }
+
+    /// How far DTrace's records have been handed on.
+    pub(crate) fn now(&self) -> KernelTime {
+        self.now
+    }
+
+    /// dtrace is gone: batches cannot wait for marks.
+    pub(crate) fn lose_sight(&mut self) {
+        self.blind = true;
+    }
+
+    /// Nothing more will come: everything is due.
+    pub(crate) fn end(&mut self) {
+        if let Some(record) = self.held.take() {
+            self.insert(record);
+        }
+        self.ended = true;
+    }
+
+    /// Takes a record that was read at `read`.
+    pub(crate) fn record(&mut self, record: Record, read: MonoTime) -> Arrival {
+        let at = record.at();
+        if let Some(newest) = self.newest {
+            if at < self.now {
+                let (reason, from) = if self.now.since(at) > JUMP_NS {
+                    (Reason::Implausible, self.now)
+                } else {
+                    (Reason::Late, at)
+                };
+                return Arrival::Refused(reason, from);
+            }
+            if at.since(newest) <= JUMP_NS {
+                let refused = self.held.take().is_some();
+                self.clock.read(at, read);
+                let arrival = self.insert(record);
+                return match refused {
+                    true => Arrival::Refused(Reason::Implausible, newest),
+                    false => arrival,
+                };
+            }
+        }
+        match self.held.take() {
+            Some(held) if held.at().since(at).max(at.since(held.at())) <= JUMP_NS => {
+                self.insert(held);
+                self.insert(record)
+            }
+            Some(_) => {
+                self.held = Some(record);
+                Arrival::Refused(Reason::Implausible, self.newest.unwrap_or(self.now))
+            }
+            None => {
+                self.held = Some(record);
+                Arrival::Held
+            }
+        }
+    }
+
+    fn insert(&mut self, record: Record) -> Arrival {
+        let at = record.at();
+        self.newest = self.newest.max(Some(at));
+        self.blind = false;
+        let mut place = self.records.len();
+        while place > 0 && self.records[place - 1].at() > at {
+            place -= 1;
+        }
+        let before = if place > 0 { self.records.get(place - 1) } else { self.last.as_ref() };
+        if before == Some(&record) {
+            return Arrival::Refused(Reason::Duplicate, at);
+        }
+        if place == self.records.len() {
+            self.records.push_back(record);
+        } else {
+            self.records.insert(place, record);
+        }
+        Arrival::Queued
+    }
+
+    /// Takes a batch. `false` where its number is not a new one.
+    pub(crate) fn batch(&mut self, batch: &Batch<'_>) -> bool {
+        if batch.seq < self.next_seq {
+            return false;
+        }
+        self.next_seq = batch.seq + 1;
+        self.batches.push_back(Head::of(batch));
+        self.events.extend(batch.events);
+        self.attached.extend(batch.attached);
+        true
+    }
+
+    /// Batches were lost before they came here: marks of them wait for nothing.
+    pub(crate) fn skip_batches(&mut self, next_seq: u64) {
+        self.next_seq = self.next_seq.max(next_seq);
+    }
+
+    /// The next step, if it is due.
+    pub(crate) fn next(&mut self) -> Option<Step> {
+        let Some(record) = self.due_record() else { return self.overdue_batch().map(Step::Batch) };
+        let mark = match &record {
+            Record::Mark(mark) if mark.errno == 0 && mark.returned >= 0 => Some(mark),
+            _ => None,
+        };
+        if let Some(mark) = mark {
+            match self.place_of(mark) {
+                Some(0) => return self.pop_marked(mark).map(Step::Batch),
+                // The marks of the batches before it were dropped.
+                Some(_) => return self.pop_unmarked().map(Step::Batch),
+                None if !self.is_ahead(mark) => self.learn_from_late(mark),
+                None if !self.batches.is_empty() => return self.pop_unmarked().map(Step::Batch),
+                None if self.may_wait(mark) => return None,
+                None => {}
+            }
+        }
+        let passed = |head: &Head| self.clock.latest(head.after).is_some_and(|t| t < record.at());
+        if self.batches.front().is_some_and(passed) {
+            return self.pop_unmarked().map(Step::Batch);
+        }
+        self.records.pop_front();
+        self.last = Some(record);
+        self.now = self.now.max(record.at());
+        Some(Step::Record(record))
+    }
+
+    /// The first record, once nothing can come before it any more.
+    fn due_record(&mut self) -> Option<Record> {
+        let record = *self.records.front()?;
+        let due = self.ended
+            || self.blind
+            || self.newest.is_some_and(|newest| record.at().plus(self.reorder_ns) <= newest);
+        if !due && self.records.len() > self.capacity {
+            self.hurried_records += 1;
+            return Some(record);
+        }
+        due.then_some(record)
+    }
+
+    /// Where in the queue the batch of this mark is: nearly always the first one. Capacities repeat after 1024 calls;
+    /// then the clock tells them apart.
+    fn place_of(&self, mark: &Mark) -> Option<usize> {
+        let named = |head: &Head| head.capacity == mark.capacity;
+        let fits = |head: &Head| {
+            named(head)
+                && self.clock.latest(head.after).is_none_or(|t| t.plus(SLACK_NS) >= mark.at)
+                && self.clock.earliest(head.before).is_none_or(|t| t <= mark.at.plus(SLACK_NS))
+        };
+        self.batches.iter().position(fits).or_else(|| self.batches.iter().position(named))
+    }
+
+    /// The mark of a batch that did not wait for it: the clocks were not where they were thought to be.
+    fn learn_from_late(&mut self, mark: &Mark) {
+        if let Some(head) = self.unmarked.take_if(|head| head.capacity == mark.capacity) {
+            self.clock.marked(&head, mark.at);
+        }
+    }
+
+    /// Whether this mark names a batch that has not arrived yet, rather than one that is gone.
+    fn is_ahead(&self, mark: &Mark) -> bool {
+        let ahead = mark.capacity.wrapping_sub(Batch::capacity_of(self.next_seq)) % 1024;
+        mark.capacity >= Batch::capacity_of(0) && ahead < 512
+    }
+
+    /// Whether there is time and room to wait for the batch of this mark.
+    fn may_wait(&mut self, mark: &Mark) -> bool {
+        let waited = self.newest.map_or(0, |newest| newest.since(mark.at));
+        if self.ended || waited > self.reorder_ns + self.patience_ns {
+            return false;
+        }
+        if self.records.len() > self.capacity {
+            self.hurried_records += 1;
+            return false;
+        }
+        true
+    }
+
+    /// A batch that cannot wait for a mark: nothing will come, or there is no room.
+    fn overdue_batch(&mut self) -> Option<Placed> {
+        let head = self.batches.front()?;
+        if self.records.is_empty() {
+            let passed = |at: KernelTime| self.newest >= Some(at.plus(self.reorder_ns));
+            if self.ended || self.blind || self.clock.latest(head.after).is_some_and(passed) {
+                return self.pop_unmarked();
+            }
+        }
+        if self.events.len() > self.capacity * 4 || self.batches.len() > self.capacity {
+            self.hurried_batches += 1;
+            return self.pop_unmarked();
+        }
+        None
+    }
+
+    fn pop_marked(&mut self, mark: &Mark) -> Option<Placed> {
+        let head = self.batches.pop_front()?;
+        self.clock.marked(&head, mark.at);
+        self.last = self.records.pop_front();
+        self.now = self.now.max(mark.at);
+        Some(Placed { head, at: mark.at, entered: Some(mark.entered.min(mark.at)) })
+    }
+
+    fn pop_unmarked(&mut self) -> Option<Placed> {
+        let head = self.batches.pop_front()?;
+        let bound = match self.records.front() {
+            Some(record) => record.at(),
+            None if self.ended || self.blind => KernelTime(u64::MAX),
+            None => self.newest.unwrap_or(self.now),
+        };
+        let at = self.clock.latest(head.after).unwrap_or(self.now);
+        self.now = at.min(bound).max(self.now);
+        self.unmarked = Some(head);
+        Some(Placed { head, at: self.now, entered: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn align() -> Align {
+        Align::new(10 * MS, 100 * MS, 1000)
+    }
+
+    fn tick(ms: u64) -> Record {
+        Record::Tick { at: KernelTime(ms * MS), wall: 0 }
+    }
+
+    fn mark(ms: u64, seq: u64) -> Record {
+        Record::Mark(Mark {
+            at: KernelTime(ms * MS),
+            entered: KernelTime((ms - 1) * MS),
+            capacity: Batch::capacity_of(seq),
+            returned: 0,
+            errno: 0,
+        })
+    }
+
+    /// A batch on a clock that is 1 s ahead of DTrace's.
+    fn batch(align: &mut Align, ms: u64, seq: u64) {
+        let (before, after) = (MonoTime((ms + 999) * MS), MonoTime((ms + 1000) * MS + 9));
+        let capacity = Batch::capacity_of(seq);
+        assert!(align.batch(&Batch { seq, capacity, before, after, attached: &[], events: &[] }));
+    }
+
+    fn order(align: &mut Align) -> Vec<String> {
+        std::iter::from_fn(|| align.next())
+            .map(|step| match step {
+                Step::Record(r) => format!("{}@{}", r.kind(), r.at().0 / MS),
+                Step::Batch(b) => {
+                    let marked = if b.entered.is_some() { "" } else { "?" };
+                    format!("batch{}@{}{marked}", b.head.seq, b.at.0 / MS)
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_batch_takes_the_place_of_its_mark_whichever_comes_first() {
+        let expected = ["tick@1", "batch0@2", "tick@3", "batch1@4", "tick@5"];
+        let mut early = align();
+        batch(&mut early, 2, 0);
+        batch(&mut early, 4, 1);
+        for r in [tick(1), mark(2, 0), tick(3), mark(4, 1), tick(5)] {
+            early.record(r, MonoTime(0));
+        }
+        early.end();
+        assert_eq!(order(&mut early), expected);
+        let mut late = align();
+        for r in [tick(1), mark(2, 0), tick(3), mark(4, 1), tick(5), tick(40)] {
+            late.record(r, MonoTime(0));
+        }
+        assert_eq!(order(&mut late), expected[..1]);
+        batch(&mut late, 2, 0);
+        batch(&mut late, 4, 1);
+        assert_eq!(order(&mut late), expected[1..]);
+    }
+
+    #[test]
+    fn records_are_sorted_within_the_horizon_and_refused_behind_it() {
+        let mut align = align();
+        for ms in [1, 9, 4, 30] {
+            align.record(tick(ms), MonoTime(0));
+        }
+        assert_eq!(order(&mut align), ["tick@1", "tick@4", "tick@9"]);
+        let late = align.record(tick(5), MonoTime(0));
+        assert_eq!(late, Arrival::Refused(Reason::Late, KernelTime(5 * MS)));
+        let twice = align.record(tick(30), MonoTime(0));
+        assert_eq!(twice, Arrival::Refused(Reason::Duplicate, KernelTime(30 * MS)));
+    }
+
+    #[test]
+    fn a_batch_without_a_mark_goes_where_the_clocks_allow() {
+        let mut align = align();
+        batch(&mut align, 2, 0);
+        batch(&mut align, 4, 1);
+        batch(&mut align, 7, 2);
+        for r in [tick(1), mark(2, 0), tick(3), tick(5), tick(6), mark(7, 2), tick(8), tick(50)] {
+            align.record(r, MonoTime(0));
+        }
+        let expected =
+            ["tick@1", "batch0@2", "tick@3", "tick@5", "batch1@5?", "tick@6", "batch2@7"];
+        assert_eq!(order(&mut align)[..7], expected);
+    }
+
+    #[test]
+    fn a_garbled_time_stamp_costs_itself() {
+        let mut align = align();
+        assert_eq!(align.record(tick(1 << 40), MonoTime(0)), Arrival::Held);
+        let refused = align.record(tick(1), MonoTime(0));
+        assert!(matches!(refused, Arrival::Refused(Reason::Implausible, _)));
+        align.record(tick(2), MonoTime(0));
+        assert_eq!(align.record(tick(1 << 40), MonoTime(0)), Arrival::Held);
+        let refused = align.record(tick(3), MonoTime(0));
+        assert!(matches!(refused, Arrival::Refused(Reason::Implausible, _)));
+        align.end();
+        assert_eq!(order(&mut align), ["tick@1", "tick@2", "tick@3"]);
+    }
+
+    #[test]
+    fn without_dtrace_batches_do_not_wait() {
+        let mut align = align();
+        batch(&mut align, 2, 0);
+        assert!(order(&mut align).is_empty());
+        align.lose_sight();
+        assert_eq!(order(&mut align).len(), 1);
+    }
+}

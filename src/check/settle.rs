@@ -1,0 +1,257 @@
+//! Verdicts on facts of which one witness spoke and the other will not: because the queue was drained after the fact,
+//! because the settle time is over, or because the input ended.
+
+use super::ledger::Ledger;
+use super::stats::{BlindReason, Table as Bounded};
+use super::table::Incarnation;
+use crate::model::{Fact, KernelTime, Verdict};
+
+/// How far the CPUs' time stamps may lie apart.
+const SKEW_NS: u64 = 1_000_000;
+/// How long a decided loss is remembered, to know a late note when it comes.
+const LINGER_NS: u64 = 10_000_000_000;
+
+impl Ledger {
+    /// The queue was drained by a call that began at `entered`: what happened before has been delivered, or never will be.
+    pub(crate) fn settle_drained(&mut self, entered: KernelTime) {
+        while let Some((pinned, at)) = self.births.front().copied() {
+            if at.plus(SKEW_NS) > entered {
+                break;
+            }
+            self.births.pop_front();
+            if let Some(slot) = self.table.find(pinned) {
+                self.settle_birth(slot);
+                self.release(slot);
+            }
+        }
+        while let Some((pinned, at)) = self.deaths.front().copied() {
+            if at.plus(self.config.settle_ns) > entered {
+                break;
+            }
+            self.deaths.pop_front();
+            if let Some(slot) = self.table.find(pinned) {
+                self.settle_death(slot);
+                self.release(slot);
+            }
+        }
+    }
+
+    /// DTrace's order has come to `now`: notes that it has not confirmed within the settle time stay unconfirmed.
+    pub(crate) fn advance(&mut self, now: KernelTime) {
+        self.now = self.now.max(now);
+        while let Some((pinned, at, fact)) = self.notes.front().copied() {
+            if at.plus(self.config.settle_ns) > self.now {
+                break;
+            }
+            self.notes.pop_front();
+            if let Some(slot) = self.table.find(pinned) {
+                self.settle_note(slot, fact);
+                self.release(slot);
+            }
+        }
+        while let Some((pinned, at)) = self.lingering.front().copied() {
+            if at.plus(LINGER_NS) > self.now {
+                break;
+            }
+            self.lingering.pop_front();
+            if let Some(slot) = self.table.find(pinned) {
+                self.release(slot);
+            }
+        }
+    }
+
+    /// The input has ended: what has not been decided by now stays undecided.
+    pub(crate) fn finish(&mut self) {
+        while let Some((pinned, _)) = self.births.pop_front() {
+            if let Some(slot) = self.table.find(pinned) {
+                self.give_up_birth(slot);
+                self.release(slot);
+            }
+        }
+        while let Some((pinned, _)) = self.deaths.pop_front() {
+            if let Some(slot) = self.table.find(pinned) {
+                self.give_up_death(slot);
+                self.release(slot);
+            }
+        }
+        while let Some((pinned, _, fact)) = self.notes.pop_front() {
+            let Some(slot) = self.table.find(pinned) else { continue };
+            match fact {
+                Fact::Birth if self.table[slot].birth.is_none() => {
+                    self.decide_birth(slot, Verdict::Undecided);
+                }
+                Fact::Death if self.table[slot].death.is_none() => {
+                    self.decide_death(slot, Verdict::Undecided);
+                }
+                _ => {}
+            }
+            self.release(slot);
+        }
+    }
+
+    /// Makes room in a full table: the oldest unsettled incarnation is given up, and DTrace counts as blind for it.
+    pub(crate) fn make_room(&mut self) {
+        while self.table.len() >= self.config.capacity {
+            let Some((pinned, at)) = self.births.pop_front().or_else(|| self.deaths.pop_front())
+            else {
+                return;
+            };
+            let Some(slot) = self.table.find(pinned) else { continue };
+            self.give_up_birth(slot);
+            self.give_up_death(slot);
+            self.release(slot);
+            self.stats.evictions[Bounded::Incarnations.index()] += 1;
+            self.dtrace.add(at, self.now, BlindReason::Overflow);
+        }
+    }
+
+    fn settle_birth(&mut self, slot: usize) {
+        self.table[slot].closed = true;
+        if self.table[slot].attached.is_some() {
+            return;
+        }
+        let forker = self.forker(slot);
+        if let Some(forker) = forker {
+            self.table[slot].trackerr_at_birth = reported(&self.table[forker], &self.table[slot]);
+        }
+        if self.table[slot].birth.is_none()
+            && let Some(verdict) = self.missing_birth(slot, forker)
+        {
+            if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
+                self.table[forker].trackerr_explained = true;
+            }
+            self.decide_birth(slot, verdict);
+        }
+    }
+
+    /// The incarnation that forked this one. One whose own create is missing was not known then, but may be now.
+    fn forker(&self, slot: usize) -> Option<usize> {
+        let inc = &self.table[slot];
+        inc.forker_handle.and_then(|h| self.table.find(h)).or_else(|| {
+            let newest = self.table.newest(inc.forker?)?;
+            let forker = &self.table[newest];
+            let announced = forker.created.is_none() && forker.tracked();
+            (announced && forker.exited.is_none_or(|at| Some(at) > inc.created)).then_some(newest)
+        })
+    }
+
+    /// The verdict on a birth without NOTE_CHILD, and the tree that it belongs to. `None` where it belongs to none.
+    fn missing_birth(&mut self, slot: usize, forker: Option<usize>) -> Option<Verdict> {
+        let created = self.table[slot].created?;
+        let forker = forker.map(|f| &self.table[f]).filter(|f| f.tree.is_some());
+        let Some(forker) = forker else {
+            // Nobody knows the forker, but kqueue sent NOTE_EXIT.
+            self.table[slot].tree?;
+            let seen = !self.dtrace.overlaps(created, created);
+            return Some(if seen { Verdict::LostSilent } else { Verdict::Undecided });
+        };
+        let inc = &self.table[slot];
+        let verdict = match forker.attached {
+            // Born before we came: not one of ours, or nobody can say.
+            Some((entered, _)) if created < entered && inc.tree.is_none() => return None,
+            Some((_, registered)) if created <= registered => Verdict::Undecided,
+            _ => self.lost_birth(created, inc, forker),
+        };
+        let tree = forker.tree?;
+        self.table[slot].tree.get_or_insert(tree);
+        Some(verdict)
+    }
+
+    fn lost_birth(&self, at: KernelTime, inc: &Incarnation, forker: &Incarnation) -> Verdict {
+        let forker_certain = forker.proven >= at || !self.dtrace.overlaps(forker.proven, at);
+        if !forker_certain || self.kqueue.overlaps(at, self.now) {
+            return Verdict::Undecided;
+        }
+        if !forker.tracked() {
+            let lost = forker.birth.is_some_and(Verdict::is_lost);
+            return if lost { Verdict::LostInherited } else { Verdict::Undecided };
+        }
+        let half_tracked = forker.trackerr_at_birth && Some(forker.proven) <= forker.created;
+        if inc.trackerr_at_birth {
+            Verdict::LostReported
+        } else if half_tracked {
+            Verdict::LostInherited
+        } else {
+            Verdict::LostSilent
+        }
+    }
+
+    fn settle_death(&mut self, slot: usize) {
+        let inc = &self.table[slot];
+        if inc.tree.is_none() || inc.exit.is_some() || inc.death.is_some() {
+            return;
+        }
+        let verdict = match inc.exited {
+            // Its pid was created again, and neither witness said that it ended.
+            None => Verdict::Undecided,
+            Some(exited) if self.kqueue.overlaps(exited, self.now) => Verdict::Undecided,
+            Some(_) if inc.tracked() && inc.trackerr_at_birth => Verdict::LostReported,
+            Some(_) if inc.tracked() => Verdict::LostSilent,
+            // What kept kqueue from its birth kept it from its death.
+            Some(_) => inc.birth.filter(|v| v.is_lost()).unwrap_or(Verdict::Undecided),
+        };
+        self.decide_death(slot, verdict);
+        if verdict.is_lost() {
+            let pinned = self.pin(slot);
+            self.lingering.push_back((pinned, self.now));
+        }
+    }
+
+    fn settle_note(&mut self, slot: usize, fact: Fact) {
+        let inc = &self.table[slot];
+        let (decided, dtrace, said) = match fact {
+            Fact::Birth => (inc.birth, inc.created, inc.child),
+            Fact::Death => (inc.death, inc.exited, inc.exit),
+        };
+        let (None, None, Some(said)) = (decided, dtrace, said) else { return };
+        // The fact lies after the last drain that did not deliver the note, or DTrace told it within the settle time.
+        let from = said.not_before.minus(match fact {
+            Fact::Birth => SKEW_NS,
+            Fact::Death => self.config.settle_ns,
+        });
+        let blind = self.dtrace.overlaps(from, said.at.plus(self.config.settle_ns));
+        let verdict = if blind { Verdict::Undecided } else { Verdict::KqueueOnly };
+        match fact {
+            Fact::Birth => {
+                self.table[slot].closed = true;
+                self.decide_birth(slot, verdict);
+            }
+            Fact::Death => self.decide_death(slot, verdict),
+        }
+    }
+
+    fn give_up_birth(&mut self, slot: usize) {
+        let inc = &self.table[slot];
+        if inc.attached.is_some() || inc.birth.is_some() || inc.created.is_none() {
+            return;
+        }
+        let forker = self.forker(slot);
+        if self.missing_birth(slot, forker).is_some() {
+            self.decide_birth(slot, Verdict::Undecided);
+        }
+    }
+
+    fn give_up_death(&mut self, slot: usize) {
+        let inc = &self.table[slot];
+        if inc.tree.is_some() && inc.death.is_none() && inc.exited.is_some() {
+            self.decide_death(slot, Verdict::Undecided);
+        }
+    }
+
+    /// One queue less names it. Forgets what nothing will be said of any more.
+    fn release(&mut self, slot: usize) {
+        let inc = &mut self.table[slot];
+        inc.pins -= 1;
+        if inc.pins == 0 && (inc.tree.is_none() || inc.death.is_some()) {
+            self.table.end(slot);
+        }
+    }
+}
+
+/// Whether NOTE_TRACKERR on the forker's knote speaks of this birth: it came after the create, or with the batch before
+/// it and has explained no other loss yet. One bit may hide many failures.
+fn reported(forker: &Incarnation, inc: &Incarnation) -> bool {
+    let batch = forker.trackerr_batch;
+    batch > inc.created_after
+        || batch != 0 && batch == inc.created_after && !forker.trackerr_explained
+}

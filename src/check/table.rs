@@ -1,0 +1,252 @@
+//! The incarnations that are alive or not yet settled: a slab, and a chain for each pid from the newest to the oldest.
+
+use super::finding::{Delivered, DtraceSaid, KqueueSaid};
+use crate::model::{KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, note};
+
+/// Names a slot for as long as the same incarnation lives in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Handle {
+    slot: u32,
+    generation: u32,
+}
+
+/// A kevent about an incarnation, and the batch that delivered it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said {
+    pub(crate) flags: u32,
+    pub(crate) fflags: u32,
+    pub(crate) data: i64,
+    pub(crate) batch: u64,
+    pub(crate) at: KernelTime,
+    /// The queue had been drained at this time, before the note was in it.
+    pub(crate) not_before: KernelTime,
+}
+
+impl Said {
+    /// NOTE_CHILD and NOTE_EXIT in one kevent.
+    pub(crate) fn is_collision(&self) -> bool {
+        self.fflags & (note::CHILD | note::EXIT) == note::CHILD | note::EXIT
+    }
+}
+
+/// One life of a pid.
+#[derive(Clone, Debug)]
+pub(crate) struct Incarnation {
+    pub(crate) pid: Pid,
+    /// The tree that it belongs to, once that is known. Most processes belong to none.
+    pub(crate) tree: Option<TreeId>,
+    /// DTrace's words.
+    pub(crate) created: Option<KernelTime>,
+    pub(crate) exited: Option<KernelTime>,
+    pub(crate) forker: Option<Pid>,
+    pub(crate) status: Option<WaitStatus>,
+    /// kqueue's words.
+    pub(crate) child: Option<Said>,
+    pub(crate) exit: Option<Said>,
+    /// Registered by us, between these times, not by the kernel: its birth is no fact of ours.
+    pub(crate) attached: Option<(KernelTime, KernelTime)>,
+    /// The verdicts, once they fell.
+    pub(crate) birth: Option<Verdict>,
+    pub(crate) death: Option<Verdict>,
+    /// A witness reported the fact, so it is owed a verdict.
+    pub(crate) birth_owed: bool,
+    pub(crate) death_owed: bool,
+    /// The queue was drained after its creation: a further NOTE_CHILD announces another incarnation.
+    pub(crate) closed: bool,
+    /// Its forker's knote carried NOTE_TRACKERR when it was to be announced.
+    pub(crate) trackerr_at_birth: bool,
+    /// The forker's incarnation, if it was known when this one was created.
+    pub(crate) forker_handle: Option<Handle>,
+    /// How many batches had been placed when it was created.
+    pub(crate) created_after: u64,
+    /// The latest time at which this pid was certainly still this incarnation.
+    pub(crate) proven: KernelTime,
+    /// The batch that last delivered NOTE_TRACKERR about this process (0: none), and whether it has explained a loss.
+    pub(crate) trackerr_batch: u64,
+    pub(crate) trackerr_explained: bool,
+    /// How many queues still name it.
+    pub(crate) pins: u8,
+    generation: u32,
+    older: u32,
+}
+
+impl Incarnation {
+    /// Whether kqueue ever said anything of it, or was asked to watch it.
+    pub(crate) fn known_to_kqueue(&self) -> bool {
+        self.child.is_some() || self.exit.is_some() || self.attached.is_some()
+    }
+
+    /// Whether kqueue's consumer has it among its processes.
+    pub(crate) fn tracked(&self) -> bool {
+        self.child.is_some() || self.attached.is_some()
+    }
+
+    pub(crate) fn dtrace_said(&self) -> DtraceSaid {
+        DtraceSaid {
+            created: self.created,
+            forker: self.forker,
+            exited: self.exited,
+            status: self.status,
+        }
+    }
+
+    pub(crate) fn kqueue_said(&self) -> KqueueSaid {
+        let delivered = |said: Said| Delivered {
+            event: Kevent {
+                ident: self.pid.get().into(),
+                flags: said.flags,
+                fflags: said.fflags,
+                data: said.data,
+                udata: self.tree.map_or(0, TreeId::cookie),
+            },
+            batch: said.batch,
+            at: said.at,
+        };
+        KqueueSaid {
+            child: self.child.map(delivered),
+            exit: self.exit.map(delivered),
+            trackerr: self.trackerr_at_birth,
+        }
+    }
+}
+
+const NONE: u32 = u32::MAX;
+
+pub(crate) struct Table {
+    slots: Vec<Incarnation>,
+    free: Vec<u32>,
+    /// The newest incarnation of each pid.
+    newest: Vec<u32>,
+}
+
+impl Table {
+    pub(crate) fn new() -> Table {
+        Table { slots: Vec::new(), free: Vec::new(), newest: vec![NONE; Pid::MAX as usize + 1] }
+    }
+
+    /// How many incarnations there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Begins a new incarnation of `pid`, proven since `at`.
+    pub(crate) fn begin(&mut self, pid: Pid, at: KernelTime) -> usize {
+        let older = std::mem::replace(&mut self.newest[pid.get() as usize], NONE);
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        let generation = self.slots.get(slot as usize).map_or(0, |old| old.generation + 1);
+        let new = Incarnation {
+            pid,
+            tree: None,
+            created: None,
+            exited: None,
+            forker: None,
+            status: None,
+            child: None,
+            exit: None,
+            attached: None,
+            birth: None,
+            death: None,
+            birth_owed: false,
+            death_owed: false,
+            closed: false,
+            trackerr_at_birth: false,
+            forker_handle: None,
+            created_after: 0,
+            proven: at,
+            trackerr_batch: 0,
+            trackerr_explained: false,
+            pins: 0,
+            generation,
+            older,
+        };
+        match self.slots.get_mut(slot as usize) {
+            Some(old) => *old = new,
+            None => self.slots.push(new),
+        }
+        self.newest[pid.get() as usize] = slot;
+        slot as usize
+    }
+
+    /// Forgets an incarnation.
+    pub(crate) fn end(&mut self, slot: usize) {
+        let (pid, older) = (self.slots[slot].pid.get() as usize, self.slots[slot].older);
+        if self.newest[pid] == slot as u32 {
+            self.newest[pid] = older;
+        } else {
+            let mut at = self.newest[pid] as usize;
+            while self.slots[at].older != slot as u32 {
+                at = self.slots[at].older as usize;
+            }
+            self.slots[at].older = older;
+        }
+        self.slots[slot].generation += 1;
+        self.free.push(slot as u32);
+    }
+
+    /// The newest incarnation of `pid`.
+    pub(crate) fn newest(&self, pid: Pid) -> Option<usize> {
+        self.latest(pid, |_| true)
+    }
+
+    /// The incarnations of `pid`, newest first.
+    pub(crate) fn chain(&self, pid: Pid) -> impl Iterator<Item = usize> + '_ {
+        let first = self.newest[pid.get() as usize];
+        std::iter::successors((first != NONE).then_some(first as usize), |slot| {
+            let older = self.slots[*slot].older;
+            (older != NONE).then_some(older as usize)
+        })
+    }
+
+    /// The newest incarnation of `pid` that satisfies `condition`.
+    pub(crate) fn latest(
+        &self,
+        pid: Pid,
+        condition: impl Fn(&Incarnation) -> bool,
+    ) -> Option<usize> {
+        self.chain(pid).find(|slot| condition(&self.slots[*slot]))
+    }
+
+    /// A name for the incarnation in `slot` that outlives it.
+    pub(crate) fn handle(&self, slot: usize) -> Handle {
+        Handle { slot: slot as u32, generation: self.slots[slot].generation }
+    }
+
+    /// The slot that this handle names, if that incarnation is still there.
+    pub(crate) fn find(&self, handle: Handle) -> Option<usize> {
+        let slot = handle.slot as usize;
+        (self.slots[slot].generation == handle.generation).then_some(slot)
+    }
+}
+
+impl std::ops::Index<usize> for Table {
+    type Output = Incarnation;
+    fn index(&self, slot: usize) -> &Incarnation {
+        &self.slots[slot]
+    }
+}
+
+impl std::ops::IndexMut<usize> for Table {
+    fn index_mut(&mut self, slot: usize) -> &mut Incarnation {
+        &mut self.slots[slot]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_has_a_chain_of_lives_and_a_handle_outlives_its_own() {
+        let mut table = Table::new();
+        let pid = Pid::new(7).expect("a pid");
+        let (a, b) = (table.begin(pid, KernelTime(1)), table.begin(pid, KernelTime(2)));
+        let (ha, hb) = (table.handle(a), table.handle(b));
+        assert_eq!(table.chain(pid).collect::<Vec<_>>(), [b, a]);
+        table.end(a);
+        assert_eq!((table.find(ha), table.find(hb)), (None, Some(b)));
+        assert_eq!(table.chain(pid).collect::<Vec<_>>(), [b]);
+        let c = table.begin(pid, KernelTime(3));
+        assert_eq!((c, table.find(ha)), (a, None));
+        assert_eq!(table.len(), 2);
+    }
+}

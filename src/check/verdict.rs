@@ -1,0 +1,56 @@
+//! The verdict on a fact that both witnesses spoke of: pure functions of one incarnation's words.
+
+use super::blind::Blind;
+use super::table::Incarnation;
+use crate::model::{Regime, Verdict, Winner};
+
+/// The birth of an incarnation with both create and NOTE_CHILD.
+pub(crate) fn birth(inc: &Incarnation, dtrace: &Blind) -> Verdict {
+    let (Some(created), Some(child)) = (inc.created, inc.child) else { return Verdict::Undecided };
+    if inc.forker.is_some_and(|f| i64::from(f.get()) == child.data) {
+        return Verdict::Agreed;
+    }
+    // The data is not the forker's pid. While DTrace was blind the note may be about another life of this pid.
+    let status_fits = inc.status.is_some_and(|s| i64::from(s.0) == child.data);
+    let (from, to) = (created.min(child.at), created.max(child.at));
+    if !(child.is_collision() && status_fits) && dtrace.overlaps(from, to) {
+        return Verdict::Undecided;
+    }
+    if child.is_collision() { Verdict::Overwritten } else { Verdict::Corrupt }
+}
+
+/// The death of an incarnation with both exit and NOTE_EXIT.
+pub(crate) fn death(inc: &Incarnation, dtrace: &Blind) -> Verdict {
+    let (Some(exited), Some(exit), Some(status)) = (inc.exited, inc.exit, inc.status) else {
+        return Verdict::Undecided;
+    };
+    if i64::from(status.0) == exit.data {
+        return Verdict::Agreed;
+    }
+    if dtrace.overlaps(inc.proven.min(exited), exited.max(exit.at)) {
+        return Verdict::Undecided;
+    }
+    let ppid_won = inc.forker.is_none_or(|f| i64::from(f.get()) == exit.data);
+    if exit.is_collision() && ppid_won { Verdict::Overwritten } else { Verdict::Corrupt }
+}
+
+/// Whose data a kevent with both notes carries.
+pub(crate) fn winner(inc: &Incarnation) -> Winner {
+    let Some(exit) = inc.exit else { return Winner::Other };
+    if inc.status.is_some_and(|s| i64::from(s.0) == exit.data) {
+        Winner::Status
+    } else if inc.forker.is_some_and(|f| i64::from(f.get()) == exit.data) {
+        Winner::Ppid
+    } else {
+        Winner::Other
+    }
+}
+
+/// What a collision says of the kernel.
+pub(crate) fn regime_of(winner: Winner) -> Option<Regime> {
+    match winner {
+        Winner::Status => Some(Regime::MergedStatus),
+        Winner::Ppid => Some(Regime::MergedPpid),
+        Winner::Other => None,
+    }
+}

@@ -1,0 +1,169 @@
+use std::io::{self, Read};
+
+use zstd::bulk::Decompressor;
+
+use super::crc::Crc;
+use super::frame::{Base, Scratch};
+use super::varint::Bytes;
+use super::{Error, MAGIC, MAX_BLOCK, MAX_STORED, Meta, VERSION};
+use crate::input::Input;
+
+/// Reads a recording: first everything that is whole, then, once, what is wrong with the rest.
+pub struct Reader<R> {
+    input: R,
+    meta: Meta,
+    /// Where the current block begins, and where the next one does.
+    offset: u64,
+    next_offset: u64,
+    base: Base,
+    block: Vec<u8>,
+    pos: usize,
+    scratch: Scratch,
+    packed: Vec<u8>,
+    decompressor: Decompressor<'static>,
+    crc: Crc,
+    done: bool,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// [`Error`], where it is not a recording or even its header is damaged.
+    pub fn new(mut input: R) -> Result<Reader<R>, Error> {
+        let mut header = Vec::new();
+        fill(&mut input, 12, &mut header).map_err(|source| Error::Io { offset: 0, source })?;
+        check_header(&header)?;
+        let mut reader = Reader {
+            input,
+            meta: Meta::default(),
+            offset: 0,
+            next_offset: 12,
+            base: Base::default(),
+            block: Vec::new(),
+            pos: 0,
+            scratch: Scratch::default(),
+            packed: Vec::new(),
+            decompressor: Decompressor::new().map_err(|source| Error::Io { offset: 0, source })?,
+            crc: Crc::new(),
+            done: false,
+        };
+        reader.crc.update(&header);
+        reader.read_block()?;
+        reader.meta = serde_json::from_slice(&reader.block)
+            .map_err(|_| reader.malformed("a header without its fields"))?;
+        reader.pos = reader.block.len();
+        Ok(reader)
+    }
+
+    /// Where the recording comes from.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The next input, `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error`], once, where the file is damaged or cut: nothing can be read behind that.
+    #[allow(clippy::should_implement_trait, reason = "an input is lent: no Iterator can do that")]
+    pub fn next(&mut self) -> Result<Option<Input<'_>>, Error> {
+        if self.pos == self.block.len() && !self.done {
+            self.read_block().inspect_err(|_| self.done = true)?;
+        }
+        if self.done {
+            return Ok(None);
+        }
+        let mut bytes = Bytes(&self.block[self.pos..]);
+        let decoded = self.base.decode(&mut bytes, &mut self.scratch);
+        self.pos = self.block.len() - bytes.0.len();
+        match decoded {
+            Ok(input) => Ok(Some(input)),
+            Err(what) => {
+                self.done = true;
+                Err(Error::Malformed { offset: self.offset, what })
+            }
+        }
+    }
+
+    /// Reads and checks the next block. At the end mark there is none: done.
+    fn read_block(&mut self) -> Result<(), Error> {
+        self.offset = self.next_offset;
+        let offset = self.offset;
+        let (len, stored) = self.lengths()?;
+        self.take(stored + 4)?;
+        let (packed, sum) = self.packed.split_at(stored);
+        self.crc.update(packed);
+        if sum != self.crc.value().to_le_bytes() {
+            return Err(Error::Damaged { offset, what: "the checksum differs" });
+        }
+        self.next_offset += (8 + stored + 4) as u64;
+        self.base = Base::default();
+        self.pos = 0;
+        self.block.clear();
+        if len == 0 {
+            self.done = true;
+            return self.expect_nothing_more();
+        }
+        self.block.reserve(len);
+        let unpacked = self.decompressor.decompress_to_buffer(packed, &mut self.block);
+        if unpacked.ok() != Some(len) {
+            self.block.clear();
+            return Err(self.malformed("not zstd, or not of the length it says"));
+        }
+        Ok(())
+    }
+
+    /// The block's two lengths, within their bounds.
+    fn lengths(&mut self) -> Result<(usize, usize), Error> {
+        self.take(8)?;
+        self.crc.update(&self.packed);
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, b| n << 8 | *b as usize);
+        let (len, stored) = (number(&self.packed[..4]), number(&self.packed[4..]));
+        if len > MAX_BLOCK || stored > MAX_STORED || (len == 0) != (stored == 0) {
+            return Err(Error::Damaged { offset: self.offset, what: "impossible lengths" });
+        }
+        Ok((len, stored))
+    }
+
+    /// The next `len` bytes of the file into `packed`.
+    fn take(&mut self, len: usize) -> Result<(), Error> {
+        let offset = self.offset;
+        self.packed.clear();
+        fill(&mut self.input, len, &mut self.packed)
+            .map_err(|source| Error::Io { offset, source })?;
+        if self.packed.len() == len { Ok(()) } else { Err(Error::Cut { offset }) }
+    }
+
+    fn expect_nothing_more(&mut self) -> Result<(), Error> {
+        self.packed.clear();
+        match fill(&mut self.input, 1, &mut self.packed) {
+            Ok(()) if self.packed.is_empty() => Ok(()),
+            Ok(()) => Err(Error::Damaged { offset: self.next_offset, what: "bytes after the end" }),
+            Err(source) => Err(Error::Io { offset: self.next_offset, source }),
+        }
+    }
+
+    fn malformed(&self, what: &'static str) -> Error {
+        Error::Malformed { offset: self.offset, what }
+    }
+}
+
+/// Appends up to `len` bytes, fewer at the end of the file. Grows with what is there, not with what was promised.
+fn fill(input: &mut impl Read, len: usize, to: &mut Vec<u8>) -> io::Result<()> {
+    input.take(len as u64).read_to_end(to).map(|_| ())
+}
+
+fn check_header(header: &[u8]) -> Result<(), Error> {
+    if header.is_empty() {
+        return Err(Error::Empty);
+    }
+    let magic = &header[..header.len().min(MAGIC.len())];
+    if magic != &MAGIC[..magic.len()] {
+        return Err(Error::NotARecording);
+    }
+    match header[magic.len()..].try_into().map(u32::from_le_bytes) {
+        Err(_) => Err(Error::Cut { offset: 0 }),
+        Ok(VERSION) => Ok(()),
+        Ok(version) => Err(Error::Version(version)),
+    }
+}

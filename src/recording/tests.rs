@@ -1,0 +1,260 @@
+//! Nothing is lost or changed, and damage costs at most what follows it.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::input::{Attach, Batch, Input};
+use crate::model::{Kevent, MonoTime, Pid, TreeId};
+
+/// An [`Input`] that owns its parts.
+#[derive(Clone, PartialEq, Debug)]
+enum Owned {
+    Text(bool, u64, Vec<u8>),
+    Batch(u64, u32, u64, u64, Vec<Attach>, Vec<Kevent>),
+    Tree(u16, String),
+    Plain(Input<'static>),
+}
+
+impl Owned {
+    fn of(input: &Input<'_>) -> Owned {
+        match *input {
+            Input::Stdout { at, bytes } => Owned::Text(true, at.0, bytes.to_vec()),
+            Input::Stderr { at, bytes } => Owned::Text(false, at.0, bytes.to_vec()),
+            Input::Tree { id, name } => Owned::Tree(id.0, name.to_string()),
+            Input::Batch(b) => Owned::Batch(
+                b.seq,
+                b.capacity,
+                b.before.0,
+                b.after.0,
+                b.attached.to_vec(),
+                b.events.to_vec(),
+            ),
+            Input::DtraceUp { at } => Owned::Plain(Input::DtraceUp { at }),
+            Input::DtraceDown { at } => Owned::Plain(Input::DtraceDown { at }),
+            Input::BatchesLost { first, count, from, to } => {
+                Owned::Plain(Input::BatchesLost { first, count, from, to })
+            }
+            Input::Forks { at, total } => Owned::Plain(Input::Forks { at, total }),
+            Input::TreeGone { id } => Owned::Plain(Input::TreeGone { id }),
+            Input::End => Owned::Plain(Input::End),
+        }
+    }
+
+    fn lend(&self) -> Input<'_> {
+        match self {
+            Owned::Text(true, at, bytes) => Input::Stdout { at: MonoTime(*at), bytes },
+            Owned::Text(false, at, bytes) => Input::Stderr { at: MonoTime(*at), bytes },
+            Owned::Tree(id, name) => Input::Tree { id: TreeId(*id), name },
+            Owned::Batch(seq, capacity, before, after, attached, events) => Input::Batch(Batch {
+                seq: *seq,
+                capacity: *capacity,
+                before: MonoTime(*before),
+                after: MonoTime(*after),
+                attached,
+                events,
+            }),
+            Owned::Plain(input) => *input,
+        }
+    }
+}
+
+prop_compose! {
+    fn attach()(tree: u16, pid in 0..=Pid::MAX, root: bool, errno: i32) -> Attach {
+        Attach { tree: TreeId(tree), pid: Pid::new(pid.into()).unwrap(), root, errno }
+    }
+}
+
+prop_compose! {
+    fn kevent()(ident: u64, flags: u32, fflags: u32, data: i64, udata: u64) -> Kevent {
+        Kevent { ident, flags, fflags, data, udata }
+    }
+}
+
+fn input() -> impl Strategy<Value = Owned> {
+    let time = any::<u64>().prop_map(MonoTime);
+    prop_oneof![
+        (any::<bool>(), any::<u64>(), vec(any::<u8>(), 0..200))
+            .prop_map(|(out, at, bytes)| Owned::Text(out, at, bytes)),
+        (any::<(u64, u32, u64, u64)>(), vec(attach(), 0..3), vec(kevent(), 0..20))
+            .prop_map(|((seq, cap, a, b), at, ev)| Owned::Batch(seq, cap, a, b, at, ev)),
+        (any::<u16>(), ".{0,20}").prop_map(|(id, name)| Owned::Tree(id, name)),
+        time.clone().prop_map(|at| Owned::Plain(Input::DtraceUp { at })),
+        time.clone().prop_map(|at| Owned::Plain(Input::DtraceDown { at })),
+        (any::<u64>(), any::<u64>(), time.clone(), time.clone()).prop_map(
+            |(first, count, from, to)| Owned::Plain(Input::BatchesLost { first, count, from, to })
+        ),
+        (time, any::<u64>()).prop_map(|(at, total)| Owned::Plain(Input::Forks { at, total })),
+        any::<u16>().prop_map(|id| Owned::Plain(Input::TreeGone { id: TreeId(id) })),
+        Just(Owned::Plain(Input::End)),
+    ]
+}
+
+fn meta() -> Meta {
+    Meta {
+        uname: "FreeBSD 13.2-RELEASE amd64".into(),
+        osreldate: 1302001,
+        program: "BEGIN { printf(\"B %d %d\\n\", timestamp, walltimestamp); }\n".into(),
+        note: "ünïcode".into(),
+        start_mono_ns: u64::MAX,
+        start_real_ns: 1_795_512_560_283_763_589,
+    }
+}
+
+/// Flushes after each `flush_every` inputs, so that there are several blocks.
+fn write(inputs: &[Owned], flush_every: usize) -> Vec<u8> {
+    let mut writer = Writer::new(vec![], &meta()).unwrap();
+    for (i, input) in inputs.iter().enumerate() {
+        writer.append(&input.lend()).unwrap();
+        if (i + 1) % flush_every == 0 {
+            writer.flush().unwrap();
+        }
+    }
+    writer.finish().unwrap()
+}
+
+/// What can be read, and what is wrong with the rest.
+fn read(file: &[u8]) -> (Vec<Owned>, Option<Error>) {
+    let mut reader = match Reader::new(file) {
+        Ok(reader) => reader,
+        Err(error) => return (vec![], Some(error)),
+    };
+    let mut inputs = vec![];
+    loop {
+        match reader.next() {
+            Ok(Some(input)) => inputs.push(Owned::of(&input)),
+            Ok(None) => return (inputs, None),
+            Err(error) => {
+                assert!(matches!(reader.next(), Ok(None)), "an error is said once");
+                return (inputs, Some(error));
+            }
+        }
+    }
+}
+
+fn sample() -> Vec<Owned> {
+    let exit = Kevent { ident: 28, flags: 0x8030, fflags: 0x8000_0004, data: 32512, udata: 7 };
+    let root = Attach { tree: TreeId(0), pid: Pid::new(27).unwrap(), root: true, errno: 0 };
+    vec![
+        Owned::Tree(0, "default".into()),
+        Owned::Plain(Input::DtraceUp { at: MonoTime(5) }),
+        Owned::Batch(0, 1024, 9_000, 9_100, vec![root], vec![]),
+        Owned::Text(true, 9_200, b"C 10446144367 1 28 27 27 14\nX 104".to_vec()),
+        Owned::Batch(1, 1025, 9_300, 9_400, vec![], vec![exit; 3]),
+        Owned::Text(false, 9_500, b"dtrace: 12 drops on CPU 0\n".to_vec()),
+        Owned::Plain(Input::End),
+    ]
+}
+
+/// `sample` in blocks of three inputs: how many of them are in whole blocks if the file ends at `cut`.
+fn whole_blocks(file: &[u8], cut: usize) -> usize {
+    let (mut at, mut inputs) = (12, 0);
+    for held in [0, 3, 3, 1, 0] {
+        at += 12 + u32::from_le_bytes(file[at + 4..at + 8].try_into().unwrap()) as usize;
+        if cut < at {
+            break;
+        }
+        inputs += held;
+    }
+    inputs
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_is_read_bit_for_bit(inputs in vec(input(), 0..30), flush in 1usize..10) {
+        let (read, error) = read(&write(&inputs, flush));
+        prop_assert!(error.is_none());
+        prop_assert_eq!(read, inputs);
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes: Vec<u8>) {
+        read(&bytes);
+        read(&[&MAGIC[..], &VERSION.to_le_bytes(), &bytes].concat());
+    }
+
+    #[test]
+    fn no_block_panics(block in vec(any::<u8>(), 1..200)) {
+        let mut writer = Writer::new(vec![], &meta()).unwrap();
+        writer.put_block_for_test(&block);
+        read(&writer.finish().unwrap());
+    }
+}
+
+#[test]
+fn the_meta_survives() {
+    assert_eq!(Reader::new(&write(&[], 1)[..]).unwrap().meta(), &meta());
+}
+
+#[test]
+fn a_cut_costs_the_block_that_it_hits_and_says_where() {
+    let (inputs, file) = (sample(), write(&sample(), 3));
+    for cut in 0..file.len() {
+        let (read, error) = read(&file[..cut]);
+        assert_eq!(read, inputs[..whole_blocks(&file, cut)], "cut at {cut}");
+        match (cut, error) {
+            (0, Some(Error::Empty)) => {}
+            (_, Some(Error::Cut { offset })) => assert!(offset <= cut as u64),
+            (_, other) => panic!("cut at {cut}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_costs_at_most_the_rest_and_never_goes_unnoticed() {
+    let (inputs, file) = (sample(), write(&sample(), 3));
+    for bit in 0..file.len() * 8 {
+        let mut damaged = file.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let (read, error) = read(&damaged);
+        assert!(error.is_some(), "bit {bit}");
+        assert_eq!(read, inputs[..whole_blocks(&file, bit / 8)], "bit {bit}");
+    }
+}
+
+#[test]
+fn a_missing_or_repeated_block_does_not_go_unnoticed() {
+    let file = write(&sample(), 3);
+    let start = |n: usize| {
+        (0..n).fold(12, |at, _| {
+            at + 12 + u32::from_le_bytes(file[at + 4..at + 8].try_into().unwrap()) as usize
+        })
+    };
+    let missing = [&file[..start(1)], &file[start(2)..]].concat();
+    let repeated = [&file[..start(2)], &file[start(1)..]].concat();
+    let trailing = [&file[..], b"x"].concat();
+    for (file, held) in [(missing, 0), (repeated, 3), (trailing, 7)] {
+        let (read, error) = read(&file);
+        assert_eq!(read, sample()[..held]);
+        assert!(matches!(error, Some(Error::Damaged { .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn what_is_no_recording_says_so() {
+    assert!(matches!(read(b"B 1 2\nC 3 4").1, Some(Error::NotARecording)));
+    let mut newer = write(&[], 1);
+    newer[8] = 9;
+    assert!(matches!(read(&newer).1, Some(Error::Version(9))));
+}
+
+#[test]
+fn an_input_that_no_reader_would_take_is_refused() {
+    let mut writer = Writer::new(vec![], &meta()).unwrap();
+    let bytes = vec![b'x'; MAX_BLOCK];
+    assert!(writer.append(&Input::Stdout { at: MonoTime(1), bytes: &bytes }).is_err());
+    writer.append(&Input::End).unwrap();
+    assert_eq!(read(&writer.finish().unwrap()).0, [Owned::Plain(Input::End)]);
+}
+
+#[test]
+fn noise_that_cannot_be_compressed_survives() {
+    let mut state = 1u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    });
+    let inputs = [Owned::Text(true, 1, noise.take(MAX_BLOCK - 2 * BLOCK).collect())];
+    let (read, error) = read(&write(&inputs, 1));
+    assert!(read == inputs && error.is_none());
+}
