@@ -188,7 +188,8 @@ impl Ledger {
             Some(_) if inc.tracked() && inc.trackerr_at_birth => Verdict::LostReported,
             Some(_) if inc.tracked() => Verdict::LostSilent,
             // What kept kqueue from its birth kept it from its death.
-            Some(_) => inc.birth.filter(|v| v.is_lost()).unwrap_or(Verdict::Undecided),
+            Some(_) if inc.birth.is_some_and(Verdict::is_lost) => Verdict::LostInherited,
+            Some(_) => Verdict::Undecided,
         };
         self.decide_death(slot, verdict);
         if verdict.is_lost() {
