@@ -71,9 +71,12 @@ impl Ledger {
         });
         let living = self.table.newest(forker).filter(|f| self.table[*f].exited.is_none());
         let forker_handle = living.map(|f| self.table.handle(f));
+        let batches = self.batches;
+        let forked_after =
+            living.map_or(0, |f| std::mem::replace(&mut self.table[f].forked_after, batches));
         let inc = &mut self.table[slot];
         (inc.created, inc.forker, inc.forker_handle) = (Some(at), Some(forker), forker_handle);
-        inc.created_after = self.batches;
+        (inc.created_after, inc.reported_after) = (batches, forked_after.min(batches.max(1) - 1));
         let pinned = self.pin(slot);
         self.births.push_back((pinned, at));
         if self.table[slot].child.is_some() {
@@ -202,10 +205,10 @@ impl Ledger {
             at: placed.at,
             not_before: self.drained,
         };
+        let born = (event.fflags & note::CHILD != 0).then(|| self.note_child(pid, tree, said));
         if event.fflags & note::TRACKERR != 0 {
             self.trackerr(pid, tree);
         }
-        let born = (event.fflags & note::CHILD != 0).then(|| self.note_child(pid, tree, said));
         if event.fflags & note::EXIT != 0 {
             let slot = born.flatten().or_else(|| self.exiting(pid, tree, event.data));
             if let Some(slot) = slot {
@@ -218,10 +221,9 @@ impl Ledger {
 
     fn trackerr(&mut self, pid: Pid, tree: TreeId) {
         self.tree(tree).trackerr_reports += 1;
-        let batch = self.batches;
+        let (batch, drained) = (self.batches, self.drained);
         if let Some(slot) = self.table.latest(pid, Incarnation::known_to_kqueue) {
-            let inc = &mut self.table[slot];
-            (inc.trackerr_batch, inc.trackerr_explained) = (batch, false);
+            self.table[slot].trackerr.add(batch, drained);
         }
     }
 

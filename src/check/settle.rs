@@ -4,7 +4,7 @@
 use super::ledger::Ledger;
 use super::stats::{BlindReason, Table as Bounded};
 use super::table::Incarnation;
-use crate::model::{Fact, KernelTime, Verdict};
+use crate::model::{Fact, KernelTime, Regime, Verdict};
 
 /// How far the CPUs' time stamps may lie apart.
 const SKEW_NS: u64 = 1_000_000;
@@ -111,16 +111,15 @@ impl Ledger {
             return;
         }
         let forker = self.forker(slot);
-        if let Some(forker) = forker {
-            self.table[slot].trackerr_at_birth = reported(&self.table[forker], &self.table[slot]);
-        }
-        if self.table[slot].birth.is_none()
-            && let Some(verdict) = self.missing_birth(slot, forker)
-        {
-            if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
-                self.table[forker].trackerr_explained = true;
+        let report = forker.map_or(0, |f| self.table[f].trackerr.about(&self.table[slot]));
+        self.table[slot].trackerr_at_birth = report != 0;
+        if self.table[slot].birth.is_none() {
+            if let Some(verdict) = self.missing_birth(slot, forker) {
+                if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
+                    self.table[forker].trackerr.explain(report);
+                }
+                self.decide_birth(slot, verdict);
             }
-            self.decide_birth(slot, verdict);
         }
     }
 
@@ -166,7 +165,11 @@ impl Ledger {
             let lost = forker.birth.is_some_and(Verdict::is_lost);
             return if lost { Verdict::LostInherited } else { Verdict::Undecided };
         }
-        let half_tracked = forker.trackerr_at_birth && Some(forker.proven) <= forker.created;
+        // Two knotes a child, one of which found no memory: announced, but not followed.
+        let half_tracked = self.stats.regime == Regime::Split
+            && forker.trackerr_at_birth
+            && forker.exit.is_none()
+            && Some(forker.proven) <= forker.created;
         if inc.trackerr_at_birth {
             Verdict::LostReported
         } else if half_tracked {
@@ -247,12 +250,4 @@ impl Ledger {
             self.table.end(slot);
         }
     }
-}
-
-/// Whether NOTE_TRACKERR on the forker's knote speaks of this birth: it came after the create, or with the batch before
-/// it and has explained no other loss yet. One bit may hide many failures.
-fn reported(forker: &Incarnation, inc: &Incarnation) -> bool {
-    let batch = forker.trackerr_batch;
-    batch > inc.created_after
-        || batch != 0 && batch == inc.created_after && !forker.trackerr_explained
 }

@@ -3,6 +3,9 @@
 use super::finding::{Delivered, DtraceSaid, KqueueSaid};
 use crate::model::{KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, note};
 
+/// How far the time stamps of one moment lie apart in practice.
+const CLOSE_NS: u64 = 20_000;
+
 /// Names a slot for as long as the same incarnation lives in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Handle {
@@ -26,6 +29,41 @@ impl Said {
     /// NOTE_CHILD and NOTE_EXIT in one kevent.
     pub(crate) fn is_collision(&self) -> bool {
         self.fflags & (note::CHILD | note::EXIT) == note::CHILD | note::EXIT
+    }
+}
+
+/// The latest batches with NOTE_TRACKERR about one process. Number 0 is none: batches are counted from 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reports {
+    /// Number of the batch, and the drain before it that did not bring the note.
+    latest: [(u64, KernelTime); 4],
+    /// The last batch that has explained a loss.
+    explained: u64,
+}
+
+impl Reports {
+    pub(crate) fn add(&mut self, batch: u64, not_before: KernelTime) {
+        if self.latest[3].0 != batch {
+            self.latest.rotate_left(1);
+            self.latest[3] = (batch, not_before);
+        }
+    }
+
+    /// The batch that speaks of the birth of `child`, 0 for none. It came after the create; or before it, because the
+    /// forker was held up between knote_fork and the probe, but after the forker's previous fork, and has explained no
+    /// other loss. One bit may hide many failures.
+    pub(crate) fn about(&self, child: &Incarnation) -> u64 {
+        let created = child.created.unwrap_or_default();
+        let speaks = |(batch, not_before): &(u64, KernelTime)| {
+            let later = *batch > child.created_after;
+            let held_up = *batch > child.reported_after && *batch > self.explained;
+            (later || held_up) && *not_before <= created.plus(CLOSE_NS)
+        };
+        self.latest.iter().find(|report| speaks(report)).map_or(0, |report| report.0)
+    }
+
+    pub(crate) fn explain(&mut self, batch: u64) {
+        self.explained = self.explained.max(batch);
     }
 }
 
@@ -59,11 +97,14 @@ pub(crate) struct Incarnation {
     pub(crate) forker_handle: Option<Handle>,
     /// How many batches had been placed when it was created.
     pub(crate) created_after: u64,
+    /// How many had been placed when its forker forked before: a NOTE_TRACKERR from later on may speak of its birth.
+    pub(crate) reported_after: u64,
+    /// How many batches had been placed when its own latest child was created.
+    pub(crate) forked_after: u64,
     /// The latest time at which this pid was certainly still this incarnation.
     pub(crate) proven: KernelTime,
-    /// The batch that last delivered NOTE_TRACKERR about this process (0: none), and whether it has explained a loss.
-    pub(crate) trackerr_batch: u64,
-    pub(crate) trackerr_explained: bool,
+    /// NOTE_TRACKERR about this process.
+    pub(crate) trackerr: Reports,
     /// How many queues still name it.
     pub(crate) pins: u8,
     generation: u32,
@@ -152,9 +193,10 @@ impl Table {
             trackerr_at_birth: false,
             forker_handle: None,
             created_after: 0,
+            reported_after: 0,
+            forked_after: 0,
             proven: at,
-            trackerr_batch: 0,
-            trackerr_explained: false,
+            trackerr: Reports::default(),
             pins: 0,
             generation,
             older,

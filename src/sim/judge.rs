@@ -216,9 +216,11 @@ fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
             }
         }
     }
-    for (life, verdicts) in lives.iter().zip(&verdicts) {
+    let told = told_of(&lives);
+    for (i, life) in lives.iter().enumerate() {
         for fact in [Fact::Birth, Fact::Death] {
-            if let Some(miss) = score.count(truth, life, fact, verdicts[fact as usize]) {
+            let (verdict, told) = (verdicts[i][fact as usize], told[i][fact as usize]);
+            if let Some(miss) = score.count(truth, life, fact, verdict, told) {
                 *misses.entry(miss).or_default() += 1;
             }
         }
@@ -238,6 +240,7 @@ impl Score {
         life: &Life,
         fact: Fact,
         verdict: Option<Verdict>,
+        told: bool,
     ) -> Option<Miss> {
         let really = life.outcome(fact)?;
         self.facts += 1;
@@ -246,7 +249,7 @@ impl Score {
         let class = &mut classes[really.index()];
         match verdict {
             Some(Verdict::Undecided) => class.undecided += 1,
-            None if !life.heard_of(fact) => class.unheard += 1,
+            None if !told => class.unheard += 1,
             None => class.decided += 1,
             Some(verdict) => {
                 class.decided += 1;
@@ -256,7 +259,7 @@ impl Score {
         }
         let fine = match verdict {
             Some(verdict) => verdict == really || verdict == Verdict::Undecided,
-            None => !life.heard_of(fact),
+            None => !told,
         };
         (!fine).then(|| Miss {
             death: fact == Fact::Death,
@@ -266,14 +269,19 @@ impl Score {
     }
 }
 
-impl Life {
-    /// Whether a witness told of this fact.
-    fn heard_of(&self, fact: Fact) -> bool {
-        match fact {
-            Fact::Birth => self.create_printed || self.child_batch.is_some(),
-            Fact::Death => self.exit_printed || self.exit_batch.is_some(),
-        }
+/// Of which facts the witnesses told. DTrace tells of every process on the machine: that one of them belongs to the tree
+/// shows only where the line of creates to the root is unbroken, or where kqueue names it.
+fn told_of(lives: &[&Life]) -> Vec<[bool; 2]> {
+    let mut known = vec![false; lives.len()];
+    let mut told = Vec::with_capacity(lives.len());
+    for (i, life) in lives.iter().enumerate() {
+        let heir = life.forker_life.is_none_or(|f| known[f as usize]);
+        let named = life.child_batch.is_some() || life.exit_batch.is_some();
+        known[i] = named || life.create_printed && heir;
+        let birth = life.child_batch.is_some() || life.create_printed && known[i];
+        told.push([birth, life.exit_batch.is_some() || life.exit_printed && known[i]]);
     }
+    told
 }
 
 /// The same case with the smallest count that still shows this miss: a run is a prefix of every longer one.

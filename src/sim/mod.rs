@@ -6,6 +6,7 @@
 mod arena;
 mod dtrace;
 mod forks;
+pub mod grid;
 pub mod judge;
 mod kernel;
 mod kqueue;

@@ -192,3 +192,22 @@ fn an_endless_run_goes_on_with_pids_and_time_until_the_sink_breaks() {
     });
     assert!(truth.lives().count() > 50);
 }
+
+#[test]
+fn scratch() {
+    let n: u64 = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    for blind in [false, true] {
+        let mut total = judge::Score::default();
+        let t = std::time::Instant::now();
+        for i in 0..n {
+            let case = grid::case(i * 7919);
+            if (case.options.buffer < 1 << 20) != blind { continue; }
+            total.merge(judge::judge(&case));
+        }
+        println!("blind {blind} runs {} facts {} overlapping {} undecided {} {:?}", total.runs, total.facts, total.overlapping, total.undecided(), t.elapsed());
+        let mut m: Vec<_> = total.misses.iter().collect();
+        m.sort_by_key(|m| std::cmp::Reverse(m.1.0));
+        for (m, (c, f, case)) in m { println!("{m}: {c} times; {f} facts {case}"); }
+        for f in [Fact::Birth, Fact::Death] { for v in Verdict::ALL { println!("{f:?} {v} {:?}", total.of(f)[v.index()]); } }
+    }
+}
