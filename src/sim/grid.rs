@@ -30,8 +30,7 @@ pub fn case(n: u64) -> Case {
     };
     let regime = REGIMES[axis(REGIMES.len())];
     let shape = Shape::ALL[axis(Shape::COUNT)];
-    let (stall, buffer, failure) =
-        (axis(STALLS.len()), axis(BUFFERS.len()), axis(FAILURES.len()));
+    let (stall, buffer, failure) = (axis(STALLS.len()), axis(BUFFERS.len()), axis(FAILURES.len()));
     let mut rng = Rng::new(n);
     let blind = buffer > 0;
     let mut pick = |rare: bool, common: u64, other: u64| {

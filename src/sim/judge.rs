@@ -112,8 +112,7 @@ impl Score {
         self.runs += other.runs;
         self.facts += other.facts;
         self.overlapping += other.overlapping;
-        for (mine, theirs) in
-            self.classes.iter_mut().flatten().zip(other.classes.iter().flatten())
+        for (mine, theirs) in self.classes.iter_mut().flatten().zip(other.classes.iter().flatten())
         {
             mine.merge(theirs);
         }
@@ -177,8 +176,7 @@ fn keys_of_finding(finding: &Finding) -> impl Iterator<Item = Key> {
         finding.dtrace.exited.map(|t| Key::Exited(pid, t.0)),
         finding.kqueue.exit.map(|e| Key::Exit(pid, e.batch)),
     ];
-    let (first, second) =
-        if finding.fact == Fact::Birth { (birth, death) } else { (death, birth) };
+    let (first, second) = if finding.fact == Fact::Birth { (birth, death) } else { (death, birth) };
     first.into_iter().chain(second).flatten()
 }
 

@@ -201,13 +201,115 @@ fn scratch() {
         let t = std::time::Instant::now();
         for i in 0..n {
             let case = grid::case(i * 7919);
-            if (case.options.buffer < 1 << 20) != blind { continue; }
+            if (case.options.buffer < 1 << 20) != blind {
+                continue;
+            }
             total.merge(judge::judge(&case));
         }
-        println!("blind {blind} runs {} facts {} overlapping {} undecided {} {:?}", total.runs, total.facts, total.overlapping, total.undecided(), t.elapsed());
+        println!(
+            "blind {blind} runs {} facts {} overlapping {} undecided {} {:?}",
+            total.runs,
+            total.facts,
+            total.overlapping,
+            total.undecided(),
+            t.elapsed()
+        );
         let mut m: Vec<_> = total.misses.iter().collect();
         m.sort_by_key(|m| std::cmp::Reverse(m.1.0));
-        for (m, (c, f, case)) in m { println!("{m}: {c} times; {f} facts {case}"); }
-        for f in [Fact::Birth, Fact::Death] { for v in Verdict::ALL { println!("{f:?} {v} {:?}", total.of(f)[v.index()]); } }
+        for (m, (c, f, case)) in m {
+            println!("{m}: {c} times; {f} facts {case}");
+        }
+        for f in [Fact::Birth, Fact::Death] {
+            for v in Verdict::ALL {
+                println!("{f:?} {v} {:?}", total.of(f)[v.index()]);
+            }
+        }
+    }
+}
+
+#[test]
+fn scratch_why() {
+    let Ok(line) = std::env::var("WHY") else { return };
+    #[derive(Parser)]
+    struct L {
+        #[arg(long)]
+        seed: u64,
+        #[command(flatten)]
+        o: Options,
+    }
+    let l = L::parse_from(std::iter::once("x").chain(line.split_whitespace()));
+    let case = judge::Case { seed: l.seed, options: l.o };
+    let score = judge::judge(&case);
+    for (miss, _) in &score.misses {
+        if !format!("{miss}").contains(&std::env::var("ONLY").unwrap_or_default()) {
+            continue;
+        }
+        let short = judge::shortest(miss, &case);
+        let (truth, findings) = judge::verdicts(&short);
+        println!("#### {miss}\n  {short}");
+        for l in truth
+            .lives()
+            .filter(|l| l.birth != Some(Verdict::Agreed) || l.death != Some(Verdict::Agreed))
+        {
+            println!(
+                "  life {} by {} C {:?}{} X {:?}{} birth {:?} death {:?} cb {:?} xb {:?}",
+                l.pid,
+                l.forker,
+                l.created.map(|t| t.0),
+                l.create_printed,
+                l.exited.map(|t| t.0),
+                l.exit_printed,
+                l.birth,
+                l.death,
+                l.child_batch,
+                l.exit_batch
+            );
+        }
+        for f in &truth.faults {
+            if f.fault != Fault::Drop {
+                println!("  {f:?}");
+            }
+        }
+        for f in &findings {
+            if f.verdict != Verdict::Agreed {
+                println!(
+                    "  {:?} {} {} C {:?} tr {} decided {}",
+                    f.fact, f.pid, f.verdict, f.dtrace.created, f.kqueue.trackerr, f.decided.0
+                );
+            }
+        }
+        run(short.seed, &short.options, &mut |input: Input<'_>| {
+            match input {
+                Input::Batch(b) => {
+                    print!(
+                        "  batch {} before {} n {}:",
+                        b.seq,
+                        b.before.0 - 7123456789,
+                        b.events.len()
+                    );
+                    for e in b.events.iter().take(60) {
+                        print!(
+                            " {}:{}:{}",
+                            e.ident,
+                            note::names(e.fflags).replace("NOTE_", ""),
+                            e.data
+                        );
+                    }
+                    println!();
+                }
+                Input::Stdout { bytes, .. } => {
+                    for l in String::from_utf8_lossy(bytes).lines() {
+                        if !l.starts_with('T') {
+                            println!("    {l}");
+                        }
+                    }
+                }
+                Input::Stderr { bytes, .. } => {
+                    println!("    ERR {}", String::from_utf8_lossy(bytes))
+                }
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        });
     }
 }
