@@ -70,7 +70,7 @@ impl Ledger {
             self.table.begin(child, at)
         });
         let living = self.table.newest(forker).filter(|f| self.table[*f].exited.is_none());
-        let forker_handle = living.map(|f| self.table.handle(f));
+        let forker_handle = living.map(|f| self.pin(f));
         let batches = self.batches;
         let forked_after =
             living.map_or(0, |f| std::mem::replace(&mut self.table[f].forked_after, batches));

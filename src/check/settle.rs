@@ -21,7 +21,7 @@ impl Ledger {
             self.births.pop_front();
             if let Some(slot) = self.table.find(pinned) {
                 self.settle_birth(slot);
-                self.release(slot);
+                self.release_birth(slot);
             }
         }
         while let Some((pinned, at)) = self.deaths.front().copied() {
@@ -65,7 +65,7 @@ impl Ledger {
         while let Some((pinned, _)) = self.births.pop_front() {
             if let Some(slot) = self.table.find(pinned) {
                 self.give_up_birth(slot);
-                self.release(slot);
+                self.release_birth(slot);
             }
         }
         while let Some((pinned, _)) = self.deaths.pop_front() {
@@ -92,14 +92,15 @@ impl Ledger {
     /// Makes room in a full table: the oldest unsettled incarnation is given up, and DTrace counts as blind for it.
     pub(crate) fn make_room(&mut self) {
         while self.table.len() >= self.config.capacity {
-            let Some((pinned, at)) = self.births.pop_front().or_else(|| self.deaths.pop_front())
-            else {
-                return;
-            };
+            let birth = self.births.pop_front();
+            let Some((pinned, at)) = birth.or_else(|| self.deaths.pop_front()) else { return };
             let Some(slot) = self.table.find(pinned) else { continue };
             self.give_up_birth(slot);
             self.give_up_death(slot);
-            self.release(slot);
+            match birth {
+                Some(_) => self.release_birth(slot),
+                None => self.release(slot),
+            }
             self.stats.evictions[Bounded::Incarnations.index()] += 1;
             self.dtrace.add(at, self.now, BlindReason::Overflow);
         }
@@ -240,6 +241,15 @@ impl Ledger {
         if inc.tree.is_some() && inc.death.is_none() && inc.exited.is_some() {
             self.decide_death(slot, Verdict::Undecided);
         }
+    }
+
+    /// Its birth needs neither itself nor its forker any more.
+    fn release_birth(&mut self, slot: usize) {
+        let forker = self.table[slot].forker_handle.and_then(|h| self.table.find(h));
+        if let Some(forker) = forker {
+            self.release(forker);
+        }
+        self.release(slot);
     }
 
     /// One queue less names it. Forgets what nothing will be said of any more.

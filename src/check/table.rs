@@ -93,7 +93,7 @@ pub(crate) struct Incarnation {
     pub(crate) closed: bool,
     /// Its forker's knote carried NOTE_TRACKERR when it was to be announced.
     pub(crate) trackerr_at_birth: bool,
-    /// The forker's incarnation, if it was known when this one was created.
+    /// The forker's incarnation, if it was known when this one was created; pinned until the birth is settled.
     pub(crate) forker_handle: Option<Handle>,
     /// How many batches had been placed when it was created.
     pub(crate) created_after: u64,
@@ -106,7 +106,7 @@ pub(crate) struct Incarnation {
     /// NOTE_TRACKERR about this process.
     pub(crate) trackerr: Reports,
     /// How many queues still name it.
-    pub(crate) pins: u8,
+    pub(crate) pins: u32,
     generation: u32,
     older: u32,
 }
