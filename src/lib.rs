@@ -2,10 +2,12 @@
 //! DTrace's proc provider, the truth. This library compares them event by event.
 
 pub mod check;
+pub mod cli;
 pub mod input;
 pub mod model;
 pub mod pipeline;
 pub mod recording;
+pub mod report;
 pub mod sim;
 pub mod source;
 pub mod wire;

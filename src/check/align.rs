@@ -259,7 +259,7 @@ impl Align {
     /// Whether this mark names a batch that has not arrived yet, rather than one that is gone.
     fn is_ahead(&self, mark: &Mark) -> bool {
         let ahead = mark.capacity.wrapping_sub(Batch::capacity_of(self.next_seq)) % 1024;
-        mark.capacity >= Batch::capacity_of(0) && ahead < 512
+        mark.capacity >= Batch::capacity_of(0) && (ahead < 512 || self.next_seq == 0)
     }
 
     /// Whether there is time and room to wait for the batch of this mark.

@@ -67,6 +67,7 @@ impl Blind {
     /// Counts the whole span as blind where something was missed at a time that nobody knows.
     pub(crate) fn finish(&mut self, first: KernelTime, last: KernelTime) {
         self.close(last);
+        self.open = None;
         if self.everywhere {
             self.add(first, last, BlindReason::Drops);
         }

@@ -20,6 +20,9 @@ use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, WaitS
 /// On 10.4 and older a child may run, and end, before proc:::create fires; not longer than this.
 const CREATE_TRAILS_NS: u64 = 50_000_000;
 
+/// How long the reader may take to run again after its time-out, while notes are queued that this call does not return.
+const WAKE_NS: u64 = 100_000_000;
+
 pub(crate) struct Ledger {
     pub(crate) config: Config,
     pub(crate) stats: Stats,
@@ -155,7 +158,11 @@ impl Ledger {
         }
         if let Some(entered) = placed.entered.filter(|_| placed.head.drained()) {
             self.drained = self.drained.max(entered);
-            self.settle_drained(entered);
+            // A call that timed out slept on an empty queue until then.
+            let idle = placed.head.events == 0;
+            let quiet = if idle { placed.at.minus(WAKE_NS).max(entered) } else { entered };
+            self.settle_births(entered);
+            self.settle_deaths(quiet);
         }
     }
 

@@ -12,8 +12,9 @@ const SKEW_NS: u64 = 1_000_000;
 const LINGER_NS: u64 = 10_000_000_000;
 
 impl Ledger {
-    /// The queue was drained by a call that began at `entered`: what happened before has been delivered, or never will be.
-    pub(crate) fn settle_drained(&mut self, entered: KernelTime) {
+    /// The queue was drained by a call that began at `entered`: what was queued before has been delivered, and what was
+    /// not queued before never will be.
+    pub(crate) fn settle_births(&mut self, entered: KernelTime) {
         while let Some((pinned, at)) = self.births.front().copied() {
             if at.plus(SKEW_NS) > entered {
                 break;
@@ -24,8 +25,13 @@ impl Ledger {
                 self.release_birth(slot);
             }
         }
+    }
+
+    /// The queue was empty at `quiet`: NOTE_EXIT of whatever ended the settle time before that has been delivered, or
+    /// never will be.
+    pub(crate) fn settle_deaths(&mut self, quiet: KernelTime) {
         while let Some((pinned, at)) = self.deaths.front().copied() {
-            if at.plus(self.config.settle_ns) > entered {
+            if at.plus(self.config.settle_ns) > quiet {
                 break;
             }
             self.deaths.pop_front();
@@ -209,11 +215,14 @@ impl Ledger {
             Fact::Death => (inc.death, inc.exited, inc.exit),
         };
         let (None, None, Some(said)) = (decided, dtrace, said) else { return };
-        // The fact lies after the last drain that did not deliver the note, or DTrace told it within the settle time.
-        let from = said.not_before.minus(match fact {
-            Fact::Birth => SKEW_NS,
-            Fact::Death => self.config.settle_ns,
-        });
+        // The fact lies after the last drain that did not deliver the note, less what the kernel orders loosely.
+        let from = match fact {
+            Fact::Birth => said.not_before.minus(SKEW_NS),
+            Fact::Death => {
+                let from = said.not_before.minus(self.config.settle_ns);
+                inc.created.map_or(from, |created| from.max(created))
+            }
+        };
         let blind = self.dtrace.overlaps(from, said.at.plus(self.config.settle_ns));
         let verdict = if blind { Verdict::Undecided } else { Verdict::KqueueOnly };
         match fact {

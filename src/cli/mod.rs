@@ -1,0 +1,33 @@
+//! The commands, one file each.
+
+mod replay;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Cross-checks kqueue's process events against DTrace and tells Prometheus how often they disagree.
+#[derive(Parser, Debug)]
+#[command(name = "kqproc_exporter", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Check a recording again and print the verdicts
+    Replay(replay::Args),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever kept it from doing its job, worded for the person who called it.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Replay(args) => replay::run(&args),
+        }
+    }
+}

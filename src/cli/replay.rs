@@ -1,0 +1,50 @@
+//! `replay`: the verdicts of a recording, as fast as it can be read.
+
+use std::io::{Write, stdout};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::check::Config;
+use crate::input::Input;
+use crate::pipeline::Pipeline;
+use crate::report::paint::Paint;
+use crate::report::summary::{self, Summary};
+use crate::source::replay::Replay;
+
+/// What to replay, and how to say what was found.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A recording, or a directory with dtrace.txt, dtrace.err and kevents.jsonl
+    path: PathBuf,
+    /// How to print the verdicts
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Format {
+    /// A table for a person
+    Text,
+    /// One object for a program
+    Json,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let replay = Replay::open(&args.path)?;
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    let played = replay.play(&mut |input: Input<'_>| {
+        pipeline.push(input);
+        ControlFlow::Continue(())
+    });
+    let stats = pipeline.stats();
+    let text = match args.format {
+        Format::Text => summary::text(stats, Paint::for_stdout()),
+        Format::Json => serde_json::to_string_pretty(&Summary::of(stats))? + "\n",
+    };
+    stdout().write_all(text.as_bytes())?;
+    played.context("the verdicts are those of the part before the damage")?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,281 @@
+//! The question that everybody asks: may a tracker trust this kernel's NOTE_TRACK?
+
+use super::paint::count_of;
+use crate::check::stats::{Stats, TreeStats};
+use crate::model::{Fact, Verdict, words};
+
+words! {
+    /// Whether kqueue told the truth.
+    pub enum Answer {
+        /// At least one birth and one death agreed, none was lost, corrupt or overwritten, no kevent collided, and at
+        /// most 5 % of the births and 5 % of the deaths are without a decision.
+        Sound = "sound",
+        /// A fact was lost, corrupt or overwritten, or a kevent carried NOTE_CHILD and NOTE_EXIT at once. One is
+        /// enough, however much is undecided.
+        Unsound = "unsound",
+        /// Everything else: nothing was seen, or more than 5 % is without a decision.
+        Undecided = "undecided",
+    }
+}
+
+impl Answer {
+    /// What these counts say.
+    pub fn of(stats: &Stats) -> Answer {
+        let totals = totals(stats);
+        let (births, deaths) = (Tally::of(&totals, Fact::Birth), Tally::of(&totals, Fact::Death));
+        if births.wrong() + deaths.wrong() + totals.collisions.iter().sum::<u64>() > 0 {
+            Answer::Unsound
+        } else if births.enough() && deaths.enough() {
+            Answer::Sound
+        } else {
+            Answer::Undecided
+        }
+    }
+
+    /// The exit status that says it: 0 sound, 1 unsound, 2 undecided.
+    pub const fn exit_status(self) -> u8 {
+        self as u8
+    }
+}
+
+/// The counts of one of the two facts, as far as a judge needs them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Both witnesses said the same.
+    pub agreed: u64,
+    /// kqueue never told.
+    pub lost: u64,
+    /// kqueue told of it with the other note's data.
+    pub overwritten: u64,
+    /// kqueue told something false.
+    pub corrupt: u64,
+    /// Nobody knows: a witness was blind, DTrace alone is silent (kqueue_only), or the verdict is still pending.
+    pub open: u64,
+}
+
+impl Tally {
+    /// The counts of this fact.
+    pub fn of(tree: &TreeStats, fact: Fact) -> Tally {
+        let by = tree.of(fact);
+        let n = |verdict: Verdict| by[verdict.index()];
+        let reported = match fact {
+            Fact::Birth => tree.births_reported,
+            Fact::Death => tree.deaths_reported,
+        };
+        Tally {
+            agreed: n(Verdict::Agreed),
+            lost: Verdict::ALL.iter().filter(|v| v.is_lost()).map(|v| n(*v)).sum(),
+            overwritten: n(Verdict::Overwritten),
+            corrupt: n(Verdict::Corrupt),
+            open: n(Verdict::Undecided)
+                + n(Verdict::KqueueOnly)
+                + reported.saturating_sub(by.iter().sum()),
+        }
+    }
+
+    /// Facts that kqueue got wrong.
+    pub const fn wrong(&self) -> u64 {
+        self.lost + self.overwritten + self.corrupt
+    }
+
+    /// Facts with a decision.
+    pub const fn decided(&self) -> u64 {
+        self.agreed + self.wrong()
+    }
+
+    /// All facts.
+    pub const fn total(&self) -> u64 {
+        self.decided() + self.open
+    }
+
+    /// Something is decided, and at most 5 % is not.
+    pub const fn enough(&self) -> bool {
+        self.decided() > 0 && self.open.saturating_mul(20) <= self.total()
+    }
+}
+
+/// The sum over all trees.
+pub fn totals(stats: &Stats) -> TreeStats {
+    let mut sum = TreeStats { name: "all trees".to_owned(), ..TreeStats::default() };
+    for tree in &stats.trees {
+        add_each(&mut sum.births, &tree.births);
+        add_each(&mut sum.deaths, &tree.deaths);
+        add_each(&mut sum.collisions, &tree.collisions);
+        add_each(&mut sum.order_violations, &tree.order_violations);
+        add_each(&mut sum.child_latency.buckets, &tree.child_latency.buckets);
+        add_each(&mut sum.exit_latency.buckets, &tree.exit_latency.buckets);
+        sum.child_latency.sum = sum.child_latency.sum.saturating_add(tree.child_latency.sum);
+        sum.exit_latency.sum = sum.exit_latency.sum.saturating_add(tree.exit_latency.sum);
+        sum.trackerr_reports += tree.trackerr_reports;
+        sum.duplicate_child_notes += tree.duplicate_child_notes;
+        sum.births_reported += tree.births_reported;
+        sum.deaths_reported += tree.deaths_reported;
+        sum.tracked += tree.tracked;
+        sum.lost_alive += tree.lost_alive;
+        sum.ghosts += tree.ghosts;
+        sum.attached |= tree.attached;
+    }
+    sum
+}
+
+fn add_each(sum: &mut [u64], more: &[u64]) {
+    for (sum, more) in sum.iter_mut().zip(more) {
+        *sum += more;
+    }
+}
+
+/// What was found, in one sentence.
+pub fn sentence(stats: &Stats) -> String {
+    let totals = totals(stats);
+    let (births, deaths) = (Tally::of(&totals, Fact::Birth), Tally::of(&totals, Fact::Death));
+    let seen =
+        format!("{} and {}", count_of(births.total(), "birth"), count_of(deaths.total(), "death"));
+    match Answer::of(stats) {
+        _ if births.total() + deaths.total() == 0 => {
+            "Undecided: neither witness reported a birth or a death.".to_owned()
+        }
+        Answer::Sound => match births.open + deaths.open {
+            0 => format!("Sound: kqueue told the truth about all of {seen}."),
+            open => format!(
+                "Sound: kqueue told the truth wherever both witnesses could see, {} of {seen} undecided.",
+                count_of(open, "fact")
+            ),
+        },
+        Answer::Unsound => format!("Unsound: of {seen}, kqueue {}.", wrongs(&births, &deaths)),
+        Answer::Undecided => format!(
+            "Undecided: of {seen}, {} and {} could not be decided; nothing was found lost or corrupt.",
+            count_of(births.open, "birth"),
+            count_of(deaths.open, "death")
+        ),
+    }
+}
+
+/// `lost 1 birth and 1 death, overwrote 184 births`: what is not zero.
+fn wrongs(births: &Tally, deaths: &Tally) -> String {
+    let parts = [
+        ("lost", births.lost, deaths.lost),
+        ("overwrote", births.overwritten, deaths.overwritten),
+        ("corrupted", births.corrupt, deaths.corrupt),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter_map(|(verb, b, d)| match (b, d) {
+            (0, 0) => None,
+            (b, 0) => Some(format!("{verb} {}", count_of(b, "birth"))),
+            (0, d) => Some(format!("{verb} {}", count_of(d, "death"))),
+            (b, d) => Some(format!("{verb} {} and {}", count_of(b, "birth"), count_of(d, "death"))),
+        })
+        .collect();
+    if parts.is_empty() {
+        "put NOTE_CHILD and NOTE_EXIT into one kevent".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::Winner;
+
+    /// Counters of one tree with these births and deaths.
+    pub(in crate::report) fn stats(births: &[(Verdict, u64)], deaths: &[(Verdict, u64)]) -> Stats {
+        let mut tree = TreeStats { name: "work".to_owned(), ..TreeStats::default() };
+        for (verdict, n) in births {
+            tree.births[verdict.index()] = *n;
+            tree.births_reported += n;
+        }
+        for (verdict, n) in deaths {
+            tree.deaths[verdict.index()] = *n;
+            tree.deaths_reported += n;
+        }
+        Stats { trees: vec![tree], ..Stats::default() }
+    }
+
+    #[test]
+    fn all_agreed_is_sound() {
+        let stats = stats(&[(Verdict::Agreed, 600)], &[(Verdict::Agreed, 601)]);
+        assert_eq!(Answer::of(&stats), Answer::Sound);
+        assert_eq!(Answer::of(&stats).exit_status(), 0);
+        assert_eq!(
+            sentence(&stats),
+            "Sound: kqueue told the truth about all of 600 births and 601 deaths."
+        );
+    }
+
+    #[test]
+    fn one_wrong_fact_is_unsound_however_much_is_undecided() {
+        for verdict in [
+            Verdict::Overwritten,
+            Verdict::Corrupt,
+            Verdict::LostReported,
+            Verdict::LostSilent,
+            Verdict::LostInherited,
+        ] {
+            let bad = [(Verdict::Agreed, 3), (Verdict::Undecided, 900), (verdict, 1)];
+            let good = [(Verdict::Agreed, 904)];
+            assert_eq!(Answer::of(&stats(&bad, &good)), Answer::Unsound, "birth {verdict}");
+            assert_eq!(Answer::of(&stats(&good, &bad)), Answer::Unsound, "death {verdict}");
+        }
+        assert_eq!(Answer::Unsound.exit_status(), 1);
+    }
+
+    #[test]
+    fn a_collision_is_evidence_even_where_dtrace_was_blind() {
+        let mut stats = stats(&[(Verdict::Undecided, 1)], &[(Verdict::Undecided, 1)]);
+        stats.trees[0].collisions[Winner::Status.index()] = 1;
+        assert_eq!(Answer::of(&stats), Answer::Unsound);
+        assert_eq!(
+            sentence(&stats),
+            "Unsound: of 1 birth and 1 death, kqueue put NOTE_CHILD and NOTE_EXIT into one kevent."
+        );
+    }
+
+    #[test]
+    fn up_to_5_percent_may_be_undecided() {
+        let deaths = [(Verdict::Agreed, 100)];
+        let births = |open| stats(&[(Verdict::Agreed, 95), (Verdict::Undecided, open)], &deaths);
+        assert_eq!(Answer::of(&births(5)), Answer::Sound);
+        assert_eq!(Answer::of(&births(6)), Answer::Undecided);
+        assert_eq!(Answer::Undecided.exit_status(), 2);
+        let only = stats(&[(Verdict::Agreed, 90), (Verdict::KqueueOnly, 10)], &deaths);
+        assert_eq!(Answer::of(&only), Answer::Undecided, "what DTrace never told is not decided");
+        let mut pending = stats(&[(Verdict::Agreed, 90)], &deaths);
+        pending.trees[0].births_reported = 100;
+        assert_eq!(Answer::of(&pending), Answer::Undecided, "nor is what is still pending");
+    }
+
+    #[test]
+    fn nothing_seen_is_undecided() {
+        assert_eq!(Answer::of(&Stats::default()), Answer::Undecided);
+        assert_eq!(
+            sentence(&Stats::default()),
+            "Undecided: neither witness reported a birth or a death."
+        );
+        let births_only = stats(&[(Verdict::Agreed, 9)], &[]);
+        assert_eq!(Answer::of(&births_only), Answer::Undecided);
+    }
+
+    #[test]
+    fn the_sentence_says_what_went_wrong() {
+        let stats = stats(
+            &[(Verdict::Agreed, 215), (Verdict::Overwritten, 184), (Verdict::LostSilent, 1)],
+            &[(Verdict::Agreed, 400), (Verdict::LostSilent, 1)],
+        );
+        assert_eq!(
+            sentence(&stats),
+            "Unsound: of 400 births and 401 deaths, kqueue lost 1 birth and 1 death, overwrote 184 births."
+        );
+    }
+
+    #[test]
+    fn totals_are_the_sum_of_the_trees() {
+        let mut two = stats(&[(Verdict::Agreed, 2)], &[(Verdict::Corrupt, 1)]);
+        two.trees[0].exit_latency.add(5);
+        two.trees.push(two.trees[0].clone());
+        let sum = totals(&two);
+        assert_eq!(sum.births[Verdict::Agreed.index()], 4);
+        assert_eq!(sum.deaths[Verdict::Corrupt.index()], 2);
+        assert_eq!((sum.exit_latency.count(), sum.exit_latency.sum), (2, 10));
+    }
+}

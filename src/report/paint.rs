@@ -1,0 +1,87 @@
+//! Colour on a terminal, and numbers as a person reads them.
+
+use std::io::IsTerminal;
+
+/// Whether words are coloured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Paint {
+    /// Bare text.
+    Plain,
+    /// ANSI escapes.
+    Ansi,
+}
+
+/// What a colour means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hue {
+    /// As it should be.
+    Good,
+    /// kqueue failed.
+    Bad,
+    /// Not known.
+    Doubt,
+    /// Of no interest here.
+    Dim,
+    /// A title.
+    Title,
+}
+
+impl Paint {
+    /// Colour where stdout is a terminal, unless `NO_COLOR` is set (no-color.org).
+    pub fn for_stdout() -> Paint {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        if std::io::stdout().is_terminal() && !unwanted { Paint::Ansi } else { Paint::Plain }
+    }
+
+    /// `text` in this hue.
+    pub fn dye(self, hue: Hue, text: &str) -> String {
+        let code = match hue {
+            _ if self == Paint::Plain => return text.to_owned(),
+            Hue::Good => "32",
+            Hue::Bad => "31",
+            Hue::Doubt => "33",
+            Hue::Dim => "2",
+            Hue::Title => "1",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 birth`, `2 births`: `noun` gets an s where English wants one.
+pub fn count_of(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(n), if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1000), "1,000");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(count_of(1, "birth"), "1 birth");
+        assert_eq!(count_of(0, "birth"), "0 births");
+    }
+
+    #[test]
+    fn plain_text_has_no_escapes() {
+        assert_eq!(Paint::Plain.dye(Hue::Bad, "x"), "x");
+        assert_eq!(Paint::Ansi.dye(Hue::Bad, "x"), "\x1b[31mx\x1b[0m");
+    }
+}

@@ -1,0 +1,320 @@
+//! What `replay` prints: a table for a person, an object for a program.
+
+use std::fmt::Write as _;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::answer::{Answer, sentence, totals};
+use super::paint::{Hue, Paint, count_of, thousands};
+use crate::check::stats::{BlindReason, Order, Stats, TreeStats};
+use crate::model::{Regime, Verdict, Winner};
+use crate::wire::drops::DropKind;
+
+/// An object whose keys are a closed set of words, in their declared order.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ByWord<T>(Vec<(String, T)>);
+
+impl<T> ByWord<T> {
+    fn new(pairs: impl Iterator<Item = (impl Into<String>, T)>) -> ByWord<T> {
+        ByWord(pairs.map(|(word, value)| (word.into(), value)).collect())
+    }
+}
+
+impl<T: Serialize> Serialize for ByWord<T> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(Some(self.0.len()))?;
+        for (word, value) in &self.0 {
+            map.serialize_entry(word, value)?;
+        }
+        map.end()
+    }
+}
+
+/// The whole run.
+#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+pub struct Summary {
+    /// One sentence.
+    pub answer: String,
+    /// Sound, unsound or undecided.
+    pub decision: Answer,
+    /// What the kevents have shown of the kernel.
+    pub regime: Regime,
+    /// The sum over all trees.
+    pub totals: Totals,
+    /// By tree name.
+    pub trees: ByWord<Totals>,
+    /// How well DTrace saw.
+    pub dtrace: Dtrace,
+    /// Seconds in which either witness may have missed something.
+    pub blind_seconds: f64,
+}
+
+/// The counts of one tree, or of all.
+#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+pub struct Totals {
+    /// Births of descendants of the root, by verdict.
+    pub births: ByWord<u64>,
+    /// Deaths of the root and its descendants, by verdict.
+    pub deaths: ByWord<u64>,
+    /// Kevents with NOTE_CHILD and NOTE_EXIT, by which value won.
+    pub collisions: ByWord<u64>,
+    /// NOTE_CHILD for a process that had been announced.
+    pub duplicate_child_notes: u64,
+    /// Kevents with NOTE_TRACKERR.
+    pub trackerr_reports: u64,
+    /// Orders of events that the kernel should not give, by kind.
+    pub order_violations: ByWord<u64>,
+}
+
+/// How well DTrace saw.
+#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+pub struct Dtrace {
+    /// Records decoded.
+    pub records: u64,
+    /// Lines of stdout that were no record.
+    pub decode_errors: u64,
+    /// What dtrace said that it dropped, by kind.
+    pub drops: ByWord<u64>,
+    /// Seconds in which it may have missed something, by reason.
+    pub blind_seconds: ByWord<f64>,
+}
+
+impl Summary {
+    /// The summary of these counters.
+    pub fn of(stats: &Stats) -> Summary {
+        Summary {
+            answer: sentence(stats),
+            decision: Answer::of(stats),
+            regime: stats.regime,
+            totals: Totals::of(&totals(stats)),
+            trees: ByWord::new(stats.trees.iter().map(|t| (t.name.as_str(), Totals::of(t)))),
+            dtrace: Dtrace {
+                records: stats.records.iter().sum(),
+                decode_errors: stats.bad_lines.iter().sum(),
+                drops: ByWord::new(
+                    DropKind::ALL.iter().map(|k| (k.as_str(), stats.drops[k.index()])),
+                ),
+                blind_seconds: ByWord::new(
+                    BlindReason::ALL
+                        .iter()
+                        .map(|r| (r.as_str(), stats.dtrace_blind_ns[r.index()] as f64 / 1e9)),
+                ),
+            },
+            blind_seconds: stats.blind_seconds(),
+        }
+    }
+}
+
+impl Totals {
+    /// The counts of this tree.
+    pub fn of(tree: &TreeStats) -> Totals {
+        let verdicts = |by: &[u64; Verdict::COUNT]| {
+            ByWord::new(Verdict::ALL.iter().map(|v| (v.as_str(), by[v.index()])))
+        };
+        Totals {
+            births: verdicts(&tree.births),
+            deaths: verdicts(&tree.deaths),
+            collisions: ByWord::new(
+                Winner::ALL.iter().map(|w| (w.as_str(), tree.collisions[w.index()])),
+            ),
+            duplicate_child_notes: tree.duplicate_child_notes,
+            trackerr_reports: tree.trackerr_reports,
+            order_violations: ByWord::new(
+                Order::ALL.iter().map(|o| (o.as_str(), tree.order_violations[o.index()])),
+            ),
+        }
+    }
+}
+
+/// The table: the answer, then one block for each tree, then how well DTrace saw.
+pub fn text(stats: &Stats, paint: Paint) -> String {
+    let hue = match Answer::of(stats) {
+        Answer::Sound => Hue::Good,
+        Answer::Unsound => Hue::Bad,
+        Answer::Undecided => Hue::Doubt,
+    };
+    let mut out = paint.dye(hue, &sentence(stats));
+    out.push('\n');
+    for tree in &stats.trees {
+        block(&mut out, tree, paint);
+    }
+    if stats.trees.len() > 1 {
+        block(&mut out, &totals(stats), paint);
+    }
+    out.push('\n');
+    witness(&mut out, stats);
+    out
+}
+
+/// One tree: births and deaths by verdict side by side, then what is counted by event.
+pub(super) fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
+    // A recording may name its trees as it likes: no escape sequence of its gets to the terminal.
+    let name = tree.name.escape_debug().to_string();
+    let title = paint.dye(Hue::Title, &format!("{name:<24}{:>14}{:>14}", "births", "deaths"));
+    let _ = writeln!(out, "\n{title}");
+    for verdict in Verdict::ALL {
+        let (births, deaths) = (tree.births[verdict.index()], tree.deaths[verdict.index()]);
+        let line = format!("  {verdict:<22}{:>14}{:>14}", thousands(births), thousands(deaths));
+        let _ = writeln!(out, "{}", paint.dye(row_hue(*verdict, births + deaths), &line));
+    }
+    let (births, deaths) = (tree.births.iter().sum(), tree.deaths.iter().sum());
+    let _ = writeln!(out, "  {:<22}{:>14}{:>14}", "total", thousands(births), thousands(deaths));
+    let collided: u64 = tree.collisions.iter().sum();
+    let _ = writeln!(
+        out,
+        "  {} (NOTE_CHILD and NOTE_EXIT in one kevent){}",
+        count_of(collided, "collision"),
+        listed(" won by: ", Winner::ALL.iter().map(|w| (w.as_str(), tree.collisions[w.index()])))
+    );
+    let _ = writeln!(
+        out,
+        "  {}, {}",
+        count_of(tree.duplicate_child_notes, "duplicate NOTE_CHILD note"),
+        count_of(tree.trackerr_reports, "NOTE_TRACKERR report")
+    );
+    let orders = Order::ALL.iter().map(|o| (o.as_str(), tree.order_violations[o.index()]));
+    let _ = writeln!(
+        out,
+        "  {}{}",
+        count_of(tree.order_violations.iter().sum(), "order violation"),
+        listed(": ", orders)
+    );
+}
+
+const fn row_hue(verdict: Verdict, n: u64) -> Hue {
+    match verdict {
+        _ if n == 0 => Hue::Dim,
+        Verdict::Agreed => Hue::Good,
+        Verdict::KqueueOnly | Verdict::Undecided => Hue::Doubt,
+        _ => Hue::Bad,
+    }
+}
+
+/// How well DTrace saw, and what the kevents have shown of the kernel.
+pub(super) fn witness(out: &mut String, stats: &Stats) {
+    let drops = DropKind::ALL.iter().map(|k| (k.as_str(), stats.drops[k.index()]));
+    let _ = writeln!(out, "regime    {}", stats.regime);
+    let _ = writeln!(
+        out,
+        "dtrace    {}, {}, {}{}",
+        count_of(stats.records.iter().sum(), "record"),
+        count_of(stats.bad_lines.iter().sum(), "undecodable line"),
+        count_of(stats.drops.iter().sum(), "drop"),
+        listed(": ", drops)
+    );
+    let _ = writeln!(
+        out,
+        "blind     {:.3} s{}",
+        stats.blind_seconds(),
+        if stats.dtrace_blind_now { ", and DTrace still is" } else { "" }
+    );
+}
+
+/// `lead` and then `word n` for each that is not zero, or nothing at all.
+fn listed(lead: &str, counts: impl Iterator<Item = (&'static str, u64)>) -> String {
+    let parts: Vec<String> = counts
+        .filter(|(_, n)| *n > 0)
+        .map(|(word, n)| format!("{word} {}", thousands(n)))
+        .collect();
+    if parts.is_empty() { String::new() } else { format!("{lead}{}", parts.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answer::tests::stats;
+    use super::*;
+
+    fn merged() -> Stats {
+        let mut stats = stats(
+            &[(Verdict::Agreed, 478), (Verdict::Overwritten, 122)],
+            &[(Verdict::Agreed, 601)],
+        );
+        stats.trees[0].collisions[Winner::Status.index()] = 122;
+        stats.trees[0].duplicate_child_notes = 5691;
+        stats.regime = Regime::MergedStatus;
+        stats.records[0] = 1;
+        stats.bad_lines[0] = 2;
+        stats.drops[DropKind::Principal.index()] = 106;
+        stats.dtrace_blind_ns[BlindReason::Drops.index()] = 1_500_000_000;
+        stats
+    }
+
+    #[test]
+    fn the_object_has_the_promised_keys() {
+        let json = serde_json::to_value(Summary::of(&merged())).expect("json");
+        assert_eq!(json["regime"], "merged-status");
+        assert_eq!(json["decision"], "unsound");
+        for place in [&json["totals"], &json["trees"]["work"]] {
+            for fact in ["births", "deaths"] {
+                let by = place[fact].as_object().expect("object");
+                assert_eq!(by.len(), Verdict::COUNT, "{fact}");
+            }
+            assert_eq!(place["births"]["overwritten"], 122);
+            assert_eq!(place["deaths"]["agreed"], 601);
+            assert_eq!(
+                place["collisions"],
+                serde_json::json!({"status": 122, "ppid": 0, "other": 0})
+            );
+            assert_eq!(place["duplicate_child_notes"], 5691);
+            assert_eq!(place["trackerr_reports"], 0);
+        }
+        assert_eq!(json["dtrace"]["records"], 1);
+        assert_eq!(json["dtrace"]["decode_errors"], 2);
+        assert_eq!(json["dtrace"]["drops"]["principal"], 106);
+        assert_eq!(json["dtrace"]["drops"].as_object().expect("object").len(), DropKind::COUNT);
+        assert_eq!(json["blind_seconds"], 1.5);
+    }
+
+    #[test]
+    fn the_table_reads_well() {
+        assert_eq!(
+            text(&merged(), Paint::Plain),
+            "\
+Unsound: of 600 births and 601 deaths, kqueue overwrote 122 births.
+
+work                            births        deaths
+  agreed                           478           601
+  overwritten                      122             0
+  corrupt                            0             0
+  lost_reported                      0             0
+  lost_silent                        0             0
+  lost_inherited                     0             0
+  kqueue_only                        0             0
+  undecided                          0             0
+  total                            600           601
+  122 collisions (NOTE_CHILD and NOTE_EXIT in one kevent) won by: status 122
+  5,691 duplicate NOTE_CHILD notes, 0 NOTE_TRACKERR reports
+  0 order violations
+
+regime    merged-status
+dtrace    1 record, 2 undecodable lines, 106 drops: principal 106
+blind     1.500 s
+"
+        );
+    }
+
+    #[test]
+    fn several_trees_get_a_sum() {
+        let mut two = merged();
+        let mut other = two.trees[0].clone();
+        other.name = "other".to_owned();
+        two.trees.push(other);
+        let table = text(&two, Paint::Plain);
+        let sum = table.split("all trees").nth(1).expect("a block for the sum");
+        assert!(sum.contains("244 collisions"), "{sum}");
+        assert!(!text(&merged(), Paint::Plain).contains("all trees"));
+    }
+
+    #[test]
+    fn a_name_from_a_recording_does_not_steer_the_terminal() {
+        let mut stats = merged();
+        stats.trees[0].name = "a\x1b[2J".to_owned();
+        assert!(!text(&stats, Paint::Plain).contains('\x1b'));
+    }
+
+    #[test]
+    fn colour_is_asked_for() {
+        assert!(!text(&merged(), Paint::Plain).contains('\x1b'));
+        assert!(text(&merged(), Paint::Ansi).starts_with("\x1b[31mUnsound"));
+    }
+}

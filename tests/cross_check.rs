@@ -1,0 +1,315 @@
+//! The cross-checker on real recordings: what it finds, that reading order does not matter, and that one changed word
+//! changes the one verdict that it should.
+
+mod common;
+
+use common::{Words, path, words};
+use kqproc_exporter::check::Config;
+use kqproc_exporter::check::stats::{Order, Stats};
+use kqproc_exporter::input::Input;
+use kqproc_exporter::model::{Fact, Regime, Verdict, Winner, note};
+use kqproc_exporter::pipeline::Pipeline;
+use kqproc_exporter::recording::Reader;
+use kqproc_exporter::wire::decode::Reason;
+use kqproc_exporter::wire::drops::DropKind;
+use proptest::prelude::*;
+
+/// The counts of one fact, without the zeros.
+fn counts(stats: &Stats, fact: Fact) -> Vec<(Verdict, u64)> {
+    let by = stats.trees[0].of(fact);
+    Verdict::ALL.iter().map(|v| (*v, by[v.index()])).filter(|(_, n)| *n > 0).collect()
+}
+
+fn births(stats: &Stats) -> Vec<(Verdict, u64)> {
+    counts(stats, Fact::Birth)
+}
+
+fn deaths(stats: &Stats) -> Vec<(Verdict, u64)> {
+    counts(stats, Fact::Death)
+}
+
+#[test]
+fn split_kernels_agree_in_everything_and_repeat_themselves() {
+    for (name, n_births, duplicates) in [
+        ("split-13.2-enoent-drain", 600, 0),
+        ("split-13.2-chain-stall", 420, 5691),
+        ("split-15.1-orphan", 400, 141),
+    ] {
+        let stats = words(name).play_in_time();
+        assert_eq!(births(&stats), [(Verdict::Agreed, n_births)], "{name}");
+        assert_eq!(deaths(&stats), [(Verdict::Agreed, n_births + 1)], "{name}");
+        assert_eq!(stats.trees[0].duplicate_child_notes, duplicates, "{name}");
+        assert_eq!(stats.trees[0].order_violations, [0; Order::COUNT], "{name}");
+        assert_eq!(stats.trees[0].tracked, 0, "{name}");
+        assert_eq!(stats.regime, Regime::Split, "{name}");
+        assert_eq!(stats.blind_seconds(), 0.0, "{name}");
+    }
+}
+
+#[test]
+fn merged_kernels_overwrite_the_parent_with_the_status() {
+    for (name, agreed, overwritten) in
+        [("merged-enoent-drain", 478, 122), ("merged-exit-stall", 36, 564)]
+    {
+        let stats = words(name).play_in_time();
+        let expected = [(Verdict::Agreed, agreed), (Verdict::Overwritten, overwritten)];
+        assert_eq!(births(&stats), expected, "{name}");
+        assert_eq!(deaths(&stats), [(Verdict::Agreed, 601)], "{name}");
+        assert_eq!(stats.trees[0].collisions[Winner::Status.index()], overwritten, "{name}");
+        assert_eq!(stats.regime, Regime::MergedStatus, "{name}");
+    }
+}
+
+#[test]
+fn the_process_that_a_real_kernel_lost_is_found() {
+    let stats = words("merged-orphan").play_in_time();
+    let expected = [(Verdict::Agreed, 215), (Verdict::Overwritten, 184), (Verdict::LostSilent, 1)];
+    assert_eq!(births(&stats), expected);
+    assert_eq!(deaths(&stats), [(Verdict::Agreed, 400), (Verdict::LostSilent, 1)]);
+}
+
+#[test]
+fn nothing_is_called_lost_where_dtrace_dropped_records() {
+    for (name, principal) in [("split-13.2-drops", 3290), ("merged-drops", 2234)] {
+        let stats = words(name).play_in_time();
+        for (verdict, _) in births(&stats).into_iter().chain(deaths(&stats)) {
+            let fair = [Verdict::Agreed, Verdict::Overwritten, Verdict::Undecided];
+            assert!(fair.contains(&verdict), "{name}: {verdict}");
+        }
+        assert_eq!(stats.drops[DropKind::Principal.index()], principal, "{name}");
+        assert!(stats.blind_seconds() > 1.0, "{name}");
+    }
+}
+
+/// Where the `n`th event with just this note stands.
+fn event(words: &Words, fflags: u32, n: usize) -> (usize, usize) {
+    let all = words.calls.iter().enumerate().flat_map(|(c, call)| {
+        call.events.iter().enumerate().map(move |(e, event)| (c, e, event.fflags))
+    });
+    let (c, e, _) = all.filter(|(_, _, f)| *f == fflags).nth(n).expect("such an event");
+    (c, e)
+}
+
+/// Where the `n`th line of this kind about the tree stands: the load's processes come after the first 30 records.
+fn line(words: &Words, letter: &str, n: usize) -> usize {
+    let lines = words.lines.iter().enumerate().skip(30);
+    lines.filter(|(_, l)| l.starts_with(letter)).nth(n).expect("such a line").0
+}
+
+/// What a change did: verdicts of births and deaths that are more than before, and those that are fewer.
+fn change(n: usize, change: impl Fn(&mut Words, usize)) -> (Vec<String>, Stats) {
+    let mut words = words("split-13.2-enoent-drain");
+    let before = words.play_in_time();
+    change(&mut words, n);
+    let after = words.play_in_time();
+    let mut changes = vec![];
+    for fact in [Fact::Birth, Fact::Death] {
+        for v in Verdict::ALL {
+            let old = before.trees[0].of(fact)[v.index()] as i64;
+            let new = after.trees[0].of(fact)[v.index()] as i64;
+            if new != old {
+                changes.push(format!("{fact:?} {v} {:+}", new - old));
+            }
+        }
+    }
+    (changes, after)
+}
+
+const SOME: [usize; 6] = [1, 2, 99, 300, 444, 590];
+
+#[test]
+fn a_deleted_note_child_is_one_birth_lost() {
+    for n in SOME {
+        let (changes, _) = change(n, |w, n| {
+            let (c, e) = event(w, note::CHILD, n);
+            w.calls[c].events.remove(e);
+        });
+        assert_eq!(changes, ["Birth agreed -1", "Birth lost_silent +1"], "number {n}");
+    }
+}
+
+#[test]
+fn a_deleted_note_exit_is_one_death_lost() {
+    for n in SOME {
+        let (changes, _) = change(n, |w, n| {
+            let (c, e) = event(w, note::EXIT, n);
+            w.calls[c].events.remove(e);
+        });
+        assert_eq!(changes, ["Death agreed -1", "Death lost_silent +1"], "number {n}");
+    }
+}
+
+#[test]
+fn a_deleted_create_is_one_birth_that_only_kqueue_saw() {
+    for n in SOME {
+        let (changes, _) = change(n, |w, n| {
+            w.lines.remove(line(w, "C ", n));
+        });
+        assert_eq!(changes, ["Birth agreed -1", "Birth kqueue_only +1"], "number {n}");
+    }
+}
+
+#[test]
+fn a_deleted_exit_is_one_death_that_only_kqueue_saw() {
+    for n in SOME {
+        let (changes, _) = change(n, |w, n| {
+            w.lines.remove(line(w, "X ", n));
+        });
+        assert_eq!(changes, ["Death agreed -1", "Death kqueue_only +1"], "number {n}");
+    }
+}
+
+#[test]
+fn a_process_that_kqueue_never_mentions_is_lost_altogether() {
+    let (changes, stats) = change(200, |w, n| {
+        let (c, e) = event(w, note::CHILD, n);
+        let ident = w.calls[c].events[e].ident;
+        w.calls.iter_mut().for_each(|call| call.events.retain(|e| e.ident != ident));
+    });
+    let expected =
+        ["Birth agreed -1", "Birth lost_silent +1", "Death agreed -1", "Death lost_silent +1"];
+    assert_eq!(changes, expected);
+    assert_eq!((stats.trees[0].lost_alive, stats.trees[0].ghosts), (0, 0));
+}
+
+#[test]
+fn note_trackerr_on_the_forker_makes_the_loss_a_reported_one() {
+    let (changes, stats) = change(200, |w, n| {
+        let (c, e) = event(w, note::CHILD, n);
+        let forker = w.calls[c].events.remove(e).data as u64;
+        let rest = w.calls[c..].iter_mut().flat_map(|call| &mut call.events);
+        rest.take(1000).find(|e| e.ident == forker).expect("its forker").fflags |= note::TRACKERR;
+    });
+    assert_eq!(changes, ["Birth agreed -1", "Birth lost_reported +1"]);
+    assert_eq!(stats.trees[0].trackerr_reports, 1);
+}
+
+#[test]
+fn a_repeated_word_is_counted_as_such_and_changes_no_verdict() {
+    for n in SOME {
+        let (changes, stats) = change(n, |w, n| {
+            let (c, e) = event(w, note::CHILD, n);
+            let event = w.calls[c].events[e];
+            w.calls[c].events.insert(e, event);
+        });
+        assert_eq!((changes.len(), stats.trees[0].duplicate_child_notes), (0, 1));
+        let (changes, stats) = change(n, |w, n| {
+            let (c, e) = event(w, note::EXIT, n);
+            let event = w.calls[c].events[e];
+            w.calls[c].events.insert(e, event);
+        });
+        let repeated = stats.trees[0].order_violations[Order::DuplicateExit.index()];
+        assert_eq!((changes.len(), repeated), (0, 1));
+        for letter in ["C ", "X ", "F "] {
+            let (changes, stats) = change(n, |w, n| {
+                let at = line(w, letter, n);
+                let line = w.lines[at].clone();
+                w.lines.insert(at, line);
+            });
+            assert_eq!((changes.len(), stats.bad_lines[Reason::Duplicate.index()]), (0, 1));
+        }
+    }
+}
+
+#[test]
+fn a_changed_number_is_one_corrupt_fact() {
+    for n in SOME {
+        let (changes, _) = change(n, |w, n| {
+            let (c, e) = event(w, note::CHILD, n);
+            w.calls[c].events[e].data = 32512;
+        });
+        assert_eq!(changes, ["Birth agreed -1", "Birth corrupt +1"]);
+        let (changes, _) = change(n, |w, n| {
+            let (c, e) = event(w, note::EXIT, n);
+            w.calls[c].events[e].data = 0;
+        });
+        assert_eq!(changes, ["Death agreed -1", "Death corrupt +1"]);
+    }
+}
+
+#[test]
+fn missing_marks_ticks_and_idle_calls_change_nothing() {
+    for n in SOME {
+        for letter in ["M ", "F "] {
+            let (changes, _) = change(n, |w, n| {
+                w.lines.remove(line(w, letter, n));
+            });
+            assert_eq!(changes.len(), 0, "{letter}{n}");
+        }
+    }
+    let (changes, _) = change(0, |w, _| w.lines.retain(|l| !l.starts_with("T ")));
+    assert_eq!(changes.len(), 0);
+}
+
+#[test]
+fn a_garbled_line_costs_one_undecided_fact_at_most() {
+    for n in SOME {
+        let (changes, stats) = change(n, |w, n| {
+            let at = line(w, "C ", n);
+            w.lines[at].truncate(9);
+        });
+        assert_eq!(changes, ["Birth agreed -1", "Birth undecided +1"], "number {n}");
+        assert_eq!(stats.bad_lines.iter().sum::<u64>(), 1);
+    }
+}
+
+#[test]
+fn a_recording_cut_at_any_byte_still_conserves() {
+    let bytes = std::fs::read(path("merged-exit-stall")).expect("a recording");
+    for cut in (0..bytes.len()).step_by(97).chain(bytes.len() - 9..=bytes.len()) {
+        let Ok(mut reader) = Reader::new(&bytes[..cut]) else { continue };
+        let mut pipeline = Pipeline::new(Config::default(), ());
+        while let Ok(Some(input)) = reader.next() {
+            pipeline.push(input);
+            pipeline.stats().assert_conserved();
+        }
+        pipeline.push(Input::End);
+        let tree = pipeline.stats().trees.first();
+        assert_eq!(tree.map_or(0, |t| t.pending()), 0, "cut at {cut}");
+        let lost =
+            |t: &[u64]| Verdict::ALL.iter().filter(|v| v.is_lost()).map(|v| t[v.index()]).sum();
+        assert_eq!(tree.map_or(0, |t| lost(&t.births)), 0, "cut at {cut}");
+    }
+}
+
+#[test]
+fn both_streams_cut_anywhere_accuse_nobody() {
+    let whole = words("split-13.2-enoent-drain");
+    for i in 0..20 {
+        let mut cut = whole.clone();
+        cut.lines.truncate(whole.lines.len() * i / 20);
+        for j in [0, 7, 13, 20] {
+            cut.calls.truncate(whole.calls.len() * (20 - j) / 20);
+            let stats = cut.play(std::iter::repeat(true));
+            for (verdict, _) in births(&stats).into_iter().chain(deaths(&stats)) {
+                assert!(!verdict.is_lost() && verdict != Verdict::Corrupt, "{i} {j}: {verdict}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Each stream keeps its own order, as a pipe and a queue do; how far one is read behind the other is chance.
+    #[test]
+    fn the_order_of_reading_changes_no_verdict(
+        name in prop::sample::select(vec!["merged-orphan", "split-13.2-chain-stall", "merged-exit-stall"]),
+        lags in prop::collection::vec(0..500_000_000u64, 1..50),
+    ) {
+        let words = words(name);
+        let expected = words.play_in_time();
+        let order = words.order_with_lag(|i| lags[i % lags.len()]);
+        let stats = words.play(order);
+        prop_assert_eq!(stats.trees, expected.trees);
+    }
+}
+
+#[test]
+fn one_stream_read_wholly_before_the_other_changes_no_verdict() {
+    for name in ["merged-orphan", "split-13.2-chain-stall", "split-13.2-enoent-drain"] {
+        let words = words(name);
+        let expected = words.play_in_time();
+        assert_eq!(words.play(vec![false; words.calls.len()]).trees, expected.trees, "{name}");
+    }
+}
