@@ -196,6 +196,8 @@ impl Ledger {
             None => Verdict::Undecided,
             Some(exited) if self.kqueue.overlaps(exited, self.now) => Verdict::Undecided,
             Some(_) if inc.tracked() && inc.trackerr_at_birth => Verdict::LostReported,
+            // Without its create nobody knows whether NOTE_TRACKERR spoke of it.
+            Some(_) if inc.child.is_some() && inc.created.is_none() => Verdict::Undecided,
             Some(_) if inc.tracked() => Verdict::LostSilent,
             // What kept kqueue from its birth kept it from its death.
             Some(_) if inc.birth.is_some_and(Verdict::is_lost) => Verdict::LostInherited,
