@@ -229,7 +229,9 @@ impl Ledger {
     fn trackerr(&mut self, pid: Pid, tree: TreeId) {
         self.tree(tree).trackerr_reports += 1;
         let (batch, drained) = (self.batches, self.drained);
-        if let Some(slot) = self.table.latest(pid, Incarnation::known_to_kqueue) {
+        let slot = self.table.latest(pid, Incarnation::known_to_kqueue);
+        // On split kernels a process whose birth was lost may still have a knote.
+        if let Some(slot) = slot.or_else(|| self.table.newest(pid)) {
             self.table[slot].trackerr.add(batch, drained);
         }
     }

@@ -168,10 +168,6 @@ impl Ledger {
         if !forker_certain || self.kqueue.overlaps(at, self.now) {
             return Verdict::Undecided;
         }
-        if !forker.tracked() {
-            let lost = forker.birth.is_some_and(Verdict::is_lost);
-            return if lost { Verdict::LostInherited } else { Verdict::Undecided };
-        }
         // Two knotes a child, one of which found no memory: announced, but not followed.
         let half_tracked = self.stats.regime == Regime::Split
             && forker.trackerr_at_birth
@@ -179,10 +175,12 @@ impl Ledger {
             && Some(forker.proven) <= forker.created;
         if inc.trackerr_at_birth {
             Verdict::LostReported
-        } else if half_tracked {
+        } else if half_tracked || forker.birth.is_some_and(Verdict::is_lost) {
             Verdict::LostInherited
-        } else {
+        } else if forker.tracked() {
             Verdict::LostSilent
+        } else {
+            Verdict::Undecided
         }
     }
 

@@ -37,6 +37,8 @@ impl Said {
 pub(crate) struct Reports {
     /// Number of the batch, and the drain before it that did not bring the note.
     latest: [(u64, KernelTime); 4],
+    /// The last batch that has been forgotten.
+    forgotten: u64,
     /// The last batch that has explained a loss.
     explained: u64,
 }
@@ -44,6 +46,7 @@ pub(crate) struct Reports {
 impl Reports {
     pub(crate) fn add(&mut self, batch: u64, not_before: KernelTime) {
         if self.latest[3].0 != batch {
+            self.forgotten = self.latest[0].0;
             self.latest.rotate_left(1);
             self.latest[3] = (batch, not_before);
         }
@@ -59,6 +62,9 @@ impl Reports {
             let held_up = *batch > child.reported_after && *batch > self.explained;
             (later || held_up) && *not_before <= created.plus(CLOSE_NS)
         };
+        if self.forgotten > child.created_after {
+            return self.forgotten;
+        }
         self.latest.iter().find(|report| speaks(report)).map_or(0, |report| report.0)
     }
 

@@ -102,7 +102,7 @@ struct Loss {
     fact: Fact,
     forker: LifeId,
     at: u64,
-    /// The forker had no knote that tracks: if it was lost itself, this is its heir.
+    /// The forker had no knote that tracks: if its birth or its death was lost, this is its heir.
     heir: bool,
 }
 
@@ -250,13 +250,14 @@ impl Truth {
     fn settle_losses(&mut self, outcome: Verdict, now: impl Fn(&Loss) -> bool) {
         let losses = std::mem::take(&mut self.losses);
         for loss in losses {
-            let forker = self.life(loss.forker).map(|f| f.birth);
+            let forker = self.life(loss.forker).map(|f| (f.birth, f.death));
+            let is_lost = |outcome: Option<Verdict>| outcome.is_some_and(Verdict::is_lost);
             match (now(&loss), loss.heir, forker) {
-                (true, true, Some(Some(birth))) if birth.is_lost() => {
+                (true, true, Some((birth, death))) if is_lost(birth) || is_lost(death) => {
                     self.settle(loss.life, loss.fact, Verdict::LostInherited);
                 }
                 // The forker's own birth is not settled yet.
-                (true, true, Some(None)) | (false, ..) => self.losses.push(loss),
+                (true, true, Some((None, _))) | (false, ..) => self.losses.push(loss),
                 (true, ..) => self.settle(loss.life, loss.fact, outcome),
             }
         }
