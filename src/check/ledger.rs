@@ -18,7 +18,7 @@ use crate::input::Attach;
 use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, WaitStatus, note};
 
 /// On 10.4 and older a child may run, and end, before proc:::create fires; not longer than this.
-const CREATE_TRAILS_NS: u64 = 50_000_000;
+pub(crate) const CREATE_TRAILS_NS: u64 = 50_000_000;
 
 /// How long the reader may take to run again after its time-out, while notes are queued that this call does not return.
 const WAKE_NS: u64 = 100_000_000;

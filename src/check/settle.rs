@@ -1,7 +1,7 @@
 //! Verdicts on facts of which one witness spoke and the other will not: because the queue was drained after the fact,
 //! because the settle time is over, or because the input ended.
 
-use super::ledger::Ledger;
+use super::ledger::{CREATE_TRAILS_NS, Ledger};
 use super::stats::{BlindReason, Table as Bounded};
 use super::table::Incarnation;
 use crate::model::{Fact, KernelTime, Regime, Verdict};
@@ -15,8 +15,13 @@ impl Ledger {
     /// The queue was drained by a call that began at `entered`: what was queued before has been delivered, and what was
     /// not queued before never will be.
     pub(crate) fn settle_births(&mut self, entered: KernelTime) {
+        // Where a child may run before proc:::create fires, its own children may be created before it.
+        let patience = match self.stats.regime {
+            Regime::Split => SKEW_NS,
+            _ => CREATE_TRAILS_NS,
+        };
         while let Some((pinned, at)) = self.births.front().copied() {
-            if at.plus(SKEW_NS) > entered {
+            if at.plus(patience) > entered {
                 break;
             }
             self.births.pop_front();
@@ -118,6 +123,11 @@ impl Ledger {
             return;
         }
         let forker = self.forker(slot);
+        if let Some(forker) = forker.filter(|f| self.table[*f].created > self.table[slot].created)
+            && !self.table[forker].closed
+        {
+            self.settle_birth(forker);
+        }
         let report = forker.map_or(0, |f| self.table[f].trackerr.about(&self.table[slot]));
         self.table[slot].trackerr_at_birth = report != 0;
         if self.table[slot].birth.is_none() {
@@ -136,8 +146,11 @@ impl Ledger {
         inc.forker_handle.and_then(|h| self.table.find(h)).or_else(|| {
             let newest = self.table.newest(inc.forker?)?;
             let forker = &self.table[newest];
-            let announced = forker.created.is_none() && forker.tracked();
-            (announced && forker.exited.is_none_or(|at| Some(at) > inc.created)).then_some(newest)
+            let here = match forker.created {
+                Some(at) => Some(at) > inc.created && at.since(inc.created?) <= CREATE_TRAILS_NS,
+                None => forker.tracked(),
+            };
+            (here && forker.exited.is_none_or(|at| Some(at) > inc.created)).then_some(newest)
         })
     }
 
