@@ -4,6 +4,8 @@
 pub mod check;
 pub mod cli;
 pub mod input;
+#[cfg(unix)]
+pub mod load;
 pub mod model;
 pub mod pipeline;
 pub mod recording;

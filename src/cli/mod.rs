@@ -1,5 +1,8 @@
 //! The commands, one file each.
 
+pub mod exit;
+#[cfg(unix)]
+mod load;
 mod replay;
 
 use std::process::ExitCode;
@@ -18,6 +21,9 @@ pub struct Cli {
 enum Command {
     /// Check a recording again and print the verdicts
     Replay(replay::Args),
+    /// Fork processes in one of the shapes that kernels are known to lose
+    #[cfg(unix)]
+    Load(load::Args),
 }
 
 impl Cli {
@@ -28,6 +34,8 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Replay(args) => replay::run(&args),
+            #[cfg(unix)]
+            Command::Load(args) => load::run(&args),
         }
     }
 }
