@@ -130,14 +130,14 @@ impl Ledger {
         }
         let report = forker.map_or(0, |f| self.table[f].trackerr.about(&self.table[slot]));
         self.table[slot].trackerr_at_birth = report != 0;
-        if self.table[slot].birth.is_none() {
-            if let Some(verdict) = self.missing_birth(slot, forker) {
-                if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
-                    self.table[forker].trackerr.explain(report);
-                }
-                self.decide_birth(slot, verdict);
-            }
+        if self.table[slot].birth.is_some() {
+            return;
         }
+        let Some(verdict) = self.missing_birth(slot, forker) else { return };
+        if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
+            self.table[forker].trackerr.explain(report);
+        }
+        self.decide_birth(slot, verdict);
     }
 
     /// The incarnation that forked this one. One whose own create is missing was not known then, but may be now.

@@ -4,6 +4,7 @@ pub mod exit;
 #[cfg(unix)]
 mod load;
 mod replay;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ enum Command {
     /// Fork processes in one of the shapes that kernels are known to lose
     #[cfg(unix)]
     Load(load::Args),
+    /// Simulate a kernel that knows which processes it lost, and measure how well that is found out
+    Simulate(simulate::Args),
 }
 
 impl Cli {
@@ -36,6 +39,7 @@ impl Cli {
             Command::Replay(args) => replay::run(&args),
             #[cfg(unix)]
             Command::Load(args) => load::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
         }
     }
 }

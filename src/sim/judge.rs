@@ -20,6 +20,13 @@ pub struct Case {
     pub options: Options,
 }
 
+impl Case {
+    /// Whether DTrace sees everything: its buffers hold whatever comes, and it runs throughout.
+    pub fn sighted(&self) -> bool {
+        self.options.buffer >= 1 << 20 && self.options.abort_ms == 0
+    }
+}
+
 impl std::fmt::Display for Case {
     /// As flags of `simulate` that repeat it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -181,7 +188,7 @@ fn keys_of_finding(finding: &Finding) -> impl Iterator<Item = Key> {
 }
 
 /// Matches every finding with the life that it is about, and counts.
-fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
+pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
     let lives: Vec<&Life> = truth.lives().collect();
     let mut index: HashMap<Key, Vec<usize>> = HashMap::new();
     for (i, life) in lives.iter().enumerate() {

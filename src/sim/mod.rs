@@ -12,6 +12,7 @@ mod kernel;
 mod kqueue;
 mod options;
 mod procs;
+pub mod quality;
 mod reader;
 mod rng;
 mod shape;

@@ -240,7 +240,7 @@ fn scratch_why() {
     let l = L::parse_from(std::iter::once("x").chain(line.split_whitespace()));
     let case = judge::Case { seed: l.seed, options: l.o };
     let score = judge::judge(&case);
-    for (miss, _) in &score.misses {
+    for miss in score.misses.keys() {
         if !format!("{miss}").contains(&std::env::var("ONLY").unwrap_or_default()) {
             continue;
         }
