@@ -43,6 +43,7 @@ impl Kernel<'_> {
             tracked: klist.iter().any(|id| self.kqueue.tracks(*id)),
             knotes: klist,
             in_flux: None,
+            missed_at: None,
             child_noted: false,
             exit_noted: false,
         };
@@ -65,23 +66,27 @@ impl Kernel<'_> {
         }
         let (child, pid, life) = (forking.child, forking.pid, forking.life);
         let Some(knote) = forking.knotes.pop() else { return self.knotes_followed(thread) };
-        let mut delay = 0;
-        match self.kqueue.begin_fork(knote) {
+        let mut done = Registered::default();
+        let turn = self.kqueue.begin_fork(knote);
+        match turn {
             Turn::Nothing => {}
             Turn::SkippedInFlux => self.truth.fault(self.now, Fault::InFlux, pid.get()),
             Turn::SkippedScan => self.truth.fault(self.now, Fault::ScanSkip, pid.get()),
             Turn::Register => {
                 let newborn = Newborn { pid, life, standing: self.standing(child) };
-                let done = self.register(knote, newborn, child);
-                if let Some(f) = self.procs.threads.get_mut(thread).and_then(|t| t.forking.as_mut())
-                {
-                    f.child_noted |= done.child;
-                    f.exit_noted |= done.exit;
-                    f.in_flux = Some(knote);
-                }
-                delay = self.rng.around(self.options.flux_us * US);
+                done = self.register(knote, newborn, child);
             }
         }
+        if let Some(f) = self.procs.threads.get_mut(thread).and_then(|t| t.forking.as_mut()) {
+            f.child_noted |= done.child;
+            f.exit_noted |= done.exit;
+            f.in_flux = (turn == Turn::Register).then_some(knote);
+            if turn != Turn::Nothing && !(done.child && done.exit) {
+                f.missed_at.get_or_insert(self.now);
+            }
+        }
+        let flux = if turn == Turn::Register { self.options.flux_us * US } else { 0 };
+        let delay = self.rng.around(flux);
         self.after(delay, Event::KnoteFork(thread));
     }
 
@@ -123,14 +128,15 @@ impl Kernel<'_> {
         let Some(f) = t.forking.as_ref() else { return };
         let (life, forker) = (f.life, self.procs.table.get(t.proc).and_then(|p| p.life));
         let (tracked, child_noted, exit_noted) = (f.tracked, f.child_noted, f.exit_noted);
+        let at = f.missed_at.unwrap_or(self.now);
         if let (Some(life), Some(forker)) = (life, forker) {
             if !child_noted {
-                self.truth.lost(life, Fact::Birth, forker, tracked, self.now);
+                self.truth.lost(life, Fact::Birth, forker, tracked, at);
             }
             if !child_noted && !exit_noted {
                 self.truth.inherited(life, Fact::Death);
             } else if !exit_noted {
-                self.truth.lost(life, Fact::Death, forker, tracked, self.now);
+                self.truth.lost(life, Fact::Death, forker, tracked, at);
             }
         }
         let delay = self.window();

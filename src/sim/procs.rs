@@ -84,6 +84,8 @@ pub(super) struct Forking {
     pub(super) in_flux: Option<Id>,
     /// The forker was tracked when it forked.
     pub(super) tracked: bool,
+    /// When a knote of the forker first failed to register the child.
+    pub(super) missed_at: Option<u64>,
     pub(super) child_noted: bool,
     pub(super) exit_noted: bool,
 }

@@ -131,7 +131,7 @@ impl Kernel<'_> {
             if let Some(mut event) = read.event {
                 self.scribble(&mut event);
                 if let Some(life) = read.life {
-                    self.truth.delivered(life, &event, self.reader.seq);
+                    self.truth.delivered(life, &event, self.reader.seq, self.now);
                 }
                 self.reader.events.push(event);
             }

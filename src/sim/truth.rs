@@ -75,6 +75,8 @@ pub struct Life {
     pub exit_batch: Option<u64>,
     /// How many more NOTE_CHILD it had than one.
     pub duplicates: u32,
+    /// When the reader last got NOTE_TRACKERR about it.
+    trackerr_at: Option<u64>,
 }
 
 impl Life {
@@ -176,6 +178,7 @@ impl Truth {
             child_batch: None,
             exit_batch: None,
             duplicates: 0,
+            trackerr_at: None,
         });
         self.forgotten + self.lives.len() as u64 - 1
     }
@@ -211,7 +214,11 @@ impl Truth {
         tracked: bool,
         at: u64,
     ) {
+        let reported = self.life(forker).is_some_and(|f| f.trackerr_at >= Some(at));
         self.losses.push(Loss { life, fact, forker, at, heir: !tracked });
+        if reported {
+            self.settle_losses(Verdict::LostReported, |loss| loss.life == life);
+        }
     }
 
     fn settle(&mut self, life: LifeId, fact: Fact, outcome: Verdict) {
@@ -224,7 +231,7 @@ impl Truth {
     }
 
     /// The reader got this event in this batch.
-    pub(super) fn delivered(&mut self, id: LifeId, event: &Kevent, batch: u64) {
+    pub(super) fn delivered(&mut self, id: LifeId, event: &Kevent, batch: u64, now: u64) {
         let both = note::CHILD | note::EXIT;
         let collided = event.fflags & both == both;
         self.collisions += u64::from(collided);
@@ -238,6 +245,9 @@ impl Truth {
         }
         if event.fflags & note::TRACKERR != 0 {
             self.trackerr_reports += 1;
+            if let Some(life) = self.life(id) {
+                life.trackerr_at = Some(now);
+            }
             self.settle_losses(Verdict::LostReported, |loss| loss.forker == id);
         }
     }
