@@ -39,6 +39,8 @@ pub(crate) struct Ledger {
     pub(crate) lingering: VecDeque<(Handle, KernelTime)>,
     /// How many batches have been placed.
     batches: u64,
+    /// The last of them whose mark is missing.
+    unmarked: u64,
     /// The beginning of the last call that drained the queue.
     drained: KernelTime,
     pub(crate) now: KernelTime,
@@ -59,6 +61,7 @@ impl Ledger {
             notes: VecDeque::new(),
             lingering: VecDeque::new(),
             batches: 0,
+            unmarked: 0,
             drained: KernelTime(0),
             now: KernelTime(0),
             findings: Vec::new(),
@@ -149,6 +152,9 @@ impl Ledger {
         events: impl Iterator<Item = Kevent>,
     ) {
         self.batches += 1;
+        if placed.entered.is_none() {
+            self.unmarked = self.batches;
+        }
         self.stats.batch_sizes.add(placed.head.events.into());
         for attach in attached {
             self.attach(&attach, placed.entered.unwrap_or(self.drained), placed.at);
@@ -228,11 +234,11 @@ impl Ledger {
 
     fn trackerr(&mut self, pid: Pid, tree: TreeId) {
         self.tree(tree).trackerr_reports += 1;
-        let (batch, drained) = (self.batches, self.drained);
+        let (batch, drained, unmarked) = (self.batches, self.drained, self.unmarked);
         let slot = self.table.latest(pid, Incarnation::known_to_kqueue);
         // On split kernels a process whose birth was lost may still have a knote.
         if let Some(slot) = slot.or_else(|| self.table.newest(pid)) {
-            self.table[slot].trackerr.add(batch, drained);
+            self.table[slot].trackerr.add(batch, drained, unmarked);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::ledger::{CREATE_TRAILS_NS, Ledger};
 use super::stats::{BlindReason, Table as Bounded};
-use super::table::Incarnation;
+use super::table::{Incarnation, Reported};
 use crate::model::{Fact, KernelTime, Regime, Verdict};
 
 /// How far the CPUs' time stamps may lie apart.
@@ -128,14 +128,15 @@ impl Ledger {
         {
             self.settle_birth(forker);
         }
-        let report = forker.map_or(0, |f| self.table[f].trackerr.about(&self.table[slot]));
-        self.table[slot].trackerr_at_birth = report != 0;
+        let about = |f: usize| self.table[f].trackerr.about(&self.table[slot]);
+        let reported = forker.map_or(Reported::No, about);
+        self.table[slot].reported = reported;
         if self.table[slot].birth.is_some() {
             return;
         }
         let Some(verdict) = self.missing_birth(slot, forker) else { return };
         if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
-            self.table[forker].trackerr.explain(report);
+            self.table[forker].trackerr.explain(reported);
         }
         self.decide_birth(slot, verdict);
     }
@@ -183,17 +184,17 @@ impl Ledger {
         }
         // Two knotes a child, one of which found no memory: announced, but not followed.
         let half_tracked = self.stats.regime == Regime::Split
-            && forker.trackerr_at_birth
+            && forker.reported != Reported::No
             && forker.exit.is_none()
             && Some(forker.proven) <= forker.created;
-        if inc.trackerr_at_birth {
-            Verdict::LostReported
-        } else if half_tracked || forker.birth.is_some_and(Verdict::is_lost) {
-            Verdict::LostInherited
-        } else if forker.tracked() {
-            Verdict::LostSilent
-        } else {
-            Verdict::Undecided
+        match inc.reported {
+            Reported::By(_) => Verdict::LostReported,
+            Reported::Unclear => Verdict::Undecided,
+            Reported::No if half_tracked || forker.birth.is_some_and(Verdict::is_lost) => {
+                Verdict::LostInherited
+            }
+            Reported::No if forker.tracked() => Verdict::LostSilent,
+            Reported::No => Verdict::Undecided,
         }
     }
 
@@ -206,10 +207,13 @@ impl Ledger {
             // Its pid was created again, and neither witness said that it ended.
             None => Verdict::Undecided,
             Some(exited) if self.kqueue.overlaps(exited, self.now) => Verdict::Undecided,
-            Some(_) if inc.tracked() && inc.trackerr_at_birth => Verdict::LostReported,
             // Without its create nobody knows whether NOTE_TRACKERR spoke of it.
             Some(_) if inc.child.is_some() && inc.created.is_none() => Verdict::Undecided,
-            Some(_) if inc.tracked() => Verdict::LostSilent,
+            Some(_) if inc.tracked() => match inc.reported {
+                Reported::No => Verdict::LostSilent,
+                Reported::By(_) => Verdict::LostReported,
+                Reported::Unclear => Verdict::Undecided,
+            },
             // What kept kqueue from its birth kept it from its death.
             Some(_) if inc.birth.is_some_and(Verdict::is_lost) => Verdict::LostInherited,
             Some(_) => Verdict::Undecided,

@@ -1,5 +1,7 @@
 //! The incarnations that are alive or not yet settled: a slab, and a chain for each pid from the newest to the oldest.
 
+use std::collections::VecDeque;
+
 use super::finding::{Delivered, DtraceSaid, KqueueSaid};
 use crate::model::{KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, note};
 
@@ -32,44 +34,73 @@ impl Said {
     }
 }
 
-/// The latest batches with NOTE_TRACKERR about one process. Number 0 is none: batches are counted from 1.
-#[derive(Clone, Copy, Debug, Default)]
+/// A batch with NOTE_TRACKERR. Batches are counted from 1.
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    batch: u64,
+    /// The drain before it that did not bring the note.
+    not_before: KernelTime,
+    /// The last batch up to this one whose mark is missing: it may have drained the queue, nobody knows when.
+    unmarked: u64,
+}
+
+/// What NOTE_TRACKERR on the forker's knote says of a birth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Reported {
+    /// Nothing.
+    #[default]
+    No,
+    /// The note in this batch speaks of it.
+    By(u64),
+    /// A note may speak of it, but marks are missing.
+    Unclear,
+}
+
+/// The latest NOTE_TRACKERR about one process.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Reports {
-    /// Number of the batch, and the drain before it that did not bring the note.
-    latest: [(u64, KernelTime); 4],
-    /// The last batch that has been forgotten.
-    forgotten: u64,
+    latest: VecDeque<Report>,
     /// The last batch that has explained a loss.
     explained: u64,
 }
 
 impl Reports {
-    pub(crate) fn add(&mut self, batch: u64, not_before: KernelTime) {
-        if self.latest[3].0 != batch {
-            self.forgotten = self.latest[0].0;
-            self.latest.rotate_left(1);
-            self.latest[3] = (batch, not_before);
+    /// More than a reader gets between the fork and the drain that settles it, unless marks are missing.
+    const KEPT: usize = 64;
+
+    pub(crate) fn add(&mut self, batch: u64, not_before: KernelTime, unmarked: u64) {
+        if self.latest.back().is_some_and(|last| last.batch == batch) {
+            return;
         }
+        if self.latest.len() == Self::KEPT {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(Report { batch, not_before, unmarked });
     }
 
-    /// The batch that speaks of the birth of `child`, 0 for none. It came after the create; or before it, because the
-    /// forker was held up between knote_fork and the probe, but after the forker's previous fork, and has explained no
-    /// other loss. One bit may hide many failures.
-    pub(crate) fn about(&self, child: &Incarnation) -> u64 {
+    /// What they say of the birth of `child`. A note speaks of it that came after the create; or before it, because the
+    /// forker was held up between knote_fork and the probe, but after the forker's previous fork, and that has explained
+    /// no other loss. One bit may hide many failures.
+    pub(crate) fn about(&self, child: &Incarnation) -> Reported {
         let created = child.created.unwrap_or_default();
-        let speaks = |(batch, not_before): &(u64, KernelTime)| {
-            let later = *batch > child.created_after;
-            let held_up = *batch > child.reported_after && *batch > self.explained;
-            (later || held_up) && *not_before <= created.plus(CLOSE_NS)
+        let speaks = |report: &&Report| {
+            let later = report.batch > child.created_after;
+            let held_up = report.batch > child.reported_after && report.batch > self.explained;
+            (later || held_up) && report.not_before <= created.plus(CLOSE_NS)
         };
-        if self.forgotten > child.created_after {
-            return self.forgotten;
+        match self.latest.iter().find(speaks) {
+            None => Reported::No,
+            Some(report) if report.unmarked > child.created_after.min(report.batch - 1) => {
+                Reported::Unclear
+            }
+            Some(report) => Reported::By(report.batch),
         }
-        self.latest.iter().find(|report| speaks(report)).map_or(0, |report| report.0)
     }
 
-    pub(crate) fn explain(&mut self, batch: u64) {
-        self.explained = self.explained.max(batch);
+    pub(crate) fn explain(&mut self, reported: Reported) {
+        if let Reported::By(batch) = reported {
+            self.explained = self.explained.max(batch);
+        }
     }
 }
 
@@ -97,8 +128,8 @@ pub(crate) struct Incarnation {
     pub(crate) death_owed: bool,
     /// The queue was drained after its creation: a further NOTE_CHILD announces another incarnation.
     pub(crate) closed: bool,
-    /// Its forker's knote carried NOTE_TRACKERR when it was to be announced.
-    pub(crate) trackerr_at_birth: bool,
+    /// Whether its forker's knote carried NOTE_TRACKERR when it was to be announced.
+    pub(crate) reported: Reported,
     /// The forker's incarnation, if it was known when this one was created; pinned until the birth is settled.
     pub(crate) forker_handle: Option<Handle>,
     /// How many batches had been placed when it was created.
@@ -152,7 +183,7 @@ impl Incarnation {
         KqueueSaid {
             child: self.child.map(delivered),
             exit: self.exit.map(delivered),
-            trackerr: self.trackerr_at_birth,
+            trackerr: self.reported != Reported::No,
         }
     }
 }
@@ -196,7 +227,7 @@ impl Table {
             birth_owed: false,
             death_owed: false,
             closed: false,
-            trackerr_at_birth: false,
+            reported: Reported::No,
             forker_handle: None,
             created_after: 0,
             reported_after: 0,
