@@ -220,7 +220,7 @@ impl Ledger {
         };
         let born = (event.fflags & note::CHILD != 0).then(|| self.note_child(pid, tree, said));
         if event.fflags & note::TRACKERR != 0 {
-            self.trackerr(pid, tree);
+            self.trackerr(pid, tree, &said);
         }
         if event.fflags & note::EXIT != 0 {
             let slot = born.flatten().or_else(|| self.exiting(pid, tree, event.data));
@@ -232,13 +232,13 @@ impl Ledger {
         }
     }
 
-    fn trackerr(&mut self, pid: Pid, tree: TreeId) {
+    fn trackerr(&mut self, pid: Pid, tree: TreeId, said: &Said) {
         self.tree(tree).trackerr_reports += 1;
-        let (batch, drained, unmarked) = (self.batches, self.drained, self.unmarked);
+        let (batch, unmarked) = (self.batches, self.unmarked);
         let slot = self.table.latest(pid, Incarnation::known_to_kqueue);
         // On split kernels a process whose birth was lost may still have a knote.
         if let Some(slot) = slot.or_else(|| self.table.newest(pid)) {
-            self.table[slot].trackerr.add(batch, drained, unmarked);
+            self.table[slot].trackerr.add(batch, said, unmarked);
         }
     }
 
@@ -258,7 +258,7 @@ impl Ledger {
     fn note_child(&mut self, pid: Pid, tree: TreeId, said: Said) -> Option<usize> {
         if let Some(slot) = self.unannounced(pid, &said) {
             self.found(slot);
-            self.table[slot].child = Some(said);
+            self.announce(slot, said);
             self.table[slot].tree.get_or_insert(tree);
             self.tree_at(slot).tracked += u64::from(self.table[slot].death.is_none());
             if self.table[slot].birth.is_some() {
@@ -281,12 +281,17 @@ impl Ledger {
             return Some(slot).filter(|_| said.is_collision());
         }
         let slot = self.table.begin(pid, said.at);
-        let inc = &mut self.table[slot];
-        (inc.child, inc.tree) = (Some(said), Some(tree));
+        self.announce(slot, said);
+        self.table[slot].tree = Some(tree);
         self.owe_birth(slot);
         self.tree(tree).tracked += 1;
         self.await_dtrace(slot, said.at, Fact::Birth);
         Some(slot)
+    }
+
+    fn announce(&mut self, slot: usize, said: Said) {
+        let inc = &mut self.table[slot];
+        (inc.child, inc.announced_by) = (Some(said), self.batches);
     }
 
     /// The oldest incarnation of `pid` that DTrace knows and kqueue has not announced, among those that are newer than

@@ -7,6 +7,8 @@ use crate::model::{KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, note};
 
 /// How far the time stamps of one moment lie apart in practice.
 const CLOSE_NS: u64 = 20_000;
+/// How long a forker needs from knote_fork to its probe, unless it is held up.
+const PROBE_NS: u64 = 200_000;
 
 /// Names a slot for as long as the same incarnation lives in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +40,7 @@ impl Said {
 #[derive(Clone, Copy, Debug)]
 struct Report {
     batch: u64,
+    at: KernelTime,
     /// The drain before it that did not bring the note.
     not_before: KernelTime,
     /// The last batch up to this one whose mark is missing: it may have drained the queue, nobody knows when.
@@ -68,32 +71,58 @@ impl Reports {
     /// More than a reader gets between the fork and the drain that settles it, unless marks are missing.
     const KEPT: usize = 64;
 
-    pub(crate) fn add(&mut self, batch: u64, not_before: KernelTime, unmarked: u64) {
+    pub(crate) fn add(&mut self, batch: u64, said: &Said, unmarked: u64) {
         if self.latest.back().is_some_and(|last| last.batch == batch) {
             return;
         }
         if self.latest.len() == Self::KEPT {
             self.latest.pop_front();
         }
-        self.latest.push_back(Report { batch, not_before, unmarked });
+        let (at, not_before) = (said.at, said.not_before);
+        self.latest.push_back(Report { batch, at, not_before, unmarked });
     }
 
-    /// What they say of the birth of `child`. A note speaks of it that came after the create; or before it, because the
-    /// forker was held up between knote_fork and the probe, but after the forker's previous fork, and that has explained
-    /// no other loss. One bit may hide many failures.
+    /// What they say of the birth of `child`.
     pub(crate) fn about(&self, child: &Incarnation) -> Reported {
-        let created = child.created.unwrap_or_default();
-        let speaks = |report: &&Report| {
-            let later = report.batch > child.created_after;
-            let held_up = report.batch > child.reported_after && report.batch > self.explained;
-            (later || held_up) && report.not_before <= created.plus(CLOSE_NS)
-        };
+        match child.child {
+            Some(said) => self.about_announced(child, &said),
+            None => self.about_missed(child),
+        }
+    }
+
+    /// The knote for its exit may have failed right after the one that announced it.
+    fn about_announced(&self, child: &Incarnation, said: &Said) -> Reported {
+        let speaks =
+            |report: &&Report| report.batch >= child.announced_by && report.not_before <= said.at;
         match self.latest.iter().find(speaks) {
             None => Reported::No,
+            Some(report) if report.unmarked >= child.announced_by => Reported::Unclear,
+            Some(report) => Reported::By(report.batch),
+        }
+    }
+
+    /// A note speaks of it that came after the create; or before it, because the forker was held up between knote_fork
+    /// and the probe, but after the forker's previous fork, and that has explained no other loss. One bit may hide many
+    /// failures.
+    fn about_missed(&self, child: &Incarnation) -> Reported {
+        let created = child.created.unwrap_or_default();
+        let later = |report: &&Report| {
+            report.batch > child.created_after && report.not_before <= created.plus(CLOSE_NS)
+        };
+        let held_up = |report: &&Report| {
+            report.batch > child.reported_after && report.batch <= child.created_after
+        };
+        let before = self.latest.iter().find(|r| held_up(r) && r.batch > self.explained);
+        match before.or_else(|| self.latest.iter().find(later)) {
             Some(report) if report.unmarked > child.created_after.min(report.batch - 1) => {
                 Reported::Unclear
             }
             Some(report) => Reported::By(report.batch),
+            // It may have explained only half of what it stands for.
+            None if self.latest.iter().any(|r| held_up(&r) && created.since(r.at) <= PROBE_NS) => {
+                Reported::Unclear
+            }
+            None => Reported::No,
         }
     }
 
@@ -134,6 +163,8 @@ pub(crate) struct Incarnation {
     pub(crate) forker_handle: Option<Handle>,
     /// How many batches had been placed when it was created.
     pub(crate) created_after: u64,
+    /// The number of the batch with its first NOTE_CHILD.
+    pub(crate) announced_by: u64,
     /// How many had been placed when its forker forked before: a NOTE_TRACKERR from later on may speak of its birth.
     pub(crate) reported_after: u64,
     /// How many batches had been placed when its own latest child was created.
@@ -230,6 +261,7 @@ impl Table {
             reported: Reported::No,
             forker_handle: None,
             created_after: 0,
+            announced_by: 0,
             reported_after: 0,
             forked_after: 0,
             proven: at,
