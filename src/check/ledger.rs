@@ -78,11 +78,11 @@ impl Ledger {
         let living = self.table.newest(forker).filter(|f| self.table[*f].exited.is_none());
         let forker_handle = living.map(|f| self.pin(f));
         let batches = self.batches;
-        let forked_after =
+        let reported_after =
             living.map_or(0, |f| std::mem::replace(&mut self.table[f].forked_after, batches));
         let inc = &mut self.table[slot];
         (inc.created, inc.forker, inc.forker_handle) = (Some(at), Some(forker), forker_handle);
-        (inc.created_after, inc.reported_after) = (batches, forked_after.min(batches.max(1) - 1));
+        (inc.created_after, inc.reported_after) = (batches, reported_after);
         let pinned = self.pin(slot);
         self.births.push_back((pinned, at));
         if self.table[slot].child.is_some() {

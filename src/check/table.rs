@@ -7,7 +7,9 @@ use crate::model::{KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, note};
 
 /// How far the time stamps of one moment lie apart in practice.
 const CLOSE_NS: u64 = 20_000;
-/// How long a forker needs from knote_fork to its probe, unless it is held up.
+/// How long a forker may be held up between knote_fork and its probe.
+const HELD_UP_NS: u64 = 10_000_000;
+/// How long it needs from the one to the other otherwise.
 const PROBE_NS: u64 = 200_000;
 
 /// Names a slot for as long as the same incarnation lives in it.
@@ -102,26 +104,28 @@ impl Reports {
     }
 
     /// A note speaks of it that came after the create; or before it, because the forker was held up between knote_fork
-    /// and the probe, but after the forker's previous fork, and that has explained no other loss. One bit may hide many
-    /// failures.
+    /// and the probe, but after the forker's previous fork, if it has explained no other loss. One bit may hide many
+    /// failures, and several threads may fork at once: an older note, or one that has explained a loss, may mean this one.
     fn about_missed(&self, child: &Incarnation) -> Reported {
         let created = child.created.unwrap_or_default();
-        let later = |report: &&Report| {
-            report.batch > child.created_after && report.not_before <= created.plus(CLOSE_NS)
-        };
+        let before = |report: &&Report| report.batch <= child.created_after;
         let held_up = |report: &&Report| {
-            report.batch > child.reported_after && report.batch <= child.created_after
+            before(report) && report.batch > child.reported_after && report.batch > self.explained
         };
-        let before = self.latest.iter().find(|r| held_up(r) && r.batch > self.explained);
-        match before.or_else(|| self.latest.iter().find(later)) {
+        let later =
+            |report: &&Report| !before(report) && report.not_before <= created.plus(CLOSE_NS);
+        let perhaps = |report: &Report| {
+            let age = created.since(report.at);
+            report.batch <= child.created_after
+                && age <= if report.batch > self.explained { HELD_UP_NS } else { PROBE_NS }
+        };
+        let report = self.latest.iter().find(held_up).or_else(|| self.latest.iter().find(later));
+        match report {
             Some(report) if report.unmarked > child.created_after.min(report.batch - 1) => {
                 Reported::Unclear
             }
             Some(report) => Reported::By(report.batch),
-            // It may have explained only half of what it stands for.
-            None if self.latest.iter().any(|r| held_up(&r) && created.since(r.at) <= PROBE_NS) => {
-                Reported::Unclear
-            }
+            None if self.latest.iter().any(perhaps) => Reported::Unclear,
             None => Reported::No,
         }
     }
@@ -165,14 +169,14 @@ pub(crate) struct Incarnation {
     pub(crate) created_after: u64,
     /// The number of the batch with its first NOTE_CHILD.
     pub(crate) announced_by: u64,
-    /// How many had been placed when its forker forked before: a NOTE_TRACKERR from later on may speak of its birth.
-    pub(crate) reported_after: u64,
-    /// How many batches had been placed when its own latest child was created.
-    pub(crate) forked_after: u64,
     /// The latest time at which this pid was certainly still this incarnation.
     pub(crate) proven: KernelTime,
     /// NOTE_TRACKERR about this process.
     pub(crate) trackerr: Reports,
+    /// How many had been placed when its forker forked before.
+    pub(crate) reported_after: u64,
+    /// How many batches had been placed when its own latest child was created.
+    pub(crate) forked_after: u64,
     /// How many queues still name it.
     pub(crate) pins: u32,
     generation: u32,
@@ -262,10 +266,10 @@ impl Table {
             forker_handle: None,
             created_after: 0,
             announced_by: 0,
-            reported_after: 0,
-            forked_after: 0,
             proven: at,
             trackerr: Reports::default(),
+            reported_after: 0,
+            forked_after: 0,
             pins: 0,
             generation,
             older,
