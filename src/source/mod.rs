@@ -1,5 +1,7 @@
 //! Who feeds the pipeline: a live kernel, a recording, a simulated kernel. Platform code is here and in `load` only.
 
+#[cfg(target_os = "freebsd")]
+pub(crate) mod kinfo;
 pub mod raw;
 pub mod replay;
 
