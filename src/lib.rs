@@ -5,6 +5,8 @@ pub mod check;
 pub mod cli;
 pub mod http;
 pub mod input;
+#[cfg(unix)]
+pub mod load;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;

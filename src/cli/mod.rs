@@ -1,7 +1,12 @@
 //! The commands, one file each.
 
-pub mod log_args;
+pub mod exit;
+mod ingest;
+#[cfg(unix)]
+mod load;
+mod log_args;
 mod replay;
+mod serve;
 pub mod web_args;
 
 use std::process::ExitCode;
@@ -18,8 +23,13 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Watch processes and serve what was found to Prometheus
+    Serve(Box<serve::Args>),
     /// Check a recording again and print the verdicts
     Replay(replay::Args),
+    /// Fork processes in one of the shapes that kernels are known to lose
+    #[cfg(unix)]
+    Load(load::Args),
 }
 
 impl Cli {
@@ -29,7 +39,10 @@ impl Cli {
     /// Whatever kept it from doing its job, worded for the person who called it.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Serve(args) => serve::run(*args),
             Command::Replay(args) => replay::run(&args),
+            #[cfg(unix)]
+            Command::Load(args) => load::run(&args),
         }
     }
 }
