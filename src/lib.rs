@@ -10,6 +10,8 @@ pub mod load;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
+#[cfg(unix)]
+pub mod preflight;
 pub mod recording;
 pub mod report;
 pub mod source;

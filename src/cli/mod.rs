@@ -1,10 +1,12 @@
 //! The commands, one file each.
 
+#[cfg(unix)]
+mod check;
 pub mod exit;
 mod ingest;
 #[cfg(unix)]
 mod load;
-mod log_args;
+pub mod log_args;
 mod replay;
 mod serve;
 pub mod web_args;
@@ -27,6 +29,9 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Check a recording again and print the verdicts
     Replay(replay::Args),
+    /// Say whether serve would work here, and what to do if not
+    #[cfg(unix)]
+    Check(check::Args),
     /// Fork processes in one of the shapes that kernels are known to lose
     #[cfg(unix)]
     Load(load::Args),
@@ -41,6 +46,8 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(*args),
             Command::Replay(args) => replay::run(&args),
+            #[cfg(unix)]
+            Command::Check(args) => check::run(&args),
             #[cfg(unix)]
             Command::Load(args) => load::run(&args),
         }
