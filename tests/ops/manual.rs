@@ -96,10 +96,7 @@ fn the_page_lists_every_command_flag_and_metric() {
     if env::var_os("KQPROC_WRITE_DOCS").is_some() {
         fs::write(path(PAGE), made).unwrap();
     } else {
-        assert!(
-            page == made,
-            "{PAGE}: run KQPROC_WRITE_DOCS=1 cargo test --test ops the_page_lists"
-        );
+        assert!(page == made, "{PAGE}: run scripts/generate");
     }
 }
 
