@@ -127,6 +127,8 @@ impl Reports {
             Some(report) if report.unmarked > child.created_after.min(report.batch - 1) => {
                 Reported::Unclear
             }
+            // A drain that began about when it was created did not bring the note.
+            Some(report) if report.not_before > created => Reported::Unclear,
             Some(report) => Reported::By(report.batch),
             None if self.latest.iter().any(|r| perhaps(&r)) => Reported::Unclear,
             None => Reported::No,
@@ -221,7 +223,7 @@ impl Incarnation {
         KqueueSaid {
             child: self.child.map(delivered),
             exit: self.exit.map(delivered),
-            trackerr: self.reported != Reported::No,
+            trackerr: matches!(self.reported, Reported::By(_)),
         }
     }
 }
