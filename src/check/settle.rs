@@ -216,8 +216,7 @@ impl Ledger {
                 Reported::Unclear => Verdict::Undecided,
             },
             // What kept kqueue from its birth kept it from its death.
-            Some(_) if inc.birth.is_some_and(Verdict::is_lost) => Verdict::LostInherited,
-            Some(_) => Verdict::Undecided,
+            Some(_) => inc.birth.filter(|v| v.is_lost()).unwrap_or(Verdict::Undecided),
         };
         self.decide_death(slot, verdict);
         if verdict.is_lost() {

@@ -133,9 +133,7 @@ impl Kernel<'_> {
             if !child_noted {
                 self.truth.lost(life, Fact::Birth, forker, tracked, at);
             }
-            if !child_noted && !exit_noted {
-                self.truth.inherited(life, Fact::Death);
-            } else if !exit_noted {
+            if !exit_noted {
                 self.truth.lost(life, Fact::Death, forker, tracked, at);
             }
         }

@@ -199,11 +199,6 @@ impl Truth {
         }
     }
 
-    /// A note that cannot come because of an earlier loss.
-    pub(super) fn inherited(&mut self, life: LifeId, fact: Fact) {
-        self.settle(life, fact, Verdict::LostInherited);
-    }
-
     /// A note that will not come, because of what happened at `at` in the forker's knote_fork; `tracked` says whether
     /// the forker had a knote that tracks.
     pub(super) fn lost(
