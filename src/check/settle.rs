@@ -129,7 +129,7 @@ impl Ledger {
             self.settle_birth(forker);
         }
         let about = |f: usize| self.table[f].trackerr.about(&self.table[slot]);
-        let reported = forker.map_or(Reported::No, about);
+        let reported = forker.map_or(Reported::Unclear, about);
         self.table[slot].reported = reported;
         if self.table[slot].birth.is_some() {
             return;
