@@ -1,7 +1,17 @@
 //! Who feeds the pipeline: a live kernel, a recording, a simulated kernel. Platform code is here and in `load` only.
 
+pub mod barrier;
+mod clock;
+pub mod dtrace;
+pub mod kqueue;
+pub mod live;
+mod message;
+mod pool;
 pub mod raw;
 pub mod replay;
+pub mod stop;
+pub mod sysctl;
+pub mod target;
 
 use std::ops::ControlFlow;
 
