@@ -3,9 +3,15 @@
 
 pub mod check;
 pub mod cli;
+pub mod http;
 pub mod input;
+#[cfg(unix)]
+pub mod load;
+pub mod metrics;
 pub mod model;
 pub mod pipeline;
+#[cfg(unix)]
+pub mod preflight;
 pub mod recording;
 pub mod report;
 pub mod source;

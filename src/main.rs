@@ -4,16 +4,20 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Parser;
-use kqproc_exporter::cli::Cli;
+use kqproc_exporter::cli::{Cli, exit};
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    match cli.run() {
         Ok(code) => code,
         // Whoever reads our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kqproc_exporter: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(exit::status_of(&error))
         }
     }
 }

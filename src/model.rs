@@ -148,7 +148,8 @@ words! {
         LostReported = "lost_reported",
         /// The note never came, and nothing said so.
         LostSilent = "lost_silent",
-        /// The note could not come: an ancestor had been lost before.
+        /// The note could not come: an ancestor had been lost before. The death of a process that was lost itself is lost in
+        /// the same way as its birth: one loss, one word for it.
         LostInherited = "lost_inherited",
         /// kqueue told of it, DTrace did not, and DTrace was not blind.
         KqueueOnly = "kqueue_only",

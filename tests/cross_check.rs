@@ -65,6 +65,8 @@ fn the_process_that_a_real_kernel_lost_is_found() {
     let stats = words("merged-orphan").play_in_time();
     let expected = [(Verdict::Agreed, 215), (Verdict::Overwritten, 184), (Verdict::LostSilent, 1)];
     assert_eq!(births(&stats), expected);
+    // Required figure: a death is lost in the same way as its own birth, here silently; only what a lost process forks is
+    // lost by inheritance.
     assert_eq!(deaths(&stats), [(Verdict::Agreed, 400), (Verdict::LostSilent, 1)]);
 }
 

@@ -103,6 +103,11 @@ impl Align {
         self.newest
     }
 
+    /// The time of the first record that has not been handed on.
+    pub(crate) fn first(&self) -> Option<KernelTime> {
+        self.records.front().map(Record::at)
+    }
+
     /// How far DTrace's records have been handed on.
     pub(crate) fn now(&self) -> KernelTime {
         self.now
@@ -200,7 +205,7 @@ impl Align {
     pub(crate) fn next(&mut self) -> Option<Step> {
         let Some(record) = self.due_record() else { return self.overdue_batch().map(Step::Batch) };
         let mark = match &record {
-            Record::Mark(mark) if mark.errno == 0 && mark.returned >= 0 => Some(mark),
+            Record::Mark(mark) if mark.returned >= 0 => Some(mark),
             _ => None,
         };
         if let Some(mark) = mark {

@@ -114,8 +114,9 @@ impl Checker {
     fn sees(&mut self, record: &Record, before: Option<KernelTime>) {
         let at = record.at();
         if self.first.is_none() {
-            self.first = Some(at);
-            self.ledger.dtrace.begins(at);
+            let first = self.align.first().unwrap_or(at);
+            self.first = Some(first);
+            self.ledger.dtrace.begins(first);
         }
         self.ledger.dtrace.close(at);
         if let (Record::Begin { .. }, Some(before)) = (record, before) {

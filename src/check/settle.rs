@@ -148,8 +148,9 @@ impl Ledger {
         let Some(forker) = forker else {
             // Nobody knows the forker, but kqueue sent NOTE_EXIT.
             self.table[slot].tree?;
-            let seen = !self.dtrace.overlaps(created, created);
-            return Some(if seen { Verdict::LostSilent } else { Verdict::Undecided });
+            let blind =
+                self.dtrace.overlaps(created, created) || self.kqueue.overlaps(created, self.now);
+            return Some(if blind { Verdict::Undecided } else { Verdict::LostSilent });
         };
         let inc = &self.table[slot];
         let verdict = match forker.attached {

@@ -111,6 +111,19 @@ impl TreeStats {
         }
     }
 
+    fn add_past(&mut self, past: &TreeStats) {
+        add(&mut self.births, &past.births);
+        add(&mut self.deaths, &past.deaths);
+        add(&mut self.collisions, &past.collisions);
+        add(&mut self.order_violations, &past.order_violations);
+        self.trackerr_reports += past.trackerr_reports;
+        self.duplicate_child_notes += past.duplicate_child_notes;
+        self.births_reported += past.births_reported;
+        self.deaths_reported += past.deaths_reported;
+        self.child_latency.add_past(&past.child_latency);
+        self.exit_latency.add_past(&past.exit_latency);
+    }
+
     /// Facts without a verdict yet: 0 once the input has ended.
     pub fn pending(&self) -> u64 {
         self.births_reported + self.deaths_reported
@@ -169,6 +182,34 @@ impl Stats {
         ns as f64 / 1e9
     }
 
+    /// Adds the counters of a run that has ended. Gauges and the regime stay as they are.
+    pub fn add_past(&mut self, past: &Stats) {
+        for (i, tree) in past.trees.iter().enumerate() {
+            match self.trees.get_mut(i) {
+                Some(now) => now.add_past(tree),
+                None => self.trees.push(TreeStats { tracked: 0, lost_alive: 0, ..tree.clone() }),
+            }
+        }
+        if self.regime == Regime::Unknown {
+            self.regime = past.regime;
+        }
+        add(&mut self.records, &past.records);
+        add(&mut self.bad_lines, &past.bad_lines);
+        add(&mut self.drops, &past.drops);
+        add(&mut self.kevents, &past.kevents);
+        add(&mut self.kqueue_blind_ns, &past.kqueue_blind_ns);
+        add(&mut self.dtrace_blind_ns, &past.dtrace_blind_ns);
+        add(&mut self.evictions, &past.evictions);
+        self.unknown_messages += past.unknown_messages;
+        self.dtrace_restarts += past.dtrace_restarts;
+        self.influx_skips += past.influx_skips;
+        self.batch_sizes.add_past(&past.batch_sizes);
+        self.verdict_delay.add_past(&past.verdict_delay);
+        for (errno, n) in &past.trackerr_causes {
+            *self.trackerr_causes.entry(*errno).or_default() += n;
+        }
+    }
+
     /// Panics unless every reported fact has one verdict or is pending.
     pub fn assert_conserved(&self) {
         for tree in &self.trees {
@@ -184,6 +225,10 @@ impl Stats {
             );
         }
     }
+}
+
+fn add(now: &mut [u64], past: &[u64]) {
+    now.iter_mut().zip(past).for_each(|(now, past)| *now += past);
 }
 
 /// A histogram with power-of-two buckets: bucket `i` counts values below `2^i`, so it needs no configuration and no
@@ -208,6 +253,11 @@ impl Histogram {
         let bucket = (64 - value.leading_zeros()) as usize;
         self.buckets[bucket.min(self.buckets.len() - 1)] += 1;
         self.sum = self.sum.saturating_add(value);
+    }
+
+    fn add_past(&mut self, past: &Histogram) {
+        add(&mut self.buckets, &past.buckets);
+        self.sum = self.sum.saturating_add(past.sum);
     }
 
     /// How many values were counted.

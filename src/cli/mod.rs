@@ -1,6 +1,19 @@
 //! The commands, one file each.
 
+#[cfg(unix)]
+mod barrier;
+#[cfg(unix)]
+mod check;
+pub mod exit;
+mod ingest;
+#[cfg(unix)]
+pub mod live_args;
+#[cfg(unix)]
+mod load;
+pub mod log_args;
 mod replay;
+mod serve;
+pub mod web_args;
 
 use std::process::ExitCode;
 
@@ -16,8 +29,20 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Watch processes and serve what was found to Prometheus
+    Serve(Box<serve::Args>),
     /// Check a recording again and print the verdicts
     Replay(replay::Args),
+    /// Say whether serve would work here, and what to do if not
+    #[cfg(unix)]
+    Check(check::Args),
+    /// Fork processes in one of the shapes that kernels are known to lose
+    #[cfg(unix)]
+    Load(load::Args),
+    /// Wait for a byte from a pipe, then become the command
+    #[cfg(unix)]
+    #[command(name = crate::source::barrier::SUBCOMMAND, hide = true)]
+    RunBehindBarrier(barrier::Args),
 }
 
 impl Cli {
@@ -27,7 +52,14 @@ impl Cli {
     /// Whatever kept it from doing its job, worded for the person who called it.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Serve(args) => serve::run(*args),
             Command::Replay(args) => replay::run(&args),
+            #[cfg(unix)]
+            Command::Check(args) => check::run(&args),
+            #[cfg(unix)]
+            Command::Load(args) => load::run(&args),
+            #[cfg(unix)]
+            Command::RunBehindBarrier(args) => Ok(barrier::run(&args)),
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::input::Input;
 /// zstd's own default: fast enough for a live recording by far.
 const LEVEL: i32 = 3;
 
-/// Writes a recording. Without [`Writer::finish`] the file counts as cut short, and is readable up to the last block.
+/// Writes a recording. Without [`Writer::finish`] the file counts as cut short, and is readable up to the last block;
+/// so it is after an error of the underlying writer, and nothing more can be appended then.
 pub struct Writer<W> {
     out: W,
     base: Base,

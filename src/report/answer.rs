@@ -1,6 +1,6 @@
 //! The question that everybody asks: may a tracker trust this kernel's NOTE_TRACK?
 
-use super::paint::count_of;
+use super::paint::{Hue, count_of};
 use crate::check::stats::{Stats, TreeStats};
 use crate::model::{Fact, Verdict, words};
 
@@ -35,6 +35,14 @@ impl Answer {
     /// The exit status that says it: 0 sound, 1 unsound, 2 undecided.
     pub const fn exit_status(self) -> u8 {
         self as u8
+    }
+
+    pub(super) const fn hue(self) -> Hue {
+        match self {
+            Answer::Sound => Hue::Good,
+            Answer::Unsound => Hue::Bad,
+            Answer::Undecided => Hue::Doubt,
+        }
     }
 }
 
@@ -182,11 +190,11 @@ pub(super) mod tests {
     pub(in crate::report) fn stats(births: &[(Verdict, u64)], deaths: &[(Verdict, u64)]) -> Stats {
         let mut tree = TreeStats { name: "work".to_owned(), ..TreeStats::default() };
         for (verdict, n) in births {
-            tree.births[verdict.index()] = *n;
+            tree.births[verdict.index()] += n;
             tree.births_reported += n;
         }
         for (verdict, n) in deaths {
-            tree.deaths[verdict.index()] = *n;
+            tree.deaths[verdict.index()] += n;
             tree.deaths_reported += n;
         }
         Stats { trees: vec![tree], ..Stats::default() }

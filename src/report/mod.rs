@@ -1,5 +1,9 @@
 //! What a run found, for a person (text) and for a program (JSON). Pure: counters in, words out.
 
+mod advice;
 pub mod answer;
+pub mod interval;
+pub mod kernel;
 pub mod paint;
+pub mod stress;
 pub mod summary;

@@ -47,6 +47,15 @@ impl Paint {
     }
 }
 
+/// `text` without anything that steers a terminal: control characters are spelled out.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
@@ -65,9 +74,32 @@ pub fn count_of(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(n), if n == 1 { "" } else { "s" })
 }
 
+/// Nanoseconds in the unit that suits them: `830 ns`, `67.1 ms`, `2.1 s`.
+pub fn duration(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.1} us", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        _ => format!("{:.1} s", ns as f64 / 1e9),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(printable("it's\x1b[2J\n\u{9b}"), "it's\\u{1b}[2J\\n\\u{9b}");
+    }
+
+    #[test]
+    fn durations_have_their_unit() {
+        assert_eq!(duration(830), "830 ns");
+        assert_eq!(duration(1023), "1.0 us");
+        assert_eq!(duration(67_108_863), "67.1 ms");
+        assert_eq!(duration(2_147_483_647), "2.1 s");
+    }
 
     #[test]
     fn numbers_are_grouped() {

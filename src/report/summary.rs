@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::answer::{Answer, sentence, totals};
-use super::paint::{Hue, Paint, count_of, thousands};
+use super::paint::{Hue, Paint, count_of, printable, thousands};
 use crate::check::stats::{BlindReason, Order, Stats, TreeStats};
 use crate::model::{Regime, Verdict, Winner};
 use crate::wire::drops::DropKind;
@@ -15,7 +15,7 @@ use crate::wire::drops::DropKind;
 pub struct ByWord<T>(Vec<(String, T)>);
 
 impl<T> ByWord<T> {
-    fn new(pairs: impl Iterator<Item = (impl Into<String>, T)>) -> ByWord<T> {
+    pub(super) fn new(pairs: impl Iterator<Item = (impl Into<String>, T)>) -> ByWord<T> {
         ByWord(pairs.map(|(word, value)| (word.into(), value)).collect())
     }
 }
@@ -128,12 +128,7 @@ impl Totals {
 
 /// The table: the answer, then one block for each tree, then how well DTrace saw.
 pub fn text(stats: &Stats, paint: Paint) -> String {
-    let hue = match Answer::of(stats) {
-        Answer::Sound => Hue::Good,
-        Answer::Unsound => Hue::Bad,
-        Answer::Undecided => Hue::Doubt,
-    };
-    let mut out = paint.dye(hue, &sentence(stats));
+    let mut out = paint.dye(Answer::of(stats).hue(), &sentence(stats));
     out.push('\n');
     for tree in &stats.trees {
         block(&mut out, tree, paint);
@@ -147,9 +142,9 @@ pub fn text(stats: &Stats, paint: Paint) -> String {
 }
 
 /// One tree: births and deaths by verdict side by side, then what is counted by event.
-pub(super) fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
+fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
     // A recording may name its trees as it likes: no escape sequence of its gets to the terminal.
-    let name = tree.name.escape_debug().to_string();
+    let name = printable(&tree.name);
     let title = paint.dye(Hue::Title, &format!("{name:<24}{:>14}{:>14}", "births", "deaths"));
     let _ = writeln!(out, "\n{title}");
     for verdict in Verdict::ALL {
@@ -181,7 +176,7 @@ pub(super) fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
     );
 }
 
-const fn row_hue(verdict: Verdict, n: u64) -> Hue {
+pub(super) const fn row_hue(verdict: Verdict, n: u64) -> Hue {
     match verdict {
         _ if n == 0 => Hue::Dim,
         Verdict::Agreed => Hue::Good,

@@ -59,12 +59,12 @@ pub fn run(barrier: RawFd, command: &[OsString]) -> io::Error {
     let Some((program, arguments)) = command.split_first() else {
         return io::Error::new(io::ErrorKind::InvalidInput, "no command was given");
     };
+    if barrier < 3 {
+        return io::Error::new(io::ErrorKind::InvalidInput, "not a barrier's descriptor");
+    }
     // SAFETY: whoever started us passed this descriptor for us to own, and nobody else in this process knows it. It is
     // not one of the three standard ones, which Rust's library uses by itself.
-    let mut pipe = match barrier {
-        0..=2 => return io::Error::new(io::ErrorKind::InvalidInput, "not a barrier's descriptor"),
-        _ => unsafe { File::from_raw_fd(barrier) },
-    };
+    let mut pipe = unsafe { File::from_raw_fd(barrier) };
     if let Err(error) = pipe.read_exact(&mut [0]) {
         return error;
     }

@@ -193,3 +193,147 @@ fn time(input: &Input<'_>) -> Option<MonoTime> {
         Input::Tree { .. } | Input::TreeGone { .. } | Input::End => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::Writer;
+
+    /// What kinds of input a replay gives, and how it ends.
+    fn heard(replay: Replay) -> (Vec<String>, Result<(), Error>) {
+        let mut kinds: Vec<String> = vec![];
+        let result = replay.play(&mut |input: Input<'_>| {
+            let text = format!("{input:?}");
+            let kind = text.split([' ', '(']).next().unwrap_or_default();
+            kinds.push(kind.to_string());
+            ControlFlow::Continue(())
+        });
+        (kinds, result)
+    }
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_bundled_recording_plays_to_its_end() {
+        let replay = Replay::bundled().unwrap();
+        assert_eq!(replay.meta().osreldate, 1302001);
+        let (kinds, result) = heard(replay);
+        assert!(result.is_ok());
+        assert_eq!(kinds.iter().filter(|k| *k == "Batch").count(), 236);
+        assert_eq!(kinds.last().map(String::as_str), Some("End"));
+    }
+
+    #[test]
+    fn every_recording_of_the_project_is_whole() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
+        let mut played = 0;
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "kqr") {
+                let (kinds, result) = heard(Replay::open(&path).unwrap());
+                assert!(result.is_ok(), "{}: {result:?}", path.display());
+                assert!(kinds.iter().any(|kind| kind == "Stdout"));
+                played += 1;
+            }
+        }
+        assert_eq!(played, 8);
+    }
+
+    #[test]
+    fn what_is_left_of_a_cut_recording_is_played_and_ended() {
+        let cut = file(&BUNDLED[..BUNDLED.len() - 5]);
+        let (kinds, result) = heard(Replay::open(cut.path()).unwrap());
+        assert_eq!(kinds.last().map(String::as_str), Some("End"));
+        assert_eq!(kinds.iter().filter(|kind| *kind == "End").count(), 1);
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains(&*cut.path().to_string_lossy()), "{message}");
+        assert!(message.contains("cut short"), "{message}");
+    }
+
+    #[test]
+    fn what_cannot_be_played_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("nothing");
+        let (empty, text) = (file(b""), file(b"B 1 2\nC 3 4\n"));
+        for (path, expected) in [
+            (missing.as_path(), "cannot open"),
+            (dir.path(), "no kevents.jsonl"),
+            (empty.path(), "empty"),
+            (text.path(), "not a recording"),
+        ] {
+            let message = Replay::open(path).err().unwrap().to_string();
+            assert!(message.contains(expected) && message.contains(&*path.to_string_lossy()));
+        }
+    }
+
+    #[test]
+    fn a_sink_that_breaks_off_gets_no_more() {
+        let mut pushed = 0;
+        let mut sink = |_: Input<'_>| {
+            pushed += 1;
+            if pushed == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        Replay::bundled().unwrap().play(&mut sink).unwrap();
+        assert_eq!(pushed, 3);
+    }
+
+    /// Inputs at 0 (no clock), 5 s, 7 s and 6 s: when each is pushed at this speed.
+    fn waits(speed: f64) -> Vec<Duration> {
+        let mut waits = vec![];
+        let wait = |since_start| {
+            waits.push(since_start);
+            ControlFlow::Continue(())
+        };
+        let mut paced = Paced::new(|_: Input<'_>| ControlFlow::Continue(()), speed, wait);
+        for seconds in [0, 5, 7, 6] {
+            let at = MonoTime(seconds * 1_000_000_000);
+            assert!(paced.push(Input::Stdout { at, bytes: b"" }).is_continue());
+        }
+        assert!(paced.push(Input::End).is_continue());
+        waits
+    }
+
+    #[test]
+    fn inputs_come_in_their_own_time() {
+        let seconds = |s: &[f64]| s.iter().map(|s| Duration::from_secs_f64(*s)).collect::<Vec<_>>();
+        assert_eq!(waits(1.0), seconds(&[0.0, 2.0, 1.0]));
+        assert_eq!(waits(4.0), seconds(&[0.0, 0.5, 0.25]));
+        assert_eq!(waits(f64::INFINITY), seconds(&[0.0, 0.0, 0.0]));
+        for none in [0.0, -1.0, f64::NAN] {
+            assert!(waits(none).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_wait_that_breaks_off_ends_the_replay() {
+        let mut pushed = 0;
+        let sink = |_: Input<'_>| {
+            pushed += 1;
+            ControlFlow::Continue(())
+        };
+        let mut paced = Paced::new(sink, 1.0, |_| ControlFlow::Break(()));
+        assert!(paced.push(Input::Forks { at: MonoTime(1), total: 1 }).is_break());
+        assert_eq!(pushed, 0);
+    }
+
+    #[test]
+    fn times_that_no_clock_has_do_not_stop_a_replay() {
+        let mut writer = Writer::new(vec![], &Meta::default()).unwrap();
+        for at in [u64::MAX, 1, u64::MAX] {
+            writer.append(&Input::DtraceUp { at: MonoTime(at) }).unwrap();
+        }
+        let file = file(&writer.finish().unwrap());
+        let mut longest = Duration::ZERO;
+        let sink = |_: Input<'_>| ControlFlow::Continue(());
+        let mut paced = Paced::new(sink, 1e-300, |wait: Duration| {
+            longest = longest.max(wait);
+            ControlFlow::Continue(())
+        });
+        Replay::open(file.path()).unwrap().play(&mut paced).unwrap();
+        assert_eq!(longest, Duration::ZERO);
+    }
+}

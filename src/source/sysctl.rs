@@ -49,7 +49,7 @@ impl ForkCounter {
 
 /// A counter as sysctl gives it: 64 bits wide since FreeBSD 12, 32 before (`vm_meter.c`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(not(target_os = "freebsd"), expect(dead_code))]
+#[cfg_attr(not(any(test, target_os = "freebsd")), expect(dead_code))]
 enum Raw {
     Wide(u64),
     Narrow(u32),
@@ -124,11 +124,11 @@ pub(super) fn table(name: &CStr, table: &mut Vec<u8>) -> io::Result<()> {
                 table.truncate(len);
                 return Ok(());
             }
-            Err(e) if e.raw_os_error() == Some(nix::libc::ENOMEM) => {}
+            Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {}
             Err(e) => return Err(e),
         }
     }
-    Err(io::Error::from_raw_os_error(nix::libc::ENOMEM))
+    Err(io::Error::from_raw_os_error(libc::ENOMEM))
 }
 
 /// sysctlbyname(3): how many bytes it wrote to `value`, or would write where there is none.
@@ -140,9 +140,8 @@ fn by_name(name: &CStr, value: Option<&mut [u8]>) -> io::Result<usize> {
     };
     // SAFETY: `name` ends with a NUL; `to` is null or has room for `len` bytes, and nothing else uses them meanwhile;
     // no new value is passed.
-    let result = unsafe {
-        nix::libc::sysctlbyname(name.as_ptr(), to.cast(), &raw mut len, std::ptr::null(), 0)
-    };
+    let result =
+        unsafe { libc::sysctlbyname(name.as_ptr(), to.cast(), &raw mut len, std::ptr::null(), 0) };
     if result == 0 { Ok(len) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -109,7 +109,8 @@ fn record(kind: Kind, v: &[u64; MAX_FIELDS]) -> Result<Record, Reason> {
             flags: v[5] as u32,
         },
         Kind::Exit => {
-            Record::Exit { at, pid: pid(2)?, parent: pid(3)?, status: WaitStatus(v[5] as u32) }
+            let status = status(v[4] as i32, v[5] as u32).ok_or(Reason::OutOfRange)?;
+            Record::Exit { at, pid: pid(2)?, parent: pid(3)?, status }
         }
         Kind::Exec => Record::Exec { at, pid: pid(2)? },
         Kind::ExecFail => Record::ExecFail { at, pid: pid(2)?, errno: v[3] as i32 },
@@ -126,6 +127,14 @@ fn record(kind: Kind, v: &[u64; MAX_FIELDS]) -> Result<Record, Reason> {
         }
         Kind::Influx => Record::Influx { at, forker: pid(1)?, child: pid(2)? },
     })
+}
+
+/// The wait status, if it is one that this CLD_* reason can have (13.2 `kern_exit.c:600`): a number that was cut short
+/// hardly ever is.
+fn status(reason: i32, status: u32) -> Option<WaitStatus> {
+    const CLD_EXITED: i32 = 1;
+    let signalled = status & 0x7f != 0;
+    (status <= 0xffff && signalled == (reason != CLD_EXITED)).then_some(WaitStatus(status))
 }
 
 #[cfg(test)]
@@ -186,6 +195,9 @@ mod tests {
             (b"E 1 0 100000", Reason::OutOfRange),
             (b"E 1 0 -1", Reason::OutOfRange),
             (b"C 1 0 2 1 1 100000000", Reason::OutOfRange),
+            (b"X 1 0 2 1 1 3251", Reason::OutOfRange),
+            (b"X 1 0 2 1 2 0", Reason::OutOfRange),
+            (b"X 1 0 2 1 1 65536", Reason::OutOfRange),
         ] {
             assert_eq!(decode(line), Err(reason), "{}", line.escape_ascii());
         }

@@ -5,7 +5,7 @@ mod drains;
 mod platform;
 mod policy;
 mod process;
-pub(crate) mod programs;
+pub mod programs;
 
 use std::io;
 use std::os::fd::RawFd;

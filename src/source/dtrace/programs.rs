@@ -8,22 +8,22 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// The main programs, the one to be preferred first: what compiles on this kernel is used.
-pub(crate) const MAIN: [Program; 2] = [
+pub const MAIN: [Program; 2] = [
     Program { name: "proc.d", text: include_str!("../../../d-scripts/proc.d") },
     Program { name: "proc-xstat.d", text: include_str!("../../../d-scripts/proc-xstat.d") },
 ];
 
 /// The optional cause probes.
-pub(crate) const CAUSES: Program =
+pub const CAUSES: Program =
     Program { name: "causes.d", text: include_str!("../../../d-scripts/causes.d") };
 
 /// A D program of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Program {
+pub struct Program {
     /// Its file in d-scripts/.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Its text.
-    pub(crate) text: &'static str,
+    pub text: &'static str,
 }
 
 impl Program {

@@ -85,12 +85,11 @@ impl Warden {
             Err(_) => Err(panicked("the kqueue reader")),
         };
         dtrace_stop.request();
-        let mut stops = stop.requests();
+        let mut hurried = false;
         while supervised.threads.iter().any(|thread| !thread.is_finished()) {
-            stop.wait(stops, TICK);
-            // Somebody is in a hurry.
-            if stop.requests() > stops.max(1) {
-                stops = stop.requests();
+            stop.wait(stop.requests(), TICK);
+            if stop.requests() > 1 && !hurried {
+                hurried = true;
                 dtrace_stop.request();
             }
         }

@@ -102,7 +102,7 @@ mod tests {
 
     fn batch(seq: u64, cap: u64) -> String {
         format!(
-            r#"{{"batch":{seq},"cap":{cap},"before_ns":{seq}1,"after_ns":{seq}2,"events":[[28,48,4,27],[27,32816,2147483648,-1]]}}"#
+            r#"{{"batch":{seq},"cap":{cap},"before_ns":1{seq},"after_ns":2{seq},"events":[[28,48,4,27],[27,32816,2147483648,-1]]}}"#
         )
     }
 

@@ -1,0 +1,88 @@
+//! `check`: would serve work here, and if not, what is to be done?
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::web_args::WebArgs;
+use crate::preflight::facts::{Facts, Wants};
+use crate::preflight::host::Host;
+use crate::preflight::judge::judge;
+use crate::preflight::{Line, Status, exit_status};
+use crate::report::paint::{Hue, Paint, count_of, printable};
+
+/// What serve would be told.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// dtrace(1)
+    #[arg(long = "dtrace.path", value_name = "FILE", default_value = "/usr/sbin/dtrace")]
+    dtrace: PathBuf,
+    #[command(flatten)]
+    web: WebArgs,
+}
+
+/// Prints a line for each prerequisite. Exit status 0 when serve would work; otherwise what the first failing line
+/// says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let wants = Wants { dtrace: &args.dtrace, programs: &[], causes: None, web: &args.web };
+    let lines = judge(&Facts::gather(&Host, &wants));
+    stdout().write_all(told(&lines, Paint::for_stdout()).as_bytes())?;
+    Ok(ExitCode::from(exit_status(&lines)))
+}
+
+/// The lines, and whether serve would work.
+fn told(lines: &[Line], paint: Paint) -> String {
+    let mut out = String::new();
+    for Line { what, status, found, remedy, .. } in lines {
+        let hue = match status {
+            Status::Ok => Hue::Good,
+            Status::Warn => Hue::Doubt,
+            Status::Fail => Hue::Bad,
+            Status::Skip => Hue::Dim,
+        };
+        let word = paint.dye(hue, &format!("{status:<5}"));
+        out += &format!("{word} {what:<12} {}", printable(found));
+        if !remedy.is_empty() {
+            out += &format!(" -> {remedy}");
+        }
+        out.push('\n');
+    }
+    let failed = lines.iter().filter(|line| line.status == Status::Fail).count() as u64;
+    out += &match failed {
+        0 => "serve --source live works here.\n".to_owned(),
+        n => format!("serve --source live does not work here: {}.\n", count_of(n, "failure")),
+    };
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(what: &'static str, status: Status, remedy: &str, exit: u8) -> Line {
+        Line { what, status, found: "found".to_owned(), remedy: remedy.to_owned(), exit }
+    }
+
+    #[test]
+    fn a_line_says_what_was_found_and_what_to_do() {
+        let lines =
+            [line("kernel", Status::Ok, "", 69), line("root", Status::Fail, "run as root", 77)];
+        assert_eq!(
+            told(&lines, Paint::Plain),
+            "\
+ok    kernel       found
+fail  root         found -> run as root
+serve --source live does not work here: 1 failure.
+"
+        );
+        assert!(told(&lines[..1], Paint::Plain).ends_with("serve --source live works here.\n"));
+    }
+
+    #[test]
+    fn the_first_failure_decides_the_exit_status() {
+        let fail = |exit| line("x", Status::Fail, "", exit);
+        assert_eq!(exit_status(&[line("x", Status::Warn, "", 69)]), 0);
+        assert_eq!(exit_status(&[line("x", Status::Skip, "", 69), fail(77), fail(69)]), 77);
+        assert_eq!(exit_status(&[fail(69), fail(77)]), 69);
+    }
+}

@@ -1,0 +1,121 @@
+//! Exit statuses: sysexits(3), except where a command documents its own answers (stress: 0, 1 and 2).
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+/// The command line is wrong.
+pub const USAGE: u8 = 64;
+/// What was read is not what it should be.
+pub const DATAERR: u8 = 65;
+/// A file to be read is not there.
+pub const NOINPUT: u8 = 66;
+/// Something that is needed is not there: no dtrace, no kqueue, an address that is taken.
+pub const UNAVAILABLE: u8 = 69;
+/// Anything else.
+pub const SOFTWARE: u8 = 70;
+/// The system refused what it should be able to give.
+pub const OSERR: u8 = 71;
+/// Reading or writing failed.
+pub const IOERR: u8 = 74;
+/// Another try may succeed.
+pub const TEMPFAIL: u8 = 75;
+/// Root, or the right to open a file, is missing.
+pub const NOPERM: u8 = 77;
+/// The configuration is wrong.
+pub const CONFIG: u8 = 78;
+
+/// An error that knows with which status the process should exit. It reads as the error within.
+#[derive(Debug)]
+pub struct Failure {
+    status: u8,
+    error: anyhow::Error,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Gives an error its exit status.
+pub trait OrExit<T> {
+    /// The value, or an error with which the process exits with `status`.
+    ///
+    /// # Errors
+    /// The error within, as a [`Failure`].
+    fn or_exit(self, status: u8) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
+    fn or_exit(self, status: u8) -> anyhow::Result<T> {
+        self.map_err(|error| Failure { status, error: error.into() }.into())
+    }
+}
+
+/// The exit status for this error: its own where it has one, what the system's error means otherwise.
+pub fn status_of(error: &anyhow::Error) -> u8 {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return failure.status;
+    }
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    match io.map(std::io::Error::kind) {
+        Some(ErrorKind::NotFound) => NOINPUT,
+        Some(ErrorKind::PermissionDenied) => NOPERM,
+        Some(ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => UNAVAILABLE,
+        Some(ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => DATAERR,
+        Some(_) => IOERR,
+        None => SOFTWARE,
+    }
+}
+
+/// What a wrong command line, `--help` or `--version` has to say, and the status to exit with.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is left to be told that the terminal is gone.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_its_status_under_more_context() {
+        let error = Err::<(), _>(anyhow!("no dtrace")).or_exit(UNAVAILABLE).context("cannot serve");
+        let error = error.expect_err("an error");
+        assert_eq!(status_of(&error), UNAVAILABLE);
+        assert_eq!(format!("{error:#}"), "cannot serve: no dtrace");
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let io = std::io::Error::from(ErrorKind::NotFound);
+        let error =
+            Err::<(), _>(io).context("cannot read x").or_exit(CONFIG).expect_err("an error");
+        assert_eq!(format!("{error:#}"), "cannot read x: entity not found");
+    }
+
+    #[test]
+    fn the_systems_errors_have_their_status() {
+        for (kind, status) in [
+            (ErrorKind::NotFound, NOINPUT),
+            (ErrorKind::PermissionDenied, NOPERM),
+            (ErrorKind::AddrInUse, UNAVAILABLE),
+            (ErrorKind::InvalidData, DATAERR),
+            (ErrorKind::StorageFull, IOERR),
+        ] {
+            let error = anyhow::Error::from(std::io::Error::from(kind)).context("context");
+            assert_eq!(status_of(&error), status, "{kind}");
+        }
+        assert_eq!(status_of(&anyhow!("other")), SOFTWARE);
+    }
+}

@@ -1,0 +1,68 @@
+//! Between a source and the HTTP service: feeds the pipeline and publishes what has been counted.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::check::Config;
+use crate::check::stats::Stats;
+use crate::http::State;
+use crate::input::Input;
+use crate::metrics::Source;
+use crate::pipeline::Pipeline;
+
+/// How old a published snapshot may be.
+const PUBLISH: Duration = Duration::from_millis(100);
+
+/// One pipeline after the other; their counters add up.
+pub struct Ingest {
+    pipeline: Pipeline<()>,
+    /// The counters of the pipelines before.
+    past: Stats,
+    state: State,
+    published: Option<Instant>,
+}
+
+impl Ingest {
+    /// Publishes to `state`.
+    pub fn new(state: State) -> Ingest {
+        Ingest {
+            pipeline: Pipeline::new(Config::default(), ()),
+            past: Stats::default(),
+            state,
+            published: None,
+        }
+    }
+
+    /// Takes the next input.
+    pub fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
+        match &input {
+            Input::Batch(_) => self.state.set_source(Source::Kqueue, true),
+            Input::Stdout { .. } => self.state.set_source(Source::Dtrace, true),
+            Input::Forks { .. } => self.state.set_source(Source::Sysctl, true),
+            Input::DtraceDown { .. } => self.state.set_source(Source::Dtrace, false),
+            _ => {}
+        }
+        let last = input == Input::End;
+        self.pipeline.push(input);
+        if last || self.published.is_none_or(|at| at.elapsed() >= PUBLISH) {
+            self.publish();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn publish(&mut self) {
+        self.published = Some(Instant::now());
+        let mut stats = self.pipeline.stats().clone();
+        stats.add_past(&self.past);
+        self.state.publish(stats);
+    }
+
+    /// The source has ended; another one begins, and the counters go on.
+    pub fn begin_again(&mut self) {
+        self.publish();
+        let ended = std::mem::replace(&mut self.pipeline, Pipeline::new(Config::default(), ()));
+        let mut past = ended.stats().clone();
+        past.add_past(&self.past);
+        self.past = past;
+    }
+}

@@ -1,0 +1,152 @@
+//! `load`: real forks in one of the known shapes, as a process of its own that others watch.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::builder::PossibleValue;
+
+use super::exit::{self, OrExit};
+use crate::load::{self, Plan, Shape, Tally};
+use crate::model::WaitStatus;
+use crate::report::paint::count_of;
+
+/// Which processes to fork, and how many.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// What the processes do
+    shape: Shape,
+    #[command(flatten)]
+    size: Size,
+}
+
+/// How much load; `stress` has the same flags.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct Size {
+    /// Rounds: forks of the root, each followed by those of its children
+    #[arg(long, default_value_t = 2000)]
+    pub(super) count: u64,
+    /// Rounds a second; 0 for as fast as possible
+    #[arg(long, default_value_t = 0)]
+    pub(super) rate: u32,
+    /// Generations of a chain below its first process. FreeBSD 12 and later repeat NOTE_CHILD 2^generation times: 14
+    /// gives 32,767 notes a chain, 16 costs minutes of kernel time
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=16))]
+    pub(super) depth: u8,
+    /// Threads that fork at once
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) threads: u16,
+    /// No new round begins after this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub(super) max_seconds: u64,
+}
+
+impl clap::ValueEnum for Shape {
+    fn value_variants<'a>() -> &'a [Shape] {
+        Shape::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()).help(self.help()))
+    }
+}
+
+impl Size {
+    /// The load of this size.
+    pub(super) fn plan(&self, shape: Shape) -> Plan {
+        Plan {
+            shape,
+            count: self.count,
+            rate: self.rate,
+            depth: self.depth,
+            threads: self.threads,
+            max: Duration::from_secs(self.max_seconds),
+        }
+    }
+}
+
+/// Runs the load: exit status 0 when every process was forked, 75 when the time was up before.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let plan = args.size.plan(args.shape);
+    let begun = Instant::now();
+    let tally = load::run(&plan).or_exit(exit::OSERR)?;
+    stdout().write_all(told(&tally, begun.elapsed()).as_bytes())?;
+    let complete = !tally.timed_out && tally.cut_short() == 0;
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(exit::TEMPFAIL) })
+}
+
+/// What the load did, a line for each wait(2) status.
+fn told(tally: &Tally, took: Duration) -> String {
+    let mut out = format!(
+        "{} in {:.1} s, {}\n",
+        count_of(tally.rounds(), "round"),
+        took.as_secs_f64(),
+        count_of(tally.fork_failures, "failed fork")
+    );
+    for (status, n) in &tally.statuses {
+        out += &format!("{:>10}  {}\n", n, WaitStatus(*status));
+    }
+    if tally.timed_out {
+        out += "Time was up before all was done: allow more with --max-seconds.\n";
+    }
+    if tally.cut_short() > 0 {
+        out += &format!(
+            "In {} a child could not fork: the process table is full.\n",
+            count_of(tally.cut_short(), "round")
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_command_line_of_a_plan_means_that_plan() {
+        let size = Size { count: 7, rate: 3, depth: 2, threads: 5, max_seconds: 9 };
+        for shape in Shape::ALL {
+            let plan = size.plan(*shape);
+            let args = Line::try_parse_from(plan.command_line()).expect("valid").args;
+            assert_eq!(args.size.plan(args.shape), plan);
+        }
+    }
+
+    #[test]
+    fn a_load_that_would_stall_the_kernel_is_refused() {
+        assert!(Line::try_parse_from(["load", "chain", "--depth", "17"]).is_err());
+        assert!(Line::try_parse_from(["load", "threads", "--threads", "0"]).is_err());
+        assert!(Line::try_parse_from(["load", "no-such-shape"]).is_err());
+    }
+
+    #[test]
+    fn what_it_did_is_told() {
+        let tally = Tally {
+            statuses: BTreeMap::from([(0, 4), (9, 1), (75 << 8, 2), (127 << 8, 3)]),
+            fork_failures: 1,
+            timed_out: true,
+        };
+        assert_eq!(
+            told(&tally, Duration::from_millis(1500)),
+            "\
+10 rounds in 1.5 s, 1 failed fork
+         4  exit 0
+         1  signal 9
+         2  exit 75
+         3  exit 127
+Time was up before all was done: allow more with --max-seconds.
+In 2 rounds a child could not fork: the process table is full.
+"
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! The HTTP face, to exporter-toolkit's conventions.
+//!
+//! | endpoint | answers |
+//! |---|---|
+//! | `/` | the status page |
+//! | `/metrics` (or `--web.telemetry-path`) | the metrics, text 0.0.4 or OpenMetrics 1.0 |
+//! | `/incidents`, `/incidents/ID` | the latest facts that the witnesses did not agree on |
+//! | `/-/healthy` | 200 while the process lives |
+//! | `/-/ready` | 200 once every configured source has been attached and heard, 503 before |
+//! | `/-/reload` | POST or PUT: loads the configuration again |
+//!
+//! Nothing here ever waits for the ingest: it reads what was published last, see [`State`].
+
+mod body;
+mod negotiate;
+mod peers;
+mod route;
+mod server;
+mod state;
+mod timed;
+mod web_config;
+
+pub use server::{BindError, Limits, Server};
+pub use state::{About, State};
+pub use web_config::WebConfigError;

@@ -1,0 +1,164 @@
+//! From a request to its response.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, HeaderName, HeaderValue,
+    VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{HeaderMap, Method, Request, StatusCode};
+
+use super::body::{Answer, Page, answer, text};
+use super::negotiate;
+use super::server::Service;
+use super::web_config::{Access, Rules};
+
+/// What a path stands for.
+enum Endpoint {
+    Metrics,
+    Status,
+    Healthy,
+    Ready,
+    Reload,
+}
+
+impl Endpoint {
+    fn of(path: &str, telemetry_path: &str) -> Option<Endpoint> {
+        Some(match path {
+            _ if path == telemetry_path => Endpoint::Metrics,
+            "/" => Endpoint::Status,
+            "/-/healthy" => Endpoint::Healthy,
+            "/-/ready" => Endpoint::Ready,
+            "/-/reload" => Endpoint::Reload,
+            _ => return None,
+        })
+    }
+
+    fn allowed(&self) -> &'static str {
+        match self {
+            Endpoint::Reload => "POST, PUT",
+            _ => "GET, HEAD",
+        }
+    }
+
+    fn allows(&self, method: &Method) -> bool {
+        self.allowed().split(", ").any(|name| name == method.as_str())
+    }
+}
+
+/// Answers one request. Every error is an answer too.
+pub(super) async fn respond(service: &Arc<Service>, request: &Request<Incoming>) -> Answer {
+    let rules = service.web_config.rules();
+    let mut response = match admit(&rules, request).await {
+        Some(refusal) => refusal,
+        None => dispatch(service, request).await,
+    };
+    let headers = response.headers_mut();
+    headers.extend(rules.headers.clone());
+    set_default(headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set_default(headers, CACHE_CONTROL, "no-store");
+    response
+}
+
+/// Why the request is not even looked at, if it is not.
+async fn admit(rules: &Rules, request: &Request<Incoming>) -> Option<Answer> {
+    if rules.rate.as_ref().is_some_and(|bucket| !bucket.take(Instant::now())) {
+        let say = "More requests than rate_limit allows; try again.";
+        return Some(text(StatusCode::TOO_MANY_REQUESTS, say));
+    }
+    if let Some(auth) = &rules.auth {
+        match auth.check(request.headers().get(AUTHORIZATION)).await {
+            Access::Granted => {}
+            Access::Denied => {
+                let mut denied = text(StatusCode::UNAUTHORIZED, "Unauthorized.");
+                let basic = HeaderValue::from_static("Basic");
+                denied.headers_mut().insert(WWW_AUTHENTICATE, basic);
+                return Some(denied);
+            }
+            Access::Busy => {
+                let say = "Too many passwords are being checked; try again.";
+                return Some(text(StatusCode::SERVICE_UNAVAILABLE, say));
+            }
+        }
+    }
+    refuse_body(request)
+}
+
+fn set_default(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {
+    headers.entry(name).or_insert(HeaderValue::from_static(value));
+}
+
+/// No endpoint takes a body, so none is read: the connection is closed behind the answer.
+fn refuse_body(request: &Request<Incoming>) -> Option<Answer> {
+    if request.body().is_end_stream() {
+        return None;
+    }
+    let mut refusal = text(StatusCode::PAYLOAD_TOO_LARGE, "No endpoint here takes a request body.");
+    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    Some(refusal)
+}
+
+async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> Answer {
+    let Some(endpoint) = Endpoint::of(request.uri().path(), &service.telemetry_path) else {
+        return text(StatusCode::NOT_FOUND, "Not found. The status page is at /.");
+    };
+    if !endpoint.allows(request.method()) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(endpoint.allowed()));
+        return response;
+    }
+    match endpoint {
+        Endpoint::Metrics => metrics(service, request.headers()),
+        Endpoint::Status => text(StatusCode::OK, "kqproc_exporter: metrics at /metrics"),
+        Endpoint::Healthy => text(StatusCode::OK, "kqproc_exporter is healthy."),
+        Endpoint::Ready => ready(service),
+        Endpoint::Reload => reload(service).await,
+    }
+}
+
+fn metrics(service: &Service, headers: &HeaderMap) -> Answer {
+    let Some(permit) = service.scrape_permit() else {
+        let say = "As many scrapes as --web.max-requests allows are being answered; try again.";
+        return text(StatusCode::SERVICE_UNAVAILABLE, say);
+    };
+    let page = match service.state.page() {
+        Ok(page) => page,
+        Err(error) => {
+            tracing::error!(%error, "scrape failed");
+            return text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+        }
+    };
+    let (format, gzip) = (negotiate::format(headers), negotiate::gzip(headers));
+    let body = Page::from(page.bytes(format, gzip)).with_permit(permit);
+    let mut response = answer(StatusCode::OK, format.content_type(), body);
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+fn ready(service: &Service) -> Answer {
+    let awaited = service.state.awaited();
+    if awaited.is_empty() {
+        return text(StatusCode::OK, "kqproc_exporter is ready.");
+    }
+    let names: Vec<&str> = awaited.iter().map(|source| source.as_str()).collect();
+    let say = format!("Not ready: nothing heard yet from {}.", names.join(", "));
+    text(StatusCode::SERVICE_UNAVAILABLE, say)
+}
+
+async fn reload(service: &Arc<Service>) -> Answer {
+    let service = Arc::clone(service);
+    match tokio::task::spawn_blocking(move || service.reload()).await {
+        Ok(Ok(())) => text(StatusCode::OK, "Configuration loaded."),
+        Ok(Err(error)) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("The configuration was kept as it was: {error}"),
+        ),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The reload did not come to an end."),
+    }
+}

@@ -1,0 +1,152 @@
+//! What the service shows: published by whoever measures, read by every request.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::check::stats::Stats;
+use crate::metrics::page::{Error, Pages, Rendered};
+use crate::metrics::{Facts, Origin, Source};
+
+/// What is measured, and where.
+#[derive(Clone, PartialEq, Debug)]
+pub struct About {
+    /// Where the inputs come from.
+    pub origin: Origin,
+    /// The recording's name, or the seed; empty when live.
+    pub detail: String,
+    /// The kernel's release, `13.2-RELEASE`.
+    pub osrelease: String,
+    /// Its `__FreeBSD_version`; 0 where it is not known.
+    pub osreldate: u32,
+    /// The sources that must be attached and heard before the service is ready.
+    pub sources: Vec<Source>,
+}
+
+/// A handle on all that the service shows. Clones are the same service.
+#[derive(Clone)]
+pub struct State(Arc<Inner>);
+
+struct Inner {
+    about: About,
+    /// Held for the copy of a pointer only, so neither side waits for the other.
+    stats: RwLock<Arc<Stats>>,
+    pages: Pages,
+    sources: [AtomicU8; Source::COUNT],
+    reload: Mutex<Reload>,
+    reloader: OnceLock<Box<Reloader>>,
+}
+
+type Reloader = dyn Fn() -> Result<(), String> + Send + Sync;
+
+struct Reload {
+    ok: bool,
+    at: f64,
+}
+
+/// Bits of a source's state.
+const UP: u8 = 1;
+const HAS_BEEN_UP: u8 = 2;
+
+impl State {
+    /// A service that has nothing to show yet. Its configuration has been loaded just now.
+    pub fn new(about: About) -> State {
+        State(Arc::new(Inner {
+            about,
+            stats: RwLock::default(),
+            pages: Pages::default(),
+            sources: Default::default(),
+            reload: Mutex::new(Reload { ok: true, at: now() }),
+            reloader: OnceLock::new(),
+        }))
+    }
+
+    /// What is measured.
+    pub fn about(&self) -> &About {
+        &self.0.about
+    }
+
+    /// Shows `stats` from now on.
+    pub fn publish(&self, stats: Stats) {
+        let stats = Arc::new(stats);
+        let old = {
+            let mut current = self.0.stats.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, stats)
+        };
+        drop(old);
+    }
+
+    /// What was published last.
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.0.stats.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says that a source is attached and has been heard (its first heartbeat), or is so no more.
+    pub fn set_source(&self, source: Source, up: bool) {
+        let state = &self.0.sources[source.index()];
+        if up {
+            state.fetch_or(UP | HAS_BEEN_UP, Ordering::Relaxed);
+        } else {
+            state.fetch_and(!UP, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the source is attached and heard now.
+    pub fn is_up(&self, source: Source) -> bool {
+        self.0.sources[source.index()].load(Ordering::Relaxed) & UP != 0
+    }
+
+    /// The configured sources that have never been heard: none once the service is ready. A source that goes away
+    /// later is told by `source_up` and makes nobody unready.
+    pub fn awaited(&self) -> Vec<Source> {
+        let heard = |s: &Source| self.0.sources[s.index()].load(Ordering::Relaxed) & HAS_BEEN_UP;
+        self.0.about.sources.iter().filter(|s| heard(s) == 0).copied().collect()
+    }
+
+    /// What `/-/reload` and SIGHUP do. Only the first one given counts.
+    pub fn on_reload(&self, reload: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+        let _ = self.0.reloader.set(Box::new(reload));
+    }
+
+    /// Loads the configuration again, and then what `more` does. Blocks: not for an async worker.
+    ///
+    /// # Errors
+    /// One of them is bad, and its old one is kept.
+    pub(super) fn reload(&self, more: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+        let done = self.0.reloader.get().map_or(Ok(()), |reload| reload());
+        let done = more().and(done);
+        let mut last = self.0.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        last.ok = done.is_ok();
+        match &done {
+            Ok(()) => {
+                last.at = now();
+                tracing::info!("configuration loaded");
+            }
+            Err(error) => tracing::error!(error, "configuration kept as it was"),
+        }
+        done
+    }
+
+    /// The encoded page of what was published last.
+    pub(crate) fn page(&self) -> Result<Arc<Rendered>, Error> {
+        self.0.pages.get(&self.stats(), || self.facts())
+    }
+
+    fn facts(&self) -> Facts {
+        let about = self.about();
+        let reload = self.0.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        Facts {
+            origin: about.origin,
+            osrelease: about.osrelease.clone(),
+            osreldate: about.osreldate,
+            sources: about.sources.iter().map(|&s| (s, self.is_up(s))).collect(),
+            reload_ok: reload.ok,
+            reloaded_at: reload.at,
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}

@@ -1,0 +1,194 @@
+//! `--web.config.file`: TLS, basic authentication, headers and rate limit, in exporter-toolkit's format, read again
+//! whenever one of its files changes.
+
+mod auth;
+mod file;
+mod rate;
+mod tls;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
+
+use hyper::HeaderMap;
+
+pub(super) use auth::{Access, Auth};
+pub(super) use rate::Bucket;
+pub(super) use tls::Tls;
+
+/// How often the files are looked at. A change is taken up once it was seen twice the same, so that a file that is
+/// being written is left alone.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Why a web configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WebConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file cannot be understood.
+    #[error("{}: {what}", path.display())]
+    Bad {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with its line where it has one.
+        what: String,
+    },
+}
+
+/// A web configuration that can be acted upon.
+#[derive(Default)]
+pub(super) struct Rules {
+    pub(super) tls: Option<Tls>,
+    pub(super) auth: Option<Arc<Auth>>,
+    pub(super) headers: HeaderMap,
+    pub(super) rate: Option<Bucket>,
+    /// What it was made of, and what that looked like just before it was read.
+    files: Vec<PathBuf>,
+    stamps: Vec<Stamp>,
+}
+
+/// The web configuration in force.
+#[derive(Default)]
+pub(super) struct WebConfig {
+    path: Option<PathBuf>,
+    rules: RwLock<Arc<Rules>>,
+    look: Mutex<Look>,
+}
+
+/// What the files looked like.
+#[derive(Default)]
+struct Look {
+    /// When they were last taken up, or refused.
+    taken: Vec<Stamp>,
+    /// At the last look.
+    seen: Vec<Stamp>,
+}
+
+/// Modification time, size and inode of a file; `None` where it cannot be told.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+impl WebConfig {
+    /// Reads the file, where there is one.
+    pub(super) fn load(path: Option<&Path>) -> Result<WebConfig, WebConfigError> {
+        let Some(path) = path else { return Ok(WebConfig::default()) };
+        let rules = Rules::read(path)?;
+        let taken = rules.stamps.clone();
+        Ok(WebConfig {
+            path: Some(path.into()),
+            rules: RwLock::new(Arc::new(rules)),
+            look: Mutex::new(Look { seen: taken.clone(), taken }),
+        })
+    }
+
+    /// What is in force now.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the files again, changed or not. Blocks.
+    ///
+    /// # Errors
+    /// They cannot be used, and the old rules stay.
+    pub(super) fn reload(&self) -> Result<(), WebConfigError> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        look.taken = stamps_of(&self.rules().files);
+        let new = Rules::read(path)?;
+        new.keeps_the_guard_of(&self.rules(), path)?;
+        look.taken = new.stamps.clone();
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(())
+    }
+
+    /// Takes up every change of the files, for ever.
+    pub(super) async fn follow(self: Arc<Self>) {
+        if self.path.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let config = Arc::clone(&self);
+            let _ = tokio::task::spawn_blocking(move || config.look()).await;
+        }
+    }
+
+    fn look(&self) {
+        if !self.has_settled_change() {
+            return;
+        }
+        match self.reload() {
+            Ok(()) => tracing::info!("web configuration loaded"),
+            Err(error) => tracing::error!(%error, "web configuration kept as it was"),
+        }
+    }
+
+    fn has_settled_change(&self) -> bool {
+        let now = stamps_of(&self.rules().files);
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = now == look.seen;
+        let changed = now != look.taken;
+        look.seen = now;
+        settled && changed
+    }
+}
+
+impl Rules {
+    fn read(path: &Path) -> Result<Rules, WebConfigError> {
+        let bad = |what: String| WebConfigError::Bad { path: path.into(), what };
+        let mut files = vec![path.to_path_buf()];
+        let mut stamps = stamps_of(&files);
+        let text = fs::read_to_string(path)
+            .map_err(|error| WebConfigError::Read { path: path.into(), error })?;
+        // Without the lines in question, which may hold secrets: messages are logged.
+        let file: file::File =
+            serde_saphyr::from_str(&text).map_err(|e| bad(e.without_snippet().to_string()))?;
+
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut tls = None;
+        if let Some(config) = &file.tls_server_config {
+            let more = tls::files(config, folder);
+            stamps.extend(stamps_of(&more));
+            files.extend(more);
+            let config = Tls::new(config, folder);
+            tls = Some(config.map_err(|what| bad(format!("tls_server_config: {what}")))?);
+        }
+        let users = file.basic_auth_users.unwrap_or_default();
+        let auth = if users.is_empty() { None } else { Some(Auth::new(users).map_err(bad)?) };
+        let rate = file.rate_limit.filter(|rate| !rate.interval.is_zero());
+        Ok(Rules {
+            tls,
+            auth: auth.map(Arc::new),
+            headers: file.http_server_config.unwrap_or_default().headers,
+            rate: rate.map(|rate| Bucket::new(rate.interval, rate.burst)),
+            files,
+            stamps,
+        })
+    }
+
+    /// A file that was emptied by mistake, or is half written, must not open the door.
+    fn keeps_the_guard_of(&self, old: &Rules, path: &Path) -> Result<(), WebConfigError> {
+        let lost = match () {
+            () if old.tls.is_some() && self.tls.is_none() => "TLS",
+            () if old.auth.is_some() && self.auth.is_none() => "authentication",
+            () => return Ok(()),
+        };
+        let what = format!("{lost} is gone from it; restart to run without");
+        Err(WebConfigError::Bad { path: path.into(), what })
+    }
+}
+
+fn stamps_of(files: &[PathBuf]) -> Vec<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    let stamp = |file: &PathBuf| -> Stamp {
+        let metadata = fs::metadata(file).ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    };
+    files.iter().map(stamp).collect()
+}

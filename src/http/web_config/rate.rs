@@ -1,0 +1,47 @@
+//! A token bucket over all requests, as exporter-toolkit has it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One request each `interval`, and `burst` at once.
+pub(in crate::http) struct Bucket {
+    interval: Duration,
+    burst: f64,
+    tokens: Mutex<(f64, Instant)>,
+}
+
+impl Bucket {
+    pub(super) fn new(interval: Duration, burst: u32) -> Bucket {
+        let burst = f64::from(burst);
+        Bucket { interval, burst, tokens: Mutex::new((burst, Instant::now())) }
+    }
+
+    /// Takes a token if there is one.
+    pub(in crate::http) fn take(&self, now: Instant) -> bool {
+        let mut bucket = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tokens, since) = &mut *bucket;
+        let elapsed = now.saturating_duration_since(*since);
+        *tokens = (*tokens + elapsed.div_duration_f64(self.interval)).min(self.burst);
+        *since = now.max(*since);
+        let granted = *tokens >= 1.0;
+        if granted {
+            *tokens -= 1.0;
+        }
+        granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_granted_and_then_one_each_interval() {
+        let bucket = Bucket::new(Duration::from_secs(1), 3);
+        let start = Instant::now();
+        let granted = |after_ms| bucket.take(start + Duration::from_millis(after_ms));
+        assert_eq!([0, 0, 0, 0].map(granted), [true, true, true, false]);
+        assert_eq!([900, 1100, 1200, 2300].map(granted), [false, true, false, true]);
+        assert_eq!([60_000; 4].map(granted), [true, true, true, false]);
+    }
+}

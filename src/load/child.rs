@@ -1,0 +1,120 @@
+//! What a child does between fork(2) and its end.
+//!
+//! The load may fork from one of several threads, so a child calls only async-signal-safe functions (sigaction(2)):
+//! no allocation, no lock, no panic, no destructor.
+
+use std::ffi::CStr;
+use std::ptr;
+
+use nix::libc;
+
+/// The program that every system has.
+pub(super) const TRUE: &CStr = c"/usr/bin/true";
+/// The program that none has.
+pub(super) const MISSING: &CStr = c"/nonexistent/prog";
+
+/// Exit status of a child that could not fork in its turn, or whose child could not.
+pub(super) const CUT_SHORT: u8 = 75;
+/// Exit status of the last process of a chain.
+const LAST: u8 = 7;
+/// Exit status of an orphan.
+const ORPHAN: u8 = 11;
+
+/// A child's whole life, chosen before it is forked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Job {
+    /// Exit with this status.
+    Exit(u8),
+    /// Fail to exec, then exit 127.
+    Enoent,
+    /// Run [`TRUE`]; exit 126 where there is none.
+    Exec,
+    /// Die by SIGKILL.
+    Signal,
+    /// Fork the rest of a chain of this length, wait for it, exit with the length.
+    Chain(u8),
+    /// Fork an orphan and leave it alone.
+    Orphan,
+}
+
+/// Does the job and ends the process. To be called in a forked child only.
+pub(super) fn perform(job: Job) -> ! {
+    match job {
+        Job::Exit(status) => exit(status),
+        Job::Enoent => exec(MISSING, 127),
+        Job::Exec => exec(TRUE, 126),
+        Job::Signal => kill_myself(),
+        Job::Chain(length) => chain(length),
+        Job::Orphan => orphan(),
+    }
+}
+
+fn exit(status: u8) -> ! {
+    // SAFETY: _exit(2) has no precondition; it runs no destructor and no atexit handler.
+    unsafe { libc::_exit(status.into()) }
+}
+
+fn exec(program: &CStr, otherwise: u8) -> ! {
+    let argv = [c"x".as_ptr(), ptr::null()];
+    let envp = [ptr::null()];
+    // SAFETY: the path is a C string, both arrays end in null, and all outlive the call.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    exit(otherwise)
+}
+
+fn kill_myself() -> ! {
+    // SAFETY: getpid(2), kill(2) and pause(3) are async-signal-safe and touch no memory of ours.
+    unsafe {
+        libc::kill(libc::getpid(), libc::SIGKILL);
+        libc::pause();
+    }
+    exit(CUT_SHORT)
+}
+
+/// Exits with `length` only if the whole rest of the chain did as it should.
+fn chain(length: u8) -> ! {
+    let Some(rest) = length.checked_sub(1) else { exit(LAST) };
+    // SAFETY: this process has one thread, and its child does nothing else either.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => exit(CUT_SHORT),
+        0 => chain(rest),
+        _ => {
+            let expected = if rest == 0 { LAST } else { rest };
+            let as_it_should = wait(pid) == Some(i32::from(expected) << 8);
+            exit(if as_it_should { length } else { CUT_SHORT })
+        }
+    }
+}
+
+fn orphan() -> ! {
+    // SAFETY: this process has one thread, and its child calls async-signal-safe functions only.
+    match unsafe { libc::fork() } {
+        -1 => exit(CUT_SHORT),
+        0 => {
+            let nap = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+            // SAFETY: both are async-signal-safe; `nap` outlives the call, and nobody asks for the rest.
+            unsafe {
+                libc::setsid();
+                libc::nanosleep(&nap, ptr::null_mut());
+            }
+            exit(ORPHAN)
+        }
+        _ => exit(0),
+    }
+}
+
+/// The wait(2) status of this child; `None` if it cannot be had.
+fn wait(pid: libc::pid_t) -> Option<i32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a valid place for the kernel to write to.
+        let waited = unsafe { libc::waitpid(pid, &mut status, 0) };
+        if waited == pid {
+            return Some(status);
+        }
+        if nix::errno::Errno::last() != nix::errno::Errno::EINTR {
+            return None;
+        }
+    }
+}

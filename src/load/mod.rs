@@ -1,0 +1,159 @@
+//! The load: processes that are really forked, in the shapes that kernels are known to lose.
+//!
+//! It runs as a process of its own (`kqproc_exporter load`), so that the tree that is watched holds nothing else.
+
+mod child;
+mod pace;
+pub mod pid_max;
+mod process;
+mod shapes;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::model::words;
+pub use shapes::run;
+
+words! {
+    /// What the processes do.
+    pub enum Shape {
+        /// Each exits at once, with a status that names it.
+        Exit = "exit",
+        /// Each fails to exec and exits 127: the load of PR 180385.
+        Enoent = "enoent",
+        /// Each runs /usr/bin/true.
+        Exec = "exec",
+        /// Each kills itself with SIGKILL.
+        Signal = "signal",
+        /// Each forks the next, `depth` deep, and waits for it.
+        Chain = "chain",
+        /// Each forks another, which outlives it as a daemon does: the double fork.
+        Orphan = "orphan",
+        /// vfork(2) with exec, every other one of a program that does not exist.
+        Vfork = "vfork",
+        /// As exit, from several threads at once.
+        Threads = "threads",
+        /// As enoent, in bursts of which all are alive at once.
+        Parallel = "parallel",
+        /// Exit, enoent, exec and signal in turn.
+        Mix = "mix",
+        /// As enoent, meant for a lowered kern.pid_max: every pid is soon used again.
+        Pidreuse = "pidreuse",
+    }
+}
+
+impl Shape {
+    /// One line for the help text.
+    pub const fn help(self) -> &'static str {
+        match self {
+            Shape::Exit => "exit at once, each with a status of its own",
+            Shape::Enoent => "fail to exec, then exit 127",
+            Shape::Exec => "run /usr/bin/true",
+            Shape::Signal => "kill themselves with SIGKILL",
+            Shape::Chain => "fork one another, --depth deep",
+            Shape::Orphan => "fork twice, as a daemon does",
+            Shape::Vfork => "vfork(2) and exec, half of them in vain",
+            Shape::Threads => "exit, forked from --threads threads at once",
+            Shape::Parallel => "enoent, in bursts that are alive at once",
+            Shape::Mix => "exit, enoent, exec and signal in turn",
+            Shape::Pidreuse => "enoent, for a lowered kern.pid_max",
+        }
+    }
+}
+
+/// A load to be run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// What the processes do.
+    pub shape: Shape,
+    /// Rounds: forks of the root (for chain and orphan, each is followed by forks of its children).
+    pub count: u64,
+    /// Rounds a second; 0 for as fast as possible.
+    pub rate: u32,
+    /// How many generations follow the first child of a chain.
+    pub depth: u8,
+    /// How many threads fork, for [`Shape::Threads`].
+    pub threads: u16,
+    /// No round begins and no fork is tried again after this time.
+    pub max: Duration,
+}
+
+impl Plan {
+    /// How many processes are born if every round succeeds.
+    pub fn processes(&self) -> u64 {
+        let each = match self.shape {
+            Shape::Chain => u64::from(self.depth) + 1,
+            Shape::Orphan => 2,
+            _ => 1,
+        };
+        self.count.saturating_mul(each)
+    }
+
+    /// The arguments with which this program runs the load.
+    pub fn command_line(&self) -> Vec<String> {
+        vec![
+            "load".to_owned(),
+            self.shape.to_string(),
+            format!("--count={}", self.count),
+            format!("--rate={}", self.rate),
+            format!("--depth={}", self.depth),
+            format!("--threads={}", self.threads),
+            format!("--max-seconds={}", self.max.as_secs()),
+        ]
+    }
+}
+
+/// What a load did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Children of the root by wait(2) status.
+    pub statuses: BTreeMap<u32, u64>,
+    /// Forks of the root that failed (EAGAIN, ENOMEM) and were tried again.
+    pub fork_failures: u64,
+    /// Time was up before all was done.
+    pub timed_out: bool,
+}
+
+impl Tally {
+    /// Rounds whose child was forked and waited for.
+    pub fn rounds(&self) -> u64 {
+        self.statuses.values().sum()
+    }
+
+    /// Rounds in which a child could not fork in its turn.
+    pub fn cut_short(&self) -> u64 {
+        self.statuses.get(&(u32::from(child::CUT_SHORT) << 8)).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, other: &Tally) {
+        for (status, n) in &other.statuses {
+            *self.statuses.entry(*status).or_default() += n;
+        }
+        self.fork_failures += other.fork_failures;
+        self.timed_out |= other.timed_out;
+    }
+}
+
+/// Why a load could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// fork(2) or vfork(2) failed for a reason that waiting does not cure.
+    #[error("cannot fork: {0}")]
+    Fork(Errno),
+    /// A child was taken away from us.
+    #[error("cannot wait for child {pid}: {errno}")]
+    Wait {
+        /// The child.
+        pid: i32,
+        /// Why.
+        errno: Errno,
+    },
+    /// The pipe that tells when the last orphan is gone.
+    #[error("cannot watch the orphans: {0}")]
+    Pipe(Errno),
+    /// A thread could not be started.
+    #[error("cannot start a thread (choose fewer --threads): {0}")]
+    Thread(std::io::Error),
+}

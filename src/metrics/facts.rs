@@ -1,0 +1,44 @@
+//! What the service knows beside the counters.
+
+use crate::model::words;
+
+words! {
+    /// The parts of the service that must be attached before its verdicts mean anything.
+    pub enum Source {
+        /// The reader of EVFILT_PROC events.
+        Kqueue = "kqueue",
+        /// dtrace(1) with our D program.
+        Dtrace = "dtrace",
+        /// The kernel's fork counters.
+        Sysctl = "sysctl",
+    }
+}
+
+words! {
+    /// Where the inputs come from.
+    pub enum Origin {
+        /// This host's own kernel.
+        Live = "live",
+        /// A recording of some other kernel, at some other time.
+        Replay = "replay",
+        /// No kernel at all: a model of one.
+        Simulate = "simulate",
+    }
+}
+
+/// The facts of one moment, as a page shows them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Facts {
+    /// Where the inputs come from.
+    pub origin: Origin,
+    /// The kernel's release, `13.2-RELEASE`.
+    pub osrelease: String,
+    /// The kernel's `__FreeBSD_version`; 0 where it is not known.
+    pub osreldate: u32,
+    /// Each configured source, and whether it is attached and has been heard.
+    pub sources: Vec<(Source, bool)>,
+    /// Whether the last attempt to load the configuration succeeded.
+    pub reload_ok: bool,
+    /// When it last succeeded, in seconds since 1970.
+    pub reloaded_at: f64,
+}

@@ -1,0 +1,135 @@
+//! The one table of metric names: the code, the documents, the dashboards and the tests are held against it.
+
+/// What a metric is to Prometheus.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Type {
+    /// It only grows, and begins again at 0 when the exporter does.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// Cumulative buckets, a sum and a count.
+    Histogram,
+}
+
+impl Type {
+    /// The word of the `# TYPE` line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Type::Counter => "counter",
+            Type::Gauge => "gauge",
+            Type::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric: its name and what is said of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Def {
+    /// The name of the family.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Type,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// The `# HELP` line.
+    pub help: &'static str,
+}
+
+/// Defines a constant for each metric and [`TABLE`] of them all.
+macro_rules! metrics {
+    ($($id:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(#[doc = $help] pub const $id: Def =
+            Def { name: $name, kind: Type::$kind, labels: &[$($label),*], help: $help };)+
+
+        /// Every metric that the exporter has, in the order of the documents.
+        pub const TABLE: &[Def] = &[$($id),+];
+    };
+}
+
+metrics! {
+    BIRTHS: Counter "kqproc_births_total" ["tree", "verdict"]
+        "Births of processes that either witness reported, by verdict.";
+    DEATHS: Counter "kqproc_deaths_total" ["tree", "verdict"]
+        "Deaths of processes that either witness reported, by verdict.";
+    COLLISIONS: Counter "kqproc_collisions_total" ["tree", "winner"]
+        "Kevents that carried both NOTE_CHILD and NOTE_EXIT, by the value that won their data (PR 180385).";
+    TRACKERR_REPORTS: Counter "kqproc_trackerr_reports_total" ["tree"]
+        "Kevents with NOTE_TRACKERR; each hides one untracked child or more.";
+    DUPLICATE_CHILD_NOTES: Counter "kqproc_duplicate_child_notes_total" ["tree"]
+        "NOTE_CHILD for a process that had been announced already.";
+    ORDER_VIOLATIONS: Counter "kqproc_order_violations_total" ["tree", "kind"]
+        "Events in an order that the kernel should not give.";
+    TRACKERR_CAUSES: Counter "kqproc_trackerr_causes_total" ["errno"]
+        "Failures of kqueue_register inside knote_fork, by errno; needs the cause probes.";
+    INFLUX_SKIPS: Counter "kqproc_influx_skips_total" []
+        "Knotes in flux that knote_fork passed over, so that a child went untracked; needs the cause probes.";
+    TRACKED_PROCESSES: Gauge "kqproc_tracked_processes" ["tree"]
+        "Processes that kqueue believes alive.";
+    LOST_PROCESSES: Gauge "kqproc_lost_processes" ["tree"]
+        "Processes that are alive and that kqueue does not know.";
+    GHOST_PROCESSES: Gauge "kqproc_ghost_processes" ["tree"]
+        "Processes that are dead and that kqueue will believe alive for ever.";
+    DELIVERY_LATENCY: Histogram "kqproc_delivery_latency_seconds" ["tree", "note"]
+        "Time from DTrace's probe to the return of the kevent(2) call that delivered the note.";
+    VERDICT_DELAY: Histogram "kqproc_verdict_delay_seconds" []
+        "Time from a fact to its verdict, on DTrace's clock.";
+    KEVENTS: Counter "kqproc_kevents_total" ["note"]
+        "Kevents read, by note; one with two notes counts under both.";
+    KEVENT_BATCH_SIZE: Histogram "kqproc_kevent_batch_size" []
+        "Kevents that one kevent(2) call returned.";
+    DTRACE_RECORDS: Counter "kqproc_dtrace_records_total" ["kind"]
+        "Records of the D program, by kind.";
+    DTRACE_DROPS: Counter "kqproc_dtrace_drops_total" ["kind"]
+        "What dtrace said that it could not keep, by kind.";
+    DTRACE_RESTARTS: Counter "kqproc_dtrace_restarts_total" []
+        "How often dtrace was started again.";
+    DECODE_ERRORS: Counter "kqproc_decode_errors_total" ["source", "reason"]
+        "Lines of dtrace's output that could not be understood.";
+    BLIND_SECONDS: Counter "kqproc_blind_seconds_total" ["witness", "reason"]
+        "Time in which a witness may have missed something; facts of that time are undecided.";
+    SOURCE_UP: Gauge "kqproc_source_up" ["source"]
+        "Whether a source is attached and has been heard: 1 or 0.";
+    FORK_RECONCILE_DELTA: Gauge "kqproc_fork_reconcile_delta" []
+        "Forks that sysctl vm.stats.vm counted and DTrace did not show.";
+    PENDING_FACTS: Gauge "kqproc_pending_facts" []
+        "Births and deaths that wait for their verdict.";
+    EVICTIONS: Counter "kqproc_evictions_total" ["table", "reason"]
+        "Entries that a bounded table had to give up.";
+    KERNEL_INFO: Gauge "kqproc_kernel_info" ["osrelease", "osreldate", "regime", "origin"]
+        "The kernel under test, how it delivers NOTE_CHILD and NOTE_EXIT, and whether this is live; always 1.";
+    BUILD_INFO: Gauge "kqproc_build_info" ["version", "revision", "os", "arch"]
+        "The exporter's build; always 1.";
+    CONFIG_LAST_RELOAD_SUCCESSFUL: Gauge "kqproc_config_last_reload_successful" []
+        "Whether the last attempt to load the configuration succeeded: 1 or 0.";
+    CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP: Gauge "kqproc_config_last_reload_success_timestamp_seconds" []
+        "When the configuration was last loaded with success, in seconds since 1970.";
+    PROCESS_CPU: Counter "process_cpu_seconds_total" []
+        "User and system CPU time that the exporter used.";
+    PROCESS_OPEN_FDS: Gauge "process_open_fds" []
+        "Open file descriptors of the exporter.";
+    PROCESS_MAX_FDS: Gauge "process_max_fds" []
+        "How many file descriptors the exporter may open.";
+    PROCESS_RESIDENT_MEMORY: Gauge "process_resident_memory_bytes" []
+        "Resident memory of the exporter.";
+    PROCESS_VIRTUAL_MEMORY: Gauge "process_virtual_memory_bytes" []
+        "Virtual memory of the exporter.";
+    PROCESS_START_TIME: Gauge "process_start_time_seconds" []
+        "When the exporter was started, in seconds since 1970.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_prometheus_conventions() {
+        for (i, def) in TABLE.iter().enumerate() {
+            let name = def.name;
+            assert!(name.starts_with("kqproc_") || name.starts_with("process_"), "{name}");
+            assert_eq!(name.ends_with("_total"), def.kind == Type::Counter, "{name}");
+            assert!(def.help.ends_with('.'), "{name}: help is a sentence");
+            assert!(!def.labels.contains(&"pid"), "{name}: no pid in any label");
+            assert!(TABLE[..i].iter().all(|other| other.name != name), "{name} is there twice");
+        }
+    }
+}

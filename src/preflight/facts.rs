@@ -1,0 +1,186 @@
+//! What can be found out about a host, and the few questions that are asked for it.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::web_args::{ListenAddress, WebArgs};
+
+/// What a host is asked. Everything else in this module is pure.
+pub trait Probe {
+    /// The operating system, as `std::env::consts::OS` spells it.
+    fn os(&self) -> &str;
+    /// The effective user.
+    fn uid(&self) -> u32;
+    /// Runs a program and waits for it, but not for ever.
+    fn run(&self, program: &Path, args: &[&str]) -> Ran;
+    /// Runs dtrace so that it only compiles this D program, with these macro arguments.
+    fn compile(&self, dtrace: &Path, program: &str, args: &[&str]) -> Ran;
+    /// Opens a file for reading and closes it again.
+    fn open(&self, path: &Path) -> Access;
+    /// Reads the web configuration and listens as serve would, then stops again; `Err` says why that fails.
+    fn bind(&self, web: &WebArgs) -> Result<(), String>;
+}
+
+/// How a program ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ran {
+    /// Exit status 0; its standard output.
+    Well(String),
+    /// Another exit status; the first line that it wrote to standard error.
+    Badly(String),
+    /// It could not be started.
+    NotFound,
+    /// It did not end in time.
+    Hung,
+}
+
+/// Whether a file can be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// It can.
+    Readable,
+    /// It is not there.
+    Missing,
+    /// It is there, and not for us.
+    Refused,
+    /// Opening it failed for this reason.
+    Failed(String),
+}
+
+/// A D program that serve may run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Program<'a> {
+    /// Its file name.
+    pub name: &'a str,
+    /// Its text.
+    pub text: &'a str,
+    /// Stand-ins for its macro arguments.
+    pub args: &'a [&'a str],
+}
+
+/// What serve would need.
+#[derive(Clone, Debug)]
+pub struct Wants<'a> {
+    /// dtrace(1).
+    pub dtrace: &'a Path,
+    /// The main D programs, best first: one must compile.
+    pub programs: &'a [Program<'a>],
+    /// The cause probes, which may be missing.
+    pub causes: Option<Program<'a>>,
+    /// How it would be reached over HTTP.
+    pub web: &'a WebArgs,
+}
+
+/// What was found out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// The operating system.
+    pub os: String,
+    /// System, release and machine; empty where uname(1) is missing.
+    pub uname: String,
+    /// The effective user.
+    pub uid: u32,
+    /// Where to listen, and why that fails.
+    pub listen: Vec<(String, Result<(), String>)>,
+    /// The configuration file, and what is wrong with it.
+    pub config: Option<(PathBuf, Result<(), String>)>,
+    /// What only FreeBSD has.
+    pub freebsd: Option<FreeBsd>,
+}
+
+/// What was found out about a FreeBSD host. `None` where a sysctl is missing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FreeBsd {
+    /// kern.osreldate.
+    pub osreldate: Option<u32>,
+    /// security.jail.jailed.
+    pub jailed: Option<bool>,
+    /// kern.securelevel.
+    pub securelevel: Option<i32>,
+    /// kern.features.kdtrace_hooks: only there if the kernel has KDTRACE_HOOKS (`sys/kern/kern_dtrace.c`).
+    pub hooks: bool,
+    /// Whether dtraceall was loaded before dtrace(1) ran.
+    pub modules: bool,
+    /// /dev/dtrace/dtrace, after dtrace(1) ran: it loads the modules itself if it may (libdtrace `dt_open.c`).
+    pub device: Access,
+    /// `dtrace -l` of the probes that the main program uses.
+    pub probes: Ran,
+    /// Where dtrace(1) was looked for.
+    pub dtrace: PathBuf,
+    /// The main programs, by name.
+    pub programs: Vec<(String, Ran)>,
+    /// The cause probes.
+    pub causes: Option<(String, Ran)>,
+}
+
+/// The gate to DTrace: whoever can open it may do everything (13.2 `dtrace.c:8282`).
+pub const DEVICE: &str = "/dev/dtrace/dtrace";
+
+/// The probes that the main program uses.
+pub const PROBES: [&str; 6] = [
+    "proc:::create",
+    "proc:::exit",
+    "proc:::exec-success",
+    "proc:::exec-failure",
+    "syscall::kevent:entry",
+    "syscall::kevent:return",
+];
+
+impl Facts {
+    /// Asks the host. On FreeBSD, dtrace(1) loads its modules on the way if they are not loaded.
+    pub fn gather(probe: &dyn Probe, wants: &Wants<'_>) -> Facts {
+        let uname = match probe.run(Path::new("uname"), &["-srm"]) {
+            Ran::Well(out) => out.trim().to_owned(),
+            _ => String::new(),
+        };
+        let web = |config_file: Option<&PathBuf>, address: Option<&ListenAddress>| {
+            probe.bind(&WebArgs {
+                config_file: config_file.cloned(),
+                listen_addresses: address.into_iter().cloned().collect(),
+                ..wants.web.clone()
+            })
+        };
+        let addresses = &wants.web.listen_addresses;
+        Facts {
+            os: probe.os().to_owned(),
+            uname,
+            uid: probe.uid(),
+            listen: addresses.iter().map(|at| (at.to_string(), web(None, Some(at)))).collect(),
+            config: wants
+                .web
+                .config_file
+                .as_ref()
+                .map(|file| (file.clone(), web(Some(file), None))),
+            freebsd: (probe.os() == "freebsd").then(|| FreeBsd::gather(probe, wants)),
+        }
+    }
+}
+
+impl FreeBsd {
+    fn gather(probe: &dyn Probe, wants: &Wants<'_>) -> FreeBsd {
+        let compile = |program: &Program<'_>| {
+            let ran = probe.compile(wants.dtrace, program.text, program.args);
+            (program.name.to_owned(), ran)
+        };
+        let modules = probe.run(Path::new("kldstat"), &["-q", "-m", "dtraceall"]);
+        let probes = probe.run(wants.dtrace, &["-l", "-n", &PROBES.join(",")]);
+        FreeBsd {
+            osreldate: sysctl(probe, "kern.osreldate"),
+            jailed: sysctl(probe, "security.jail.jailed").map(|jailed: i32| jailed != 0),
+            securelevel: sysctl(probe, "kern.securelevel"),
+            hooks: sysctl::<i32>(probe, "kern.features.kdtrace_hooks") == Some(1),
+            modules: matches!(modules, Ran::Well(_)),
+            device: probe.open(Path::new(DEVICE)),
+            probes,
+            dtrace: wants.dtrace.to_owned(),
+            programs: wants.programs.iter().map(compile).collect(),
+            causes: wants.causes.as_ref().map(compile),
+        }
+    }
+}
+
+fn sysctl<T: std::str::FromStr>(probe: &dyn Probe, name: &str) -> Option<T> {
+    match probe.run(Path::new("sysctl"), &["-n", name]) {
+        Ran::Well(out) => out.trim().parse().ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,188 @@
+//! The host that we run on.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::facts::{Access, Probe, Ran};
+use crate::cli::web_args::WebArgs;
+use crate::http::Server;
+
+/// How long a program may take: a first dtrace(1) loads its modules and reads the kernel's types.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much of a program's output is kept.
+const ENOUGH: u64 = 1 << 20;
+
+/// The host that we run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Host;
+
+impl Probe for Host {
+    fn os(&self) -> &str {
+        std::env::consts::OS
+    }
+
+    fn uid(&self) -> u32 {
+        nix::unistd::geteuid().as_raw()
+    }
+
+    fn run(&self, program: &Path, args: &[&str]) -> Ran {
+        run(Command::new(program).args(args), PATIENCE)
+    }
+
+    fn compile(&self, dtrace: &Path, program: &str, args: &[&str]) -> Ran {
+        match Script::write(program) {
+            Ok(script) => {
+                run(Command::new(dtrace).args(["-e", "-s"]).arg(&script.0).args(args), PATIENCE)
+            }
+            Err(error) => Ran::Badly(format!("cannot write the program for dtrace: {error}")),
+        }
+    }
+
+    fn open(&self, path: &Path) -> Access {
+        match File::open(path) {
+            Ok(_) => Access::Readable,
+            Err(e) if e.kind() == ErrorKind::NotFound => Access::Missing,
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => Access::Refused,
+            Err(e) => Access::Failed(e.to_string()),
+        }
+    }
+
+    fn bind(&self, web: &WebArgs) -> Result<(), String> {
+        Server::bind(web).map(drop).map_err(|e| e.to_string())
+    }
+}
+
+/// A file with a D program, as long as this lives.
+struct Script(PathBuf);
+
+impl Script {
+    fn write(text: &str) -> io::Result<Script> {
+        let mut tries = 0;
+        loop {
+            let name = format!("kqproc-check.{}.{tries}.d", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            // Never through a link that somebody else has put there.
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(mut file) => {
+                    let script = Script(path);
+                    file.write_all(text.as_bytes())?;
+                    return Ok(script);
+                }
+                Err(e) if e.kind() == ErrorKind::AlreadyExists && tries < 100 => tries += 1,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        // Nothing can be done about a file that will not go.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn run(command: &mut Command, patience: Duration) -> Ran {
+    let child = command
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else { return Ran::NotFound };
+    let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
+    let status = wait(&mut child, patience);
+    match status {
+        Some(true) => Ran::Well(text_of(stdout)),
+        Some(false) => {
+            let stderr = text_of(stderr);
+            let first = stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+            Ran::Badly(first.trim().to_owned())
+        }
+        None => Ran::Hung,
+    }
+}
+
+/// Whether the child ended well; `None` if it had to be killed.
+fn wait(child: &mut Child, patience: Duration) -> Option<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status.success()),
+            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            Ok(None) | Err(_) => {
+                // It may have ended in between, which is as good.
+                let _ = child.kill();
+                let _ = child.wait();
+                return None;
+            }
+        }
+    }
+}
+
+/// Reads a pipe to its end on a thread of its own, so that a talkative program never waits for us.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut kept = vec![];
+        if let Some(mut pipe) = pipe {
+            // What could be read is all that there is to show.
+            let _ = pipe.by_ref().take(ENOUGH).read_to_end(&mut kept);
+            let _ = io::copy(&mut pipe, &mut io::sink());
+        }
+        kept
+    })
+}
+
+fn text_of(reader: thread::JoinHandle<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Ran {
+        Host.run(Path::new("sh"), &["-c", script])
+    }
+
+    #[test]
+    fn a_program_ends_well_or_badly_or_is_not_there() {
+        assert_eq!(sh("echo out; echo err >&2"), Ran::Well("out\n".to_owned()));
+        assert_eq!(
+            sh("echo; echo ' why' >&2; echo more >&2; exit 3"),
+            Ran::Badly("why".to_owned())
+        );
+        assert_eq!(sh("exit 1"), Ran::Badly("no message".to_owned()));
+        assert_eq!(Host.run(Path::new("/nonexistent/prog"), &[]), Ran::NotFound);
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended() {
+        let hung = run(Command::new("sleep").arg("600"), Duration::ZERO);
+        assert_eq!(hung, Ran::Hung);
+    }
+
+    #[test]
+    fn a_program_that_floods_costs_a_megabyte() {
+        let Ran::Well(out) = sh("head -c 3000000 /dev/zero") else { panic!("head ended badly") };
+        assert_eq!(out.len() as u64, ENOUGH);
+    }
+
+    #[test]
+    fn the_d_program_is_a_file_of_its_own_while_dtrace_compiles_it() {
+        let (one, two) =
+            (Script::write("one").expect("a file"), Script::write("two").expect("a file"));
+        assert_eq!(fs::read_to_string(&one.0).expect("readable"), "one");
+        assert_eq!(fs::read_to_string(&two.0).expect("readable"), "two");
+        let path = one.0.clone();
+        assert_eq!(Host.open(&path), Access::Readable);
+        drop(one);
+        assert_eq!(Host.open(&path), Access::Missing);
+    }
+}

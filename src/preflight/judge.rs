@@ -1,0 +1,265 @@
+//! What the facts mean for `serve`, and what to do about them. Pure.
+
+use std::path::Path;
+
+use super::facts::{Access, DEVICE, Facts, FreeBsd, PROBES, Ran};
+use super::{Line, Status};
+use crate::cli::exit::{CONFIG, NOPERM, UNAVAILABLE};
+use crate::report::kernel::regime_by_osreldate;
+
+/// A binary of ours runs on 12.3 and later (the C library's ABI).
+const OLDEST: u32 = 1_203_000;
+
+/// One line for each prerequisite, in the order in which they depend on each other.
+pub fn judge(facts: &Facts) -> Vec<Line> {
+    let mut lines = match &facts.freebsd {
+        Some(freebsd) => on_freebsd(facts, freebsd),
+        None => elsewhere(facts),
+    };
+    lines.push(config(facts));
+    lines.extend(facts.listen.iter().map(|(name, result)| listen(name, result)));
+    lines
+}
+
+fn line(
+    what: &'static str,
+    status: Status,
+    found: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Line {
+    Line { what, status, found: found.into(), remedy: remedy.into(), exit: UNAVAILABLE }
+}
+
+fn ok(what: &'static str, found: impl Into<String>) -> Line {
+    line(what, Status::Ok, found, "")
+}
+
+fn fail(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Line {
+    line(what, Status::Fail, found, remedy)
+}
+
+fn skip(what: &'static str, found: impl Into<String>) -> Line {
+    line(what, Status::Skip, found, "")
+}
+
+fn no_permission(line: Line) -> Line {
+    Line { exit: NOPERM, ..line }
+}
+
+/// The lines that cannot be met on another system.
+fn elsewhere(facts: &Facts) -> Vec<Line> {
+    let os = &facts.os;
+    let never = |what, whose: &str| fail(what, format!("cannot be met on {os}: {whose}"), "");
+    let name = if facts.uname.is_empty() { os } else { &facts.uname };
+    vec![
+        fail(
+            "kernel",
+            format!("{name}: EVFILT_PROC with NOTE_TRACK is FreeBSD's"),
+            "use FreeBSD 12.3 or later, or `serve --source replay` or `serve --source simulate` here",
+        ),
+        never("hooks", "KDTRACE_HOOKS is an option of FreeBSD's kernel"),
+        never("modules", "dtraceall is a module of FreeBSD's kernel"),
+        never("device", DEVICE),
+        never("probes", "proc:::create and syscall::kevent are FreeBSD's"),
+        never("programs", "they read FreeBSD's struct proc"),
+    ]
+}
+
+fn on_freebsd(facts: &Facts, freebsd: &FreeBsd) -> Vec<Line> {
+    let mut lines = vec![
+        kernel(&facts.uname, freebsd.osreldate),
+        root(facts.uid, &freebsd.device),
+        jail(freebsd.jailed),
+        hooks(freebsd.hooks),
+        securelevel(freebsd.securelevel, freebsd.modules),
+        modules(freebsd, facts.uid == 0),
+        device(&freebsd.device),
+        probes(freebsd),
+        programs(freebsd),
+    ];
+    lines.extend(freebsd.causes.as_ref().map(|(name, ran)| causes(name, ran, &freebsd.device)));
+    lines
+}
+
+fn kernel(uname: &str, osreldate: Option<u32>) -> Line {
+    let Some(osreldate) = osreldate else {
+        return line("kernel", Status::Warn, format!("{uname}, kern.osreldate unknown"), "");
+    };
+    let found =
+        format!("{uname}, osreldate {osreldate}: {} expected", regime_by_osreldate(osreldate));
+    if osreldate < OLDEST {
+        fail(
+            "kernel",
+            found,
+            "use FreeBSD 12.3 or later, or replay a recording of this kernel elsewhere",
+        )
+    } else {
+        ok("kernel", found)
+    }
+}
+
+fn root(uid: u32, device: &Access) -> Line {
+    if uid == 0 {
+        ok("root", "uid 0")
+    } else if *device == Access::Readable {
+        let found = format!("uid {uid}, and {DEVICE} is open to it");
+        line("root", Status::Warn, found, "only this user's processes can be watched: run as root")
+    } else {
+        no_permission(fail("root", format!("uid {uid}"), "run as root: dtrace needs it"))
+    }
+}
+
+fn jail(jailed: Option<bool>) -> Line {
+    match jailed {
+        Some(true) => no_permission(fail(
+            "jail",
+            "inside a jail, which sees no DTrace",
+            "run on the host: it sees the processes of all jails",
+        )),
+        Some(false) => ok("jail", "none"),
+        None => skip("jail", "security.jail.jailed is not there"),
+    }
+}
+
+fn hooks(hooks: bool) -> Line {
+    if hooks {
+        ok("hooks", "the kernel has KDTRACE_HOOKS")
+    } else {
+        let remedy =
+            "run GENERIC, or build the kernel with `options KDTRACE_HOOKS` and `options DDB_CTF`";
+        fail("hooks", "the kernel has no KDTRACE_HOOKS", remedy)
+    }
+}
+
+const AT_BOOT: &str = "load dtraceall at boot: sysrc kld_list+=dtraceall";
+
+fn securelevel(level: Option<i32>, loaded: bool) -> Line {
+    match level {
+        Some(level) if level > 0 && !loaded => no_permission(fail(
+            "securelevel",
+            format!("{level}: no module can be loaded any more"),
+            AT_BOOT,
+        )),
+        Some(level) => ok("securelevel", level.to_string()),
+        None => skip("securelevel", "kern.securelevel is not there"),
+    }
+}
+
+fn modules(freebsd: &FreeBsd, root: bool) -> Line {
+    let may_load = root && freebsd.jailed != Some(true) && freebsd.securelevel.unwrap_or(-1) <= 0;
+    if freebsd.modules {
+        ok("modules", "dtraceall is loaded")
+    } else if !may_load {
+        let found = "dtraceall is not loaded, and may not be loaded from here";
+        no_permission(fail("modules", found, AT_BOOT))
+    } else if freebsd.device == Access::Missing {
+        fail(
+            "modules",
+            "dtraceall is not loaded",
+            "run `kldload dtraceall`: it says what is missing",
+        )
+    } else {
+        line("modules", Status::Warn, "dtraceall was not loaded; dtrace has loaded it", AT_BOOT)
+    }
+}
+
+fn device(device: &Access) -> Line {
+    match device {
+        Access::Readable => ok("device", format!("{DEVICE} can be read")),
+        Access::Missing => fail(
+            "device",
+            format!("there is no {DEVICE}"),
+            "load dtraceall; in a jail, run on the host",
+        ),
+        Access::Refused => {
+            no_permission(fail("device", format!("{DEVICE} is not open to us"), "run as root"))
+        }
+        Access::Failed(reason) => fail("device", format!("{DEVICE}: {reason}"), ""),
+    }
+}
+
+/// dtrace(1) cannot answer without its device, and the device's own line says so.
+fn unanswerable(device: &Access) -> bool {
+    *device != Access::Readable
+}
+
+fn probes(freebsd: &FreeBsd) -> Line {
+    match &freebsd.probes {
+        Ran::NotFound => no_dtrace(&freebsd.dtrace),
+        _ if unanswerable(&freebsd.device) => skip("probes", "cannot be told without the device"),
+        Ran::Well(listing) => match missing_probes(listing).as_slice() {
+            [] => {
+                ok("probes", "proc:::create, proc:::exit, syscall::kevent and the others are there")
+            }
+            missing => fail("probes", format!("missing: {}", missing.join(", ")), AT_BOOT),
+        },
+        Ran::Badly(reason) => fail("probes", reason, "load dtraceall, and run `dtrace -l -P proc`"),
+        Ran::Hung => hung("probes"),
+    }
+}
+
+fn no_dtrace(path: &Path) -> Line {
+    let remedy = "install the base system's dtrace, or name it with --dtrace.path";
+    fail("probes", format!("there is no {}", path.display()), remedy)
+}
+
+fn hung(what: &'static str) -> Line {
+    fail(what, "dtrace did not end in time", "see what it waits for: procstat -kk $(pgrep dtrace)")
+}
+
+/// The probes that `dtrace -l` did not list. Its columns are id, provider, module, function and name.
+fn missing_probes(listing: &str) -> Vec<&'static str> {
+    let listed = |probe: &str| {
+        listing.lines().any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            words.next() == probe.split(':').next() && words.last() == probe.rsplit(':').next()
+        })
+    };
+    PROBES.into_iter().filter(|probe| !listed(probe)).collect()
+}
+
+fn programs(freebsd: &FreeBsd) -> Line {
+    let compiled = freebsd.programs.iter().find(|(_, ran)| matches!(ran, Ran::Well(_)));
+    match (compiled, freebsd.programs.first()) {
+        (Some((name, _)), _) => ok("programs", format!("{name} compiles")),
+        _ if unanswerable(&freebsd.device) => skip("programs", "cannot be told without the device"),
+        (None, Some((name, Ran::Badly(reason)))) => fail(
+            "programs",
+            format!("{name} does not compile: {reason}"),
+            "report this with the output of `uname -a`",
+        ),
+        (None, Some((_, Ran::Hung))) => hung("programs"),
+        (None, _) => skip("programs", "cannot be told without dtrace"),
+    }
+}
+
+fn causes(name: &str, ran: &Ran, device: &Access) -> Line {
+    match ran {
+        Ran::Well(_) => ok("causes", format!("{name} compiles")),
+        _ if unanswerable(device) => skip("causes", "cannot be told without the device"),
+        Ran::Badly(reason) => line(
+            "causes",
+            Status::Warn,
+            format!("{name} does not compile: {reason}"),
+            "serve works without: only the errno behind a NOTE_TRACKERR stays unknown",
+        ),
+        Ran::Hung | Ran::NotFound => skip("causes", "cannot be told without dtrace"),
+    }
+}
+
+fn config(facts: &Facts) -> Line {
+    match &facts.config {
+        None => skip("config", "no --web.config.file: no TLS, no authentication"),
+        Some((path, Ok(()))) => ok("config", format!("{} is valid", path.display())),
+        Some((_, Err(reason))) => {
+            Line { exit: CONFIG, ..fail("config", reason, "correct the file") }
+        }
+    }
+}
+
+fn listen(name: &str, result: &Result<(), String>) -> Line {
+    match result {
+        Ok(()) => ok("listen", format!("{name} is free")),
+        Err(reason) => fail("listen", reason, "choose another --web.listen-address"),
+    }
+}

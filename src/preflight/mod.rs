@@ -1,0 +1,43 @@
+//! Would `serve` work here? Facts are gathered through [`facts::Probe`] and judged by pure functions.
+
+pub mod facts;
+pub mod host;
+pub mod judge;
+#[cfg(test)]
+mod tests;
+
+use crate::model::words;
+
+words! {
+    /// How a prerequisite stands.
+    pub enum Status {
+        /// As it should be.
+        Ok = "ok",
+        /// serve works, but not as well as it could.
+        Warn = "warn",
+        /// serve does not work.
+        Fail = "fail",
+        /// Cannot be told, because something before it failed, or was not asked for.
+        Skip = "skip",
+    }
+}
+
+/// One prerequisite.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// Its name, in one word.
+    pub what: &'static str,
+    /// How it stands.
+    pub status: Status,
+    /// What was found.
+    pub found: String,
+    /// What to do; empty where there is nothing to do.
+    pub remedy: String,
+    /// The exit status (sysexits(3)) if this is the first line that fails.
+    pub exit: u8,
+}
+
+/// The exit status for these lines: that of the first that fails, 0 if none does.
+pub fn exit_status(lines: &[Line]) -> u8 {
+    lines.iter().find(|line| line.status == Status::Fail).map_or(0, |line| line.exit)
+}

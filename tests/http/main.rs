@@ -1,0 +1,7 @@
+//! The HTTP face, over real sockets, as its clients know it.
+
+mod conventions;
+mod limits;
+mod metrics;
+mod support;
+mod web_config;

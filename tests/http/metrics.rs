@@ -1,0 +1,153 @@
+//! The page of metrics, as Prometheus and promtool read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::support::{Exporter, some_stats};
+use kqproc_exporter::metrics::table::{TABLE, Type};
+use kqproc_exporter::model::Verdict;
+
+/// Samples by `name{labels}`.
+fn samples(page: &str) -> BTreeMap<&str, f64> {
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|l| l.rsplit_once(' ').unwrap()).map(|(k, v)| (k, v.parse().unwrap())).collect()
+}
+
+#[test]
+fn promtool_accepts_the_page() {
+    let exporter = Exporter::start(&[]);
+    let page = exporter.get("/metrics");
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is needed: it comes with Debian's package prometheus");
+    promtool.stdin.take().unwrap().write_all(&page.body).unwrap();
+    let said = promtool.wait_with_output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(String::from_utf8_lossy(&said.stderr), "");
+}
+
+#[test]
+fn the_page_has_the_table_and_nothing_else() {
+    let exporter = Exporter::start(&[]);
+    let page = exporter.get("/metrics");
+    let typed: BTreeSet<(&str, &str)> = page
+        .text()
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    assert_eq!(typed, TABLE.iter().map(|def| (def.name, def.kind.as_str())).collect());
+}
+
+#[test]
+fn every_known_label_value_is_there_from_the_start() {
+    let exporter = Exporter::start(&[]);
+    let page = exporter.get("/metrics");
+    let samples = samples(page.text());
+    for verdict in Verdict::ALL {
+        for family in ["births", "deaths"] {
+            let name = format!("kqproc_{family}_total{{tree=\"postgres\",verdict=\"{verdict}\"}}");
+            assert!(samples.contains_key(name.as_str()), "{name}");
+        }
+    }
+    for sample in [
+        r#"kqproc_collisions_total{tree="postgres",winner="ppid"}"#,
+        r#"kqproc_order_violations_total{tree="postgres",kind="late"}"#,
+        r#"kqproc_trackerr_causes_total{errno="ENOMEM"}"#,
+        r#"kqproc_kevents_total{note="trackerr"}"#,
+        r#"kqproc_dtrace_records_total{kind="mark"}"#,
+        r#"kqproc_dtrace_drops_total{kind="speculation_busy"}"#,
+        r#"kqproc_decode_errors_total{source="stdout",reason="bad_number"}"#,
+        r#"kqproc_blind_seconds_total{witness="kqueue",reason="overflow"}"#,
+        r#"kqproc_evictions_total{table="records",reason="capacity"}"#,
+        r#"kqproc_source_up{source="sysctl"}"#,
+        r#"kqproc_delivery_latency_seconds_count{tree="postgres",note="child"}"#,
+    ] {
+        assert_eq!(samples.get(sample), Some(&0.0), "{sample}");
+    }
+}
+
+#[test]
+fn parts_sum_to_totals() {
+    let exporter = Exporter::start(&[]);
+    let page = exporter.get("/metrics");
+    let samples = samples(page.text());
+    let sum = |prefix: &str| -> f64 {
+        samples.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, v)| v).sum()
+    };
+    let tree = &some_stats().trees[0];
+    let verdicts = sum("kqproc_births_total{") + sum("kqproc_deaths_total{");
+    let reported = (tree.births_reported + tree.deaths_reported) as f64;
+    assert_eq!(verdicts + samples["kqproc_pending_facts"], reported);
+
+    let exit = r#"tree="postgres",note="exit""#;
+    let latency = |rest: &str| samples[format!("kqproc_delivery_latency_seconds_{rest}").as_str()];
+    assert_eq!(latency(&format!("bucket{{{exit},le=\"+Inf\"}}")), 2.0);
+    assert_eq!(latency(&format!("count{{{exit}}}")), 2.0);
+    assert_eq!(latency(&format!("sum{{{exit}}}")), 20.003);
+    let below = |le: f64| {
+        let buckets = samples.iter().filter(|(name, _)| name.contains(exit));
+        let le_of = |name: &str| name.split_once("le=\"")?.1.split('"').next()?.parse().ok();
+        buckets
+            .filter(|(name, _)| le_of(name).is_some_and(|l: f64| l < le))
+            .map(|(_, v)| *v)
+            .fold(0.0, f64::max)
+    };
+    assert_eq!(below(0.003), 0.0, "3 ms is not below 3 ms");
+    assert_eq!(below(0.005), 1.0);
+}
+
+#[test]
+fn openmetrics_says_the_same() {
+    let exporter = Exporter::start(&[]);
+    let plain = exporter.get("/metrics");
+    let open = exporter.request("GET", "/metrics", "Accept: application/openmetrics-text\r\n");
+    assert_eq!(
+        open.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    assert!(open.text().ends_with("\n# EOF\n"));
+    assert!(open.text().contains("# TYPE kqproc_births counter\n"));
+    assert!(open.text().contains("kqproc_kevent_batch_size_bucket{le=\"1.0\"} 0\n"));
+
+    let names = |page: &str| -> BTreeSet<String> {
+        let name = |sample: &&str| sample.split(['{', ' ']).next().unwrap().to_string();
+        samples(page).keys().map(name).collect()
+    };
+    assert_eq!(names(plain.text()), names(open.text()));
+    for def in TABLE.iter().filter(|def| def.kind == Type::Counter) {
+        let family = def.name.strip_suffix("_total").unwrap();
+        assert!(open.text().contains(&format!("# TYPE {family} counter\n")), "{family}");
+    }
+}
+
+#[test]
+fn a_hostile_tree_name_stays_one_label_value() {
+    let exporter = Exporter::start(&[]);
+    let mut stats = some_stats();
+    stats.trees[0].name = "a\"} 1\nevil 2\\".into();
+    exporter.state.publish(stats);
+    for accept in ["text/plain", "application/openmetrics-text"] {
+        let page = exporter.request("GET", "/metrics", &format!("Accept: {accept}\r\n"));
+        assert!(page.text().contains(r#"kqproc_lost_processes{tree="a\"} 1\nevil 2\\"} 0"#));
+        assert!(page.text().lines().all(|line| line.starts_with("kqproc_")
+            || line.starts_with('#')
+            || line.starts_with("process_")));
+    }
+}
+
+#[test]
+fn counters_grow_and_a_published_snapshot_is_seen_at_once() {
+    let exporter = Exporter::start(&[]);
+    let agreed = r#"kqproc_births_total{tree="postgres",verdict="agreed"}"#;
+    let value = |exporter: &Exporter| samples(exporter.get("/metrics").text())[agreed];
+    assert_eq!(value(&exporter), 38.0);
+    let mut stats = some_stats();
+    stats.trees[0].births[Verdict::Agreed.index()] += 2;
+    exporter.state.publish(stats);
+    assert_eq!(value(&exporter), 40.0);
+}

@@ -1,0 +1,133 @@
+//! The alerts: promtool's own tests of them, that those tests are sharp, and the conventions that operators expect
+//! (monitoring-mixins' annotations and severities, pint's alerts/* checks).
+
+use std::fs;
+use std::process::Command;
+
+use kqproc_exporter::model::Verdict;
+
+use crate::project::{headings, path, read, rules, run};
+
+fn promtool_tests(dir: &std::path::Path) -> Result<String, String> {
+    let files = ["tracking", "witness", "exporter", "recording"];
+    run(Command::new("promtool")
+        .args(["test", "rules"])
+        .args(files.map(|file| dir.join(format!("tests/{file}.yml")))))
+}
+
+#[test]
+fn promtool_accepts_the_rules_and_their_tests_pass() {
+    let dir = path("deploy/prometheus");
+    let files = ["recording.yml", "alerts.yml"].map(|file| dir.join(file));
+    run(Command::new("promtool").args(["check", "rules", "--lint-fatal"]).args(files)).unwrap();
+    run(Command::new("promtool").args(["check", "config"]).arg(dir.join("prometheus.yml")))
+        .unwrap();
+    promtool_tests(&dir).unwrap();
+}
+
+/// Alerts that fire a minute sooner or later than they say must fail their tests: else nobody has looked at the edge.
+#[test]
+fn every_for_is_tested_to_the_minute() {
+    let text = read("deploy/prometheus/alerts.yml");
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("tests")).unwrap();
+    fs::copy(path("deploy/prometheus/recording.yml"), dir.path().join("recording.yml")).unwrap();
+    for test in fs::read_dir(path("deploy/prometheus/tests")).unwrap().map(Result::unwrap) {
+        fs::copy(test.path(), dir.path().join("tests").join(test.file_name())).unwrap();
+    }
+    for change in [-1, 1] {
+        let shift = |line: &str| match line.trim_start().strip_prefix("for: ") {
+            Some(hold) => {
+                let minutes: i32 = hold.trim_end_matches('m').parse().unwrap();
+                format!("        for: {}m\n", minutes + change)
+            }
+            None => format!("{line}\n"),
+        };
+        let mutant: String = text.lines().map(shift).collect();
+        fs::write(dir.path().join("alerts.yml"), mutant).unwrap();
+        let failures = promtool_tests(dir.path()).unwrap_err();
+        for name in rules("alerts.yml").into_iter().filter_map(|rule| rule.alert) {
+            let noticed = failures.contains(&format!("alertname: {name},"))
+                || failures.contains(&format!(r#"alertname=\"{name}\""#));
+            assert!(noticed, "{name}: no test minds a `for` that is {change} minute off");
+        }
+    }
+}
+
+#[test]
+fn every_alert_meets_the_look_alikes() {
+    let tests = ["tracking", "witness", "exporter"]
+        .map(|file| read(&format!("deploy/prometheus/tests/{file}.yml")))
+        .concat();
+    let groups: Vec<&str> = tests.split("\n  - name: ").skip(1).collect();
+    for name in rules("alerts.yml").into_iter().filter_map(|rule| rule.alert) {
+        if name == "KqprocExporterMissing" {
+            continue; // it is about the absence of every instance
+        }
+        let group = groups.iter().find(|g| g.lines().next().unwrap().contains(&name));
+        let group = group.unwrap_or_else(|| panic!("{name} has no test"));
+        for case in ["blind window", "counter reset", "stale"] {
+            assert!(group.contains(&format!(r#"instance="{case}"#)), "{name}: no case \"{case}\"");
+        }
+    }
+}
+
+#[test]
+fn alerts_say_what_an_operator_needs() {
+    let runbook = headings(&read("docs/runbook.md"));
+    for rule in rules("alerts.yml") {
+        let name = rule.alert.expect("alerts.yml holds alerts only");
+        assert!(name.starts_with("Kqproc"), "{name}: common first component");
+        assert!(rule.hold.is_some(), "{name}: `for` outlasts a single bad scrape");
+        let severity = rule.labels["severity"].as_str();
+        assert!(["critical", "warning", "info"].contains(&severity), "{name}: {severity}");
+        assert!(
+            rule.labels.values().all(|l| !l.contains("$value")),
+            "{name}: a label must not change"
+        );
+        let (summary, description) =
+            (&rule.annotations["summary"], &rule.annotations["description"]);
+        assert!(
+            !summary.contains("{{") && summary.ends_with('.'),
+            "{name}: summary is a static sentence"
+        );
+        assert!(
+            description.contains("{{") && description.ends_with('.'),
+            "{name}: description has values"
+        );
+        assert!(!description.contains("{{ $value }}"), "{name}: humanize the value");
+        let (_, anchor) = rule.annotations["runbook_url"].split_once("runbook.md#").expect(&name);
+        assert_eq!(anchor, name.to_lowercase(), "{name}: runbook_url");
+        assert!(runbook.iter().any(|a| a == anchor), "{name}: docs/runbook.md has no such section");
+    }
+}
+
+#[test]
+fn every_alert_and_recording_has_a_comment_and_a_level_in_its_name() {
+    let text = read("deploy/prometheus/alerts.yml");
+    for (at, _) in text.match_indices("      - alert: ") {
+        let before = text[..at].trim_end().lines().last().unwrap().trim_start();
+        assert!(
+            before.starts_with('#'),
+            "no comment before {}",
+            text[at..].lines().next().unwrap()
+        );
+    }
+    for rule in rules("recording.yml") {
+        let name = rule.record.expect("recording.yml holds recordings only");
+        assert_eq!(name.matches(':').count(), 2, "{name}: level:metric:operation");
+    }
+}
+
+#[test]
+fn the_runbook_has_every_verdict_and_its_links_lead_somewhere() {
+    let text = read("docs/runbook.md");
+    let anchors = headings(&text);
+    for verdict in Verdict::ALL.iter().filter(|v| **v != Verdict::Agreed) {
+        let anchor = format!("verdict-{}", verdict.as_str().replace('_', "-"));
+        assert!(anchors.contains(&anchor), "no section {anchor}: the status page links to it");
+    }
+    for link in text.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+        assert!(anchors.iter().any(|a| a == link), "#{link} leads nowhere");
+    }
+}

@@ -1,0 +1,196 @@
+//! Every metric that a document, a dashboard, an alert or a test names is one that the exporter has, with the labels
+//! that it has; and none is undocumented.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::{env, fs};
+
+use kqproc_exporter::metrics::table::{Def, TABLE, Type};
+use serde_json::Value;
+
+use crate::project::{Rule, path, read, rules};
+use crate::promql::{grouping, selectors};
+
+/// The labels that Prometheus adds to every series.
+const TARGET: [&str; 2] = ["job", "instance"];
+
+fn find(name: &str) -> Option<&'static Def> {
+    let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    let histogram = |def: &&Def| def.kind == Type::Histogram && Some(def.name) == base;
+    TABLE.iter().find(|def| def.name == name).or_else(|| TABLE.iter().find(histogram))
+}
+
+/// The recording rules by name.
+fn recordings() -> BTreeMap<String, Rule> {
+    rules("recording.yml").into_iter().map(|rule| (rule.record.clone().unwrap(), rule)).collect()
+}
+
+/// The labels that the series of a query may have, after a check of what it selects.
+fn labels_of(place: &str, query: &str, recorded: &BTreeMap<String, Rule>) -> BTreeSet<String> {
+    let mut known: BTreeSet<String> = TARGET.map(String::from).into();
+    for selector in selectors(query) {
+        let own: BTreeSet<String> = if selector.name.contains(':') {
+            let rule = recorded.get(selector.name);
+            let rule = rule.unwrap_or_else(|| panic!("{place}: no recording {}", selector.name));
+            labels_of(selector.name, &rule.expr, recorded)
+        } else if selector.name == "up" {
+            BTreeSet::new()
+        } else {
+            let def = find(selector.name);
+            let def = def.unwrap_or_else(|| panic!("{place}: no metric {}", selector.name));
+            let le = selector.name.ends_with("_bucket").then_some("le");
+            def.labels.iter().copied().chain(le).map(String::from).collect()
+        };
+        for label in selector.label_names() {
+            let exists = own.contains(label) || TARGET.contains(&label);
+            assert!(exists, "{place}: {} has no label {label}", selector.name);
+        }
+        known.extend(own);
+    }
+    if query.contains("label_replace(") {
+        // label_replace(vector, "new", "$1", "old", "(.+)")
+        let quoted: Vec<&str> = query.split('"').skip(1).step_by(2).collect();
+        known.insert(quoted[quoted.len() - 4].to_string());
+    }
+    for label in grouping(query) {
+        assert!(
+            known.contains(label),
+            "{place}: groups by {label}, which nothing in it has: {query}"
+        );
+    }
+    known
+}
+
+/// The names between `open` and `close`, as templates have them.
+fn placeholders<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
+    text.split(open).skip(1).filter_map(|rest| rest.split(close).next()).map(str::trim).collect()
+}
+
+#[test]
+fn rules_select_what_there_is_and_templates_name_its_labels() {
+    let recorded = recordings();
+    for (name, rule) in &recorded {
+        let labels = labels_of(name, &rule.expr, &recorded);
+        let level = name.split(':').next().unwrap().split('_').filter(|part| *part != "job");
+        level.for_each(|part| {
+            assert!(labels.contains(part), "{name}: its level is not in its labels")
+        });
+    }
+    for rule in rules("alerts.yml") {
+        let name = rule.alert.unwrap();
+        let labels = labels_of(&name, &rule.expr, &recorded);
+        for used in placeholders(&rule.annotations["description"], "{{ $labels.", '}') {
+            assert!(labels.contains(used), "{name}: its description names {used}");
+        }
+    }
+}
+
+#[test]
+fn dashboards_select_what_there_is_and_legends_name_its_labels() {
+    for file in ["host", "fleet"] {
+        let board: Value = serde_json::from_str(&read(&format!("dashboards/{file}.json"))).unwrap();
+        for panel in board["panels"].as_array().unwrap() {
+            let place = format!("{file}: {}", panel["title"]);
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                let labels = labels_of(&place, target["expr"].as_str().unwrap(), &BTreeMap::new());
+                for used in placeholders(target["legendFormat"].as_str().unwrap(), "{{", '}') {
+                    assert!(labels.contains(used), "{place}: its legend names {used}");
+                }
+            }
+        }
+        for template in board["templating"]["list"].as_array().unwrap() {
+            let query = template["definition"].as_str().unwrap_or("");
+            labels_of(file, query, &BTreeMap::new());
+        }
+    }
+}
+
+#[test]
+fn the_tests_of_the_rules_feed_series_as_the_exporter_has_them() {
+    for file in ["tracking", "witness", "exporter", "recording"] {
+        let text = read(&format!("deploy/prometheus/tests/{file}.yml"));
+        for series in placeholders(&text, "series: '", '\'') {
+            let [selector] = &selectors(series)[..] else { panic!("{file}: {series}") };
+            let expected = find(selector.name).map(|def| def.labels).unwrap_or_default();
+            let expected: BTreeSet<&str> = expected.iter().copied().chain(TARGET).collect();
+            let labels: BTreeSet<&str> = selector.label_names().into_iter().collect();
+            assert!(find(selector.name).is_some() || selector.name == "up", "{file}: {series}");
+            assert_eq!(labels, expected, "{file}: {series}");
+        }
+    }
+}
+
+/// Every text that may name a metric. Code is not among them: it has the names from the table.
+fn documents() -> Vec<(String, String)> {
+    fn walk(dir: &Path, found: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                walk(&entry, found);
+            } else if entry.extension().is_some_and(|e| e == "py") {
+                // build.py puts names together; the JSON that it writes is read instead.
+            } else if let Ok(text) = fs::read_to_string(&entry) {
+                found.push((entry.display().to_string(), text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    ["docs", "deploy", "dashboards"].iter().for_each(|dir| walk(&path(dir), &mut found));
+    found.extend(fs::read_to_string(path("README.md")).ok().map(|text| ("README.md".into(), text)));
+    found
+}
+
+#[test]
+fn every_name_in_a_document_is_a_metric() {
+    for (place, text) in documents() {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
+        let mut before = ' ';
+        for (at, word) in
+            text.split(|c| !is_word(c)).map(|w| (w.as_ptr() as usize - text.as_ptr() as usize, w))
+        {
+            before = text[..at].chars().next_back().unwrap_or(before);
+            let word = word.trim_end_matches(':');
+            if !word.starts_with("kqproc_")
+                || word.contains(':')
+                || word.starts_with("kqproc_exporter")
+            {
+                continue;
+            }
+            // `grep ^kqproc_dtrace` and `kqproc_.+` stand for every name that begins like this.
+            let prefix = before == '^' || text[at + word.len()..].starts_with(".+");
+            let known =
+                find(word).is_some() || prefix && TABLE.iter().any(|d| d.name.starts_with(word));
+            assert!(known, "{place}: there is no metric {word}");
+        }
+    }
+}
+
+/// The list of the man page, made from the table.
+fn mdoc() -> String {
+    let item = |def: &Def| {
+        let labels = if def.labels.is_empty() {
+            String::new()
+        } else {
+            format!(" Brq {}", def.labels.join(" , "))
+        };
+        format!(".It Li {}{labels} Pq {}\n{}\n", def.name, def.kind.as_str(), def.help)
+    };
+    TABLE.iter().map(item).collect()
+}
+
+#[test]
+fn the_man_page_lists_every_metric() {
+    let page = read("docs/kqproc_exporter.8");
+    let (begin, end) =
+        (".\\\" metrics: made from the table in the code\n", ".\\\" end of metrics\n");
+    let (head, rest) = page.split_once(begin).expect("the beginning of the list");
+    let (list, tail) = rest.split_once(end).expect("the end of the list");
+    if env::var_os("KQPROC_WRITE_DOCS").is_some() {
+        let page = format!("{head}{begin}{}{end}{tail}", mdoc());
+        fs::write(path("docs/kqproc_exporter.8"), page).unwrap();
+    } else {
+        assert!(
+            list == mdoc(),
+            "run KQPROC_WRITE_DOCS=1 cargo test the_man_page_lists_every_metric"
+        );
+    }
+}

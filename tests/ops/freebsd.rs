@@ -1,0 +1,134 @@
+//! The FreeBSD deployment, as far as it can be run elsewhere: the rc.d script under a stand-in for rc.subr(8), the
+//! port's lists against what they list.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::project::{path, read, run};
+
+const PORT: &str = "deploy/freebsd/sysutils/kqproc_exporter";
+
+/// What rc.subr(8) does with the variables that the script sets, in so far as the script relies on it.
+const RC_SUBR: &str = r#"
+load_rc_config() { . "$RC_CONF"; }
+run_rc_command() {
+    [ -z "${kqproc_exporter_user-}" ] || { echo "would start as $kqproc_exporter_user"; exit 1; }
+    case $1 in
+    start|reload) precmd=$(eval "echo \$${1}_precmd"); $precmd || { echo "refused"; exit 1; } ;;
+    esac
+    case $1 in
+    start) [ -r "$required_files" ] || exit 1; echo "$command $command_args" ;;
+    reload) echo "kill -$sig_reload \$(cat $pidfile) of $procname" ;;
+    configtest) $configtest_cmd ;;
+    esac
+}
+"#;
+
+/// Runs the rc.d script with `rc_conf`, installed below `prefix`, where the exporter is a script that says how it was
+/// called and accepts the configuration if the file says "good".
+fn rc(prefix: &Path, rc_conf: &str, command: &str) -> Result<String, String> {
+    let write = |name: &str, text: &str| fs::write(prefix.join(name), text).unwrap();
+    let exporter = "#!/bin/sh\necho \"$@\"\ngrep -q good \"$3\"\n";
+    fs::create_dir_all(prefix.join("sbin")).unwrap();
+    write("sbin/kqproc_exporter", exporter);
+    run(Command::new("chmod").arg("+x").arg(prefix.join("sbin/kqproc_exporter"))).unwrap();
+    write("rc.subr", RC_SUBR);
+    write("rc.conf", rc_conf);
+    let script = read(&format!("{PORT}/files/kqproc_exporter.in"))
+        .replace("%%PREFIX%%", prefix.to_str().unwrap())
+        .replace("/etc/rc.subr", prefix.join("rc.subr").to_str().unwrap());
+    assert!(!script.contains("%%"), "a variable that the port does not know");
+    write("script", &script);
+    run(Command::new("sh")
+        .args(["-eu".as_ref(), prefix.join("script").as_os_str(), command.as_ref()])
+        .env("RC_CONF", prefix.join("rc.conf")))
+}
+
+#[test]
+fn the_rc_script_starts_the_exporter_as_root_under_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = dir.path();
+    let config = prefix.join("c.toml");
+    fs::write(&config, "good").unwrap();
+    let conf = format!(
+        "kqproc_exporter_config={}\nkqproc_exporter_user=www\nkqproc_exporter_args=\"--log.level debug\"\n",
+        config.display()
+    );
+    let (prefix_text, config) = (prefix.display(), config.display());
+    let check = format!("serve --config.file {config} --config.check\n");
+    assert_eq!(
+        rc(prefix, &conf, "start").unwrap(),
+        format!(
+            "{check}/usr/sbin/daemon -f -p /var/run/kqproc_exporter.pid -T kqproc_exporter -l daemon \
+             {prefix_text}/sbin/kqproc_exporter serve --config.file {config} --user www --log.level debug\n"
+        )
+    );
+    assert_eq!(rc(prefix, &conf, "configtest").unwrap(), check);
+    assert_eq!(
+        rc(prefix, &conf, "reload").unwrap(),
+        format!(
+            "{check}kill -HUP $(cat /var/run/kqproc_exporter.pid) of {prefix_text}/sbin/kqproc_exporter\n"
+        )
+    );
+}
+
+#[test]
+fn the_rc_script_refuses_a_bad_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = dir.path();
+    fs::create_dir_all(prefix.join("etc/kqproc_exporter")).unwrap();
+    fs::write(prefix.join("etc/kqproc_exporter/config.toml"), "bad").unwrap();
+    for command in ["start", "reload"] {
+        assert!(rc(prefix, "", command).unwrap_err().ends_with("refused\n"), "{command}");
+    }
+    assert!(rc(prefix, "", "configtest").is_err());
+}
+
+#[test]
+fn the_list_of_crates_is_that_of_the_lock_file() {
+    let crates = run(Command::new("sh").arg(path("deploy/freebsd/make-crates"))).unwrap();
+    let file = format!("{PORT}/Makefile.crates");
+    assert!(crates == read(&file), "run deploy/freebsd/make-crates > {file}");
+    assert!(crates.starts_with("CARGO_CRATES=\t") && !crates.trim_end().ends_with('\\'));
+    assert!(!crates.contains("kqproc_exporter"), "our own package is not fetched");
+}
+
+#[test]
+fn the_port_has_this_version() {
+    let makefile = read(&format!("{PORT}/Makefile"));
+    assert!(makefile.contains(concat!("DISTVERSION=\t", env!("CARGO_PKG_VERSION"), "\n")));
+}
+
+#[test]
+fn the_packing_list_has_every_example_and_no_other() {
+    let plist = read(&format!("{PORT}/pkg-plist"));
+    let listed: BTreeSet<_> =
+        plist.lines().filter_map(|l| l.strip_prefix("%%PORTEXAMPLES%%%%EXAMPLESDIR%%/")).collect();
+    let files = |dir: &str, extension: &str| -> Vec<String> {
+        let entries =
+            fs::read_dir(path(dir)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        entries.filter(|name| name.ends_with(extension)).collect()
+    };
+    let mut there = files("deploy/prometheus", ".yml");
+    there.extend(files("dashboards", ".json"));
+    there.extend(files("deploy/freebsd", ".rules"));
+    assert_eq!(listed, there.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn log_and_pid_file_are_where_the_runbook_looks() {
+    let runbook = read("docs/runbook.md");
+    for file in ["newsyslog.conf", "syslog.conf"] {
+        assert!(
+            read(&format!("{PORT}/files/{file}")).contains("/var/log/kqproc_exporter.log"),
+            "{file}"
+        );
+    }
+    for word in runbook.split([' ', '\n', '"', ')', '`']).filter(|w| w.starts_with("/var/")) {
+        let known =
+            ["/var/log/kqproc_exporter.log", "/var/run/kqproc_exporter.pid", "/var/run/NAME.pid"];
+        assert!(known.contains(&word), "{word}");
+    }
+}

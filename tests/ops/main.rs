@@ -1,0 +1,11 @@
+//! What operators load, read and install, held against the tools that they use and against the code.
+
+mod alerts;
+mod dashboards;
+mod drift;
+mod e2e;
+mod freebsd;
+mod panels;
+mod project;
+mod promql;
+mod stack;

@@ -1,0 +1,64 @@
+//! Every panel of every dashboard shows something, once a real Prometheus has scraped a merged and a split kernel.
+
+use serde_json::Value;
+
+use crate::project::{path, read};
+use crate::stack::{Daemon, wait_for};
+
+/// A panel's query with the variables as Grafana would fill them in.
+fn filled_in(query: &str) -> String {
+    let query = query.replace("$__rate_interval", "3s");
+    ["$job", "$instance", "$tree"].iter().fold(query, |q, variable| q.replace(variable, ".+"))
+}
+
+/// Whether the answer has a number that can be drawn.
+fn shows(answer: &[Value]) -> bool {
+    let number = |sample: &Value| sample["value"][1].as_str().and_then(|n| n.parse::<f64>().ok());
+    answer.iter().filter_map(number).any(f64::is_finite)
+}
+
+#[test]
+fn every_panel_shows_a_merged_and_a_split_kernel() {
+    let recordings = ["merged-orphan", "split-13.2-chain-stall"];
+    let exporters =
+        recordings.map(|name| Daemon::exporter(&path(&format!("recordings/{name}.kqr")), 20));
+    let [merged, split] = exporters.each_ref().map(|exporter| exporter.address);
+    let prometheus = Daemon::prometheus(
+        &format!(
+            "global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}\n\
+             scrape_configs: [{{job_name: kqproc, static_configs: [{{targets: ['{merged}', '{split}']}}]}}]\n"
+        ),
+        &[],
+    );
+    // Both kernels have shown what they are, and all their facts have left the first scrape behind.
+    for (what, query) in [
+        (
+            "collisions",
+            format!(
+                r#"rate(kqproc_collisions_total{{instance="{merged}",winner="status"}}[3s]) > 0"#
+            ),
+        ),
+        (
+            "duplicates",
+            format!(r#"rate(kqproc_duplicate_child_notes_total{{instance="{split}"}}[3s]) > 0"#),
+        ),
+        (
+            "losses",
+            format!(
+                r#"rate(kqproc_births_total{{instance="{merged}",verdict="lost_silent"}}[3s]) > 0"#
+            ),
+        ),
+    ] {
+        wait_for(what, || Some(prometheus.query(&query)).filter(|answer| shows(answer)));
+    }
+    for board in ["host", "fleet"] {
+        let json: Value = serde_json::from_str(&read(&format!("dashboards/{board}.json"))).unwrap();
+        for panel in json["panels"].as_array().unwrap().iter().filter(|p| p["type"] != "row") {
+            let targets = panel["targets"].as_array().unwrap();
+            let answers =
+                targets.iter().map(|t| prometheus.query(&filled_in(t["expr"].as_str().unwrap())));
+            let shown: Vec<bool> = answers.map(|answer| shows(&answer)).collect();
+            assert!(shown.contains(&true), "{board}: {} is empty", panel["title"]);
+        }
+    }
+}
