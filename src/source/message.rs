@@ -201,6 +201,8 @@ impl TextLane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::decode::{Reason, decode};
+    use crate::wire::drops;
 
     /// Everything in the channel as the pipeline would read it.
     fn drain(from: &Receiver<Message>) -> String {
@@ -228,6 +230,18 @@ mod tests {
         lane.send(at, b"5 1 1");
         lane.send(at, b" 0\nT 5 5\n");
         assert_eq!(drain(&from), "! 20 bytes of dtrace's output found no room\nT 5 5\n");
+    }
+
+    #[test]
+    fn a_loss_reads_as_blindness_on_either_stream() {
+        let (to, from) = channel(0);
+        let mut lane = TextLane::new(Stream::Stdout, 0, to);
+        lane.send(MonoTime(1), b"T 1 1\n");
+        lane.finish(MonoTime(2));
+        let text = drain(&from);
+        let line = text.trim_end().as_bytes();
+        assert_eq!(decode(line), Err(Reason::UnknownKind));
+        assert_eq!(drops::message(line), Some(drops::Message::Unknown));
     }
 
     #[test]

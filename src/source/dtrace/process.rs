@@ -137,8 +137,8 @@ fn has_ended(child: &Child) -> bool {
     match waitid(Id::Pid(Pid::from_raw(child.id() as i32)), flags) {
         Ok(WaitStatus::StillAlive) => false,
         Ok(_) => true,
-        // Nobody else reaps our children; if it is gone all the same, it has ended.
-        Err(errno) => errno == nix::errno::Errno::ECHILD,
+        // EINVAL: it died of a signal that nix does not know. ECHILD: somebody else has reaped it.
+        Err(errno) => errno != nix::errno::Errno::EINTR,
     }
 }
 

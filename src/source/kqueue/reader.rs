@@ -122,12 +122,14 @@ impl Reader {
         }
         std::thread::sleep(self.stall);
         let before = *self.call.before.get_or_insert_with(clock::now);
-        match self.read() {
+        let read = self.read();
+        let after = clock::now();
+        match read {
             Ok(scanned) => {
                 let capacity = Batch::capacity_of(self.call.seq);
                 let drained = scanned && self.returned.len() < capacity as usize;
                 self.follow(drained);
-                self.out.post(self.call.seq, before, clock::now(), &mut self.returned);
+                self.out.post(self.call.seq, before, after, &mut self.returned);
                 self.call.seq += 1;
                 self.call.before = None;
                 Ok(())
