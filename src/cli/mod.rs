@@ -13,6 +13,7 @@ mod load;
 pub mod log_args;
 mod replay;
 mod serve;
+mod simulate;
 pub mod web_args;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     #[cfg(unix)]
     #[command(name = crate::source::barrier::SUBCOMMAND, hide = true)]
     RunBehindBarrier(barrier::Args),
+    /// Simulate a kernel that knows which processes it lost, and measure how well that is found out
+    Simulate(simulate::Args),
 }
 
 impl Cli {
@@ -60,6 +63,7 @@ impl Cli {
             Command::Load(args) => load::run(&args),
             #[cfg(unix)]
             Command::RunBehindBarrier(args) => Ok(barrier::run(&args)),
+            Command::Simulate(args) => simulate::run(&args),
         }
     }
 }
