@@ -3,12 +3,14 @@
 #[cfg(unix)]
 mod check;
 pub mod exit;
+mod feed;
 mod ingest;
 #[cfg(unix)]
 mod load;
 pub mod log_args;
 mod replay;
 mod serve;
+mod simulate;
 pub mod web_args;
 
 use std::process::ExitCode;
@@ -35,6 +37,8 @@ enum Command {
     /// Fork processes in one of the shapes that kernels are known to lose
     #[cfg(unix)]
     Load(load::Args),
+    /// Simulate a kernel that knows which processes it lost, and measure how well that is found out
+    Simulate(Box<simulate::Args>),
 }
 
 impl Cli {
@@ -50,6 +54,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             #[cfg(unix)]
             Command::Load(args) => load::run(&args),
+            Command::Simulate(args) => simulate::run(*args),
         }
     }
 }
