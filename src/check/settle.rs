@@ -129,7 +129,7 @@ impl Ledger {
             self.settle_birth(forker);
         }
         let about = |f: usize| self.table[f].trackerr.about(&self.table[slot]);
-        let reported = forker.map_or(Reported::No, about);
+        let reported = forker.map_or(Reported::Unclear, about);
         self.table[slot].reported = reported;
         if self.table[slot].birth.is_some() {
             return;
@@ -162,9 +162,11 @@ impl Ledger {
         let Some(forker) = forker else {
             // Nobody knows the forker, but kqueue sent NOTE_EXIT.
             self.table[slot].tree?;
-            let blind =
-                self.dtrace.overlaps(created, created) || self.kqueue.overlaps(created, self.now);
-            return Some(if blind { Verdict::Undecided } else { Verdict::LostSilent });
+            return Some(if self.blind_since(created) {
+                Verdict::Undecided
+            } else {
+                Verdict::LostSilent
+            });
         };
         let inc = &self.table[slot];
         let verdict = match forker.attached {
@@ -180,7 +182,7 @@ impl Ledger {
 
     fn lost_birth(&self, at: KernelTime, inc: &Incarnation, forker: &Incarnation) -> Verdict {
         let forker_certain = forker.proven >= at || !self.dtrace.overlaps(forker.proven, at);
-        if !forker_certain || self.kqueue.overlaps(at, self.now) {
+        if !forker_certain || self.blind_since(at) {
             return Verdict::Undecided;
         }
         // Two knotes a child, one of which found no memory: announced, but not followed.
@@ -199,6 +201,12 @@ impl Ledger {
         }
     }
 
+    /// Whether nobody may be accused of a note that is missing for a fact of this time: DTrace was blind then, or kqueue's
+    /// words of since then are incomplete.
+    fn blind_since(&self, fact: KernelTime) -> bool {
+        self.dtrace.overlaps(fact, fact) || self.kqueue.overlaps(fact, self.now)
+    }
+
     fn settle_death(&mut self, slot: usize) {
         let inc = &self.table[slot];
         if inc.tree.is_none() || inc.exit.is_some() || inc.death.is_some() {
@@ -207,7 +215,7 @@ impl Ledger {
         let verdict = match inc.exited {
             // Its pid was created again, and neither witness said that it ended.
             None => Verdict::Undecided,
-            Some(exited) if self.kqueue.overlaps(exited, self.now) => Verdict::Undecided,
+            Some(exited) if self.blind_since(exited) => Verdict::Undecided,
             // Without its create nobody knows whether NOTE_TRACKERR spoke of it.
             Some(_) if inc.child.is_some() && inc.created.is_none() => Verdict::Undecided,
             Some(_) if inc.tracked() => match inc.reported {

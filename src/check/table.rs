@@ -92,13 +92,16 @@ impl Reports {
         }
     }
 
-    /// The knote for its exit may have failed right after the one that announced it.
+    /// The knote for its exit may have failed right after the one that announced it was queued: the note came after the
+    /// create, or since NOTE_CHILD; or with the call before that, where the forker's knote was just being read.
     fn about_announced(&self, child: &Incarnation, said: &Said) -> Reported {
-        let speaks =
-            |report: &&Report| report.batch >= child.announced_by && report.not_before <= said.at;
-        match self.latest.iter().find(speaks) {
+        let first = child.announced_by.min(child.created_after + 1);
+        let since = |report: &&Report| report.batch >= first && report.not_before <= said.at;
+        let just_before = |report: &&Report| report.batch + 1 == first;
+        let report = self.latest.iter().find(since);
+        match report.or_else(|| self.latest.iter().find(just_before)) {
             None => Reported::No,
-            Some(report) if report.unmarked >= child.announced_by => Reported::Unclear,
+            Some(report) if report.unmarked >= first => Reported::Unclear,
             Some(report) => Reported::By(report.batch),
         }
     }
@@ -114,18 +117,20 @@ impl Reports {
         };
         let later =
             |report: &&Report| !before(report) && report.not_before <= created.plus(CLOSE_NS);
-        let perhaps = |report: &Report| {
-            let age = created.since(report.at);
-            report.batch <= child.created_after
-                && age <= if report.batch > self.explained { HELD_UP_NS } else { PROBE_NS }
+        let perhaps = |report: &&Report| {
+            let may_lag = if report.batch > self.explained { HELD_UP_NS } else { PROBE_NS };
+            before(report)
+                && (report.batch > child.reported_after || created.since(report.at) <= may_lag)
         };
         let report = self.latest.iter().find(held_up).or_else(|| self.latest.iter().find(later));
         match report {
             Some(report) if report.unmarked > child.created_after.min(report.batch - 1) => {
                 Reported::Unclear
             }
+            // A drain that began about when it was created did not bring the note.
+            Some(report) if report.not_before > created => Reported::Unclear,
             Some(report) => Reported::By(report.batch),
-            None if self.latest.iter().any(perhaps) => Reported::Unclear,
+            None if self.latest.iter().any(|r| perhaps(&r)) => Reported::Unclear,
             None => Reported::No,
         }
     }
@@ -218,7 +223,7 @@ impl Incarnation {
         KqueueSaid {
             child: self.child.map(delivered),
             exit: self.exit.map(delivered),
-            trackerr: self.reported != Reported::No,
+            trackerr: matches!(self.reported, Reported::By(_)),
         }
     }
 }

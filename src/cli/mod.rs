@@ -3,6 +3,7 @@
 #[cfg(unix)]
 mod check;
 pub mod exit;
+mod feed;
 mod ingest;
 #[cfg(unix)]
 mod load;
@@ -37,7 +38,7 @@ enum Command {
     #[cfg(unix)]
     Load(load::Args),
     /// Simulate a kernel that knows which processes it lost, and measure how well that is found out
-    Simulate(simulate::Args),
+    Simulate(Box<simulate::Args>),
 }
 
 impl Cli {
@@ -53,7 +54,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             #[cfg(unix)]
             Command::Load(args) => load::run(&args),
-            Command::Simulate(args) => simulate::run(&args),
+            Command::Simulate(args) => simulate::run(*args),
         }
     }
 }

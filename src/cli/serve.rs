@@ -1,22 +1,18 @@
 //! `serve`: the exporter.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::feed::Feed;
 use super::ingest::Ingest;
 use super::log_args::LogArgs;
 use super::web_args::WebArgs;
-use crate::http::{About, Server, State};
-use crate::metrics::{Origin, Source};
-use crate::recording::Meta;
-use crate::source::replay::{Paced, Replay, Wait};
+use crate::http::{Server, State};
 
 /// Where the inputs come from, and how they are served.
 #[derive(clap::Args, Debug)]
@@ -38,6 +34,13 @@ pub struct Args {
     repeat: bool,
 
     #[command(flatten)]
+    service: ServiceArgs,
+}
+
+/// The service around a source.
+#[derive(clap::Args, Debug)]
+pub struct ServiceArgs {
+    #[command(flatten)]
     web: WebArgs,
 
     #[command(flatten)]
@@ -51,23 +54,35 @@ enum SourceKind {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    args.log.init();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting kqproc_exporter");
-    match args.source {
-        Some(SourceKind::Replay) => {}
-        None => tracing::warn!(
+    args.service.log.init();
+    if args.source.is_none() {
+        tracing::warn!(
             "this is not FreeBSD: what is served is a recording of another kernel, not this host"
-        ),
+        );
     }
-    let replay = open(&args)?;
-    let server = Server::bind(&args.web)?;
-    let state = State::new(about(&replay.meta(), args.recording.as_ref()));
+    let feed = Feed::replay(args.recording, args.repeat, args.speed)?;
+    serve(feed, &args.service.web)
+}
+
+impl ServiceArgs {
+    /// Serves what `feed` says until the process is told to stop.
+    ///
+    /// # Errors
+    /// The service cannot be started.
+    pub fn serve(&self, feed: Feed) -> anyhow::Result<ExitCode> {
+        self.log.init();
+        serve(feed, &self.web)
+    }
+}
+
+fn serve(feed: Feed, web: &WebArgs) -> anyhow::Result<ExitCode> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting kqproc_exporter");
+    let server = Server::bind(web)?;
+    let state = State::new(feed.about());
     let stop = Arc::new(AtomicBool::new(false));
     let ingest = {
-        let (state, stop) = (state.clone(), Arc::clone(&stop));
-        thread::Builder::new()
-            .name("ingest".into())
-            .spawn(move || play(&args, replay, state, &stop))?
+        let (mut ingest, stop) = (Ingest::new(state.clone()), Arc::clone(&stop));
+        thread::Builder::new().name("ingest".into()).spawn(move || feed.run(&mut ingest, &stop))?
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -81,70 +96,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     served?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn open(args: &Args) -> anyhow::Result<Replay> {
-    Ok(match &args.recording {
-        Some(path) => Replay::open(path)?,
-        None => Replay::bundled()?,
-    })
-}
-
-fn about(meta: &Meta, recording: Option<&PathBuf>) -> About {
-    About {
-        origin: Origin::Replay,
-        detail: recording.map_or("bundled recording".into(), |path| path.display().to_string()),
-        osrelease: meta.uname.split(' ').nth(1).unwrap_or_default().to_owned(),
-        osreldate: meta.osreldate,
-        sources: vec![Source::Kqueue, Source::Dtrace],
-    }
-}
-
-/// Plays the recording, once or again and again, until it is told to stop.
-fn play(args: &Args, first: Replay, state: State, stop: &AtomicBool) {
-    let mut ingest = Ingest::new(state);
-    let mut next = Some(first);
-    while let Some(replay) = next.take() {
-        let began = std::time::Instant::now();
-        let wait = Interruptible { began, stop };
-        let mut sink =
-            Paced::new(|input: crate::input::Input<'_>| ingest.push(input), args.speed, wait);
-        if let Err(error) = replay.play(&mut sink) {
-            tracing::warn!(%error, "the recording is damaged; what came before is served");
-        }
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        ingest.begin_again();
-        if args.repeat {
-            next = open(args)
-                .inspect_err(|error| tracing::error!(%error, "cannot play it again"))
-                .ok();
-        }
-    }
-    tracing::info!("the recording has come to its end; its figures stay");
-}
-
-/// Waits in small steps, so that the service can stop in the middle of a long pause.
-struct Interruptible<'a> {
-    began: std::time::Instant,
-    stop: &'a AtomicBool,
-}
-
-impl Wait for Interruptible<'_> {
-    fn until(&mut self, since_start: Duration) -> ControlFlow<()> {
-        const STEP: Duration = Duration::from_millis(100);
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return ControlFlow::Break(());
-            }
-            let left = since_start.saturating_sub(self.began.elapsed());
-            if left.is_zero() {
-                return ControlFlow::Continue(());
-            }
-            thread::sleep(left.min(STEP));
-        }
-    }
 }
 
 /// Resolves at SIGTERM or SIGINT.

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::exit::{IOERR, OrExit, SOFTWARE};
+use super::feed::Feed;
+use super::serve::ServiceArgs;
 use crate::check::Config;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
@@ -39,12 +41,24 @@ pub struct Args {
     /// Write the run's recording there; with --quality, the page
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Run for ever in real time and serve what the checker says of it, as the exporter does
+    #[arg(long, conflicts_with_all = ["quality", "output"])]
+    serve: bool,
+    #[command(flatten)]
+    service: ServiceArgs,
     #[command(flatten, next_help_heading = "The simulated kernel")]
     options: Options,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.quality { measure(args) } else { once(args) }
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.serve {
+        let options = Box::new(args.options);
+        args.service.serve(Feed::Simulate { seed: args.seed, options })
+    } else if args.quality {
+        measure(&args)
+    } else {
+        once(&args)
+    }
 }
 
 /// One run: what the checker says of it, and what it gets wrong.

@@ -2,8 +2,10 @@
 
 mod advice;
 pub mod answer;
+pub mod evidence;
 pub mod interval;
 pub mod kernel;
 pub mod paint;
 pub mod stress;
 pub mod summary;
+pub mod wall;

@@ -203,8 +203,21 @@ fn misses(page: &mut String, scores: [&Score; 2]) {
 }
 
 /// Why it can go wrong, where that is known.
-fn why(_: &Miss) -> &'static str {
-    ""
+fn why(miss: &Miss) -> &'static str {
+    let reported = Some(Verdict::LostReported.index());
+    let silent = Some(Verdict::LostSilent.index());
+    match (miss.truth, miss.verdict) {
+        (_, None) => {
+            "Kernels up to 10.4 only: a child ran, forked and ended before its own create fired, and it had been lost."
+        }
+        (truth, verdict)
+            if [truth, verdict] == [reported, silent] || [truth, verdict] == [silent, reported] =>
+        {
+            "NOTE_TRACKERR is one bit of the forker's knote: it does not tell which of several forks at the same moment \
+             failed."
+        }
+        _ => "",
+    }
 }
 
 const INTRODUCTION: &str = "\
