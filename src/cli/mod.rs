@@ -1,10 +1,14 @@
 //! The commands, one file each.
 
 #[cfg(unix)]
+mod barrier;
+#[cfg(unix)]
 mod check;
 pub mod exit;
 mod feed;
 mod ingest;
+#[cfg(unix)]
+pub mod live_args;
 #[cfg(unix)]
 mod load;
 pub mod log_args;
@@ -37,6 +41,10 @@ enum Command {
     /// Fork processes in one of the shapes that kernels are known to lose
     #[cfg(unix)]
     Load(load::Args),
+    /// Wait for a byte from a pipe, then become the command
+    #[cfg(unix)]
+    #[command(name = crate::source::barrier::SUBCOMMAND, hide = true)]
+    RunBehindBarrier(barrier::Args),
     /// Simulate a kernel that knows which processes it lost, and measure how well that is found out
     Simulate(Box<simulate::Args>),
 }
@@ -54,6 +62,8 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             #[cfg(unix)]
             Command::Load(args) => load::run(&args),
+            #[cfg(unix)]
+            Command::RunBehindBarrier(args) => Ok(barrier::run(&args)),
             Command::Simulate(args) => simulate::run(*args),
         }
     }
