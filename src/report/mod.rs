@@ -2,8 +2,10 @@
 
 mod advice;
 pub mod answer;
+pub mod explain;
 pub mod interval;
 pub mod kernel;
 pub mod paint;
+pub mod paths;
 pub mod stress;
 pub mod summary;
