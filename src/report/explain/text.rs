@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{Duplicates, Explanation, Judged, Life, Line, Voice};
 use crate::model::{Fact, Verdict};
 use crate::report::paint::{Hue, Paint, count_of, printable};
-use crate::report::paths::{KernelPath, Sure};
+use crate::report::paths::KernelPath;
 use crate::report::summary::row_hue;
 
 impl Explanation {
@@ -86,7 +86,7 @@ fn why(out: &mut String, title: &str, path: &KernelPath) {
         ("releases", path.releases),
         ("sure", path.sure.as_str()),
     ] {
-        if !value.is_empty() && !(name == "sure" && path.sure == Sure::Unknown) {
+        if !value.is_empty() {
             let _ = writeln!(out, "    {name:<10}{}", wrapped(value));
         }
     }
