@@ -14,5 +14,6 @@ pub mod pipeline;
 pub mod preflight;
 pub mod recording;
 pub mod report;
+pub mod sim;
 pub mod source;
 pub mod wire;

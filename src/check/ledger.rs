@@ -19,7 +19,7 @@ use crate::input::Attach;
 use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, WaitStatus, note};
 
 /// On 10.4 and older a child may run, and end, before proc:::create fires; not longer than this.
-const CREATE_TRAILS_NS: u64 = 50_000_000;
+pub(crate) const CREATE_TRAILS_NS: u64 = 50_000_000;
 
 /// How long the reader may take to run again after its time-out, while notes are queued that this call does not return.
 const WAKE_NS: u64 = 100_000_000;
@@ -40,6 +40,8 @@ pub(crate) struct Ledger {
     pub(crate) lingering: VecDeque<(Handle, KernelTime)>,
     /// How many batches have been placed.
     batches: u64,
+    /// The last of them whose mark is missing.
+    unmarked: u64,
     /// The beginning of the last call that drained the queue.
     drained: KernelTime,
     pub(crate) now: KernelTime,
@@ -62,6 +64,7 @@ impl Ledger {
             notes: VecDeque::new(),
             lingering: VecDeque::new(),
             batches: 0,
+            unmarked: 0,
             drained: KernelTime(0),
             now: KernelTime(0),
             naive: NaiveTable::default(),
@@ -77,10 +80,13 @@ impl Ledger {
             self.table.begin(child, at)
         });
         let living = self.table.newest(forker).filter(|f| self.table[*f].exited.is_none());
-        let forker_handle = living.map(|f| self.table.handle(f));
+        let forker_handle = living.map(|f| self.pin(f));
+        let batches = self.batches;
+        let reported_after =
+            living.map_or(0, |f| std::mem::replace(&mut self.table[f].forked_after, batches));
         let inc = &mut self.table[slot];
         (inc.created, inc.forker, inc.forker_handle) = (Some(at), Some(forker), forker_handle);
-        inc.created_after = self.batches;
+        (inc.created_after, inc.reported_after) = (batches, reported_after);
         let pinned = self.pin(slot);
         self.births.push_back((pinned, at));
         if self.table[slot].child.is_some() {
@@ -150,6 +156,9 @@ impl Ledger {
         events: impl Iterator<Item = Kevent>,
     ) {
         self.batches += 1;
+        if placed.entered.is_none() {
+            self.unmarked = self.batches;
+        }
         self.stats.batch_sizes.add(placed.head.events.into());
         for attach in attached {
             self.attach(&attach, placed.entered.unwrap_or(self.drained), placed.at);
@@ -213,10 +222,10 @@ impl Ledger {
             at: placed.at,
             not_before: self.drained,
         };
-        if event.fflags & note::TRACKERR != 0 {
-            self.trackerr(pid, tree);
-        }
         let born = (event.fflags & note::CHILD != 0).then(|| self.note_child(pid, tree, said));
+        if event.fflags & note::TRACKERR != 0 {
+            self.trackerr(pid, tree, &said);
+        }
         if event.fflags & note::EXIT != 0 {
             let slot = born.flatten().or_else(|| self.exiting(pid, tree, event.data));
             if let Some(slot) = slot {
@@ -227,12 +236,13 @@ impl Ledger {
         }
     }
 
-    fn trackerr(&mut self, pid: Pid, tree: TreeId) {
+    fn trackerr(&mut self, pid: Pid, tree: TreeId, said: &Said) {
         self.tree(tree).trackerr_reports += 1;
-        let batch = self.batches;
-        if let Some(slot) = self.table.latest(pid, Incarnation::known_to_kqueue) {
-            let inc = &mut self.table[slot];
-            (inc.trackerr_batch, inc.trackerr_explained) = (batch, false);
+        let (batch, unmarked) = (self.batches, self.unmarked);
+        let slot = self.table.latest(pid, Incarnation::known_to_kqueue);
+        // On split kernels a process whose birth was lost may still have a knote.
+        if let Some(slot) = slot.or_else(|| self.table.newest(pid)) {
+            self.table[slot].trackerr.add(batch, said, unmarked);
         }
     }
 
@@ -252,7 +262,7 @@ impl Ledger {
     fn note_child(&mut self, pid: Pid, tree: TreeId, said: Said) -> Option<usize> {
         if let Some(slot) = self.unannounced(pid, &said) {
             self.found(slot);
-            self.table[slot].child = Some(said);
+            self.announce(slot, said);
             self.table[slot].tree.get_or_insert(tree);
             self.tree_at(slot).tracked += u64::from(self.table[slot].death.is_none());
             if self.table[slot].birth.is_some() {
@@ -275,12 +285,17 @@ impl Ledger {
             return Some(slot).filter(|_| said.is_collision());
         }
         let slot = self.table.begin(pid, said.at);
-        let inc = &mut self.table[slot];
-        (inc.child, inc.tree) = (Some(said), Some(tree));
+        self.announce(slot, said);
+        self.table[slot].tree = Some(tree);
         self.owe_birth(slot);
         self.tree(tree).tracked += 1;
         self.await_dtrace(slot, said.at, Fact::Birth);
         Some(slot)
+    }
+
+    fn announce(&mut self, slot: usize, said: Said) {
+        let inc = &mut self.table[slot];
+        (inc.child, inc.announced_by) = (Some(said), self.batches);
     }
 
     /// The oldest incarnation of `pid` that DTrace knows and kqueue has not announced, among those that are newer than

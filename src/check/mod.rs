@@ -94,6 +94,9 @@ impl Checker {
     /// One of DTrace's records, read at `read`.
     pub fn record(&mut self, record: Record, read: MonoTime) {
         self.ledger.stats.records[record.kind().index()] += 1;
+        if let Record::Begin { at, wall } | Record::Tick { at, wall } = record {
+            self.ledger.stats.wall = Some((at, wall));
+        }
         let at = record.at();
         let before = self.align.newest();
         match self.align.record(record, read) {

@@ -1,10 +1,10 @@
 //! Verdicts on facts of which one witness spoke and the other will not: because the queue was drained after the fact,
 //! because the settle time is over, or because the input ended.
 
-use super::ledger::Ledger;
+use super::ledger::{CREATE_TRAILS_NS, Ledger};
 use super::stats::{BlindReason, Table as Bounded};
-use super::table::Incarnation;
-use crate::model::{Fact, KernelTime, Verdict};
+use super::table::{Incarnation, Reported};
+use crate::model::{Fact, KernelTime, Regime, Verdict};
 
 /// How far the CPUs' time stamps may lie apart.
 const SKEW_NS: u64 = 1_000_000;
@@ -15,14 +15,19 @@ impl Ledger {
     /// The queue was drained by a call that began at `entered`: what was queued before has been delivered, and what was
     /// not queued before never will be.
     pub(crate) fn settle_births(&mut self, entered: KernelTime) {
+        // Where a child may run before proc:::create fires, its own children may be created before it.
+        let patience = match self.stats.regime {
+            Regime::Split => SKEW_NS,
+            _ => CREATE_TRAILS_NS,
+        };
         while let Some((pinned, at)) = self.births.front().copied() {
-            if at.plus(SKEW_NS) > entered {
+            if at.plus(patience) > entered {
                 break;
             }
             self.births.pop_front();
             if let Some(slot) = self.table.find(pinned) {
                 self.settle_birth(slot);
-                self.release(slot);
+                self.release_birth(slot);
             }
         }
     }
@@ -71,7 +76,7 @@ impl Ledger {
         while let Some((pinned, _)) = self.births.pop_front() {
             if let Some(slot) = self.table.find(pinned) {
                 self.give_up_birth(slot);
-                self.release(slot);
+                self.release_birth(slot);
             }
         }
         while let Some((pinned, _)) = self.deaths.pop_front() {
@@ -98,14 +103,15 @@ impl Ledger {
     /// Makes room in a full table: the oldest unsettled incarnation is given up, and DTrace counts as blind for it.
     pub(crate) fn make_room(&mut self) {
         while self.table.len() >= self.config.capacity {
-            let Some((pinned, at)) = self.births.pop_front().or_else(|| self.deaths.pop_front())
-            else {
-                return;
-            };
+            let birth = self.births.pop_front();
+            let Some((pinned, at)) = birth.or_else(|| self.deaths.pop_front()) else { return };
             let Some(slot) = self.table.find(pinned) else { continue };
             self.give_up_birth(slot);
             self.give_up_death(slot);
-            self.release(slot);
+            match birth {
+                Some(_) => self.release_birth(slot),
+                None => self.release(slot),
+            }
             self.stats.evictions[Bounded::Incarnations.index()] += 1;
             self.dtrace.add(at, self.now, BlindReason::Overflow);
         }
@@ -117,17 +123,22 @@ impl Ledger {
             return;
         }
         let forker = self.forker(slot);
-        if let Some(forker) = forker {
-            self.table[slot].trackerr_at_birth = reported(&self.table[forker], &self.table[slot]);
-        }
-        if self.table[slot].birth.is_none()
-            && let Some(verdict) = self.missing_birth(slot, forker)
+        if let Some(forker) = forker.filter(|f| self.table[*f].created > self.table[slot].created)
+            && !self.table[forker].closed
         {
-            if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
-                self.table[forker].trackerr_explained = true;
-            }
-            self.decide_birth(slot, verdict);
+            self.settle_birth(forker);
         }
+        let about = |f: usize| self.table[f].trackerr.about(&self.table[slot]);
+        let reported = forker.map_or(Reported::Unclear, about);
+        self.table[slot].reported = reported;
+        if self.table[slot].birth.is_some() {
+            return;
+        }
+        let Some(verdict) = self.missing_birth(slot, forker) else { return };
+        if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
+            self.table[forker].trackerr.explain(reported);
+        }
+        self.decide_birth(slot, verdict);
     }
 
     /// The incarnation that forked this one. One whose own create is missing was not known then, but may be now.
@@ -136,8 +147,11 @@ impl Ledger {
         inc.forker_handle.and_then(|h| self.table.find(h)).or_else(|| {
             let newest = self.table.newest(inc.forker?)?;
             let forker = &self.table[newest];
-            let announced = forker.created.is_none() && forker.tracked();
-            (announced && forker.exited.is_none_or(|at| Some(at) > inc.created)).then_some(newest)
+            let here = match forker.created {
+                Some(at) => Some(at) > inc.created && at.since(inc.created?) <= CREATE_TRAILS_NS,
+                None => forker.tracked(),
+            };
+            (here && forker.exited.is_none_or(|at| Some(at) > inc.created)).then_some(newest)
         })
     }
 
@@ -148,9 +162,11 @@ impl Ledger {
         let Some(forker) = forker else {
             // Nobody knows the forker, but kqueue sent NOTE_EXIT.
             self.table[slot].tree?;
-            let blind =
-                self.dtrace.overlaps(created, created) || self.kqueue.overlaps(created, self.now);
-            return Some(if blind { Verdict::Undecided } else { Verdict::LostSilent });
+            return Some(if self.blind_since(created) {
+                Verdict::Undecided
+            } else {
+                Verdict::LostSilent
+            });
         };
         let inc = &self.table[slot];
         let verdict = match forker.attached {
@@ -166,21 +182,29 @@ impl Ledger {
 
     fn lost_birth(&self, at: KernelTime, inc: &Incarnation, forker: &Incarnation) -> Verdict {
         let forker_certain = forker.proven >= at || !self.dtrace.overlaps(forker.proven, at);
-        if !forker_certain || self.kqueue.overlaps(at, self.now) {
+        if !forker_certain || self.blind_since(at) {
             return Verdict::Undecided;
         }
-        if !forker.tracked() {
-            let lost = forker.birth.is_some_and(Verdict::is_lost);
-            return if lost { Verdict::LostInherited } else { Verdict::Undecided };
+        // Two knotes a child, one of which found no memory: announced, but not followed.
+        let half_tracked = self.stats.regime == Regime::Split
+            && forker.reported != Reported::No
+            && forker.exit.is_none()
+            && Some(forker.proven) <= forker.created;
+        match inc.reported {
+            Reported::By(_) => Verdict::LostReported,
+            Reported::Unclear => Verdict::Undecided,
+            Reported::No if half_tracked || forker.birth.is_some_and(Verdict::is_lost) => {
+                Verdict::LostInherited
+            }
+            Reported::No if forker.tracked() => Verdict::LostSilent,
+            Reported::No => Verdict::Undecided,
         }
-        let half_tracked = forker.trackerr_at_birth && Some(forker.proven) <= forker.created;
-        if inc.trackerr_at_birth {
-            Verdict::LostReported
-        } else if half_tracked {
-            Verdict::LostInherited
-        } else {
-            Verdict::LostSilent
-        }
+    }
+
+    /// Whether nobody may be accused of a note that is missing for a fact of this time: DTrace was blind then, or kqueue's
+    /// words of since then are incomplete.
+    fn blind_since(&self, fact: KernelTime) -> bool {
+        self.dtrace.overlaps(fact, fact) || self.kqueue.overlaps(fact, self.now)
     }
 
     fn settle_death(&mut self, slot: usize) {
@@ -191,9 +215,14 @@ impl Ledger {
         let verdict = match inc.exited {
             // Its pid was created again, and neither witness said that it ended.
             None => Verdict::Undecided,
-            Some(exited) if self.kqueue.overlaps(exited, self.now) => Verdict::Undecided,
-            Some(_) if inc.tracked() && inc.trackerr_at_birth => Verdict::LostReported,
-            Some(_) if inc.tracked() => Verdict::LostSilent,
+            Some(exited) if self.blind_since(exited) => Verdict::Undecided,
+            // Without its create nobody knows whether NOTE_TRACKERR spoke of it.
+            Some(_) if inc.child.is_some() && inc.created.is_none() => Verdict::Undecided,
+            Some(_) if inc.tracked() => match inc.reported {
+                Reported::No => Verdict::LostSilent,
+                Reported::By(_) => Verdict::LostReported,
+                Reported::Unclear => Verdict::Undecided,
+            },
             // What kept kqueue from its birth kept it from its death.
             Some(_) => inc.birth.filter(|v| v.is_lost()).unwrap_or(Verdict::Undecided),
         };
@@ -248,6 +277,15 @@ impl Ledger {
         }
     }
 
+    /// Its birth needs neither itself nor its forker any more.
+    fn release_birth(&mut self, slot: usize) {
+        let forker = self.table[slot].forker_handle.and_then(|h| self.table.find(h));
+        if let Some(forker) = forker {
+            self.release(forker);
+        }
+        self.release(slot);
+    }
+
     /// One queue less names it. Forgets what nothing will be said of any more.
     fn release(&mut self, slot: usize) {
         let inc = &mut self.table[slot];
@@ -256,12 +294,4 @@ impl Ledger {
             self.table.end(slot);
         }
     }
-}
-
-/// Whether NOTE_TRACKERR on the forker's knote speaks of this birth: it came after the create, or with the batch before
-/// it and has explained no other loss yet. One bit may hide many failures.
-fn reported(forker: &Incarnation, inc: &Incarnation) -> bool {
-    let batch = forker.trackerr_batch;
-    batch > inc.created_after
-        || batch != 0 && batch == inc.created_after && !forker.trackerr_explained
 }

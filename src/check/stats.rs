@@ -2,7 +2,7 @@
 
 use super::damage::Damage;
 use super::strategies::{Right, Strategy};
-use crate::model::{Fact, Regime, Verdict, Winner, words};
+use crate::model::{Fact, KernelTime, Regime, Verdict, Winner, words};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Kind;
@@ -180,11 +180,19 @@ pub struct Stats {
     pub reconcile_delta: i64,
     /// Gauge: how far DTrace's records have come, in its nanoseconds.
     pub clock: u64,
+    /// Gauge: the newest heartbeat, and the same in nanoseconds since 1970.
+    pub wall: Option<(KernelTime, u64)>,
     /// Gauge: incarnations in the table.
     pub incarnations: u64,
 }
 
 impl Stats {
+    /// A time on DTrace's clock in nanoseconds since 1970, as exact as the wall clock was.
+    pub fn wall_of(&self, at: KernelTime) -> Option<u64> {
+        let (tick, wall) = self.wall.filter(|(_, wall)| *wall != 0)?;
+        wall.saturating_add(at.since(tick)).checked_sub(tick.since(at))
+    }
+
     /// Seconds in which either witness may have missed something.
     pub fn blind_seconds(&self) -> f64 {
         let ns: u64 = self.kqueue_blind_ns.iter().chain(&self.dtrace_blind_ns).sum();

@@ -1,7 +1,16 @@
 //! The incarnations that are alive or not yet settled: a slab, and a chain for each pid from the newest to the oldest.
 
+use std::collections::VecDeque;
+
 use super::finding::{Delivered, DtraceSaid, KqueueSaid};
 use crate::model::{KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, note};
+
+/// How far the time stamps of one moment lie apart in practice.
+const CLOSE_NS: u64 = 20_000;
+/// How long a forker may be held up between knote_fork and its probe.
+const HELD_UP_NS: u64 = 10_000_000;
+/// How long it needs from the one to the other otherwise.
+const PROBE_NS: u64 = 200_000;
 
 /// Names a slot for as long as the same incarnation lives in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +38,110 @@ impl Said {
     }
 }
 
+/// A batch with NOTE_TRACKERR. Batches are counted from 1.
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    batch: u64,
+    at: KernelTime,
+    /// The drain before it that did not bring the note.
+    not_before: KernelTime,
+    /// The last batch up to this one whose mark is missing: it may have drained the queue, nobody knows when.
+    unmarked: u64,
+}
+
+/// What NOTE_TRACKERR on the forker's knote says of a birth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Reported {
+    /// Nothing.
+    #[default]
+    No,
+    /// The note in this batch speaks of it.
+    By(u64),
+    /// A note may speak of it, but marks are missing.
+    Unclear,
+}
+
+/// The latest NOTE_TRACKERR about one process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reports {
+    latest: VecDeque<Report>,
+    /// The last batch that has explained a loss.
+    explained: u64,
+}
+
+impl Reports {
+    /// More than a reader gets between the fork and the drain that settles it, unless marks are missing.
+    const KEPT: usize = 64;
+
+    pub(crate) fn add(&mut self, batch: u64, said: &Said, unmarked: u64) {
+        if self.latest.back().is_some_and(|last| last.batch == batch) {
+            return;
+        }
+        if self.latest.len() == Self::KEPT {
+            self.latest.pop_front();
+        }
+        let (at, not_before) = (said.at, said.not_before);
+        self.latest.push_back(Report { batch, at, not_before, unmarked });
+    }
+
+    /// What they say of the birth of `child`.
+    pub(crate) fn about(&self, child: &Incarnation) -> Reported {
+        match child.child {
+            Some(said) => self.about_announced(child, &said),
+            None => self.about_missed(child),
+        }
+    }
+
+    /// The knote for its exit may have failed right after the one that announced it was queued: the note came after the
+    /// create, or since NOTE_CHILD; or with the call before that, where the forker's knote was just being read.
+    fn about_announced(&self, child: &Incarnation, said: &Said) -> Reported {
+        let first = child.announced_by.min(child.created_after + 1);
+        let since = |report: &&Report| report.batch >= first && report.not_before <= said.at;
+        let just_before = |report: &&Report| report.batch + 1 == first;
+        let report = self.latest.iter().find(since);
+        match report.or_else(|| self.latest.iter().find(just_before)) {
+            None => Reported::No,
+            Some(report) if report.unmarked >= first => Reported::Unclear,
+            Some(report) => Reported::By(report.batch),
+        }
+    }
+
+    /// A note speaks of it that came after the create; or before it, because the forker was held up between knote_fork
+    /// and the probe, but after the forker's previous fork, if it has explained no other loss. One bit may hide many
+    /// failures, and several threads may fork at once: an older note, or one that has explained a loss, may mean this one.
+    fn about_missed(&self, child: &Incarnation) -> Reported {
+        let created = child.created.unwrap_or_default();
+        let before = |report: &&Report| report.batch <= child.created_after;
+        let held_up = |report: &&Report| {
+            before(report) && report.batch > child.reported_after && report.batch > self.explained
+        };
+        let later =
+            |report: &&Report| !before(report) && report.not_before <= created.plus(CLOSE_NS);
+        let perhaps = |report: &&Report| {
+            let may_lag = if report.batch > self.explained { HELD_UP_NS } else { PROBE_NS };
+            before(report)
+                && (report.batch > child.reported_after || created.since(report.at) <= may_lag)
+        };
+        let report = self.latest.iter().find(held_up).or_else(|| self.latest.iter().find(later));
+        match report {
+            Some(report) if report.unmarked > child.created_after.min(report.batch - 1) => {
+                Reported::Unclear
+            }
+            // A drain that began about when it was created did not bring the note.
+            Some(report) if report.not_before > created => Reported::Unclear,
+            Some(report) => Reported::By(report.batch),
+            None if self.latest.iter().any(|r| perhaps(&r)) => Reported::Unclear,
+            None => Reported::No,
+        }
+    }
+
+    pub(crate) fn explain(&mut self, reported: Reported) {
+        if let Reported::By(batch) = reported {
+            self.explained = self.explained.max(batch);
+        }
+    }
+}
+
 /// One life of a pid.
 #[derive(Clone, Debug)]
 pub(crate) struct Incarnation {
@@ -53,19 +166,24 @@ pub(crate) struct Incarnation {
     pub(crate) death_owed: bool,
     /// The queue was drained after its creation: a further NOTE_CHILD announces another incarnation.
     pub(crate) closed: bool,
-    /// Its forker's knote carried NOTE_TRACKERR when it was to be announced.
-    pub(crate) trackerr_at_birth: bool,
-    /// The forker's incarnation, if it was known when this one was created.
+    /// Whether its forker's knote carried NOTE_TRACKERR when it was to be announced.
+    pub(crate) reported: Reported,
+    /// The forker's incarnation, if it was known when this one was created; pinned until the birth is settled.
     pub(crate) forker_handle: Option<Handle>,
     /// How many batches had been placed when it was created.
     pub(crate) created_after: u64,
+    /// The number of the batch with its first NOTE_CHILD.
+    pub(crate) announced_by: u64,
     /// The latest time at which this pid was certainly still this incarnation.
     pub(crate) proven: KernelTime,
-    /// The batch that last delivered NOTE_TRACKERR about this process (0: none), and whether it has explained a loss.
-    pub(crate) trackerr_batch: u64,
-    pub(crate) trackerr_explained: bool,
+    /// NOTE_TRACKERR about this process.
+    pub(crate) trackerr: Reports,
+    /// How many had been placed when its forker forked before.
+    pub(crate) reported_after: u64,
+    /// How many batches had been placed when its own latest child was created.
+    pub(crate) forked_after: u64,
     /// How many queues still name it.
-    pub(crate) pins: u8,
+    pub(crate) pins: u32,
     generation: u32,
     older: u32,
 }
@@ -105,7 +223,7 @@ impl Incarnation {
         KqueueSaid {
             child: self.child.map(delivered),
             exit: self.exit.map(delivered),
-            trackerr: self.trackerr_at_birth,
+            trackerr: matches!(self.reported, Reported::By(_)),
         }
     }
 }
@@ -149,12 +267,14 @@ impl Table {
             birth_owed: false,
             death_owed: false,
             closed: false,
-            trackerr_at_birth: false,
+            reported: Reported::No,
             forker_handle: None,
             created_after: 0,
+            announced_by: 0,
             proven: at,
-            trackerr_batch: 0,
-            trackerr_explained: false,
+            trackerr: Reports::default(),
+            reported_after: 0,
+            forked_after: 0,
             pins: 0,
             generation,
             older,

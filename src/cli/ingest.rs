@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::check::Config;
 use crate::check::stats::Stats;
-use crate::http::State;
+use crate::http::{Incidents, State};
 use crate::input::Input;
 use crate::metrics::Source;
 use crate::pipeline::Pipeline;
@@ -15,7 +15,7 @@ const PUBLISH: Duration = Duration::from_millis(100);
 
 /// One pipeline after the other; their counters add up.
 pub struct Ingest {
-    pipeline: Pipeline<()>,
+    pipeline: Pipeline<Incidents>,
     /// The counters of the pipelines before.
     past: Stats,
     state: State,
@@ -26,7 +26,7 @@ impl Ingest {
     /// Publishes to `state`.
     pub fn new(state: State) -> Ingest {
         Ingest {
-            pipeline: Pipeline::new(Config::default(), ()),
+            pipeline: Pipeline::new(Config::default(), state.incidents()),
             past: Stats::default(),
             state,
             published: None,
@@ -60,7 +60,8 @@ impl Ingest {
     /// The source has ended; another one begins, and the counters go on.
     pub fn begin_again(&mut self) {
         self.publish();
-        let ended = std::mem::replace(&mut self.pipeline, Pipeline::new(Config::default(), ()));
+        let fresh = Pipeline::new(Config::default(), self.state.incidents());
+        let ended = std::mem::replace(&mut self.pipeline, fresh);
         let mut past = ended.stats().clone();
         past.add_past(&self.past);
         self.past = past;

@@ -1,5 +1,6 @@
 //! `load`: real forks in one of the known shapes, as a process of its own that others watch.
 
+use std::cmp::Reverse;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -75,7 +76,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(exit::TEMPFAIL) })
 }
 
-/// What the load did, a line for each wait(2) status.
+/// How many wait(2) statuses get a line of their own.
+const LINES: usize = 8;
+
+/// What the load did, a line for each of the most frequent wait(2) statuses.
 fn told(tally: &Tally, took: Duration) -> String {
     let mut out = format!(
         "{} in {:.1} s, {}\n",
@@ -83,8 +87,15 @@ fn told(tally: &Tally, took: Duration) -> String {
         took.as_secs_f64(),
         count_of(tally.fork_failures, "failed fork")
     );
-    for (status, n) in &tally.statuses {
+    let mut statuses: Vec<(u32, u64)> = tally.statuses.iter().map(|(s, n)| (*s, *n)).collect();
+    statuses.sort_by_key(|(status, n)| (Reverse(*n), *status));
+    let (first, others) = statuses.split_at(statuses.len().min(LINES));
+    for (status, n) in first {
         out += &format!("{:>10}  {}\n", n, WaitStatus(*status));
+    }
+    if !others.is_empty() {
+        let n: u64 = others.iter().map(|(_, n)| n).sum();
+        out += &format!("{n:>10}  {} other statuses\n", others.len());
     }
     if tally.timed_out {
         out += "Time was up before all was done: allow more with --max-seconds.\n";
@@ -141,12 +152,19 @@ mod tests {
             "\
 10 rounds in 1.5 s, 1 failed fork
          4  exit 0
-         1  signal 9
-         2  exit 75
          3  exit 127
+         2  exit 75
+         1  signal 9
 Time was up before all was done: allow more with --max-seconds.
 In 2 rounds a child could not fork: the process table is full.
 "
         );
+    }
+    #[test]
+    fn rare_statuses_share_a_line() {
+        let tally = Tally { statuses: (0..20).map(|n| (n << 8, 2)).collect(), ..Tally::default() };
+        let told = told(&tally, Duration::ZERO);
+        assert_eq!(told.lines().count(), 1 + LINES + 1);
+        assert!(told.ends_with("        24  12 other statuses\n"), "{told}");
     }
 }

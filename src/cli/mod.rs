@@ -10,6 +10,7 @@ mod load;
 pub mod log_args;
 mod replay;
 mod serve;
+mod simulate;
 pub mod web_args;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Command {
     /// Fork processes in one of the shapes that kernels are known to lose
     #[cfg(unix)]
     Load(load::Args),
+    /// Simulate a kernel that knows which processes it lost, and measure how well that is found out
+    Simulate(simulate::Args),
 }
 
 impl Cli {
@@ -54,6 +57,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             #[cfg(unix)]
             Command::Load(args) => load::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
         }
     }
 }

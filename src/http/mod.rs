@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `/` | the status page |
 //! | `/metrics` (or `--web.telemetry-path`) | the metrics, text 0.0.4 or OpenMetrics 1.0 |
-//! | `/incidents`, `/incidents/ID` | the latest facts that the witnesses did not agree on |
+//! | `/incidents` | the latest facts that the witnesses did not agree on, newest first, as JSON; filters: `tree`, `verdict`, `fact`, `pid`, `limit` |
+//! | `/incidents/ID` | one of them with its time line: a page for browsers, JSON for others or with `?format=json` |
+//! | `/runbook` | what to do about it: docs/runbook.md |
 //! | `/-/healthy` | 200 while the process lives |
 //! | `/-/ready` | 200 once every configured source has been attached and heard, 503 before |
 //! | `/-/reload` | POST or PUT: loads the configuration again |
@@ -12,14 +14,19 @@
 //! Nothing here ever waits for the ingest: it reads what was published last, see [`State`].
 
 mod body;
+mod history;
+mod incidents;
 mod negotiate;
+mod pages;
 mod peers;
+mod query;
 mod route;
 mod server;
 mod state;
 mod timed;
 mod web_config;
 
+pub use incidents::{Incident, Incidents};
 pub use server::{BindError, Limits, Server};
 pub use state::{About, State};
 pub use web_config::WebConfigError;

@@ -28,6 +28,11 @@ pub(super) fn gzip(headers: &HeaderMap) -> bool {
     named.is_some_and(|c| c.quality > 0.0)
 }
 
+/// Whether the client would rather have a page for people than data: a browser does.
+pub(super) fn wants_html(headers: &HeaderMap) -> bool {
+    choices(headers, ACCEPT).any(|choice| choice.name == "text/html" && choice.quality > 0.0)
+}
+
 struct Choice<'a> {
     name: &'a str,
     version: Option<&'a str>,

@@ -5,34 +5,46 @@ use std::time::Instant;
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, HeaderName, HeaderValue,
-    VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
+    HeaderName, HeaderValue, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::body::{Answer, Page, answer, text};
-use super::negotiate;
+use super::incidents::{self, Filter};
+use super::pages::runbook::RUNBOOK;
 use super::server::Service;
 use super::web_config::{Access, Rules};
+use super::{negotiate, pages};
 
 /// What a path stands for.
-enum Endpoint {
+enum Endpoint<'p> {
     Metrics,
     Status,
     Healthy,
     Ready,
     Reload,
+    Incidents,
+    /// With the part of the path behind `/incidents/`.
+    Incident(&'p str),
+    Runbook,
+    Css,
+    Js,
 }
 
-impl Endpoint {
-    fn of(path: &str, telemetry_path: &str) -> Option<Endpoint> {
+impl<'p> Endpoint<'p> {
+    fn of(path: &'p str, telemetry_path: &str) -> Option<Endpoint<'p>> {
         Some(match path {
             _ if path == telemetry_path => Endpoint::Metrics,
             "/" => Endpoint::Status,
             "/-/healthy" => Endpoint::Healthy,
             "/-/ready" => Endpoint::Ready,
             "/-/reload" => Endpoint::Reload,
-            _ => return None,
+            "/incidents" => Endpoint::Incidents,
+            "/runbook" => Endpoint::Runbook,
+            "/status.css" => Endpoint::Css,
+            "/status.js" => Endpoint::Js,
+            _ => Endpoint::Incident(path.strip_prefix("/incidents/")?),
         })
     }
 
@@ -111,7 +123,12 @@ async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> Answer
     }
     match endpoint {
         Endpoint::Metrics => metrics(service, request.headers()),
-        Endpoint::Status => text(StatusCode::OK, "kqproc_exporter: metrics at /metrics"),
+        Endpoint::Status => html(service.state.status_page(&service.telemetry_path)),
+        Endpoint::Runbook => html(RUNBOOK.as_str()),
+        Endpoint::Css => answer(StatusCode::OK, "text/css; charset=utf-8", pages::CSS.into()),
+        Endpoint::Js => answer(StatusCode::OK, "text/javascript; charset=utf-8", pages::JS.into()),
+        Endpoint::Incidents => incidents(service, request.uri().query().unwrap_or("")),
+        Endpoint::Incident(id) => incident(service, id, request),
         Endpoint::Healthy => text(StatusCode::OK, "kqproc_exporter is healthy."),
         Endpoint::Ready => ready(service),
         Endpoint::Reload => reload(service).await,
@@ -138,6 +155,44 @@ fn metrics(service: &Service, headers: &HeaderMap) -> Answer {
     if gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
+    response
+}
+
+fn html(page: impl Into<Page>) -> Answer {
+    let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page.into());
+    let policy = HeaderValue::from_static(pages::SECURITY_POLICY);
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+fn json(encoded: serde_json::Result<Vec<u8>>) -> Answer {
+    match encoded {
+        Ok(json) => answer(StatusCode::OK, "application/json", json.into()),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn incidents(service: &Service, query: &str) -> Answer {
+    match Filter::parse(query) {
+        Ok(filter) => json(filter.json(&service.state.incidents(), &service.state.stats())),
+        Err(error) => text(StatusCode::BAD_REQUEST, error.to_string()),
+    }
+}
+
+fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> Answer {
+    let found = id.parse().ok().and_then(|id| service.state.incidents().get(id));
+    let Some(incident) = found else {
+        let say = "No such incident. Only the latest of each verdict are kept.";
+        return text(StatusCode::NOT_FOUND, say);
+    };
+    let stats = service.state.stats();
+    let as_json = request.uri().query() == Some("format=json");
+    let mut response = if !as_json && negotiate::wants_html(request.headers()) {
+        html(pages::incident::html(&incident, &stats))
+    } else {
+        json(incidents::one_json(&incident, &stats))
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response
 }
 

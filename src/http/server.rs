@@ -15,13 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use super::peers::{Peers, Seat};
-use super::route;
 use super::state::State;
 use super::timed::Timed;
 use super::web_config::{WebConfig, WebConfigError};
+use super::{history, route};
 use crate::cli::web_args::{ListenAddress, WebArgs};
 
 /// What a client may cost.
@@ -128,6 +128,7 @@ impl Server {
         }
         tasks.spawn(reload_on_hangup(Arc::clone(&service)));
         tasks.spawn(Arc::clone(&service.web_config).follow());
+        tasks.spawn(sample(service.state.clone()));
         drop(stopping);
         shutdown.await;
         tasks.shutdown().await;
@@ -309,6 +310,15 @@ async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
             Stop::Gracefully => served.as_mut().graceful_shutdown(),
             Stop::Now => return,
         }
+    }
+}
+
+/// Keeps the status page's hour.
+async fn sample(state: State) {
+    let mut steps = interval(history::STEP);
+    loop {
+        steps.tick().await;
+        state.sample();
     }
 }
 

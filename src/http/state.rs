@@ -2,8 +2,11 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::history::{History, Sample};
+use super::incidents::Incidents;
+use super::pages::status::{self, Status};
 use crate::check::stats::Stats;
 use crate::metrics::page::{Error, Pages, Rendered};
 use crate::metrics::{Facts, Origin, Source};
@@ -32,6 +35,8 @@ struct Inner {
     /// Held for the copy of a pointer only, so neither side waits for the other.
     stats: RwLock<Arc<Stats>>,
     pages: Pages,
+    incidents: Incidents,
+    history: History,
     sources: [AtomicU8; Source::COUNT],
     reload: Mutex<Reload>,
     reloader: OnceLock<Box<Reloader>>,
@@ -55,6 +60,8 @@ impl State {
             about,
             stats: RwLock::default(),
             pages: Pages::default(),
+            incidents: Incidents::default(),
+            history: History::default(),
             sources: Default::default(),
             reload: Mutex::new(Reload { ok: true, at: now() }),
             reloader: OnceLock::new(),
@@ -79,6 +86,34 @@ impl State {
     /// What was published last.
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.0.stats.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where findings go to be shown: an [`Observer`](crate::check::finding::Observer) for the pipeline.
+    pub fn incidents(&self) -> Incidents {
+        self.0.incidents.clone()
+    }
+
+    /// Keeps the totals of this time for the status page's hour.
+    pub(super) fn sample(&self) {
+        self.0.history.add(Sample::of(&self.stats(), Instant::now()));
+    }
+
+    /// The status page, of now.
+    pub(super) fn status_page(&self, telemetry_path: &str) -> String {
+        let stats = self.stats();
+        let status = Status {
+            about: self.about(),
+            telemetry_path,
+            stats: &stats,
+            hour: self.0.history.hour(Sample::of(&stats, Instant::now())),
+            sources: self.sources(),
+            incidents: self.0.incidents.latest(status::LISTED, |_| true),
+        };
+        status.html()
+    }
+
+    fn sources(&self) -> Vec<(Source, bool)> {
+        self.about().sources.iter().map(|&source| (source, self.is_up(source))).collect()
     }
 
     /// Says that a source is attached and has been heard (its first heartbeat), or is so no more.
@@ -139,7 +174,7 @@ impl State {
             origin: about.origin,
             osrelease: about.osrelease.clone(),
             osreldate: about.osreldate,
-            sources: about.sources.iter().map(|&s| (s, self.is_up(s))).collect(),
+            sources: self.sources(),
             reload_ok: reload.ok,
             reloaded_at: reload.at,
         }

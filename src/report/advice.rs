@@ -27,7 +27,7 @@ fn sound(stats: &Stats, expected: Regime) -> String {
     match stats.regime {
         Regime::MergedStatus | Regime::MergedPpid => format!(
             "Nothing went wrong under this load, but do not trust this kernel: it puts NOTE_CHILD and NOTE_EXIT into \
-             one kevent as soon as the reader is late (try --stall 50ms); {TWO_KQUEUES}."
+             one kevent as soon as the reader is late (try --stall 50ms); {TWO_KQUEUES}; {UPGRADE}."
         ),
         Regime::Split if expected == Regime::MergedStatus => format!(
             "A tracker can trust this kernel under this load{condition}; it has the fix of PR 180385, which its \
@@ -39,7 +39,7 @@ fn sound(stats: &Stats, expected: Regime) -> String {
 
 fn unsound(stats: &Stats, expected: Regime) -> String {
     let mut reasons: Vec<String> = regression(stats.regime, expected).into_iter().collect();
-    reasons.extend(remedies(&totals(stats), stats.regime).into_iter().map(str::to_owned));
+    reasons.extend(remedies(&totals(stats), stats.regime, expected).into_iter().map(str::to_owned));
     format!("A tracker cannot trust this kernel: {}.", reasons.join("; "))
 }
 
@@ -79,10 +79,11 @@ fn regression(seen: Regime, expected: Regime) -> Option<String> {
 }
 
 const TWO_KQUEUES: &str = "watch with two kqueues, one that asks for NOTE_TRACK alone and so learns the parents, one \
-                           that asks for NOTE_EXIT too, or move to FreeBSD 10.4, 11.0 or later";
+                           that asks for NOTE_EXIT too";
+const UPGRADE: &str = "or move to FreeBSD 10.4, 11.0 or later, which keep the two notes apart";
 
 /// What to do about each thing that went wrong.
-fn remedies(all: &TreeStats, seen: Regime) -> Vec<&'static str> {
+fn remedies(all: &TreeStats, seen: Regime, expected: Regime) -> Vec<&'static str> {
     let (births, deaths) = (Tally::of(all, Fact::Birth), Tally::of(all, Fact::Death));
     let n = |verdict: Verdict| all.births[verdict.index()] + all.deaths[verdict.index()];
     let collided = all.collisions.iter().sum::<u64>() + births.overwritten + deaths.overwritten > 0;
@@ -92,6 +93,9 @@ fn remedies(all: &TreeStats, seen: Regime) -> Vec<&'static str> {
             .push("take the wait status of short-lived children from wait(2), not from NOTE_EXIT");
     } else if collided {
         remedies.push(TWO_KQUEUES);
+        if expected == Regime::MergedStatus {
+            remedies.push(UPGRADE);
+        }
     }
     if n(Verdict::LostReported) > 0 {
         remedies.push("list the processes again (sysctl kern.proc) after each NOTE_TRACKERR");
@@ -144,7 +148,9 @@ mod tests {
     fn a_regression_is_called_one() {
         let overwritten = with(Verdict::Overwritten, Regime::MergedStatus);
         assert!(said(&overwritten, Regime::Split).contains("r295012) is missing or undone"));
+        assert!(!said(&overwritten, Regime::Split).contains("move to FreeBSD"));
         assert!(!said(&overwritten, Regime::MergedStatus).contains("r295012"));
+        assert!(said(&overwritten, Regime::MergedStatus).contains("move to FreeBSD 10.4"));
         assert!(!said(&overwritten, Regime::Unknown).contains("r295012"));
         let lucky = with(Verdict::Agreed, Regime::MergedStatus);
         assert!(said(&lucky, Regime::Split).contains("r295012) is missing or undone"));

@@ -2,6 +2,7 @@
 
 mod advice;
 pub mod answer;
+pub mod evidence;
 pub mod explain;
 pub mod interval;
 pub mod kernel;
@@ -9,3 +10,4 @@ pub mod paint;
 pub mod paths;
 pub mod stress;
 pub mod summary;
+pub mod wall;

@@ -3,5 +3,6 @@
 mod conventions;
 mod limits;
 mod metrics;
+mod status;
 mod support;
 mod web_config;

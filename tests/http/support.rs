@@ -41,9 +41,16 @@ impl Exporter {
     }
 
     pub(crate) fn start_with(limits: Limits, args: &[&str]) -> Exporter {
-        let server = Server::bind(&web_args(args)).unwrap().with_limits(limits);
+        Exporter::run(Server::bind(&web_args(args)).unwrap().with_limits(limits), about())
+    }
+
+    pub(crate) fn start_about(about: About) -> Exporter {
+        Exporter::run(Server::bind(&web_args(&[])).unwrap(), about)
+    }
+
+    fn run(server: Server, about: About) -> Exporter {
         let addrs = server.local_addrs();
-        let state = State::new(about());
+        let state = State::new(about);
         state.publish(some_stats());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -131,3 +131,20 @@ fn the_runbook_has_every_verdict_and_its_links_lead_somewhere() {
         assert!(anchors.iter().any(|a| a == link), "#{link} leads nowhere");
     }
 }
+
+#[test]
+fn the_configurations_in_the_guide_are_valid() {
+    let guide = read("deploy/README.md");
+    let dir = tempfile::tempdir().unwrap();
+    for rules in ["recording.yml", "alerts.yml"] {
+        fs::copy(path("deploy/prometheus").join(rules), dir.path().join(rules)).unwrap();
+    }
+    let blocks: Vec<_> =
+        guide.split("```yaml\n").skip(1).map(|b| b.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let file = dir.path().join("prometheus.yml");
+        fs::write(&file, block).unwrap();
+        run(Command::new("promtool").args(["check", "config"]).arg(file)).unwrap();
+    }
+}

@@ -198,7 +198,7 @@ fn the_json_is_what_the_script_writes() {
         let written = fs::read_to_string(dir.path().join(format!("{name}.json"))).unwrap();
         assert!(
             written == read(&format!("dashboards/{name}.json")),
-            "{name}.json: run dashboards/build.py"
+            "{name}.json: run scripts/generate"
         );
     }
 }

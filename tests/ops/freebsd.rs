@@ -89,8 +89,7 @@ fn the_rc_script_refuses_a_bad_configuration() {
 #[test]
 fn the_list_of_crates_is_that_of_the_lock_file() {
     let crates = run(Command::new("sh").arg(path("deploy/freebsd/make-crates"))).unwrap();
-    let file = format!("{PORT}/Makefile.crates");
-    assert!(crates == read(&file), "run deploy/freebsd/make-crates > {file}");
+    assert!(crates == read(&format!("{PORT}/Makefile.crates")), "run scripts/generate");
     assert!(crates.starts_with("CARGO_CRATES=\t") && !crates.trim_end().ends_with('\\'));
     assert!(!crates.contains("kqproc_exporter"), "our own package is not fetched");
 }

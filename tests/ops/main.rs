@@ -5,6 +5,7 @@ mod dashboards;
 mod drift;
 mod e2e;
 mod freebsd;
+mod manual;
 mod panels;
 mod project;
 mod promql;

@@ -14,6 +14,10 @@ use tempfile::TempDir;
 /// How long anything may take on a slow machine. Nothing waits this long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Its name, as the system packages it.
+const ALERTMANAGER: &str =
+    if cfg!(target_os = "freebsd") { "alertmanager" } else { "prometheus-alertmanager" };
+
 /// Calls `found` until it has something, or fails with `what`.
 pub(crate) fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -143,7 +147,7 @@ impl Daemon {
         );
         write_all(dir.path(), &[("alertmanager.yml", &config)]);
         let address = free_address();
-        let mut command = Command::new("prometheus-alertmanager");
+        let mut command = Command::new(ALERTMANAGER);
         command
             .arg(format!("--web.listen-address={address}"))
             .arg("--cluster.listen-address=")

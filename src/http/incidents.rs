@@ -1,0 +1,269 @@
+//! Incidents: the latest facts that the witnesses did not agree on, with the evidence.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use super::query::{self, BadQuery};
+use crate::check::finding::{Delivered, DtraceSaid, Finding, Observer};
+use crate::check::stats::Stats;
+use crate::model::{Fact, KernelTime, Pid, Verdict, note};
+use crate::report::evidence::{self, Moment};
+use crate::report::wall;
+
+/// How many are kept of each verdict: a flood of one does not wash a rare other one away.
+const KEPT: usize = 256;
+/// How many `/incidents` gives unless it is asked for another number.
+const SHOWN: usize = 100;
+
+/// One finding, by the number that it keeps.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Incident {
+    /// From 1, in the order of the verdicts.
+    pub id: u64,
+    /// The evidence.
+    pub finding: Finding,
+}
+
+/// The latest incidents. Clones are the same ring; whoever holds it holds it for a copy only.
+#[derive(Clone, Default)]
+pub struct Incidents(Arc<Mutex<Rings>>);
+
+#[derive(Default)]
+struct Rings {
+    last_id: u64,
+    by_verdict: [VecDeque<Incident>; Verdict::COUNT],
+}
+
+impl Observer for Incidents {
+    fn finding(&mut self, finding: &Finding) {
+        if finding.verdict == Verdict::Agreed {
+            return;
+        }
+        let mut rings = self.rings();
+        rings.last_id += 1;
+        let incident = Incident { id: rings.last_id, finding: *finding };
+        let ring = &mut rings.by_verdict[finding.verdict.index()];
+        if ring.len() == KEPT {
+            ring.pop_front();
+        }
+        ring.push_back(incident);
+    }
+}
+
+impl Incidents {
+    /// The newest `limit` that the filter lets through, newest first.
+    pub(super) fn latest(&self, limit: usize, filter: impl Fn(&Finding) -> bool) -> Vec<Incident> {
+        let mut all: Vec<Incident> = self.rings().by_verdict.iter().flatten().copied().collect();
+        all.retain(|incident| filter(&incident.finding));
+        all.sort_unstable_by_key(|incident| std::cmp::Reverse(incident.id));
+        all.truncate(limit);
+        all
+    }
+
+    /// The incident with this number, while it is kept.
+    pub(super) fn get(&self, id: u64) -> Option<Incident> {
+        self.rings().by_verdict.iter().flatten().find(|incident| incident.id == id).copied()
+    }
+
+    fn rings(&self) -> MutexGuard<'_, Rings> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What `/incidents?...` asks for.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Filter {
+    tree: Option<String>,
+    verdict: Option<Verdict>,
+    fact: Option<Fact>,
+    pid: Option<Pid>,
+    limit: usize,
+}
+
+impl Filter {
+    pub(super) fn parse(text: &str) -> Result<Filter, BadQuery> {
+        let mut filter = Filter { tree: None, verdict: None, fact: None, pid: None, limit: SHOWN };
+        for (name, value) in query::pairs(text) {
+            let bad = |wanted| BadQuery::Value { name: name.clone(), wanted };
+            match name.as_str() {
+                "tree" => filter.tree = Some(value),
+                "verdict" => {
+                    let verdict = Verdict::from_word(&value).ok_or_else(|| bad("a verdict"))?;
+                    filter.verdict = Some(verdict);
+                }
+                "fact" => {
+                    let fact = [Fact::Birth, Fact::Death]
+                        .into_iter()
+                        .find(|f| evidence::fact(*f) == value);
+                    filter.fact = Some(fact.ok_or_else(|| bad("birth or death"))?);
+                }
+                "pid" => {
+                    let pid = value.parse().ok().and_then(Pid::new);
+                    filter.pid = Some(pid.ok_or_else(|| bad("a pid"))?);
+                }
+                "limit" => filter.limit = value.parse().map_err(|_| bad("a number"))?,
+                _ => return Err(BadQuery::Name { name }),
+            }
+        }
+        Ok(filter)
+    }
+
+    /// What it lets through, newest first, as JSON.
+    pub(super) fn json(&self, incidents: &Incidents, stats: &Stats) -> serde_json::Result<Vec<u8>> {
+        let matches = |finding: &Finding| {
+            self.tree.as_ref().is_none_or(|tree| tree == tree_name(finding, stats))
+                && self.verdict.is_none_or(|verdict| verdict == finding.verdict)
+                && self.fact.is_none_or(|fact| fact == finding.fact)
+                && self.pid.is_none_or(|pid| pid == finding.pid)
+        };
+        let latest = incidents.latest(self.limit, matches);
+        let told: Vec<Told> = latest.iter().map(|incident| Told::new(incident, stats)).collect();
+        serde_json::to_vec(&serde_json::json!({ "incidents": told }))
+    }
+}
+
+/// An incident as it is told to programs.
+#[derive(Serialize)]
+pub(super) struct Told<'a> {
+    pub(super) id: u64,
+    /// When the fact happened; `null` where the source did not tell the wall clock.
+    pub(super) time: Option<String>,
+    /// The same on DTrace's clock, in nanoseconds.
+    at: KernelTime,
+    pub(super) tree: &'a str,
+    pub(super) pid: Pid,
+    fact: &'static str,
+    verdict: Verdict,
+    dtrace: DtraceSaid,
+    kqueue: ToldKqueue,
+    kernel_path: &'static str,
+    runbook: String,
+}
+
+#[derive(Serialize)]
+struct ToldKqueue {
+    child: Option<ToldKevent>,
+    exit: Option<ToldKevent>,
+    trackerr: bool,
+}
+
+#[derive(Serialize)]
+struct ToldKevent {
+    fflags: String,
+    flags: String,
+    data: i64,
+    batch: u64,
+    at: KernelTime,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn new(incident: &Incident, stats: &'a Stats) -> Told<'a> {
+        let finding = &incident.finding;
+        let at = evidence::happened(finding);
+        let kevent = |delivered: Option<Delivered>| {
+            delivered.map(|Delivered { event, batch, at }| ToldKevent {
+                fflags: note::names(event.fflags),
+                flags: format!("{:#x}", event.flags),
+                data: event.data,
+                batch,
+                at,
+            })
+        };
+        Told {
+            id: incident.id,
+            time: stats.wall_of(at).map(wall::rfc3339),
+            at,
+            tree: tree_name(finding, stats),
+            pid: finding.pid,
+            fact: evidence::fact(finding.fact),
+            verdict: finding.verdict,
+            dtrace: finding.dtrace,
+            kqueue: ToldKqueue {
+                child: kevent(finding.kqueue.child),
+                exit: kevent(finding.kqueue.exit),
+                trackerr: finding.kqueue.trackerr,
+            },
+            kernel_path: evidence::kernel_path(finding.fact, finding.verdict),
+            runbook: runbook(finding.verdict),
+        }
+    }
+}
+
+/// One incident with its time line, as JSON.
+pub(super) fn one_json(incident: &Incident, stats: &Stats) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct WithTimeline<'a> {
+        #[serde(flatten)]
+        told: Told<'a>,
+        timeline: Vec<Moment>,
+    }
+    let timeline = evidence::timeline(&incident.finding);
+    serde_json::to_vec(&WithTimeline { told: Told::new(incident, stats), timeline })
+}
+
+/// Where the runbook speaks of this verdict.
+pub(super) fn runbook(verdict: Verdict) -> String {
+    format!("/runbook#{}", evidence::runbook_anchor(verdict))
+}
+
+/// The tree's name, empty in the moment before it is published.
+pub(super) fn tree_name<'a>(finding: &Finding, stats: &'a Stats) -> &'a str {
+    stats.trees.get(usize::from(finding.tree.0)).map_or("", |tree| &tree.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::finding::KqueueSaid;
+    use crate::model::TreeId;
+
+    fn finding(pid: u64, verdict: Verdict) -> Finding {
+        Finding {
+            tree: TreeId(0),
+            pid: Pid::new(pid).unwrap(),
+            fact: Fact::Birth,
+            verdict,
+            dtrace: DtraceSaid::default(),
+            kqueue: KqueueSaid::default(),
+            decided: KernelTime(pid),
+        }
+    }
+
+    #[test]
+    fn a_flood_of_one_verdict_leaves_the_rare_one_in_place() {
+        let mut incidents = Incidents::default();
+        incidents.finding(&finding(1, Verdict::LostSilent));
+        incidents.finding(&finding(2, Verdict::Agreed));
+        for pid in 0..10_000 {
+            incidents.finding(&finding(pid, Verdict::Overwritten));
+        }
+        let all = incidents.latest(usize::MAX, |_| true);
+        assert_eq!(all.len(), KEPT + 1);
+        assert_eq!(all[0].id, 10_001);
+        assert_eq!(all[KEPT].finding.verdict, Verdict::LostSilent);
+        assert_eq!(incidents.get(1), Some(all[KEPT]));
+        assert_eq!(incidents.get(2), None, "it gave way");
+        assert_eq!(incidents.latest(3, |_| true), all[..3]);
+    }
+
+    #[test]
+    fn filters_are_understood_or_refused() {
+        let filter = Filter::parse("tree=a%20b&verdict=lost_silent&fact=death&pid=7&limit=2");
+        assert_eq!(
+            filter.unwrap(),
+            Filter {
+                tree: Some("a b".into()),
+                verdict: Some(Verdict::LostSilent),
+                fact: Some(Fact::Death),
+                pid: Pid::new(7),
+                limit: 2
+            }
+        );
+        for bad in ["verdict=lost", "fact=life", "pid=100000", "pid=-1", "limit=x", "tre=a"] {
+            assert!(Filter::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Filter::parse("").unwrap().limit, SHOWN);
+    }
+}

@@ -1,0 +1,310 @@
+//! The witness: DTrace's per-CPU buffers, their switches and drops, and what dtrace(1) prints.
+
+use std::fmt::Write;
+
+use super::options::Options;
+use super::rng::Rng;
+use super::truth::{Fault, LifeId, Truth};
+use crate::model::{Fact, Pid};
+
+/// What a probe traces; the time and the CPU come with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Traced {
+    Begin,
+    Tick,
+    Create { child: Pid, forker: Pid, parent: Pid, flags: u32 },
+    Exit { pid: Pid, parent: Pid, status: u32 },
+    Exec { pid: Pid },
+    ExecFail { pid: Pid, errno: i32 },
+    Mark { entered: u64, capacity: u32, returned: usize },
+}
+
+impl Traced {
+    /// Bytes in the buffer: a header of 12 (dtrace.h:1105) and 8 for each integer.
+    const fn size(&self) -> usize {
+        let integers = match self {
+            Traced::Begin | Traced::Tick => 2,
+            Traced::Exec { .. } => 3,
+            Traced::ExecFail { .. } => 4,
+            Traced::Create { .. } | Traced::Exit { .. } | Traced::Mark { .. } => 6,
+        };
+        12 + 8 * integers
+    }
+}
+
+/// CLD_EXITED, CLD_KILLED or CLD_DUMPED, as proc:::exit has it.
+const fn how_it_ended(status: u32) -> u32 {
+    match status & 0xff {
+        0 => 1,
+        signal if signal & 0x80 != 0 => 3,
+        _ => 2,
+    }
+}
+
+/// A record in a buffer.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    stamp: u64,
+    cpu: u32,
+    traced: Traced,
+    /// The fact that it tells.
+    fact: Option<(LifeId, Fact)>,
+}
+
+/// The active buffer of one CPU.
+#[derive(Clone, Debug, Default)]
+struct Cpu {
+    /// How far its clock is off.
+    skew: i64,
+    records: Vec<Record>,
+    used: usize,
+    drops: u64,
+    /// When it began to drop.
+    full_since: u64,
+}
+
+/// dtrace(1) and its buffers.
+#[derive(Clone, Debug)]
+pub(super) struct Dtrace {
+    running: bool,
+    capacity: usize,
+    cpus: Vec<Cpu>,
+    /// Records that have been taken out of the buffers and wait for the next pass.
+    taken: Vec<Record>,
+    /// Drops to be reported in this pass.
+    dropped: Vec<(u32, u64)>,
+    /// When the first buffer of this pass was switched.
+    cut: u64,
+    /// stdout that nobody has read yet.
+    pub(super) stdout: Vec<u8>,
+    /// stderr that nobody has read yet.
+    pub(super) stderr: Vec<u8>,
+}
+
+impl Dtrace {
+    pub(super) fn new(options: &Options, rng: &mut Rng) -> Dtrace {
+        let skew = options.skew_us * 1000;
+        let cpus = (0..options.cpus.max(1))
+            .map(|_| Cpu { skew: rng.below(2 * skew + 1) as i64 - skew as i64, ..Cpu::default() })
+            .collect();
+        Dtrace {
+            running: false,
+            capacity: options.buffer as usize,
+            cpus,
+            taken: vec![],
+            dropped: vec![],
+            cut: 0,
+            stdout: vec![],
+            stderr: vec![],
+        }
+    }
+
+    pub(super) fn cpus(&self) -> u32 {
+        self.cpus.len() as u32
+    }
+
+    pub(super) fn running(&self) -> bool {
+        self.running
+    }
+
+    /// What `timestamp` reads on this CPU.
+    pub(super) fn stamp(&self, now: u64, cpu: u32) -> u64 {
+        now.saturating_add_signed(self.cpus.get(cpu as usize).map_or(0, |c| c.skew))
+    }
+
+    pub(super) fn start(&mut self) {
+        self.running = true;
+    }
+
+    /// A probe fires.
+    pub(super) fn fire(
+        &mut self,
+        now: u64,
+        cpu: u32,
+        traced: Traced,
+        fact: Option<(LifeId, Fact)>,
+        truth: &mut Truth,
+    ) {
+        let stamp = self.stamp(now, cpu);
+        if !self.running {
+            return;
+        }
+        let Some(buffer) = self.cpus.get_mut(cpu as usize) else { return };
+        if buffer.used + traced.size() > self.capacity {
+            if buffer.drops == 0 {
+                buffer.full_since = stamp;
+            }
+            buffer.drops += 1;
+            truth.fault(stamp, Fault::Drop, cpu);
+            return;
+        }
+        buffer.used += traced.size();
+        buffer.records.push(Record { stamp, cpu, traced, fact });
+    }
+
+    /// dtrace takes the buffer of this CPU and leaves an empty one.
+    pub(super) fn switch(&mut self, now: u64, cpu: u32, truth: &mut Truth) {
+        let stamp = self.stamp(now, cpu);
+        if cpu == 0 {
+            self.cut = stamp;
+        }
+        let Some(buffer) = self.cpus.get_mut(cpu as usize) else { return };
+        self.taken.append(&mut buffer.records);
+        buffer.used = 0;
+        if buffer.drops > 0 {
+            self.dropped.push((cpu, buffer.drops));
+            truth.blinded(buffer.full_since, stamp);
+            buffer.drops = 0;
+        }
+    }
+
+    /// Every buffer has been taken: drops go to stderr at once, the records up to the first switch to stdout in the
+    /// order of their time (libdtrace `dt_consume.c:2986`), which is flushed afterwards.
+    pub(super) fn print(&mut self, truth: &mut Truth) {
+        for (cpu, count) in self.dropped.drain(..) {
+            let plural = if count == 1 { "" } else { "s" };
+            self.stderr.extend_from_slice(
+                format!("dtrace: {count} drop{plural} on CPU {cpu}\n").as_bytes(),
+            );
+        }
+        self.taken.sort_by_key(|r| (r.stamp, r.cpu));
+        let due = self.taken.partition_point(|r| r.stamp <= self.cut);
+        let mut text = String::new();
+        for record in self.taken.drain(..due) {
+            print_record(&mut text, &record);
+            match record.fact.and_then(|(id, fact)| Some((truth.life(id)?, fact))) {
+                Some((life, Fact::Birth)) => life.create_printed = true,
+                Some((life, Fact::Death)) => life.exit_printed = true,
+                None => {}
+            }
+        }
+        self.stdout.extend_from_slice(text.as_bytes());
+    }
+
+    /// SIGTERM: everything is drained, and an empty line ends the output.
+    pub(super) fn finish(&mut self, now: u64, truth: &mut Truth) {
+        for cpu in 0..self.cpus() {
+            self.switch(now, cpu, truth);
+        }
+        self.cut = u64::MAX;
+        self.print(truth);
+        self.stdout.push(b'\n');
+        self.running = false;
+    }
+
+    /// The kernel killed the session: what is in the buffers is gone. Returns since when DTrace has been blind.
+    pub(super) fn abort(&mut self) -> u64 {
+        self.running = false;
+        self.stderr.extend_from_slice(
+            b"dtrace: processing aborted: Abort due to systemic unresponsiveness\n",
+        );
+        self.taken.clear();
+        self.dropped.clear();
+        for cpu in &mut self.cpus {
+            cpu.records.clear();
+            (cpu.used, cpu.drops) = (0, 0);
+        }
+        self.cut
+    }
+}
+
+/// Nanoseconds since 1970 at DTrace's origin.
+const WALL_AT_ORIGIN: u64 = 1_795_500_000_000_000_000;
+
+/// walltimestamp is as coarse as the tick of a virtual machine.
+const fn wall(stamp: u64) -> u64 {
+    WALL_AT_ORIGIN + stamp / 10_000_000 * 10_000_000
+}
+
+/// One line, as the D program prints it: the layout is `d-scripts/wire.d`'s.
+fn print_record(out: &mut String, record: &Record) {
+    let (at, cpu) = (record.stamp, record.cpu);
+    let written = match record.traced {
+        Traced::Begin => writeln!(out, "B {at} {}", wall(at)),
+        Traced::Tick => writeln!(out, "T {at} {}", wall(at)),
+        Traced::Create { child, forker, parent, flags } => {
+            writeln!(out, "C {at} {cpu} {child} {forker} {parent} {flags:x}")
+        }
+        Traced::Exit { pid, parent, status } => {
+            writeln!(out, "X {at} {cpu} {pid} {parent} {} {status}", how_it_ended(status))
+        }
+        Traced::Exec { pid } => writeln!(out, "E {at} {cpu} {pid}"),
+        Traced::ExecFail { pid, errno } => writeln!(out, "F {at} {cpu} {pid} {errno}"),
+        Traced::Mark { entered, capacity, returned } => {
+            writeln!(out, "M {at} {cpu} {entered} {capacity} {returned} 0")
+        }
+    };
+    debug_assert!(written.is_ok(), "a String takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::KernelTime;
+    use crate::wire::decode::decode;
+    use crate::wire::record::Kind;
+
+    fn small(buffer: u32) -> (Dtrace, Truth) {
+        let options = Options { buffer, ..Options::default() };
+        let mut dtrace = Dtrace::new(&options, &mut Rng::new(0));
+        dtrace.start();
+        (dtrace, Truth::new(100))
+    }
+
+    fn pid(n: u64) -> Pid {
+        Pid::new(n).unwrap()
+    }
+
+    #[test]
+    fn every_line_decodes_to_its_kind() {
+        let (mut dtrace, mut truth) = small(4096);
+        let all = [
+            (Traced::Begin, Kind::Begin),
+            (Traced::Tick, Kind::Tick),
+            (
+                Traced::Create { child: pid(2), forker: pid(1), parent: pid(1), flags: 0x14 },
+                Kind::Create,
+            ),
+            (Traced::Exit { pid: pid(2), parent: pid(1), status: 9 }, Kind::Exit),
+            (Traced::Exec { pid: pid(2) }, Kind::Exec),
+            (Traced::ExecFail { pid: pid(2), errno: 2 }, Kind::ExecFail),
+            (Traced::Mark { entered: 5, capacity: 1024, returned: 3 }, Kind::Mark),
+        ];
+        for (i, (traced, _)) in all.iter().enumerate() {
+            dtrace.fire(i as u64, 0, *traced, None, &mut truth);
+        }
+        dtrace.finish(100, &mut truth);
+        let text = String::from_utf8(dtrace.stdout).unwrap();
+        let kinds: Vec<_> =
+            text.lines().filter_map(|l| decode(l.as_bytes()).unwrap()).map(|r| r.kind()).collect();
+        assert_eq!(kinds, all.map(|(_, kind)| kind));
+    }
+
+    #[test]
+    fn a_full_buffer_drops_and_says_so_first() {
+        let (mut dtrace, mut truth) = small(2 * (12 + 24));
+        for i in 0..5 {
+            dtrace.fire(10 + i, 1, Traced::Exec { pid: pid(9) }, None, &mut truth);
+        }
+        dtrace.switch(20, 0, &mut truth);
+        dtrace.switch(21, 1, &mut truth);
+        dtrace.print(&mut truth);
+        assert_eq!(dtrace.stderr, b"dtrace: 3 drops on CPU 1\n");
+        assert_eq!(dtrace.stdout, b"E 10 1 9\nE 11 1 9\n");
+        assert_eq!(truth.blind, [(KernelTime(12), KernelTime(21))]);
+    }
+
+    #[test]
+    fn a_record_from_after_the_first_switch_waits_for_the_next_pass() {
+        let (mut dtrace, mut truth) = small(4096);
+        dtrace.fire(30, 1, Traced::Exec { pid: pid(9) }, None, &mut truth);
+        dtrace.switch(29, 0, &mut truth);
+        dtrace.switch(31, 1, &mut truth);
+        dtrace.print(&mut truth);
+        assert!(dtrace.stdout.is_empty());
+        dtrace.switch(40, 0, &mut truth);
+        dtrace.switch(41, 1, &mut truth);
+        dtrace.print(&mut truth);
+        assert_eq!(dtrace.stdout, b"E 30 1 9\n");
+    }
+}

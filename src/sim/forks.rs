@@ -1,0 +1,175 @@
+//! fork(2): knote_fork knote by knote, then the create probe, then the child.
+
+use super::arena::Id;
+use super::dtrace::Traced;
+use super::kernel::{Event, Kernel, MS, US};
+use super::kqueue::{Newborn, Registered, Standing, Turn};
+use super::procs::{Forking, Proc, State, Waiting};
+use super::shape::{ForkKind, Program};
+use super::truth::Fault;
+use crate::model::{Fact, KernelTime};
+
+impl Kernel<'_> {
+    /// do_fork up to knote_fork.
+    pub(super) fn fork(&mut self, thread: Id, kind: ForkKind, program: Program) {
+        let Some(forker) = self.procs.threads.get(thread).map(|t| t.proc) else { return };
+        let Some(pid) = self.procs.find_pid() else {
+            // EAGAIN: the program tries again, as a shell does.
+            return self.after(MS, Event::Step(thread));
+        };
+        let Some(proc) = self.procs.table.get(forker) else { return };
+        let (forker_pid, forker_life, klist) = (proc.pid, proc.life, proc.klist.clone());
+        self.forks += 1;
+        let life = forker_life.map(|l| self.truth.born(pid, forker_pid, Some(l)));
+        self.tree += usize::from(life.is_some());
+        let cpu = self.any_cpu();
+        let parent = self.parent_of(forker, kind);
+        let child = self.procs.insert(Proc::new(pid, parent, life, cpu));
+        self.add_thread(child, program, None);
+        // The forker of a vfork holds its child back, so the two cannot race.
+        let early = life.is_some() && kind != ForkKind::Vfork && self.races();
+        if early {
+            let delay = self.rng.latency(50 * US);
+            self.after(delay, Event::Runnable(child));
+        }
+        let forking = Forking {
+            child,
+            pid,
+            parent: self.procs.pid_of(parent).unwrap_or(forker_pid),
+            life,
+            flags: kind.flags(),
+            vfork: kind == ForkKind::Vfork,
+            early,
+            tracked: klist.iter().any(|id| self.kqueue.tracks(*id)),
+            knotes: klist,
+            in_flux: None,
+            missed_at: None,
+            child_noted: false,
+            exit_noted: false,
+        };
+        if let Some(thread) = self.procs.threads.get_mut(thread) {
+            thread.last_child = Some(child);
+            thread.forking = Some(forking);
+        }
+        let delay = if early { self.rng.latency(300 * US) } else { self.rng.around(5 * US) };
+        self.after(delay, Event::KnoteFork(thread));
+    }
+
+    /// One turn of knote_fork: leaves the knote that was in flux and goes to the next.
+    pub(super) fn knote_fork(&mut self, thread: Id) {
+        let Some(forking) = self.procs.threads.get_mut(thread).and_then(|t| t.forking.as_mut())
+        else {
+            return;
+        };
+        if let Some(id) = forking.in_flux.take() {
+            self.kqueue.end_fork(id);
+        }
+        let (child, pid, life) = (forking.child, forking.pid, forking.life);
+        let Some(knote) = forking.knotes.pop() else { return self.knotes_followed(thread) };
+        let mut done = Registered::default();
+        let turn = self.kqueue.begin_fork(knote);
+        match turn {
+            Turn::Nothing => {}
+            Turn::SkippedInFlux => self.truth.fault(self.now, Fault::InFlux, pid.get()),
+            Turn::SkippedScan => self.truth.fault(self.now, Fault::ScanSkip, pid.get()),
+            Turn::Register => {
+                let newborn = Newborn { pid, life, standing: self.standing(child) };
+                done = self.register(knote, newborn, child);
+            }
+        }
+        if let Some(f) = self.procs.threads.get_mut(thread).and_then(|t| t.forking.as_mut()) {
+            f.child_noted |= done.child;
+            f.exit_noted |= done.exit;
+            f.in_flux = (turn == Turn::Register).then_some(knote);
+            if turn != Turn::Nothing && !(done.child && done.exit) {
+                f.missed_at.get_or_insert(self.now);
+            }
+        }
+        let flux = if turn == Turn::Register { self.options.flux_us * US } else { 0 };
+        let delay = self.rng.around(flux);
+        self.after(delay, Event::KnoteFork(thread));
+    }
+
+    fn register(&mut self, knote: Id, newborn: Newborn, child: Id) -> Registered {
+        let (rng, rate) = (&mut self.rng, self.options.alloc_fail);
+        let done = self.kqueue.register(knote, newborn, || !rng.chance(rate));
+        if let Some(proc) = self.procs.table.get_mut(child) {
+            proc.klist.extend_from_slice(&done.attached);
+        }
+        // Still in the table: the status that the dying process has not written yet.
+        let stale = done.child && self.exiting.contains_key(&child);
+        for (happened, fault) in [
+            (done.no_child_memory, Fault::NoChildMemory),
+            (done.no_track_memory, Fault::NoTrackMemory),
+            (done.no_process, Fault::NoProcess),
+            (done.reused, Fault::PidReuse),
+            (stale, Fault::StaleStatus),
+        ] {
+            if happened {
+                self.truth.fault(self.now, fault, newborn.pid.get());
+            }
+        }
+        self.truth.most_knotes = self.truth.most_knotes.max(self.kqueue.len());
+        done
+    }
+
+    /// What pfind and zpfind see of the child.
+    fn standing(&self, child: Id) -> Standing {
+        match self.procs.table.get(child) {
+            Some(Proc { state: State::Alive, .. }) => Standing::Alive,
+            Some(proc) => Standing::Exiting(proc.xstat),
+            None => Standing::Gone,
+        }
+    }
+
+    /// knote_fork is done: what will not come is lost, for one reason or another.
+    fn knotes_followed(&mut self, thread: Id) {
+        let Some(t) = self.procs.threads.get(thread) else { return };
+        let Some(f) = t.forking.as_ref() else { return };
+        let (life, forker) = (f.life, self.procs.table.get(t.proc).and_then(|p| p.life));
+        let (tracked, child_noted, exit_noted) = (f.tracked, f.child_noted, f.exit_noted);
+        let at = f.missed_at.unwrap_or(self.now);
+        if let (Some(life), Some(forker)) = (life, forker) {
+            if !child_noted {
+                self.truth.lost(life, Fact::Birth, forker, tracked, at);
+            }
+            if !exit_noted {
+                self.truth.lost(life, Fact::Death, forker, tracked, at);
+            }
+        }
+        let delay = self.window();
+        self.after(delay, Event::Created(thread));
+    }
+
+    /// proc:::create, then the child may run.
+    pub(super) fn created(&mut self, thread: Id) {
+        let Some(t) = self.procs.threads.get_mut(thread) else { return };
+        let Some(forking) = t.forking.take() else { return };
+        let forker = t.proc;
+        if forking.vfork {
+            t.waiting = Waiting::Vfork(forking.child);
+            t.pc += 1;
+        }
+        self.trace_create(forker, &forking);
+        if !forking.early {
+            let delay = self.rng.latency(80 * US);
+            self.after(delay, Event::Runnable(forking.child));
+        }
+        if !forking.vfork {
+            let delay = self.rng.around(30 * US);
+            self.next(thread, delay);
+        }
+    }
+
+    fn trace_create(&mut self, forker: Id, forking: &Forking) {
+        let Some(f) = self.procs.table.get(forker) else { return };
+        let (cpu, forker_pid) = (f.cpu, f.pid);
+        let (child, life, parent) = (forking.pid, forking.life, forking.parent);
+        let stamp = self.dtrace.stamp(self.now, cpu);
+        if let Some(life) = life.and_then(|l| self.truth.life(l)) {
+            life.created = Some(KernelTime(stamp));
+        }
+        let traced = Traced::Create { child, forker: forker_pid, parent, flags: forking.flags };
+        self.trace(cpu, traced, life.map(|l| (l, Fact::Birth)));
+    }
+}

@@ -1,0 +1,63 @@
+//! The swarm: which cases the quality of detection is measured on.
+
+use super::judge::Case;
+use super::options::Options;
+use super::rng::Rng;
+use super::shape::Shape;
+use crate::model::Regime;
+
+/// The regimes of the grid.
+pub const REGIMES: [Regime; 3] = [Regime::Split, Regime::MergedStatus, Regime::MergedPpid];
+/// Reader stalls in milliseconds.
+const STALLS: [u64; 3] = [0, 40, 400];
+/// DTrace's buffers in bytes: enough for everything, too small now and then, far too small.
+const BUFFERS: [u32; 3] = [4 << 20, 8 << 10, 2 << 10];
+/// How often the allocation of a knote fails.
+const FAILURES: [f64; 3] = [0.0, 0.002, 0.05];
+
+/// How many cases one round of the grid has.
+pub const CELLS: u64 =
+    (REGIMES.len() * Shape::COUNT * STALLS.len() * BUFFERS.len() * FAILURES.len()) as u64;
+
+/// Case number `n`: the cell of the grid is `n` modulo [`CELLS`], and everything that is not an axis of the grid varies
+/// with `n` too.
+pub fn case(n: u64) -> Case {
+    let mut cell = n % CELLS;
+    let mut axis = |len: usize| {
+        let at = (cell % len as u64) as usize;
+        cell /= len as u64;
+        at
+    };
+    let regime = REGIMES[axis(REGIMES.len())];
+    let shape = Shape::ALL[axis(Shape::COUNT)];
+    let (stall, buffer, failure) = (axis(STALLS.len()), axis(BUFFERS.len()), axis(FAILURES.len()));
+    let mut rng = Rng::new(n);
+    let blind = buffer > 0;
+    let mut pick = |rare: bool, common: u64, other: u64| {
+        if rare && rng.below(4) == 0 { other } else { common }
+    };
+    let options = Options {
+        regime,
+        shape,
+        stall_ms: STALLS[stall],
+        buffer: BUFFERS[buffer],
+        alloc_fail: FAILURES[failure],
+        count: if shape == Shape::Chain { 30 } else { 120 },
+        gap_us: pick(true, 500, 5_000),
+        cpus: pick(true, 2, 4) as u32,
+        stall_every: pick(true, 2, 5),
+        flux_us: pick(true, 2, 40),
+        scan_ns: pick(true, 600, 20_000),
+        reader_us: pick(true, 50, 1_000),
+        skew_us: pick(true, 0, 5),
+        preempt: if pick(true, 0, 1) == 1 { 0.2 } else { 0.02 },
+        race: if pick(true, 0, 1) == 1 { 0.05 } else { 0.0 },
+        corrupt: if pick(true, 0, 1) == 1 { 0.01 } else { 0.0 },
+        note_fork: pick(true, 0, 1) == 1,
+        note_exec: pick(true, 0, 1) == 1,
+        exit_note_first: pick(regime != Regime::Split, 0, 1) == 1,
+        abort_ms: pick(blind, 0, 600),
+        ..Options::default()
+    };
+    Case { seed: n, options }
+}

@@ -1,0 +1,308 @@
+//! Holds the checker's verdicts against the truth.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use super::options::Options;
+use super::truth::{Life, Truth};
+use crate::check::Config;
+use crate::check::finding::Finding;
+use crate::input::Input;
+use crate::model::{Fact, Pid, Verdict};
+use crate::pipeline::Pipeline;
+
+/// One run: the whole of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Case {
+    /// The seed.
+    pub seed: u64,
+    /// The knobs.
+    pub options: Options,
+}
+
+impl Case {
+    /// Whether DTrace sees everything: its buffers hold whatever comes, and it runs throughout.
+    pub fn sighted(&self) -> bool {
+        self.options.buffer >= 1 << 20 && self.options.abort_ms == 0
+    }
+}
+
+impl std::fmt::Display for Case {
+    /// As flags of `simulate` that repeat it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "--seed {} {}", self.seed, self.options)
+    }
+}
+
+/// How the facts of one class fared. The class of a fact is what really became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Class {
+    /// Facts of this class that got a verdict other than undecided.
+    pub decided: u64,
+    /// Facts of this class that stayed undecided.
+    pub undecided: u64,
+    /// Facts of this class that neither witness told of: nobody can count them.
+    pub unheard: u64,
+    /// Verdicts that name this class.
+    pub said: u64,
+    /// Verdicts that name this class and are right.
+    pub right: u64,
+}
+
+impl Class {
+    /// Of the verdicts that name this class, the share that is right.
+    pub fn precision(&self) -> Option<f64> {
+        (self.said > 0).then(|| self.right as f64 / self.said as f64)
+    }
+
+    /// Of the decided facts of this class, the share that was recognised.
+    pub fn recall(&self) -> Option<f64> {
+        (self.decided > 0).then(|| self.right as f64 / self.decided as f64)
+    }
+
+    fn merge(&mut self, other: &Class) {
+        self.decided += other.decided;
+        self.undecided += other.undecided;
+        self.unheard += other.unheard;
+        self.said += other.said;
+        self.right += other.right;
+    }
+}
+
+/// A verdict that is not the truth.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Miss {
+    /// Which fact: [`Fact::Birth`] is false.
+    pub death: bool,
+    /// What really happened; `None` for a fact that never was, or that was judged before.
+    pub truth: Option<usize>,
+    /// The verdict; `None` for a fact that was reported and got none.
+    pub verdict: Option<usize>,
+}
+
+impl std::fmt::Display for Miss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = |index: Option<usize>| index.map_or("nothing", |i| Verdict::ALL[i].as_str());
+        let fact = if self.death { "death" } else { "birth" };
+        write!(f, "{fact}: {} was called {}", word(self.truth), word(self.verdict))
+    }
+}
+
+/// The score of one run, or of many.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Score {
+    /// How many runs.
+    pub runs: u64,
+    /// How many facts there were.
+    pub facts: u64,
+    /// How many of them lie in a time in which DTrace was really blind.
+    pub overlapping: u64,
+    /// By fact and class: births first, then deaths.
+    pub classes: [[Class; Verdict::COUNT]; 2],
+    /// What went wrong, how often, and a run that shows it: the shortest.
+    pub misses: HashMap<Miss, (u64, u64, Case)>,
+}
+
+impl Score {
+    /// The classes of this fact.
+    pub fn of(&self, fact: Fact) -> &[Class; Verdict::COUNT] {
+        &self.classes[fact as usize]
+    }
+
+    /// How many facts stayed undecided.
+    pub fn undecided(&self) -> u64 {
+        self.classes.iter().flatten().map(|c| c.undecided).sum()
+    }
+
+    /// Adds another score. The order of adding does not matter.
+    pub fn merge(&mut self, other: Score) {
+        self.runs += other.runs;
+        self.facts += other.facts;
+        self.overlapping += other.overlapping;
+        for (mine, theirs) in self.classes.iter_mut().flatten().zip(other.classes.iter().flatten())
+        {
+            mine.merge(theirs);
+        }
+        for (miss, (count, facts, case)) in other.misses {
+            let entry = self.misses.entry(miss).or_insert((0, facts, case.clone()));
+            entry.0 += count;
+            let shorter = |facts: u64, case: &Case| (facts, case.seed, case.to_string());
+            if shorter(facts, &case) < shorter(entry.1, &entry.2) {
+                (entry.1, entry.2) = (facts, case);
+            }
+        }
+    }
+}
+
+/// Runs a case through the real pipeline and holds the verdicts against its truth.
+pub fn judge(case: &Case) -> Score {
+    let (truth, findings) = verdicts(case);
+    score(case, &truth, &findings)
+}
+
+/// Runs a case through the real pipeline: the truth, and what was found.
+pub fn verdicts(case: &Case) -> (Truth, Vec<Finding>) {
+    let mut pipeline = Pipeline::new(Config::default(), Vec::new());
+    let truth = super::run(case.seed, &case.options, &mut |input: Input<'_>| {
+        pipeline.push(input);
+        ControlFlow::Continue(())
+    });
+    (truth, std::mem::take(pipeline.observer_mut()))
+}
+
+/// What a finding and a life may have in common.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Created(Pid, u64),
+    Exited(Pid, u64),
+    Child(Pid, u64),
+    Exit(Pid, u64),
+}
+
+fn keys_of_life(life: &Life) -> impl Iterator<Item = Key> {
+    let pid = life.pid;
+    let printed = |at: Option<crate::model::KernelTime>, is: bool| at.filter(|_| is).map(|t| t.0);
+    [
+        printed(life.created, life.create_printed).map(|t| Key::Created(pid, t)),
+        printed(life.exited, life.exit_printed).map(|t| Key::Exited(pid, t)),
+        life.child_batch.map(|b| Key::Child(pid, b)),
+        life.exit_batch.map(|b| Key::Exit(pid, b)),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The keys of a finding; those of the fact that it is about come first.
+fn keys_of_finding(finding: &Finding) -> impl Iterator<Item = Key> {
+    let pid = finding.pid;
+    let birth = [
+        finding.dtrace.created.map(|t| Key::Created(pid, t.0)),
+        finding.kqueue.child.map(|c| Key::Child(pid, c.batch)),
+    ];
+    let death = [
+        finding.dtrace.exited.map(|t| Key::Exited(pid, t.0)),
+        finding.kqueue.exit.map(|e| Key::Exit(pid, e.batch)),
+    ];
+    let (first, second) = if finding.fact == Fact::Birth { (birth, death) } else { (death, birth) };
+    first.into_iter().chain(second).flatten()
+}
+
+/// Matches every finding with the life that it is about, and counts.
+pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
+    let lives: Vec<&Life> = truth.lives().collect();
+    let mut index: HashMap<Key, Vec<usize>> = HashMap::new();
+    for (i, life) in lives.iter().enumerate() {
+        for key in keys_of_life(life) {
+            index.entry(key).or_default().push(i);
+        }
+    }
+    let mut verdicts: Vec<[Option<Verdict>; 2]> = vec![[None; 2]; lives.len()];
+    let mut score = Score { runs: 1, ..Score::default() };
+    let mut misses: HashMap<Miss, u64> = HashMap::new();
+    for finding in findings {
+        let fact = finding.fact as usize;
+        let life = keys_of_finding(finding)
+            .filter_map(|key| index.get(&key))
+            .flatten()
+            .copied()
+            .find(|life| verdicts[*life][fact].is_none());
+        match life {
+            Some(life) => verdicts[life][fact] = Some(finding.verdict),
+            // Nobody's fact: harmless where it says nothing, a false word otherwise.
+            None if finding.verdict == Verdict::Undecided => {}
+            None => {
+                score.classes[fact][finding.verdict.index()].said += 1;
+                let miss = Miss {
+                    death: finding.fact == Fact::Death,
+                    truth: None,
+                    verdict: Some(finding.verdict.index()),
+                };
+                *misses.entry(miss).or_default() += 1;
+            }
+        }
+    }
+    let told = told_of(&lives);
+    for (i, life) in lives.iter().enumerate() {
+        for fact in [Fact::Birth, Fact::Death] {
+            let (verdict, told) = (verdicts[i][fact as usize], told[i][fact as usize]);
+            if let Some(miss) = score.count(truth, life, fact, verdict, told) {
+                *misses.entry(miss).or_default() += 1;
+            }
+        }
+    }
+    score.misses = misses
+        .into_iter()
+        .map(|(miss, count)| (miss, (count, score.facts, case.clone())))
+        .collect();
+    score
+}
+
+impl Score {
+    /// Counts one fact. Returns what is wrong with its verdict.
+    fn count(
+        &mut self,
+        truth: &Truth,
+        life: &Life,
+        fact: Fact,
+        verdict: Option<Verdict>,
+        told: bool,
+    ) -> Option<Miss> {
+        let really = life.outcome(fact)?;
+        self.facts += 1;
+        self.overlapping += u64::from(life.at(fact).is_some_and(|at| truth.blind_at(at)));
+        let classes = &mut self.classes[fact as usize];
+        let class = &mut classes[really.index()];
+        match verdict {
+            Some(Verdict::Undecided) => class.undecided += 1,
+            None if !told => class.unheard += 1,
+            None => class.decided += 1,
+            Some(verdict) => {
+                class.decided += 1;
+                class.right += u64::from(verdict == really);
+                classes[verdict.index()].said += 1;
+            }
+        }
+        let fine = match verdict {
+            Some(verdict) => verdict == really || verdict == Verdict::Undecided,
+            None => !told,
+        };
+        (!fine).then(|| Miss {
+            death: fact == Fact::Death,
+            truth: Some(really.index()),
+            verdict: verdict.map(Verdict::index),
+        })
+    }
+}
+
+/// Of which facts the witnesses told. DTrace tells of every process on the machine: that one of them belongs to the tree
+/// shows only where the line of creates to the root is unbroken, or where kqueue names it.
+fn told_of(lives: &[&Life]) -> Vec<[bool; 2]> {
+    let mut known = vec![false; lives.len()];
+    let mut told = Vec::with_capacity(lives.len());
+    for (i, life) in lives.iter().enumerate() {
+        let heir = life.forker_life.is_none_or(|f| known[f as usize]);
+        let named = life.child_batch.is_some() || life.exit_batch.is_some();
+        known[i] = named || life.create_printed && heir;
+        let birth = life.child_batch.is_some() || life.create_printed && known[i];
+        told.push([birth, life.exit_batch.is_some() || life.exit_printed && known[i]]);
+    }
+    told
+}
+
+/// The same case with the smallest count that still shows this miss: a run is a prefix of every longer one.
+pub fn shortest(miss: &Miss, case: &Case) -> Case {
+    let fails = |count: u32| {
+        let mut shorter = case.clone();
+        shorter.options.count = count;
+        judge(&shorter).misses.contains_key(miss).then_some(shorter)
+    };
+    let (mut low, mut best) = (0, case.clone());
+    while low + 1 < best.options.count {
+        let middle = low + (best.options.count - low) / 2;
+        match fails(middle) {
+            Some(shorter) => best = shorter,
+            None => low = middle,
+        }
+    }
+    best
+}

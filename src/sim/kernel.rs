@@ -1,0 +1,413 @@
+//! The discrete-event loop: virtual time, the agenda, and who is called when.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::ops::ControlFlow;
+
+use super::arena::Id;
+use super::dtrace::{Dtrace, Traced};
+use super::kqueue::Kqueue;
+use super::options::Options;
+use super::procs::{Proc, Procs, Thread};
+use super::reader::Reader;
+use super::rng::Rng;
+use super::shape;
+use super::truth::{Fault, LifeId, Truth};
+use crate::input::Input;
+use crate::model::{Fact, MonoTime, Pid, Regime, TreeId, note};
+use crate::source::Sink;
+
+pub(super) const US: u64 = 1_000;
+pub(super) const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+/// Where virtual time begins on DTrace's clock.
+const START: u64 = 10 * SECOND;
+/// CLOCK_MONOTONIC minus DTrace's clock: neither the origin nor the distance means anything.
+const MONO_OFFSET: u64 = 7 * SECOND + 123_456_789;
+/// How long the witnesses go on after the last process of the tree is gone and its last note has been read.
+const LINGER: u64 = SECOND;
+/// How much of the truth an endless run keeps.
+const KEEP: usize = 1 << 14;
+/// dtrace needs this long to compile and enable its program.
+const COMPILE: u64 = 150 * MS;
+
+/// What can be due.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Event {
+    /// A thread takes its next step.
+    Step(Id),
+    /// A thread inside fork(2) comes to the next knote of its process.
+    KnoteFork(Id),
+    /// A thread inside fork(2) is past its probe's place.
+    Created(Id),
+    /// A child gets its first time slice: the process and the thread that runs its program.
+    Runnable(Id),
+    /// The exit probe of a process.
+    ExitProbe(Id),
+    /// KNOTE(NOTE_EXIT) of a process.
+    ExitNote(Id),
+    /// A process becomes a zombie.
+    Zombie(Id),
+    /// The root of the tree is forked.
+    Root,
+    /// Whoever forked the root lets it go.
+    Attached,
+    /// The reader calls kevent(2).
+    Call,
+    /// The reader looks at the queue inside its call.
+    Wake,
+    /// The timeout of this call.
+    Timeout(u64),
+    /// The reader comes to the next queued knote.
+    Scan,
+    /// The reader has copied this knote.
+    Copied(Id),
+    /// The call returns.
+    Return,
+    /// The D program begins.
+    Begin,
+    /// The heartbeat probe.
+    Tick,
+    /// dtrace switches this CPU's buffer.
+    Switch(u32),
+    /// Somebody reads dtrace's stdout.
+    ReadStdout,
+    /// Somebody reads dtrace's stderr.
+    ReadStderr,
+    /// The kernel kills the DTrace session.
+    Abort,
+    /// The supervisor starts dtrace again.
+    Restart,
+    /// sysctl is read.
+    Forks,
+    /// The run is over.
+    Stop,
+}
+
+/// A simulated kernel with everything that runs on it.
+pub(super) struct Kernel<'a> {
+    pub(super) options: &'a Options,
+    pub(super) rng: Rng,
+    pub(super) now: u64,
+    agenda: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    order: u64,
+    pub(super) procs: Procs,
+    /// The status of each process between P_WEXIT and the setting of its p_xstat.
+    pub(super) exiting: HashMap<Id, u32>,
+    pub(super) kqueue: Kqueue,
+    pub(super) reader: Reader,
+    pub(super) dtrace: Dtrace,
+    pub(super) truth: Truth,
+    /// vm.stats.vm.v_forks + v_vforks + v_rforks.
+    pub(super) forks: u64,
+    /// Processes of the tree that have not been reaped.
+    pub(super) tree: usize,
+    /// init(8), which reaps whatever is left to it.
+    pub(super) init: Id,
+    pub(super) root: Id,
+    reader_proc: Id,
+    ending: bool,
+    endless: bool,
+    /// Since when DTrace is blind, while it is not running.
+    blind_since: u64,
+    sink: &'a mut dyn Sink,
+    stopped: bool,
+}
+
+impl<'a> Kernel<'a> {
+    pub(super) fn new(
+        seed: u64,
+        options: &'a Options,
+        endless: bool,
+        sink: &'a mut dyn Sink,
+    ) -> Kernel<'a> {
+        let mut rng = Rng::new(seed);
+        let mut notes = note::TRACK | note::EXIT;
+        notes |= if options.note_fork { note::FORK } else { 0 };
+        notes |= if options.note_exec { note::EXEC } else { 0 };
+        let pid_max = options.shape.pid_max(options.pid_max);
+        let last_pid = 120 + rng.below(u64::from(pid_max.min(4_000) - 150)) as u32;
+        Kernel {
+            procs: Procs::new(pid_max, last_pid),
+            exiting: HashMap::new(),
+            kqueue: Kqueue::new(options.regime, notes, options.max_knotes as usize),
+            reader: Reader::new(rng.below(u64::from(options.cpus.max(1))) as u32),
+            dtrace: Dtrace::new(options, &mut rng),
+            options,
+            rng,
+            now: START,
+            agenda: BinaryHeap::new(),
+            order: 0,
+            truth: Truth::new(if endless { KEEP } else { usize::MAX }),
+            forks: 2_000,
+            tree: 0,
+            init: 0,
+            root: 0,
+            reader_proc: 0,
+            ending: false,
+            endless,
+            blind_since: START,
+            sink,
+            stopped: false,
+        }
+    }
+
+    /// Runs until the load is done and both witnesses have fallen silent, or the sink has had enough.
+    pub(super) fn run(mut self) -> Truth {
+        self.push(Input::Tree { id: TreeId(0), name: self.options.shape.as_str() });
+        self.push(Input::DtraceUp { at: self.mono() });
+        self.boot();
+        while !self.stopped {
+            let Some(Reverse((at, _, event))) = self.agenda.pop() else { break };
+            self.now = at;
+            self.handle(event);
+            self.wake_reader();
+        }
+        self.truth
+    }
+
+    /// init, the reader, a root that waits behind its barrier, and whatever else forks on this machine.
+    fn boot(&mut self) {
+        self.init = self.spawn(Pid::new(1), 0, None);
+        let daemon = self.spawn(None, self.init, None);
+        let reader = self.spawn(None, self.init, None);
+        for reaper in [self.init, reader] {
+            if let Some(proc) = self.procs.table.get_mut(reaper) {
+                proc.reaper = true;
+            }
+        }
+        self.reader_proc = reader;
+        // A command that the reader starts itself, or a process that was there before.
+        let known = self.rng.chance(0.5);
+        self.after(if known { COMPILE + 50 * MS } else { MS }, Event::Root);
+        self.after(COMPILE, Event::Begin);
+        self.after(COMPILE + 100 * MS, Event::Call);
+        self.after(SECOND / 2, Event::Forks);
+        if self.options.foreign_us > 0 {
+            let thread = self.add_thread(daemon, shape::foreign(self.options), None);
+            self.after(COMPILE, Event::Step(thread));
+        }
+        if self.options.abort_ms > 0 {
+            self.after(self.options.abort_ms * MS, Event::Abort);
+        }
+    }
+
+    /// The root is forked; it waits until the reader has attached to it.
+    fn fork_root(&mut self) {
+        let (pid, forker) = (self.procs.find_pid(), self.procs.pid_of(self.reader_proc));
+        let (Some(pid), Some(forker)) = (pid, forker) else { return };
+        let life = self.truth.born(pid, forker, None);
+        self.root = self.spawn(Some(pid), self.reader_proc, Some(life));
+        self.tree += 1;
+        self.add_thread(self.root, shape::root(self.options, self.endless), None);
+        let traced = Traced::Create { child: pid, forker, parent: forker, flags: 0x14 };
+        let cpu = self.any_cpu();
+        self.trace(cpu, traced, None);
+    }
+
+    fn spawn(&mut self, pid: Option<Pid>, parent: Id, life: Option<LifeId>) -> Id {
+        let cpu = self.any_cpu();
+        match pid.or_else(|| self.procs.find_pid()) {
+            Some(pid) => self.procs.insert(Proc::new(pid, parent, life, cpu)),
+            None => parent,
+        }
+    }
+
+    pub(super) fn add_thread(
+        &mut self,
+        proc: Id,
+        program: shape::Program,
+        joiner: Option<Id>,
+    ) -> Id {
+        let id = self.procs.threads.insert(Thread::new(proc, program, joiner));
+        if let Some(proc) = self.procs.table.get_mut(proc) {
+            proc.threads.push(id);
+        }
+        id
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Step(thread) => self.step(thread),
+            Event::KnoteFork(thread) => self.knote_fork(thread),
+            Event::Created(thread) => self.created(thread),
+            Event::Runnable(proc) => self.runnable(proc),
+            Event::ExitProbe(proc) => self.exit_probe(proc),
+            Event::ExitNote(proc) => self.exit_note(proc),
+            Event::Zombie(proc) => self.zombie(proc),
+            Event::Root => self.fork_root(),
+            Event::Attached => self.runnable(self.root),
+            Event::Call => self.call(),
+            Event::Wake => self.wake(),
+            Event::Timeout(seq) => self.timeout(seq),
+            Event::Scan => self.scan(),
+            Event::Copied(knote) => self.copied(knote),
+            Event::Return => self.return_batch(),
+            Event::Begin => self.begin(),
+            Event::Tick => self.tick(),
+            Event::Switch(cpu) => self.switch(cpu),
+            Event::ReadStdout => self.read_stdout(),
+            Event::ReadStderr => self.read_stderr(),
+            Event::Abort => self.abort(),
+            Event::Restart => self.restart(),
+            Event::Forks => self.count_forks(),
+            Event::Stop => self.stop(),
+        }
+    }
+
+    /// Puts an event on the agenda, `delay` nanoseconds from now.
+    pub(super) fn after(&mut self, delay: u64, event: Event) {
+        self.order += 1;
+        self.agenda.push(Reverse((self.now + delay, self.order, event)));
+    }
+
+    /// Now, on the reading host's clock.
+    pub(super) fn mono(&self) -> MonoTime {
+        MonoTime(self.now + MONO_OFFSET)
+    }
+
+    pub(super) fn push(&mut self, input: Input<'_>) {
+        if self.sink.push(input) == ControlFlow::Break(()) {
+            self.stopped = true;
+        }
+    }
+
+    pub(super) fn any_cpu(&mut self) -> u32 {
+        self.rng.below(u64::from(self.dtrace.cpus())) as u32
+    }
+
+    /// A probe fires now, in the context of a process.
+    pub(super) fn trace(&mut self, cpu: u32, traced: Traced, fact: Option<(LifeId, Fact)>) {
+        self.dtrace.fire(self.now, cpu, traced, fact, &mut self.truth);
+    }
+
+    /// Kernels whose child may run before knote_fork: those with one knote a child.
+    pub(super) fn races(&mut self) -> bool {
+        self.options.regime != Regime::Split && self.rng.chance(self.options.race)
+    }
+
+    /// The time between two places in the kernel: short, unless the thread is preempted.
+    pub(super) fn window(&mut self) -> u64 {
+        if self.rng.chance(self.options.preempt) {
+            self.rng.below(self.options.preempt_us * US)
+        } else {
+            self.rng.around(3 * US)
+        }
+    }
+
+    fn begin(&mut self) {
+        self.dtrace.start();
+        let cpu = self.any_cpu();
+        let stamp = self.dtrace.stamp(self.now, cpu);
+        self.truth.blinded(self.blind_since, stamp);
+        self.trace(cpu, Traced::Begin, None);
+        self.after(SECOND / 10, Event::Tick);
+        self.after(self.switch_interval(), Event::Switch(0));
+    }
+
+    fn switch_interval(&self) -> u64 {
+        SECOND / u64::from(self.options.switch_hz.max(1))
+    }
+
+    fn tick(&mut self) {
+        if self.dtrace.running() {
+            self.trace(0, Traced::Tick, None);
+            self.after(SECOND / 10, Event::Tick);
+        }
+    }
+
+    /// Buffers are switched one CPU after the other; after the last one everything is printed.
+    fn switch(&mut self, cpu: u32) {
+        if !self.dtrace.running() {
+            return;
+        }
+        self.dtrace.switch(self.now, cpu, &mut self.truth);
+        if cpu + 1 < self.dtrace.cpus() {
+            let delay = self.rng.around(20 * US);
+            return self.after(delay, Event::Switch(cpu + 1));
+        }
+        self.dtrace.print(&mut self.truth);
+        self.deliver();
+        self.after(self.switch_interval(), Event::Switch(0));
+    }
+
+    /// Both pipes are read by threads of their own: either may come first.
+    fn deliver(&mut self) {
+        if !self.dtrace.stderr.is_empty() {
+            let late = self.rng.below(16) == 0;
+            let delay = self.rng.around(if late { 5 * MS } else { 50 * US });
+            self.after(delay, Event::ReadStderr);
+        }
+        let delay = self.rng.latency(200 * US);
+        self.after(delay, Event::ReadStdout);
+    }
+
+    fn read_stdout(&mut self) {
+        let some = 1 + self.rng.below(16 << 10) as usize;
+        let rest = self.dtrace.stdout.split_off(some.min(self.dtrace.stdout.len()));
+        let bytes = std::mem::replace(&mut self.dtrace.stdout, rest);
+        if bytes.is_empty() {
+            return;
+        }
+        self.push(Input::Stdout { at: self.mono(), bytes: &bytes });
+        if !self.dtrace.stdout.is_empty() {
+            let delay = self.rng.around(20 * US);
+            self.after(delay, Event::ReadStdout);
+        }
+    }
+
+    fn read_stderr(&mut self) {
+        let bytes = std::mem::take(&mut self.dtrace.stderr);
+        if !bytes.is_empty() {
+            self.push(Input::Stderr { at: self.mono(), bytes: &bytes });
+        }
+    }
+
+    fn abort(&mut self) {
+        if !self.dtrace.running() {
+            return;
+        }
+        self.truth.fault(self.now, Fault::Abort, 0);
+        self.blind_since = self.dtrace.abort();
+        self.read_stderr();
+        while !self.dtrace.stdout.is_empty() {
+            self.read_stdout();
+        }
+        self.push(Input::DtraceDown { at: self.mono() });
+        self.after(SECOND, Event::Restart);
+    }
+
+    fn restart(&mut self) {
+        self.push(Input::DtraceUp { at: self.mono() });
+        self.after(COMPILE, Event::Begin);
+    }
+
+    fn count_forks(&mut self) {
+        self.push(Input::Forks { at: self.mono(), total: self.forks });
+        self.after(SECOND, Event::Forks);
+    }
+
+    /// Nothing is queued any more: if nobody is left who could queue something, the run ends soon.
+    pub(super) fn nothing_queued(&mut self) {
+        if self.tree == 0 && !self.ending {
+            self.ending = true;
+            self.after(LINGER, Event::Stop);
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.dtrace.running() {
+            self.dtrace.finish(self.now, &mut self.truth);
+        } else {
+            self.truth.blinded(self.blind_since, u64::MAX);
+        }
+        self.read_stderr();
+        while !self.dtrace.stdout.is_empty() {
+            self.read_stdout();
+        }
+        self.push(Input::TreeGone { id: TreeId(0) });
+        self.push(Input::End);
+        self.stopped = true;
+    }
+}

@@ -1,0 +1,376 @@
+//! The accused: one kqueue with EVFILT_PROC knotes, as `kern_event.c` moves them (13.2, and 10.1 for the merged
+//! regimes).
+
+use std::collections::{HashMap, VecDeque};
+
+use super::arena::{Arena, Id};
+use super::truth::LifeId;
+use crate::model::{Kevent, Pid, Regime, TreeId, note};
+
+/// One knote.
+#[derive(Debug)]
+struct Knote {
+    ident: Pid,
+    life: Option<LifeId>,
+    /// kn_sfflags: what it waits for.
+    wanted: u32,
+    /// kn_fflags: what has happened since it was read last.
+    fflags: u32,
+    data: i64,
+    flags: u32,
+    queued: bool,
+    /// knote_fork has it in flux with the list lock dropped.
+    in_flux: bool,
+    /// A kevent(2) call is copying it out (KN_SCAN).
+    scanning: bool,
+    /// Bits that knote_fork set without the list lock while it was being copied out: they vanish (PR 291005).
+    racing: u32,
+    /// EV_DROP: freed without a word when it is scanned.
+    drop: bool,
+}
+
+/// A process whose forker's knotes are being followed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newborn {
+    pub(super) pid: Pid,
+    pub(super) life: Option<LifeId>,
+    pub(super) standing: Standing,
+}
+
+/// What the registration finds under the child's pid.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// A living process: always so where the child runs only after knote_fork.
+    Alive,
+    /// It has exited or is about to; its p_xstat now.
+    Exiting(u32),
+    /// It has been reaped.
+    Gone,
+}
+
+/// How knote_fork finds a knote of the forker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// Nothing to do: freed meanwhile, or it does not track.
+    Nothing,
+    /// Skipped without a word: another thread's knote_fork has it in flux.
+    SkippedInFlux,
+    /// Skipped without a word: a kevent(2) call is reading it.
+    SkippedScan,
+    /// In flux now; the child is to be registered.
+    Register,
+}
+
+/// What came of registering a child for one knote of the forker.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Registered {
+    /// Knotes to be put on the child's list, in this order.
+    pub(super) attached: Vec<Id>,
+    /// There is a NOTE_CHILD.
+    pub(super) child: bool,
+    /// There will be a NOTE_EXIT.
+    pub(super) exit: bool,
+    /// The knote for NOTE_CHILD, or the only one, found no memory.
+    pub(super) no_child_memory: bool,
+    /// The knote for NOTE_EXIT found no memory.
+    pub(super) no_track_memory: bool,
+    /// The pid was reaped already (ESRCH).
+    pub(super) no_process: bool,
+    /// An undelivered knote of an earlier life of the pid was updated in its place.
+    pub(super) reused: bool,
+}
+
+/// A knote that has been read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Read {
+    pub(super) life: Option<LifeId>,
+    pub(super) event: Option<Kevent>,
+    /// A NOTE_TRACKERR vanished in the copying.
+    pub(super) trackerr_lost: bool,
+}
+
+/// What is at the head of the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Head {
+    /// A knote in flux: the reader waits for it.
+    Blocked,
+    /// A knote that was freed: nothing.
+    Freed,
+    /// A knote, dequeued and being copied from now on.
+    Scan(Id),
+}
+
+/// The reader's kqueue.
+pub(super) struct Kqueue {
+    regime: Regime,
+    notes: u32,
+    max_knotes: usize,
+    knotes: Arena<Knote>,
+    /// Merged regimes register through the (ident, filter) lookup.
+    by_pid: HashMap<Pid, Id>,
+    active: VecDeque<Id>,
+}
+
+impl Kqueue {
+    pub(super) fn new(regime: Regime, notes: u32, max_knotes: usize) -> Kqueue {
+        Kqueue {
+            regime,
+            notes,
+            max_knotes,
+            knotes: Arena::default(),
+            by_pid: HashMap::new(),
+            active: VecDeque::new(),
+        }
+    }
+
+    /// EV_ADD|EV_CLEAR by the reader.
+    pub(super) fn attach(&mut self, pid: Pid, life: Option<LifeId>) -> Id {
+        self.insert(pid, life, self.notes, note::EV_CLEAR, 0, 0)
+    }
+
+    fn insert(
+        &mut self,
+        ident: Pid,
+        life: Option<LifeId>,
+        wanted: u32,
+        flags: u32,
+        fflags: u32,
+        data: i64,
+    ) -> Id {
+        let knote = Knote {
+            ident,
+            life,
+            wanted,
+            fflags,
+            data,
+            flags,
+            queued: false,
+            in_flux: false,
+            scanning: false,
+            racing: 0,
+            drop: false,
+        };
+        let id = self.knotes.insert(knote);
+        self.by_pid.insert(ident, id);
+        if fflags != 0 {
+            self.activate(id);
+        }
+        id
+    }
+
+    /// How many knotes there are.
+    pub(super) fn len(&self) -> usize {
+        self.knotes.len()
+    }
+
+    /// How many are queued.
+    pub(super) fn queued(&self) -> usize {
+        self.active.len()
+    }
+
+    fn activate(&mut self, id: Id) {
+        if let Some(knote) = self.knotes.get_mut(id)
+            && !knote.queued
+        {
+            knote.queued = true;
+            self.active.push_back(id);
+        }
+    }
+
+    /// Whether this knote follows forks.
+    pub(super) fn tracks(&self, id: Id) -> bool {
+        self.knotes.get(id).is_some_and(|k| k.wanted & note::TRACK != 0)
+    }
+
+    /// knote_fork comes to this knote of the forker.
+    pub(super) fn begin_fork(&mut self, id: Id) -> Turn {
+        let merged = self.regime != Regime::Split;
+        let Some(knote) = self.knotes.get_mut(id) else { return Turn::Nothing };
+        if knote.in_flux {
+            Turn::SkippedInFlux
+        } else if knote.scanning && merged {
+            Turn::SkippedScan
+        } else if knote.wanted & note::TRACK == 0 {
+            Turn::Nothing
+        } else {
+            knote.in_flux = true;
+            Turn::Register
+        }
+    }
+
+    /// Registers the child for knote `parent` of its forker; `memory` says whether an allocation succeeds.
+    pub(super) fn register(
+        &mut self,
+        parent: Id,
+        child: Newborn,
+        mut memory: impl FnMut() -> bool,
+    ) -> Registered {
+        let Some(knote) = self.knotes.get(parent) else { return Registered::default() };
+        let (wanted, flags, ppid) = (knote.wanted, knote.flags, i64::from(knote.ident.get()));
+        let max = self.max_knotes;
+        let mut allocate = |kqueue: &Kqueue| kqueue.len() < max && memory();
+        let done = match self.regime {
+            Regime::Split => self.register_two(child, wanted, flags, ppid, &mut allocate),
+            _ => self.register_one(child, wanted, flags, ppid, &mut allocate),
+        };
+        if done.no_child_memory || done.no_track_memory || done.no_process {
+            self.tell_forker(parent, note::TRACKERR);
+        }
+        done
+    }
+
+    /// 13.2 `kern_event.c:581-602`: a oneshot knote for NOTE_CHILD, then one for everything else. The first keeps
+    /// NOTE_TRACK and sits on the child's list until it is read: hence the duplicates.
+    fn register_two(
+        &mut self,
+        child: Newborn,
+        wanted: u32,
+        flags: u32,
+        ppid: i64,
+        allocate: &mut impl FnMut(&Kqueue) -> bool,
+    ) -> Registered {
+        let mut done = Registered::default();
+        if allocate(self) {
+            let only_track = wanted & !(note::EXIT | note::EXEC | note::FORK);
+            let flags = flags | note::EV_ONESHOT;
+            let id = self.insert(child.pid, child.life, only_track, flags, note::CHILD, ppid);
+            done.attached.push(id);
+            done.child = true;
+        } else {
+            done.no_child_memory = true;
+        }
+        if allocate(self) {
+            let id = self.insert(child.pid, child.life, wanted, flags, 0, 0);
+            done.attached.push(id);
+            done.exit = wanted & note::EXIT != 0;
+        } else {
+            done.no_track_memory = true;
+        }
+        done
+    }
+
+    /// 10.1 `kern_event.c:497-510` with its lookup (`:1060`) and the immediate exit at attach (`:348-377`).
+    fn register_one(
+        &mut self,
+        child: Newborn,
+        wanted: u32,
+        flags: u32,
+        ppid: i64,
+        allocate: &mut impl FnMut(&Kqueue) -> bool,
+    ) -> Registered {
+        let mut done = Registered::default();
+        if let Some(old) = self.by_pid.get(&child.pid).and_then(|id| self.knotes.get_mut(*id)) {
+            old.wanted = wanted;
+            done.reused = true;
+        } else if !allocate(self) {
+            done.no_child_memory = true;
+        } else {
+            match child.standing {
+                Standing::Gone => done.no_process = true,
+                Standing::Alive => {
+                    let id = self.insert(child.pid, child.life, wanted, flags, note::CHILD, ppid);
+                    done.attached.push(id);
+                    (done.child, done.exit) = (true, wanted & note::EXIT != 0);
+                }
+                Standing::Exiting(xstat) => {
+                    let id = self.insert(child.pid, child.life, wanted, flags, note::CHILD, ppid);
+                    self.exit_one(id, xstat);
+                    (done.child, done.exit) = (true, wanted & note::EXIT != 0);
+                }
+            }
+        }
+        done
+    }
+
+    /// knote_fork is done with this knote of the forker.
+    pub(super) fn end_fork(&mut self, id: Id) {
+        self.tell_forker(id, note::FORK);
+        if let Some(knote) = self.knotes.get_mut(id) {
+            knote.in_flux = false;
+        }
+    }
+
+    fn tell_forker(&mut self, id: Id, bit: u32) {
+        let Some(knote) = self.knotes.get_mut(id) else { return };
+        if bit == note::TRACKERR || knote.wanted & bit != 0 {
+            if knote.scanning {
+                knote.racing |= bit & !knote.fflags;
+            }
+            knote.fflags |= bit;
+        }
+        if knote.fflags != 0 {
+            self.activate(id);
+        }
+    }
+
+    /// KNOTE(NOTE_EXEC).
+    pub(super) fn exec(&mut self, list: &[Id]) {
+        for id in list.iter().rev() {
+            let Some(knote) = self.knotes.get_mut(*id) else { continue };
+            knote.fflags |= knote.wanted & note::EXEC;
+            if knote.fflags != 0 {
+                self.activate(*id);
+            }
+        }
+    }
+
+    /// KNOTE(NOTE_EXIT), which takes every knote off the list of the process.
+    pub(super) fn exit(&mut self, list: &[Id], status: u32) {
+        for id in list.iter().rev() {
+            self.exit_one(*id, status);
+        }
+    }
+
+    fn exit_one(&mut self, id: Id, status: u32) {
+        let status_wins = self.regime != Regime::MergedPpid;
+        let Some(knote) = self.knotes.get_mut(id) else { return };
+        knote.fflags |= knote.wanted & note::EXIT;
+        if knote.fflags & note::EXIT != 0 && status_wins {
+            knote.data = i64::from(status);
+        }
+        knote.flags |= note::EV_EOF | note::EV_ONESHOT;
+        knote.drop = knote.fflags == 0;
+        self.activate(id);
+    }
+
+    /// Takes the head of the queue for reading.
+    pub(super) fn head(&mut self) -> Option<Head> {
+        let id = *self.active.front()?;
+        let Some(knote) = self.knotes.get_mut(id) else {
+            self.active.pop_front();
+            return Some(Head::Freed);
+        };
+        if knote.in_flux {
+            return Some(Head::Blocked);
+        }
+        self.active.pop_front();
+        knote.queued = false;
+        knote.scanning = true;
+        Some(Head::Scan(id))
+    }
+
+    /// The copy of the knote is made: what the reader gets.
+    pub(super) fn read(&mut self, id: Id) -> Option<Read> {
+        let knote = self.knotes.get_mut(id)?;
+        let fflags = knote.fflags & !knote.racing;
+        let event = (fflags != 0).then_some(Kevent {
+            ident: u64::from(knote.ident.get()),
+            flags: knote.flags,
+            fflags,
+            data: knote.data,
+            udata: TreeId(0).cookie(),
+        });
+        let trackerr_lost = knote.racing & note::TRACKERR != 0;
+        let read = Read { life: knote.life, event, trackerr_lost };
+        if knote.drop || (event.is_some() && knote.flags & note::EV_ONESHOT != 0) {
+            let ident = knote.ident;
+            self.knotes.remove(id);
+            if self.by_pid.get(&ident) == Some(&id) {
+                self.by_pid.remove(&ident);
+            }
+        } else {
+            (knote.fflags, knote.data, knote.racing, knote.scanning) = (0, 0, 0, false);
+        }
+        Some(read)
+    }
+}

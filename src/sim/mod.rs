@@ -1,0 +1,41 @@
+//! A simulated kernel that knows the truth: processes, knotes, a reader and DTrace, in virtual time.
+//!
+//! It feeds the same inputs as a live kernel, so everything after the source is exercised, and it logs what really
+//! happened, so verdicts can be held against it. A run is a function of its seed and [`Options`] alone, byte for byte.
+
+mod arena;
+mod dtrace;
+mod forks;
+pub mod grid;
+pub mod judge;
+mod kernel;
+mod kqueue;
+mod options;
+mod procs;
+pub mod quality;
+mod reader;
+mod rng;
+mod shape;
+mod threads;
+mod truth;
+
+use crate::source::Sink;
+
+pub use options::Options;
+pub use rng::Rng;
+pub use shape::Shape;
+pub use truth::{Fault, Injected, Life, LifeId, Truth};
+
+/// Runs the load of `options` once and tells the truth about it.
+pub fn run(seed: u64, options: &Options, sink: &mut dyn Sink) -> Truth {
+    kernel::Kernel::new(seed, options, false, sink).run()
+}
+
+/// Runs the load again and again, in virtual time, until the sink breaks. Memory stays bounded: of the truth only the
+/// last lives are kept.
+pub fn run_endless(seed: u64, options: &Options, sink: &mut dyn Sink) -> Truth {
+    kernel::Kernel::new(seed, options, true, sink).run()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Processes and threads, and the pids that they take.
+
+use super::arena::{Arena, Id};
+use super::shape::{Op, Program};
+use super::truth::LifeId;
+use crate::model::Pid;
+
+/// How far a process has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// It runs, or is about to.
+    Alive,
+    /// P_WEXIT is set.
+    Exiting,
+    /// It waits to be reaped.
+    Zombie,
+}
+
+/// A process.
+#[derive(Debug)]
+pub(super) struct Proc {
+    pub(super) pid: Pid,
+    pub(super) parent: Id,
+    /// Its place in the truth, where it belongs to the tree.
+    pub(super) life: Option<LifeId>,
+    pub(super) cpu: u32,
+    pub(super) state: State,
+    /// p_xstat: the wait(2) status once it is set.
+    pub(super) xstat: u32,
+    /// p_klist, oldest first: the kernel walks it from the newest.
+    pub(super) klist: Vec<Id>,
+    pub(super) children: Vec<Id>,
+    pub(super) threads: Vec<Id>,
+    /// Reaps without being asked: init and the reader.
+    pub(super) reaper: bool,
+}
+
+impl Proc {
+    pub(super) fn new(pid: Pid, parent: Id, life: Option<LifeId>, cpu: u32) -> Proc {
+        Proc {
+            pid,
+            parent,
+            life,
+            cpu,
+            state: State::Alive,
+            xstat: 0,
+            klist: vec![],
+            children: vec![],
+            threads: vec![],
+            reaper: false,
+        }
+    }
+}
+
+/// What a thread waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waiting {
+    /// Nothing: it runs or sleeps.
+    Nothing,
+    /// The end of this child.
+    Child(Id),
+    /// The end of any child.
+    AnyChild,
+    /// exec or exit of a child by vfork.
+    Vfork(Id),
+    /// The end of this many threads.
+    Threads(usize),
+}
+
+/// A fork(2) call inside the kernel.
+#[derive(Debug)]
+pub(super) struct Forking {
+    pub(super) child: Id,
+    pub(super) pid: Pid,
+    pub(super) parent: Pid,
+    pub(super) life: Option<LifeId>,
+    pub(super) flags: u32,
+    pub(super) vfork: bool,
+    /// The child runs before its knotes exist.
+    pub(super) early: bool,
+    /// Knotes of the forker that knote_fork has yet to visit, the next one last.
+    pub(super) knotes: Vec<Id>,
+    /// The knote that is in flux now.
+    pub(super) in_flux: Option<Id>,
+    /// The forker was tracked when it forked.
+    pub(super) tracked: bool,
+    /// When a knote of the forker first failed to register the child.
+    pub(super) missed_at: Option<u64>,
+    pub(super) child_noted: bool,
+    pub(super) exit_noted: bool,
+}
+
+/// A thread of a process.
+#[derive(Debug)]
+pub(super) struct Thread {
+    pub(super) proc: Id,
+    pub(super) program: Program,
+    pub(super) pc: usize,
+    pub(super) last_child: Option<Id>,
+    pub(super) waiting: Waiting,
+    pub(super) forking: Option<Forking>,
+    /// The thread that joins this one.
+    pub(super) joiner: Option<Id>,
+}
+
+impl Thread {
+    pub(super) fn new(proc: Id, program: Program, joiner: Option<Id>) -> Thread {
+        Thread {
+            proc,
+            program,
+            pc: 0,
+            last_child: None,
+            waiting: Waiting::Nothing,
+            forking: None,
+            joiner,
+        }
+    }
+
+    pub(super) fn op(&self) -> Option<Op> {
+        self.program.get(self.pc).cloned()
+    }
+}
+
+/// The process table.
+pub(super) struct Procs {
+    pub(super) table: Arena<Proc>,
+    pub(super) threads: Arena<Thread>,
+    taken: Vec<bool>,
+    last_pid: u32,
+    pid_max: u32,
+}
+
+impl Procs {
+    /// An empty table whose next pid follows `last_pid`.
+    pub(super) fn new(pid_max: u32, last_pid: u32) -> Procs {
+        let pid_max = pid_max.min(Pid::MAX);
+        Procs {
+            table: Arena::default(),
+            threads: Arena::default(),
+            taken: vec![false; pid_max as usize + 1],
+            last_pid,
+            pid_max,
+        }
+    }
+
+    /// The next free pid, as fork_findpid looks for it (13.2 `kern_fork.c`): upwards from the last one, from 100
+    /// again when the highest is reached, live ones skipped. `None` when every pid is taken.
+    pub(super) fn find_pid(&mut self) -> Option<Pid> {
+        let mut number = self.last_pid;
+        for _ in 0..=self.pid_max {
+            number = if number >= self.pid_max { 100 } else { number + 1 };
+            if let Some(taken) = self.taken.get_mut(number as usize)
+                && !*taken
+            {
+                *taken = true;
+                self.last_pid = number;
+                return Pid::new(u64::from(number));
+            }
+        }
+        None
+    }
+
+    /// Puts a process into the table, among its parent's children.
+    pub(super) fn insert(&mut self, proc: Proc) -> Id {
+        let (pid, parent) = (proc.pid, proc.parent);
+        if let Some(taken) = self.taken.get_mut(pid.get() as usize) {
+            *taken = true;
+        }
+        let id = self.table.insert(proc);
+        if let Some(parent) = self.table.get_mut(parent) {
+            parent.children.push(id);
+        }
+        id
+    }
+
+    /// wait(2) has taken the status: the pid is free.
+    pub(super) fn reap(&mut self, id: Id) -> Option<Proc> {
+        let proc = self.table.remove(id)?;
+        if let Some(taken) = self.taken.get_mut(proc.pid.get() as usize) {
+            *taken = false;
+        }
+        if let Some(parent) = self.table.get_mut(proc.parent) {
+            parent.children.retain(|c| *c != id);
+        }
+        Some(proc)
+    }
+
+    pub(super) fn pid_of(&self, id: Id) -> Option<Pid> {
+        self.table.get(id).map(|p| p.pid)
+    }
+
+    pub(super) fn is_zombie(&self, id: Id) -> bool {
+        self.table.get(id).is_some_and(|p| p.state == State::Zombie)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pids_go_up_wrap_to_100_and_skip_the_living() {
+        let mut procs = Procs::new(202, 200);
+        let next = |procs: &mut Procs| procs.find_pid().unwrap().get();
+        assert_eq!([next(&mut procs), next(&mut procs)], [201, 202]);
+        let kept = procs.insert(Proc::new(Pid::new(100).unwrap(), 0, None, 0));
+        assert_eq!(next(&mut procs), 101);
+        procs.reap(kept);
+        for number in 102..=200 {
+            assert_eq!(next(&mut procs), number);
+        }
+        assert_eq!(next(&mut procs), 100);
+        assert_eq!(procs.find_pid(), None);
+    }
+}

@@ -1,0 +1,239 @@
+//! How good the detection is: the scores of a swarm of runs as a page in Markdown.
+
+use std::fmt::Write;
+
+use super::grid::{self, REGIMES};
+use super::judge::{Class, Miss, Score, judge, shortest};
+use crate::model::{Fact, Regime, Verdict};
+
+/// The scores of a swarm, apart for each regime, and for runs in which DTrace saw everything and those in which it did
+/// not.
+#[derive(Clone, Debug, Default)]
+pub struct Quality {
+    sighted: [Score; REGIMES.len()],
+    blind: [Score; REGIMES.len()],
+}
+
+/// What the runs are asked to show.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Goals {
+    /// Without drops, precision and recall are 1 in every class.
+    pub exact: bool,
+    /// With drops, no loss and no corruption is ever claimed wrongly.
+    pub fair: bool,
+    /// With drops, fewer than twice as many facts are undecided as really overlap a drop.
+    pub bold: bool,
+}
+
+impl Goals {
+    /// All of them.
+    pub const fn met(&self) -> bool {
+        self.exact && self.fair && self.bold
+    }
+}
+
+impl Quality {
+    /// Runs case number `n` of the grid and counts it.
+    pub fn add(&mut self, n: u64) {
+        let case = grid::case(n);
+        let regime = REGIMES.iter().position(|r| *r == case.options.regime).unwrap_or(0);
+        let scores = if case.sighted() { &mut self.sighted } else { &mut self.blind };
+        scores[regime].merge(judge(&case));
+    }
+
+    /// Adds what another thread counted.
+    pub fn merge(&mut self, other: Quality) {
+        for (mine, theirs) in self.sighted.iter_mut().zip(other.sighted) {
+            mine.merge(theirs);
+        }
+        for (mine, theirs) in self.blind.iter_mut().zip(other.blind) {
+            mine.merge(theirs);
+        }
+    }
+
+    fn totals(&self) -> (Score, Score) {
+        let total = |scores: &[Score]| {
+            scores.iter().cloned().fold(Score::default(), |mut sum, score| {
+                sum.merge(score);
+                sum
+            })
+        };
+        (total(&self.sighted), total(&self.blind))
+    }
+
+    /// Which goals are met.
+    pub fn goals(&self) -> Goals {
+        let (sighted, blind) = self.totals();
+        let accusations = [
+            Verdict::Overwritten,
+            Verdict::Corrupt,
+            Verdict::LostReported,
+            Verdict::LostSilent,
+            Verdict::LostInherited,
+            Verdict::KqueueOnly,
+        ];
+        Goals {
+            exact: sighted.misses.is_empty() && sighted.undecided() == 0,
+            fair: accusations.iter().all(|verdict| {
+                blind
+                    .classes
+                    .iter()
+                    .all(|c| c[verdict.index()].precision().is_none_or(|p| p == 1.0))
+            }),
+            bold: blind.undecided() < 2 * blind.overlapping,
+        }
+    }
+
+    /// The page.
+    pub fn markdown(&self) -> String {
+        let (sighted, blind) = self.totals();
+        let goals = self.goals();
+        let mut page = String::from(INTRODUCTION);
+        let _ = writeln!(page, "\n## Goals\n\n| goal | met |\n|---|---|");
+        for (goal, met) in [
+            (
+                "DTrace saw everything: precision and recall 1 in every class, nothing undecided",
+                goals.exact,
+            ),
+            (
+                "DTrace was blind at times: nothing lost, corrupt or unknown is claimed wrongly",
+                goals.fair,
+            ),
+            (
+                "DTrace was blind at times: undecided less than twice what really overlaps",
+                goals.bold,
+            ),
+        ] {
+            let _ = writeln!(page, "| {goal} | {} |", if met { "yes" } else { "**no**" });
+        }
+        for (title, score) in [
+            ("DTrace saw everything", &sighted),
+            ("DTrace dropped records or was restarted", &blind),
+        ] {
+            let _ = writeln!(page, "\n## {title}\n\n{} runs, {} facts.\n", score.runs, score.facts);
+            classes(&mut page, score);
+        }
+        self.regimes(&mut page);
+        misses(&mut page, [&sighted, &blind]);
+        page
+    }
+
+    fn regimes(&self, page: &mut String) {
+        let _ = writeln!(
+            page,
+            "\n## By kernel\n\n| kernel | DTrace | runs | facts | wrong | undecided | really blind | ratio |\n\
+             |---|---|---:|---:|---:|---:|---:|---:|"
+        );
+        for (dtrace, scores) in
+            [("saw everything", &self.sighted), ("was blind at times", &self.blind)]
+        {
+            for (regime, score) in REGIMES.iter().zip(scores) {
+                let _ = writeln!(page, "{}", regime_row(*regime, dtrace, score));
+            }
+        }
+    }
+}
+
+fn regime_row(regime: Regime, dtrace: &str, score: &Score) -> String {
+    let wrong: u64 = score.misses.values().map(|found| found.0).sum();
+    let share = |n: u64| 100.0 * n as f64 / score.facts.max(1) as f64;
+    let ratio = match score.overlapping {
+        0 => "-".to_string(),
+        overlapping => format!("{:.2}", score.undecided() as f64 / overlapping as f64),
+    };
+    format!(
+        "| {regime} | {dtrace} | {} | {} | {wrong} | {:.1} % | {:.1} % | {ratio} |",
+        score.runs,
+        score.facts,
+        share(score.undecided()),
+        share(score.overlapping),
+    )
+}
+
+/// One row for each class that a fact really had, or that a verdict named.
+fn classes(page: &mut String, score: &Score) {
+    let _ = writeln!(
+        page,
+        "| fact | class | facts | decided | verdicts | precision | recall | undecided | unheard |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---:|"
+    );
+    let number = |n: Option<f64>| n.map_or("-".to_string(), |n| format!("{n:.5}"));
+    for (fact, word) in [(Fact::Birth, "birth"), (Fact::Death, "death")] {
+        for verdict in Verdict::ALL {
+            let class: &Class = &score.of(fact)[verdict.index()];
+            let facts = class.decided + class.undecided + class.unheard;
+            if facts + class.said == 0 {
+                continue;
+            }
+            let undecided = 100.0 * class.undecided as f64 / facts.max(1) as f64;
+            let _ = writeln!(
+                page,
+                "| {word} | {verdict} | {facts} | {} | {} | {} | {} | {undecided:.1} % | {} |",
+                class.decided,
+                class.said,
+                number(class.precision()),
+                number(class.recall()),
+                class.unheard,
+            );
+        }
+    }
+}
+
+fn misses(page: &mut String, scores: [&Score; 2]) {
+    let _ = writeln!(page, "\n## What goes wrong, and the shortest run that shows it\n");
+    if scores.iter().all(|score| score.misses.is_empty()) {
+        let _ = writeln!(page, "Nothing.");
+        return;
+    }
+    for (dtrace, score) in ["DTrace saw everything", "DTrace was blind at times"].iter().zip(scores)
+    {
+        let mut misses: Vec<_> = score.misses.iter().collect();
+        misses.sort_by_key(|(miss, found)| (std::cmp::Reverse(found.0), **miss));
+        for (miss, (times, _, case)) in misses {
+            let case = shortest(miss, case);
+            let _ = writeln!(
+                page,
+                "- {miss}: {times} of {} facts ({dtrace}). {}",
+                score.facts,
+                why(miss)
+            );
+            let _ = writeln!(page, "  `simulate {case}`");
+        }
+    }
+}
+
+/// Why it can go wrong, where that is known.
+fn why(miss: &Miss) -> &'static str {
+    let reported = Some(Verdict::LostReported.index());
+    let silent = Some(Verdict::LostSilent.index());
+    match (miss.truth, miss.verdict) {
+        (_, None) => {
+            "Kernels up to 10.4 only: a child ran, forked and ended before its own create fired, and it had been lost."
+        }
+        (truth, verdict)
+            if [truth, verdict] == [reported, silent] || [truth, verdict] == [silent, reported] =>
+        {
+            "NOTE_TRACKERR is one bit of the forker's knote: it does not tell which of several forks at the same moment \
+             failed."
+        }
+        _ => "",
+    }
+}
+
+const INTRODUCTION: &str = "\
+# Detection quality
+
+How often the cross-checker is right, measured on a simulated kernel that knows the truth. This page is written by
+`kqproc_exporter simulate --quality --output docs/quality.md`; a seed and its options repeat a run byte for byte.
+
+Every combination of kernel (split, merged-status, merged-ppid), load shape, reader stall (0, 40, 400 ms), DTrace
+buffer (4 MiB, 8 KiB, 2 KiB for each CPU) and failure of knote allocation (0, 0.2 %, 5 %) is run several times. Number of
+CPUs, pace, clock skew, preemption, in-flux and scan windows, children that run before their knote exists, scribbled
+data and an abort of dtrace vary with the seed.
+
+A **fact** is the birth or the death of a process of the tree; its **class** is what really became of it.
+**precision**: of the verdicts that name this class, the share that is right. **recall**: of the decided facts of this
+class, the share that was recognised. **undecided**: the checker says that it cannot know. **unheard**: neither witness
+told of the fact (DTrace dropped it and kqueue lost it). **really blind**: the share of facts whose probe fired while
+DTrace was dropping records of some CPU, or was not running.
+";

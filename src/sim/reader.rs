@@ -1,0 +1,203 @@
+//! The reader: kevent(2) call by call, kqueue_scan knote by knote.
+
+use super::arena::Id;
+use super::dtrace::Traced;
+use super::kernel::{Event, Kernel, MS, US};
+use super::kqueue::Head;
+use super::truth::Fault;
+use crate::input::{Attach, Batch, Input};
+use crate::model::{Kevent, MonoTime, TreeId, note};
+
+/// The timeout of every call.
+const TIMEOUT: u64 = 200 * MS;
+
+/// The reader's state inside and between its calls.
+#[derive(Debug)]
+pub(super) struct Reader {
+    seq: u64,
+    cpu: u32,
+    before: MonoTime,
+    /// When the call began, on the true clock.
+    entered: u64,
+    /// It sleeps until something is queued.
+    sleeping: bool,
+    timed_out: bool,
+    /// How many queued knotes lie before the scan's marker.
+    left: usize,
+    events: Vec<Kevent>,
+    attached: Vec<Attach>,
+}
+
+impl Reader {
+    pub(super) fn new(cpu: u32) -> Reader {
+        Reader {
+            seq: 0,
+            cpu,
+            before: MonoTime(0),
+            entered: 0,
+            sleeping: false,
+            timed_out: false,
+            left: 0,
+            events: vec![],
+            attached: vec![],
+        }
+    }
+}
+
+impl Kernel<'_> {
+    /// Userland calls kevent(2). The first call registers the root and does not wait, so that the root can be let go.
+    pub(super) fn call(&mut self) {
+        self.reader.before = self.mono();
+        let entry = self.rng.around(US);
+        self.now += entry;
+        self.reader.entered = self.now;
+        self.reader.timed_out = false;
+        if self.reader.seq == 0 {
+            self.attach_root();
+            self.reader.timed_out = true;
+            return self.after(US, Event::Wake);
+        }
+        let seq = self.reader.seq;
+        self.after(TIMEOUT, Event::Timeout(seq));
+        if self.kqueue.queued() > 0 {
+            self.after(US / 2, Event::Wake);
+        } else {
+            self.reader.sleeping = true;
+        }
+    }
+
+    fn attach_root(&mut self) {
+        let Some(root) = self.procs.table.get_mut(self.root) else { return };
+        let knote = self.kqueue.attach(root.pid, root.life);
+        root.klist.push(knote);
+        let attach = Attach { tree: TreeId(0), pid: root.pid, root: true, errno: 0 };
+        self.reader.attached.push(attach);
+    }
+
+    /// After every event: something may have been queued for a sleeping reader.
+    pub(super) fn wake_reader(&mut self) {
+        if self.reader.sleeping && self.kqueue.queued() > 0 {
+            self.reader.sleeping = false;
+            let delay = self.rng.latency(self.options.reader_us * US);
+            self.after(delay, Event::Wake);
+        }
+    }
+
+    pub(super) fn timeout(&mut self, seq: u64) {
+        if seq != self.reader.seq {
+            return;
+        }
+        self.reader.timed_out = true;
+        if std::mem::take(&mut self.reader.sleeping) {
+            self.after(US, Event::Return);
+        }
+    }
+
+    /// kqueue_scan puts its marker behind what is queued now.
+    pub(super) fn wake(&mut self) {
+        self.reader.left = self.kqueue.queued();
+        self.scan();
+    }
+
+    pub(super) fn scan(&mut self) {
+        let full = self.reader.events.len() >= Batch::capacity_of(self.reader.seq) as usize;
+        if self.reader.left == 0 || full {
+            return self.scanned();
+        }
+        match self.kqueue.head() {
+            Some(Head::Blocked) => {
+                let delay = self.rng.around(US);
+                self.after(delay, Event::Scan);
+            }
+            Some(Head::Freed) => {
+                self.reader.left -= 1;
+                self.after(0, Event::Scan);
+            }
+            Some(Head::Scan(knote)) => {
+                self.reader.left -= 1;
+                let delay = self.rng.around(self.options.scan_ns.max(1));
+                self.after(delay, Event::Copied(knote));
+            }
+            None => self.scanned(),
+        }
+    }
+
+    pub(super) fn copied(&mut self, knote: Id) {
+        if let Some(read) = self.kqueue.read(knote) {
+            if read.trackerr_lost {
+                let who = read.life.and_then(|l| self.truth.life(l)).map_or(0, |l| l.pid.get());
+                self.truth.fault(self.now, Fault::LostUpdate, who);
+            }
+            if let Some(mut event) = read.event {
+                self.scribble(&mut event);
+                if let Some(life) = read.life {
+                    self.truth.delivered(life, &event, self.reader.seq, self.now);
+                }
+                self.reader.events.push(event);
+            }
+        }
+        self.scan();
+    }
+
+    /// A fault that no kernel is known to have: data that is neither a pid nor a status.
+    fn scribble(&mut self, event: &mut Kevent) {
+        let carries = event.fflags & (note::CHILD | note::EXIT) != 0;
+        if carries && self.rng.chance(self.options.corrupt) {
+            event.data += 1_000_000;
+            self.truth.fault(self.now, Fault::Scribble, event.ident as u32);
+        }
+    }
+
+    /// The marker, or the end of the reader's array, has been reached.
+    fn scanned(&mut self) {
+        if !self.reader.events.is_empty() || self.reader.timed_out {
+            let delay = self.rng.around(US);
+            return self.after(delay, Event::Return);
+        }
+        // Everything that was queued turned out to be nothing: it sleeps on.
+        if self.kqueue.queued() > 0 {
+            self.after(US / 2, Event::Wake);
+        } else {
+            self.reader.sleeping = true;
+        }
+    }
+
+    pub(super) fn return_batch(&mut self) {
+        let (seq, cpu, returned) = (self.reader.seq, self.reader.cpu, self.reader.events.len());
+        let capacity = Batch::capacity_of(seq);
+        let entered = self.dtrace.stamp(self.reader.entered, cpu);
+        self.trace(cpu, Traced::Mark { entered, capacity, returned }, None);
+        if returned < capacity as usize {
+            self.truth.drained(self.reader.entered);
+        }
+        self.now += 300;
+        let events = std::mem::take(&mut self.reader.events);
+        let attached = std::mem::take(&mut self.reader.attached);
+        let (before, after) = (self.reader.before, self.mono());
+        self.push(Input::Batch(Batch {
+            seq,
+            capacity,
+            before,
+            after,
+            attached: &attached,
+            events: &events,
+        }));
+        if !attached.is_empty() {
+            self.after(50 * US, Event::Attached);
+        }
+        self.reader.seq += 1;
+        if returned == 0 {
+            self.nothing_queued();
+        }
+        let pause = self.pause(returned as u64);
+        self.after(pause, Event::Call);
+    }
+
+    /// What the reader does between two calls: its bookkeeping, and a stall where one is due.
+    fn pause(&mut self, returned: u64) -> u64 {
+        let work = self.rng.around(5 * US + returned * 200);
+        let stalls = self.options.stall_ms > 0
+            && self.reader.seq.is_multiple_of(self.options.stall_every.max(1));
+        if stalls { work + self.rng.around(self.options.stall_ms * MS) } else { work }
+    }
+}

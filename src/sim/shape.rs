@@ -1,0 +1,191 @@
+//! What simulated processes do: programs as plain lists of system calls.
+
+use std::sync::Arc;
+
+use super::options::Options;
+use crate::model::words;
+
+words! {
+    /// The load shapes, as the load generator has them.
+    pub enum Shape {
+        /// fork, _exit.
+        Exit = "exit",
+        /// fork, exec of a file that does not exist, _exit(127): the case of PR 180385.
+        Enoent = "enoent",
+        /// fork, exec, exit.
+        Exec = "exec",
+        /// fork, death by signal.
+        Signal = "signal",
+        /// Every child forks the next, `depth` generations deep.
+        Chain = "chain",
+        /// Double fork: the grandchild outlives its parent and goes to the reaper.
+        Orphan = "orphan",
+        /// vfork, exec or exec failure.
+        Vfork = "vfork",
+        /// Several threads of one process fork at the same time.
+        Threads = "threads",
+        /// All children live at once.
+        Parallel = "parallel",
+        /// exit, enoent, exec and signal, one after the other.
+        Mix = "mix",
+        /// Few pids, so that each is used again and again.
+        Pidreuse = "pidreuse",
+    }
+}
+
+impl Shape {
+    /// The pid_max of this shape: `pid_max`, but low enough for pidreuse to deserve its name.
+    pub fn pid_max(self, pid_max: u32) -> u32 {
+        // Below 200 there is no room for the live ones: pids start at 100 when they wrap.
+        let highest = if self == Shape::Pidreuse { 300 } else { u32::MAX };
+        pid_max.min(highest).max(200)
+    }
+}
+
+/// How a process is forked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ForkKind {
+    /// fork(2).
+    Fork,
+    /// vfork(2): the forker waits until the child execs or exits.
+    Vfork,
+    /// rfork(2) with RFNOWAIT: the reaper is the parent from the beginning.
+    Nowait,
+}
+
+impl ForkKind {
+    /// The rfork(2) flags that proc:::create shows (13.2 `sys/unistd.h:190`).
+    pub(super) const fn flags(self) -> u32 {
+        match self {
+            ForkKind::Fork => 0x14,
+            ForkKind::Vfork => 0x8000_0034,
+            ForkKind::Nowait => 0x54,
+        }
+    }
+}
+
+/// One step of a program.
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    /// Fork a child that runs this program.
+    Fork(ForkKind, Program),
+    /// Wait for the child forked last.
+    Wait,
+    /// Wait for every child.
+    WaitAll,
+    /// Exec a program that exists.
+    Exec,
+    /// Exec a program that does not.
+    ExecFail,
+    /// Sleep for about so many nanoseconds.
+    Sleep(u64),
+    /// Start a thread for each program and join them.
+    Threads(Arc<[Program]>),
+    /// End with this wait(2) status.
+    End(u32),
+    /// Begin again.
+    Repeat,
+}
+
+/// A list of steps. It ends with [`Op::End`] or [`Op::Repeat`], or the thread just ends.
+pub(super) type Program = Arc<[Op]>;
+
+const fn exit(code: u32) -> Op {
+    Op::End((code & 0xff) << 8)
+}
+
+fn enoent() -> Program {
+    [Op::ExecFail, exit(127)].into()
+}
+
+fn exec() -> Program {
+    [Op::Exec, Op::Sleep(200_000), exit(0)].into()
+}
+
+/// What child number `i` of a simple shape does.
+fn leaf(shape: Shape, i: u32) -> Program {
+    match shape {
+        Shape::Enoent => enoent(),
+        Shape::Exec => exec(),
+        Shape::Signal => [Op::Sleep(20_000), Op::End(9)].into(),
+        _ => [exit(if i % 2 == 1 { 0 } else { i })].into(),
+    }
+}
+
+/// `count` children, one after the other.
+fn one_by_one(options: &Options, count: u32, leaf: impl Fn(u32) -> (ForkKind, Program)) -> Vec<Op> {
+    (0..count)
+        .flat_map(|i| {
+            let (kind, program) = leaf(i);
+            [Op::Fork(kind, program), Op::Wait, Op::Sleep(options.gap_us * 1000)]
+        })
+        .collect()
+}
+
+fn chain(depth: u32) -> Program {
+    match depth {
+        0 => [exit(7)].into(),
+        _ => [Op::Fork(ForkKind::Fork, chain(depth - 1)), Op::Wait, exit(depth & 0x7f)].into(),
+    }
+}
+
+fn orphan(i: u32) -> Program {
+    let daemon: Program = [Op::Sleep(2_000_000), exit(11)].into();
+    let kind = if i % 4 == 3 { ForkKind::Nowait } else { ForkKind::Fork };
+    [Op::Fork(kind, daemon), exit(0)].into()
+}
+
+fn threads(options: &Options) -> Vec<Op> {
+    let forks = one_by_one(options, options.count, |i| (ForkKind::Fork, leaf(Shape::Exit, i)));
+    let forks: Program = forks.into();
+    vec![Op::Threads((0..options.threads).map(|_| forks.clone()).collect())]
+}
+
+/// What the root of the tree does, without its end.
+fn body(options: &Options) -> Vec<Op> {
+    let fork = |program| (ForkKind::Fork, program);
+    let simple =
+        |shape, count| one_by_one(options, count, move |i| (ForkKind::Fork, leaf(shape, i)));
+    match options.shape {
+        shape @ (Shape::Exit | Shape::Enoent | Shape::Exec | Shape::Signal) => {
+            simple(shape, options.count)
+        }
+        Shape::Pidreuse => simple(Shape::Enoent, options.count),
+        Shape::Mix => [Shape::Exit, Shape::Enoent, Shape::Exec, Shape::Signal]
+            .into_iter()
+            .flat_map(|shape| simple(shape, options.count.div_ceil(4)))
+            .collect(),
+        Shape::Chain => one_by_one(options, options.count, |_| fork(chain(options.depth))),
+        Shape::Orphan => one_by_one(options, options.count, |i| fork(orphan(i))),
+        Shape::Vfork => one_by_one(options, options.count, |i| {
+            (ForkKind::Vfork, if i % 2 == 1 { exec() } else { enoent() })
+        }),
+        Shape::Threads => threads(options),
+        Shape::Parallel => (0..options.count)
+            .map(|_| Op::Fork(ForkKind::Fork, enoent()))
+            .chain([Op::WaitAll, Op::Sleep(options.gap_us * 1000)])
+            .collect(),
+    }
+}
+
+/// The program of the root: the load once, or for ever.
+pub(super) fn root(options: &Options, endless: bool) -> Program {
+    let mut ops = vec![Op::Exec];
+    ops.extend(body(options));
+    match endless {
+        true => ops.extend([Op::Sleep(100_000_000), Op::Repeat]),
+        false => ops.push(exit(0)),
+    }
+    ops.into()
+}
+
+/// A process outside the tree that forks now and then.
+pub(super) fn foreign(options: &Options) -> Program {
+    [
+        Op::Fork(ForkKind::Fork, exec()),
+        Op::Sleep(options.foreign_us * 1000),
+        Op::WaitAll,
+        Op::Repeat,
+    ]
+    .into()
+}

@@ -1,0 +1,194 @@
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use clap::Parser;
+use proptest::prelude::*;
+
+use super::*;
+use crate::input::Input;
+use crate::model::{Fact, Regime, Verdict, note};
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    options: Options,
+}
+
+fn options(line: &str) -> Options {
+    Line::parse_from(std::iter::once("simulate").chain(line.split_whitespace())).options
+}
+
+/// Every byte of a run.
+fn transcript(seed: u64, options: &Options) -> (String, Truth) {
+    let mut text = String::new();
+    let truth = run(seed, options, &mut |input: Input<'_>| {
+        text += &format!("{input:?}\n");
+        ControlFlow::Continue(())
+    });
+    (text, truth)
+}
+
+/// Runs and counts the kevents by their notes.
+fn counts(seed: u64, options: &Options) -> (BTreeMap<String, u64>, Truth) {
+    let mut counts = BTreeMap::new();
+    let truth = run(seed, options, &mut |input: Input<'_>| {
+        if let Input::Batch(batch) = input {
+            for event in batch.events {
+                *counts.entry(note::names(event.fflags)).or_default() += 1;
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    (counts, truth)
+}
+
+fn duplicates(truth: &Truth) -> u64 {
+    truth.lives().map(|l| u64::from(l.duplicates)).sum()
+}
+
+/// Options all over the place, small enough to run by the hundred.
+fn any_options() -> impl Strategy<Value = Options> {
+    let regime = prop::sample::select(&[Regime::Split, Regime::MergedStatus, Regime::MergedPpid]);
+    let shape = prop::sample::select(Shape::ALL);
+    let stall = prop::sample::select(&[0, 0, 5, 40, 400]);
+    let rate = prop::sample::select(&[0.0, 0.0, 0.01, 0.2]);
+    let buffer = prop::sample::select(&[4 << 20, 4096, 1024]);
+    let abort = prop::sample::select(&[0, 0, 400]);
+    (regime, shape, stall, (rate.clone(), rate.clone(), rate), buffer, abort, any::<[bool; 3]>())
+        .prop_map(|(regime, shape, stall_ms, (alloc_fail, race, preempt), buffer, abort_ms, b)| {
+            Options {
+                regime,
+                shape,
+                stall_ms,
+                alloc_fail,
+                race,
+                preempt,
+                buffer,
+                abort_ms,
+                note_fork: b[0],
+                note_exec: b[0],
+                exit_note_first: b[1],
+                flux_us: if b[2] { 100 } else { 2 },
+                count: 40,
+                depth: 4,
+                ..Options::default()
+            }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_seed_repeats_its_run_byte_for_byte(seed: u64, options in any_options()) {
+        let (text, truth) = transcript(seed, &options);
+        let (again, truth_again) = transcript(seed, &options);
+        prop_assert!(text == again, "{options}");
+        prop_assert_eq!(truth.faults, truth_again.faults);
+    }
+
+    #[test]
+    fn every_fact_of_the_truth_has_an_outcome_and_every_fault_its_reason(
+        seed: u64,
+        options in any_options(),
+    ) {
+        let (_, truth) = transcript(seed, &options);
+        for (i, life) in truth.lives().enumerate() {
+            prop_assert!(life.death.is_some(), "{life:?} --seed {seed} {options}");
+            prop_assert_eq!(life.birth.is_none(), i == 0, "{:?} --seed {} {}", life, seed, &options);
+            prop_assert!(life.created.is_some() == (i != 0) && life.exited.is_some());
+        }
+        if truth.faults.iter().all(|f| matches!(f.fault, Fault::Drop | Fault::Abort)) {
+            let lost = |fact| truth.lives().filter(move |l| l.outcome(fact).is_some_and(Verdict::is_lost));
+            // A child that forks before its own knote exists is the one loss that is nobody's fault.
+            if options.race == 0.0 {
+                prop_assert_eq!(lost(Fact::Birth).count() + lost(Fact::Death).count(), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn undrained_chains_double_their_notes_with_each_generation() {
+    let once = options("--shape chain --count 1 --depth 10 --stall-ms 2000 --stall-every 1");
+    let (notes, truth) = counts(1, &once);
+    // What a 13.2 kernel gave for 11 processes: 2,047 NOTE_CHILD and 4,099 knotes.
+    assert_eq!(notes["NOTE_CHILD"], 2047);
+    assert_eq!(truth.most_knotes, 4095);
+    let drained = options("--shape chain --count 1 --depth 10 --gap-us 50000 --reader-us 1");
+    assert!(duplicates(&counts(1, &drained).1) < 200);
+}
+
+#[test]
+fn stalled_chains_explode_as_the_recording_does() {
+    // The recording: chains 6 deep, 40 ms stalls, 420 children, 5,691 duplicates.
+    let chains = options("--shape chain --count 60 --depth 6 --stall-ms 40 --note-fork true");
+    let (_, truth) = counts(1, &chains);
+    assert_eq!(truth.lives().count(), 421);
+    let duplicates = duplicates(&truth);
+    assert!((2_000..=7_560).contains(&duplicates), "{duplicates}");
+    assert!(truth.lives().all(|l| l.birth != Some(Verdict::LostSilent)));
+}
+
+#[test]
+fn merged_regimes_collide_and_split_never_does() {
+    for shape in Shape::ALL {
+        let load =
+            |regime: &str| options(&format!("--regime {regime} --shape {shape} --stall-ms 20"));
+        assert_eq!(counts(1, &load("split")).1.collisions, 0, "{shape}");
+        for regime in ["merged-status", "merged-ppid"] {
+            let (_, truth) = counts(1, &load(regime));
+            assert!(truth.collisions > 0, "{regime} {shape}");
+            assert_eq!(duplicates(&truth), 0, "{regime} {shape}");
+        }
+    }
+}
+
+#[test]
+fn the_winner_of_a_collision_is_the_regimes() {
+    let of = |line: &str, fact, verdict| {
+        counts(1, &options(line)).1.lives().filter(|l| l.outcome(fact) == Some(verdict)).count()
+    };
+    let status = "--regime merged-status --shape enoent --stall-ms 200";
+    assert!(of(status, Fact::Birth, Verdict::Overwritten) > 150);
+    assert_eq!(of(status, Fact::Death, Verdict::Overwritten), 0);
+    let ppid = "--regime merged-ppid --shape enoent --stall-ms 200";
+    assert!(of(ppid, Fact::Death, Verdict::Overwritten) > 150);
+    assert_eq!(of(ppid, Fact::Birth, Verdict::Overwritten), 0);
+}
+
+#[test]
+fn every_way_to_lose_a_process_is_there() {
+    for (line, fault) in [
+        ("--shape threads --flux-us 50", Fault::InFlux),
+        (
+            "--regime merged-status --shape threads --note-fork true --scan-ns 20000",
+            Fault::ScanSkip,
+        ),
+        ("--regime merged-status --shape pidreuse --count 600 --stall-ms 500", Fault::PidReuse),
+        ("--shape exit --alloc-fail 0.05", Fault::NoChildMemory),
+        ("--shape exit --alloc-fail 0.05", Fault::NoTrackMemory),
+        ("--regime merged-status --shape enoent --race 0.5", Fault::StaleStatus),
+        ("--regime merged-status --shape orphan --race 0.4 --count 600", Fault::NoProcess),
+        ("--shape threads --alloc-fail 0.3 --scan-ns 20000 --note-fork true", Fault::LostUpdate),
+        ("--shape exit --buffer 512", Fault::Drop),
+        ("--shape exit --abort-ms 300", Fault::Abort),
+        ("--shape exit --corrupt 0.1", Fault::Scribble),
+    ] {
+        assert!(counts(1, &options(line)).1.count(fault) > 0, "{fault}: {line}");
+    }
+}
+
+#[test]
+fn an_endless_run_goes_on_with_pids_and_time_until_the_sink_breaks() {
+    let (mut batches, mut last) = (0, None);
+    let truth = run_endless(1, &options("--shape exit --count 5"), &mut |input: Input<'_>| {
+        if let Input::Batch(batch) = input {
+            assert!(last < Some(batch.before));
+            (batches, last) = (batches + 1, Some(batch.before));
+        }
+        assert_ne!(input, Input::End);
+        if batches < 200 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert!(truth.lives().count() > 50);
+}

@@ -1,0 +1,297 @@
+//! What really happened: the oracle that verdicts are held against.
+
+use std::collections::VecDeque;
+
+use crate::model::{Fact, KernelTime, Kevent, Pid, Verdict, WaitStatus, note, words};
+
+/// The number of a process of the tree, in the order of forking. The root is 0.
+pub type LifeId = u64;
+
+words! {
+    /// What was made to go wrong.
+    pub enum Fault {
+        /// The knote for NOTE_CHILD found no memory.
+        NoChildMemory = "no_child_memory",
+        /// The knote for NOTE_EXIT found no memory.
+        NoTrackMemory = "no_track_memory",
+        /// The child had been reaped before its knote was made (ESRCH).
+        NoProcess = "no_process",
+        /// knote_fork skipped a knote that another thread's knote_fork had in flux.
+        InFlux = "in_flux",
+        /// knote_fork skipped a knote that was being read.
+        ScanSkip = "scan_skip",
+        /// An undelivered knote of an earlier life of the pid was taken for the child's.
+        PidReuse = "pid_reuse",
+        /// NOTE_TRACKERR vanished while the knote was being read (PR 291005).
+        LostUpdate = "lost_update",
+        /// NOTE_EXIT carries a p_xstat from before the exit status was set.
+        StaleStatus = "stale_status",
+        /// An event's data was scribbled over.
+        Scribble = "scribble",
+        /// DTrace dropped a record.
+        Drop = "drop",
+        /// dtrace aborted.
+        Abort = "abort",
+    }
+}
+
+/// A fault, when it happened and to whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Injected {
+    /// When.
+    pub at: KernelTime,
+    /// What.
+    pub fault: Fault,
+    /// The process that suffers from it; the CPU for [`Fault::Drop`]; 0 for [`Fault::Abort`].
+    pub who: u32,
+}
+
+/// One process of the tree.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Life {
+    /// Its pid.
+    pub pid: Pid,
+    /// Who forked it.
+    pub forker: Pid,
+    /// The forker's life.
+    pub forker_life: Option<LifeId>,
+    /// When proc:::create fired.
+    pub created: Option<KernelTime>,
+    /// Whether dtrace printed that.
+    pub create_printed: bool,
+    /// When proc:::exit fired.
+    pub exited: Option<KernelTime>,
+    /// Whether dtrace printed that.
+    pub exit_printed: bool,
+    /// How it ended.
+    pub status: Option<WaitStatus>,
+    /// What became of its NOTE_CHILD; none for the root, whose birth is no fact of ours.
+    pub birth: Option<Verdict>,
+    /// What became of its NOTE_EXIT.
+    pub death: Option<Verdict>,
+    /// The batch with its first NOTE_CHILD.
+    pub child_batch: Option<u64>,
+    /// The batch with its NOTE_EXIT.
+    pub exit_batch: Option<u64>,
+    /// How many more NOTE_CHILD it had than one.
+    pub duplicates: u32,
+    /// When the reader last got NOTE_TRACKERR about it.
+    trackerr_at: Option<u64>,
+}
+
+impl Life {
+    /// What became of this fact.
+    pub fn outcome(&self, fact: Fact) -> Option<Verdict> {
+        match fact {
+            Fact::Birth => self.birth,
+            Fact::Death => self.death,
+        }
+    }
+
+    /// When DTrace's probe for this fact fired.
+    pub fn at(&self, fact: Fact) -> Option<KernelTime> {
+        match fact {
+            Fact::Birth => self.created,
+            Fact::Death => self.exited,
+        }
+    }
+}
+
+/// A note that will not come; whether anything says so shows when the queue has been drained.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    life: LifeId,
+    fact: Fact,
+    forker: LifeId,
+    at: u64,
+    /// The forker had no knote that tracks: if its birth or its death was lost, this is its heir.
+    heir: bool,
+}
+
+/// The log of the truth.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    lives: VecDeque<Life>,
+    /// How many lives were forgotten at the front.
+    forgotten: LifeId,
+    keep: usize,
+    losses: Vec<Loss>,
+    /// Every injected fault, in order.
+    pub faults: Vec<Injected>,
+    /// Spans of time in which DTrace was dropping records of some CPU, or was not running.
+    pub blind: Vec<(KernelTime, KernelTime)>,
+    /// Kevents with both NOTE_CHILD and NOTE_EXIT.
+    pub collisions: u64,
+    /// Kevents with NOTE_TRACKERR.
+    pub trackerr_reports: u64,
+    /// The most knotes that were alive at once.
+    pub most_knotes: usize,
+}
+
+impl Truth {
+    /// A log that keeps the last `keep` lives, faults and spans each.
+    pub(super) fn new(keep: usize) -> Truth {
+        Truth {
+            lives: VecDeque::new(),
+            forgotten: 0,
+            keep,
+            losses: vec![],
+            faults: vec![],
+            blind: vec![],
+            collisions: 0,
+            trackerr_reports: 0,
+            most_knotes: 0,
+        }
+    }
+
+    /// The lives, in the order of forking.
+    pub fn lives(&self) -> impl Iterator<Item = &Life> {
+        self.lives.iter()
+    }
+
+    /// Whether DTrace was really blind at that time.
+    pub fn blind_at(&self, at: KernelTime) -> bool {
+        self.blind.iter().any(|(from, to)| (*from..=*to).contains(&at))
+    }
+
+    /// How often this fault was injected.
+    pub fn count(&self, fault: Fault) -> usize {
+        self.faults.iter().filter(|f| f.fault == fault).count()
+    }
+
+    pub(super) fn born(&mut self, pid: Pid, forker: Pid, forker_life: Option<LifeId>) -> LifeId {
+        if self.lives.len() >= self.keep {
+            self.lives.pop_front();
+            self.forgotten += 1;
+        }
+        self.lives.push_back(Life {
+            pid,
+            forker,
+            forker_life,
+            created: None,
+            create_printed: false,
+            exited: None,
+            exit_printed: false,
+            status: None,
+            birth: None,
+            death: None,
+            child_batch: None,
+            exit_batch: None,
+            duplicates: 0,
+            trackerr_at: None,
+        });
+        self.forgotten + self.lives.len() as u64 - 1
+    }
+
+    pub(super) fn life(&mut self, id: LifeId) -> Option<&mut Life> {
+        self.lives.get_mut(id.checked_sub(self.forgotten)? as usize)
+    }
+
+    pub(super) fn fault(&mut self, at: u64, fault: Fault, who: u32) {
+        if self.faults.len() < self.keep {
+            self.faults.push(Injected { at: KernelTime(at), fault, who });
+        }
+    }
+
+    pub(super) fn blinded(&mut self, from: u64, to: u64) {
+        if self.blind.len() < self.keep {
+            self.blind.push((KernelTime(from), KernelTime(to)));
+        }
+    }
+
+    /// A note that will not come, because of what happened at `at` in the forker's knote_fork; `tracked` says whether
+    /// the forker had a knote that tracks.
+    pub(super) fn lost(
+        &mut self,
+        life: LifeId,
+        fact: Fact,
+        forker: LifeId,
+        tracked: bool,
+        at: u64,
+    ) {
+        let reported = self.life(forker).is_some_and(|f| f.trackerr_at >= Some(at));
+        self.losses.push(Loss { life, fact, forker, at, heir: !tracked });
+        if reported {
+            self.settle_losses(Verdict::LostReported, |loss| loss.life == life);
+        }
+    }
+
+    fn settle(&mut self, life: LifeId, fact: Fact, outcome: Verdict) {
+        let Some(life) = self.life(life) else { return };
+        let slot = match fact {
+            Fact::Birth => &mut life.birth,
+            Fact::Death => &mut life.death,
+        };
+        slot.get_or_insert(outcome);
+    }
+
+    /// The reader got this event in this batch.
+    pub(super) fn delivered(&mut self, id: LifeId, event: &Kevent, batch: u64, now: u64) {
+        let both = note::CHILD | note::EXIT;
+        let collided = event.fflags & both == both;
+        self.collisions += u64::from(collided);
+        if let Some(life) = self.life(id) {
+            if event.fflags & note::CHILD != 0 {
+                life.announced(event, batch, collided);
+            }
+            if event.fflags & note::EXIT != 0 {
+                life.ended(event, batch, collided);
+            }
+        }
+        if event.fflags & note::TRACKERR != 0 {
+            self.trackerr_reports += 1;
+            if let Some(life) = self.life(id) {
+                life.trackerr_at = Some(now);
+            }
+            self.settle_losses(Verdict::LostReported, |loss| loss.forker == id);
+        }
+    }
+
+    /// A kevent(2) call that began at `entered` returned, and took all there was.
+    pub(super) fn drained(&mut self, entered: u64) {
+        self.settle_losses(Verdict::LostSilent, |loss| loss.at < entered);
+    }
+
+    fn settle_losses(&mut self, outcome: Verdict, now: impl Fn(&Loss) -> bool) {
+        let losses = std::mem::take(&mut self.losses);
+        for loss in losses {
+            let forker = self.life(loss.forker).map(|f| (f.birth, f.death));
+            let is_lost = |outcome: Option<Verdict>| outcome.is_some_and(Verdict::is_lost);
+            match (now(&loss), loss.heir, forker) {
+                (true, true, Some((birth, death))) if is_lost(birth) || is_lost(death) => {
+                    self.settle(loss.life, loss.fact, Verdict::LostInherited);
+                }
+                // The forker's own birth is not settled yet.
+                (true, true, Some((None, _))) | (false, ..) => self.losses.push(loss),
+                (true, ..) => self.settle(loss.life, loss.fact, outcome),
+            }
+        }
+    }
+}
+
+impl Life {
+    fn announced(&mut self, event: &Kevent, batch: u64, collided: bool) {
+        if self.child_batch.is_some() {
+            self.duplicates += 1;
+            return;
+        }
+        self.child_batch = Some(batch);
+        let right = event.data == i64::from(self.forker.get());
+        self.birth.get_or_insert(match (right, collided) {
+            (true, _) => Verdict::Agreed,
+            (false, true) => Verdict::Overwritten,
+            (false, false) => Verdict::Corrupt,
+        });
+    }
+
+    fn ended(&mut self, event: &Kevent, batch: u64, collided: bool) {
+        self.exit_batch = Some(batch);
+        let right = self.status.is_some_and(|s| event.data == i64::from(s.0));
+        let ppid = event.data == i64::from(self.forker.get());
+        self.death.get_or_insert(match (right, collided && ppid) {
+            (true, _) => Verdict::Agreed,
+            (false, true) => Verdict::Overwritten,
+            (false, false) => Verdict::Corrupt,
+        });
+    }
+}

@@ -1,0 +1,214 @@
+//! The status page and the incidents, as a person and a program see them.
+
+use kqproc_exporter::check::finding::{Delivered, DtraceSaid, Finding, KqueueSaid, Observer};
+use kqproc_exporter::metrics::{Origin, Source};
+use kqproc_exporter::model::{
+    Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, WaitStatus, note,
+};
+use serde_json::{Value, json};
+
+use crate::support::{Exporter, about, some_stats};
+
+/// A NOTE_CHILD whose parent was overwritten, as a merged kernel gives it.
+fn collision(pid: u64) -> Finding {
+    let event = Kevent {
+        ident: pid,
+        flags: note::EV_CLEAR,
+        fflags: note::CHILD | note::EXIT,
+        data: 32512,
+        udata: TreeId(0).cookie(),
+    };
+    let both = Some(Delivered { event, batch: 7, at: KernelTime(3_000_000) });
+    Finding {
+        tree: TreeId(0),
+        pid: Pid::new(pid).unwrap(),
+        fact: Fact::Birth,
+        verdict: Verdict::Overwritten,
+        dtrace: DtraceSaid {
+            created: Some(KernelTime(1_000_000)),
+            forker: Pid::new(4242),
+            exited: Some(KernelTime(2_000_000)),
+            status: Some(WaitStatus(32512)),
+        },
+        kqueue: KqueueSaid { child: both, exit: both, trackerr: false },
+        decided: KernelTime(4_000_000),
+    }
+}
+
+fn lost(pid: u64) -> Finding {
+    let kqueue = KqueueSaid::default();
+    Finding { verdict: Verdict::LostSilent, fact: Fact::Death, kqueue, ..collision(pid) }
+}
+
+fn exporter() -> Exporter {
+    let exporter = Exporter::start(&[]);
+    let mut stats = some_stats();
+    stats.regime = Regime::MergedStatus;
+    stats.wall = Some((KernelTime(1_000_000), 1_735_689_599_000_000_000));
+    exporter.state.publish(stats);
+    let mut incidents = exporter.state.incidents();
+    incidents.finding(&collision(100));
+    incidents.finding(&lost(101));
+    exporter
+}
+
+fn incidents(exporter: &Exporter, query: &str) -> Vec<Value> {
+    let reply = exporter.get(&format!("/incidents{query}"));
+    assert_eq!(reply.status, 200, "{query}: {}", reply.text());
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    let mut json: Value = serde_json::from_slice(&reply.body).unwrap();
+    serde_json::from_value(json["incidents"].take()).unwrap()
+}
+
+#[test]
+fn incidents_are_told_with_both_witnesses_words() {
+    let exporter = exporter();
+    let all = incidents(&exporter, "");
+    assert_eq!([&all[0]["id"], &all[1]["id"]], [&json!(2), &json!(1)], "newest first");
+    let kevent = json!({
+        "fflags": "NOTE_CHILD|NOTE_EXIT", "flags": "0x20", "data": 32512, "batch": 7, "at": 3_000_000
+    });
+    assert_eq!(
+        all[1],
+        json!({
+            "id": 1,
+            "time": "2024-12-31T23:59:59.000Z",
+            "at": 1_000_000,
+            "tree": "postgres",
+            "pid": 100,
+            "fact": "birth",
+            "verdict": "overwritten",
+            "dtrace": { "created": 1_000_000, "forker": 4242, "exited": 2_000_000, "status": 32512 },
+            "kqueue": { "child": kevent, "exit": kevent, "trackerr": false },
+            "kernel_path": all[1]["kernel_path"],
+            "runbook": "/runbook#verdict-overwritten",
+        })
+    );
+    assert!(all[1]["kernel_path"].as_str().unwrap().contains("filt_proc"));
+}
+
+#[test]
+fn incidents_are_filtered() {
+    let exporter = exporter();
+    for (query, ids) in [
+        ("?verdict=overwritten", vec![1]),
+        ("?fact=death", vec![2]),
+        ("?pid=100", vec![1]),
+        ("?tree=postgres", vec![2, 1]),
+        ("?tree=postgres&limit=1", vec![2]),
+        ("?tree=nginx", vec![]),
+        ("?verdict=corrupt", vec![]),
+    ] {
+        let found = incidents(&exporter, query);
+        let found: Vec<u64> = found.iter().map(|i| i["id"].as_u64().unwrap()).collect();
+        assert_eq!(found, ids, "{query}");
+    }
+    for query in ["?verdict=lost", "?pid=x", "?limit=-1", "?tres=postgres"] {
+        assert_eq!(exporter.get(&format!("/incidents{query}")).status, 400, "{query}");
+    }
+}
+
+#[test]
+fn one_incident_has_its_time_line_as_json_and_as_a_page() {
+    let exporter = exporter();
+    let reply = exporter.get("/incidents/1");
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    let incident: Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(incident["pid"], 100);
+    let said: Vec<&str> = incident["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["said"].as_str().unwrap())
+        .collect();
+    assert_eq!(said[0], "proc:::create, forked by 4242");
+    assert_eq!(said.len(), 4);
+
+    let browser = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let page = exporter.request("GET", "/incidents/1", browser);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    for shown in ["Time line", "forked by 4242", "/runbook#verdict-overwritten", "exit 127"] {
+        assert!(page.text().contains(shown), "{shown}");
+    }
+    let json = exporter.request("GET", "/incidents/1?format=json", browser);
+    assert_eq!(json.body, reply.body);
+    for path in ["/incidents/3", "/incidents/", "/incidents/x", "/incidents/1/x"] {
+        assert_eq!(exporter.get(path).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn the_status_page_tells_what_matters() {
+    let exporter = exporter();
+    let page = exporter.get("/");
+    assert_eq!(page.status, 200);
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'self'; script-src 'self'"));
+    for shown in [
+        "Unsound: of 45 births and 41 deaths, kqueue overwrote 4 births.",
+        "This is not the host you are on",
+        "merged.kqr",
+        "Regime merged-status",
+        "Down: kqueue, dtrace, sysctl",
+        "href=\"/incidents?tree=postgres\"",
+        "NOTE_CHILD|NOTE_EXIT, data 32512 (exit 127)",
+        "href=\"/incidents/2\"",
+        "http-equiv=\"refresh\"",
+    ] {
+        assert!(page.text().contains(shown), "{shown}");
+    }
+    for file in ["/status.css", "/status.js", "/runbook"] {
+        assert_eq!(exporter.get(file).status, 200, "{file}");
+    }
+}
+
+#[test]
+fn what_is_wrong_now_is_seen_at_once() {
+    let exporter = exporter();
+    for &source in Source::ALL {
+        exporter.state.set_source(source, true);
+    }
+    assert!(exporter.get("/").text().contains("Both see"));
+    let mut stats = some_stats();
+    stats.dtrace_blind_now = true;
+    stats.trees[0].lost_alive = 3;
+    stats.trees[0].attached = false;
+    exporter.state.publish(stats);
+    let page = exporter.get("/");
+    for shown in ["DTrace is blind", "3 alive that kqueue does not know", "(no process)"] {
+        assert!(page.text().contains(shown), "{shown}");
+    }
+}
+
+#[test]
+fn a_hostile_name_is_only_text() {
+    let name = "</b><script>alert(1)</script>\"'&\u{202e}\n";
+    let about = kqproc_exporter::http::About {
+        detail: name.into(),
+        osrelease: name.into(),
+        origin: Origin::Simulate,
+        ..about()
+    };
+    let exporter = Exporter::start_about(about);
+    let mut stats = some_stats();
+    stats.trees[0].name = name.into();
+    exporter.state.publish(stats);
+    exporter.state.incidents().finding(&lost(5));
+    let page = exporter.get("/");
+    let incident = exporter.request("GET", "/incidents/1", "Accept: text/html\r\n");
+    for page in [page.text(), incident.text()] {
+        assert!(!page.contains("<script>alert"));
+        assert!(!page.contains('\u{202e}'));
+        assert!(page.contains("&lt;/b&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;"));
+    }
+    assert!(page.text().contains("/incidents?tree=%3C%2Fb%3E%3Cscript%3E"));
+    let encoded = "%3C%2Fb%3E%3Cscript%3Ealert%281%29%3C%2Fscript%3E%22%27%26%E2%80%AE%0A";
+    assert_eq!(incidents(&exporter, &format!("?tree={encoded}")).len(), 1);
+}
+
+#[test]
+fn live_is_said_by_saying_nothing() {
+    let exporter =
+        Exporter::start_about(kqproc_exporter::http::About { origin: Origin::Live, ..about() });
+    assert!(!exporter.get("/").text().contains("not the host you are on"));
+}

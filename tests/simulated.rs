@@ -1,0 +1,189 @@
+//! The invariants of the cross-check, over simulated schedules, and the runs that once were judged wrongly.
+
+use std::ops::ControlFlow;
+
+use clap::Parser;
+use kqproc_exporter::check::Config;
+use kqproc_exporter::check::finding::Finding;
+use kqproc_exporter::input::{Attach, Batch, Input};
+use kqproc_exporter::model::{Kevent, MonoTime, Verdict};
+use kqproc_exporter::pipeline::Pipeline;
+use kqproc_exporter::sim::judge::{Case, judge};
+use kqproc_exporter::sim::{self, grid};
+use proptest::prelude::*;
+
+#[derive(Parser)]
+struct Line {
+    #[arg(long)]
+    seed: u64,
+    #[command(flatten)]
+    options: sim::Options,
+}
+
+fn case(flags: &str) -> Case {
+    let words = std::iter::once("simulate").chain(flags.split_whitespace());
+    let line = Line::parse_from(words);
+    Case { seed: line.seed, options: line.options }
+}
+
+#[test]
+fn runs_that_were_once_judged_wrongly_are_judged_rightly() {
+    let seeds = include_str!("seeds/judged.txt").lines();
+    for line in seeds.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (reason, flags) = line.split_once(" | ").expect("a reason and flags");
+        let misses = judge(&case(flags)).misses;
+        assert!(misses.is_empty(), "{reason}: {:?}", misses.keys().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_recording_of_a_simulated_run_replays() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("run.kqr");
+    let simulate = ["simulate", "--seed", "3", "--shape", "orphan", "--count", "4", "--output"];
+    let run = |args: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("kqproc_exporter").expect("the binary");
+        let output = command.args(args).arg(&file).assert().success();
+        String::from_utf8_lossy(&output.get_output().stdout).into_owned()
+    };
+    let simulated = run(&simulate);
+    assert!(simulated.contains("every verdict is right"), "{simulated}");
+    let replayed = run(&["replay"]);
+    assert!(simulated.starts_with(replayed.trim_end()), "{simulated}\n{replayed}");
+}
+
+/// A case of the grid, cut short.
+fn any_case() -> impl Strategy<Value = Case> {
+    (0..u64::MAX / 2, 1..25u32).prop_map(|(n, count)| {
+        let mut case = grid::case(n);
+        case.options.count = count;
+        case
+    })
+}
+
+/// An input that owns what it says.
+enum Owned {
+    Batch { head: Batch<'static>, attached: Vec<Attach>, events: Vec<Kevent> },
+    Stdout(MonoTime, Vec<u8>),
+    Stderr(MonoTime, Vec<u8>),
+    Other(Input<'static>),
+}
+
+impl Owned {
+    fn of(input: Input<'_>) -> Owned {
+        match input {
+            Input::Batch(batch) => Owned::Batch {
+                head: Batch { attached: &[], events: &[], ..batch },
+                attached: batch.attached.to_vec(),
+                events: batch.events.to_vec(),
+            },
+            Input::Stdout { at, bytes } => Owned::Stdout(at, bytes.to_vec()),
+            Input::Stderr { at, bytes } => Owned::Stderr(at, bytes.to_vec()),
+            Input::Tree { id, .. } => Owned::Other(Input::Tree { id, name: "tree" }),
+            Input::DtraceUp { at } => Owned::Other(Input::DtraceUp { at }),
+            Input::DtraceDown { at } => Owned::Other(Input::DtraceDown { at }),
+            Input::Forks { at, total } => Owned::Other(Input::Forks { at, total }),
+            Input::TreeGone { id } => Owned::Other(Input::TreeGone { id }),
+            Input::BatchesLost { first, count, from, to } => {
+                Owned::Other(Input::BatchesLost { first, count, from, to })
+            }
+            Input::End => Owned::Other(Input::End),
+        }
+    }
+
+    fn with(&self, each: &mut impl FnMut(Input<'_>)) {
+        match self {
+            Owned::Batch { head, attached, events } => {
+                each(Input::Batch(Batch { attached, events, ..*head }));
+            }
+            Owned::Stdout(at, bytes) => each(Input::Stdout { at: *at, bytes }),
+            Owned::Stderr(at, bytes) => each(Input::Stderr { at: *at, bytes }),
+            Owned::Other(input) => each(*input),
+        }
+    }
+
+    fn at(&self) -> Option<MonoTime> {
+        match self {
+            Owned::Batch { head, .. } => Some(head.after),
+            Owned::Stdout(at, _) | Owned::Stderr(at, _) => Some(*at),
+            Owned::Other(Input::DtraceUp { at } | Input::DtraceDown { at }) => Some(*at),
+            Owned::Other(Input::Forks { at, .. }) => Some(*at),
+            Owned::Other(_) => None,
+        }
+    }
+
+    fn is_batch(&self) -> bool {
+        matches!(self, Owned::Batch { .. })
+    }
+}
+
+fn inputs(case: &Case) -> Vec<Owned> {
+    let mut inputs = vec![];
+    sim::run(case.seed, &case.options, &mut |input: Input<'_>| {
+        inputs.push(Owned::of(input));
+        ControlFlow::Continue(())
+    });
+    inputs
+}
+
+/// Every verdict, in an order that does not depend on when it fell.
+fn verdicts(inputs: &[Owned]) -> Vec<String> {
+    let mut pipeline = Pipeline::new(Config::default(), Vec::<Finding>::new());
+    inputs.iter().for_each(|input| input.with(&mut |input| pipeline.push(input)));
+    let told =
+        |f: &Finding| format!("{:?} {} {} {:?} {:?}", f.fact, f.pid, f.verdict, f.dtrace, f.kqueue);
+    let mut verdicts: Vec<String> = pipeline.observer().iter().map(told).collect();
+    verdicts.sort();
+    verdicts
+}
+
+/// The same words with the batches read up to `lag_ns` earlier or later; each stream keeps its order, and nothing passes
+/// the first word and the last two.
+fn reread(mut inputs: Vec<Owned>, lag_ns: i64) -> Vec<Owned> {
+    let last = inputs.split_off(inputs.len() - 2);
+    let mut now = 0;
+    let mut keyed: Vec<(i64, Owned)> = inputs
+        .into_iter()
+        .map(|input| {
+            now = input.at().map_or(now, |at| at.0 as i64);
+            let lag = if input.is_batch() { lag_ns } else { 0 };
+            (if now == 0 { i64::MIN } else { now + lag }, input)
+        })
+        .collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, input)| input).chain(last).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_reported_fact_has_one_verdict_or_is_pending_after_every_input(case in any_case()) {
+        let mut pipeline = Pipeline::new(Config::default(), ());
+        sim::run(case.seed, &case.options, &mut |input: Input<'_>| {
+            pipeline.push(input);
+            pipeline.stats().assert_conserved();
+            ControlFlow::Continue(())
+        });
+        let pending: u64 = pipeline.stats().trees.iter().map(|tree| tree.pending()).sum();
+        prop_assert_eq!(pending, 0, "{}", case);
+    }
+
+    #[test]
+    fn verdicts_do_not_depend_on_when_the_streams_are_read(
+        case in any_case(),
+        lag_ms in -150..150i64,
+    ) {
+        let expected = verdicts(&inputs(&case));
+        let found = verdicts(&reread(inputs(&case), lag_ms * 1_000_000));
+        prop_assert_eq!(expected, found, "{}", case);
+    }
+
+    #[test]
+    fn what_kqueue_delivered_is_never_called_lost_however_blind_dtrace_is(case in any_case()) {
+        for miss in judge(&case).misses.keys() {
+            let delivered = miss.truth.map(|truth| Verdict::ALL[truth]) == Some(Verdict::Agreed);
+            prop_assert!(!delivered, "{}: {}", miss, case);
+        }
+    }
+}
