@@ -26,6 +26,11 @@ words! {
     }
 }
 
+impl Strategy {
+    /// All that are more than one kqueue.
+    pub const BETTER: &'static [Strategy] = Self::ALL.split_at(1).1;
+}
+
 /// What a strategy got right of the facts with a decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Right {

@@ -7,13 +7,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
-use super::exit::{NOINPUT, OrExit, USAGE};
+use super::exit::{DATAERR, NOINPUT, OrExit, UNAVAILABLE, USAGE};
+use super::fetch;
 use crate::check::Config;
 use crate::input::Input;
 use crate::model::Pid;
 use crate::pipeline::Pipeline;
 use crate::report::explain::Explanation;
 use crate::report::explain::collect::Collector;
+use crate::report::explain::incident::Incident;
 use crate::report::kernel::Kernel;
 use crate::report::paint::Paint;
 use crate::source::replay::Replay;
@@ -22,11 +24,23 @@ use crate::source::replay::Replay;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The process
-    pid: u64,
+    #[arg(required_unless_present = "incident")]
+    pid: Option<u64>,
     /// A recording, or a directory with dtrace.txt, dtrace.err and kevents.jsonl; without it, the recording that is
     /// part of the program
     #[arg(long, value_name = "PATH")]
     recording: Option<PathBuf>,
+    /// An incident of a running exporter, by its number
+    #[arg(long, value_name = "ID", conflicts_with_all = ["pid", "recording"])]
+    incident: Option<u64>,
+    /// Where that exporter is
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:10180",
+        requires = "incident"
+    )]
+    url: String,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -41,8 +55,35 @@ enum Format {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let pid = Pid::new(args.pid)
-        .with_context(|| format!("{} is no pid: FreeBSD has none above {}", args.pid, Pid::MAX))
+    match (args.incident, args.pid) {
+        (Some(id), _) => incident(args, id),
+        (None, pid) => lives(args, pid.unwrap_or_default()),
+    }
+}
+
+fn incident(args: &Args, id: u64) -> anyhow::Result<ExitCode> {
+    let body =
+        fetch::json(&args.url, &format!("/incidents/{id}?format=json")).or_exit(UNAVAILABLE)?;
+    let unknown = || format!("{} does not answer like this release; use its own explain", args.url);
+    let text = match args.format {
+        Format::Text => {
+            let incident: Incident =
+                serde_json::from_slice(&body).with_context(unknown).or_exit(DATAERR)?;
+            incident.text(Paint::for_stdout())
+        }
+        Format::Json => {
+            let value: serde_json::Value =
+                serde_json::from_slice(&body).with_context(unknown).or_exit(DATAERR)?;
+            serde_json::to_string_pretty(&value)? + "\n"
+        }
+    };
+    stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lives(args: &Args, pid: u64) -> anyhow::Result<ExitCode> {
+    let pid = Pid::new(pid)
+        .with_context(|| format!("{pid} is no pid: FreeBSD has none above {}", Pid::MAX))
         .or_exit(USAGE)?;
     let (replay, source) = match &args.recording {
         Some(path) => (Replay::open(path)?, path.display().to_string()),

@@ -4,6 +4,7 @@
 mod check;
 pub mod exit;
 mod explain;
+mod fetch;
 mod ingest;
 #[cfg(unix)]
 mod load;

@@ -73,7 +73,7 @@ fn verdicts(out: &mut Families, trees: &[TreeStats]) {
 
 fn trees(out: &mut Families, trees: &[TreeStats]) {
     out.by_tree(table::TREE_DAMAGE, trees, Damage::ALL, |t, d| t.damage[d.index()]);
-    out.by_tree(table::STRATEGY_RECOVERED, trees, Strategy::ALL, |t, s| t.recovered(s));
+    out.by_tree(table::STRATEGY_RECOVERED, trees, Strategy::BETTER, |t, s| t.recovered(s));
     let mut each = |def, value: fn(&TreeStats) -> u64| {
         out.add(def, trees.iter().map(|t| number(def, &[&t.name], value(t) as f64)));
     };

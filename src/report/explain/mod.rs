@@ -1,6 +1,7 @@
 //! The lives of one pid: what both witnesses said, when, the verdicts, and the kernel path behind them.
 
 pub mod collect;
+pub mod incident;
 mod text;
 
 use serde::Serialize;

@@ -41,15 +41,21 @@ life 1 of 1, tree default
       +3.050 ms  kqueue  a call that had been in the kernel for 3.720 ms returned 1
       +3.143 ms  kqueue  first call begun after its creation took all there was: 2
       +3.143 ms  kqueue  call 1190 returned NOTE_CHILD of 4464, data 4463
-      +3.143 ms  verdict birth lost_silent
-   +1327.834 ms  verdict death lost_silent
+verdict birth lost_silent
+verdict death lost_silent
 
   why birth and death are lost_silent
     what      The process had a knote, and it was queued when the process ended; kevent(2) was just
               scanning it, filt_proc then told the scan that the process was gone already, and the
               scan threw the event away.
 ";
+    // When the verdict falls is a matter of the checker's patience.
     let text = explain("merged-orphan", 4463).text(Paint::Plain);
+    let text: String = text
+        .lines()
+        .map(|l| l.find("verdict ").filter(|_| l.starts_with(' ')).map_or(l, |at| &l[at..]))
+        .flat_map(|line| [line, "\n"])
+        .collect();
     assert_eq!(text.get(..expected.len()), Some(expected), "{text}");
     assert!(text.trim_end().ends_with("sure      likely"), "{text}");
 }

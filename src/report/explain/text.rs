@@ -35,6 +35,11 @@ impl Explanation {
 
 impl Life {
     fn text(&self, out: &mut String, paint: Paint) {
+        self.time_line(out, paint);
+        self.reasons(out, paint);
+    }
+
+    pub(super) fn time_line(&self, out: &mut String, paint: Paint) {
         let zero = self.since.or(self.lines.iter().find_map(|line| line.at));
         for line in &self.lines {
             let at = match (line.at, zero) {
@@ -49,6 +54,9 @@ impl Life {
             let said = paint.dye(hue(line), &format!("{:<8}{text}", line.voice));
             let _ = writeln!(out, "{at:>12} ms  {said}");
         }
+    }
+
+    fn reasons(&self, out: &mut String, paint: Paint) {
         let wrong: Vec<&Judged> =
             self.judged.iter().filter(|j| j.verdict != Verdict::Agreed).collect();
         match wrong[..] {
@@ -78,14 +86,15 @@ impl Judged {
 }
 
 fn why(out: &mut String, title: &str, path: &KernelPath) {
+    let KernelPath { sentence, function, condition, releases, sure } = path;
+    because(out, title, [sentence, function, condition, releases, sure.as_str()]);
+}
+
+/// The words of a kernel path, in the order of its fields.
+pub(super) fn because(out: &mut String, title: &str, words: [&str; 5]) {
     let _ = writeln!(out, "\n  {title}");
-    for (name, value) in [
-        ("what", path.sentence),
-        ("where", path.function),
-        ("when", path.condition),
-        ("releases", path.releases),
-        ("sure", path.sure.as_str()),
-    ] {
+    let names = ["what", "where", "when", "releases", "sure"];
+    for (name, value) in names.into_iter().zip(words) {
         if !value.is_empty() {
             let _ = writeln!(out, "    {name:<10}{}", wrapped(value));
         }
