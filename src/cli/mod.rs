@@ -5,7 +5,9 @@ mod barrier;
 #[cfg(unix)]
 mod check;
 pub mod exit;
+mod explain;
 mod feed;
+mod fetch;
 mod ingest;
 #[cfg(unix)]
 pub mod live_args;
@@ -35,6 +37,8 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Check a recording again and print the verdicts
     Replay(replay::Args),
+    /// Tell what happened to one process of a recording, and why
+    Explain(explain::Args),
     /// Say whether serve would work here, and what to do if not
     #[cfg(unix)]
     Check(check::Args),
@@ -58,6 +62,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(*args),
             Command::Replay(args) => replay::run(&args),
+            Command::Explain(args) => explain::run(&args),
             #[cfg(unix)]
             Command::Check(args) => check::run(&args),
             #[cfg(unix)]
