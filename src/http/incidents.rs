@@ -12,6 +12,7 @@ use crate::check::finding::{Delivered, DtraceSaid, Finding, Observer};
 use crate::check::stats::Stats;
 use crate::model::{Fact, KernelTime, Pid, Verdict, note};
 use crate::report::evidence::{self, Moment};
+use crate::report::paths::{self, KernelPath};
 use crate::report::wall;
 
 /// How many are kept of each verdict: a flood of one does not wash a rare other one away.
@@ -182,7 +183,7 @@ pub(super) struct Told<'a> {
     verdict: Verdict,
     dtrace: DtraceSaid,
     kqueue: ToldKqueue,
-    kernel_path: &'static str,
+    kernel_path: KernelPath,
     runbook: String,
 }
 
@@ -229,7 +230,7 @@ impl<'a> Told<'a> {
                 exit: kevent(finding.kqueue.exit),
                 trackerr: finding.kqueue.trackerr,
             },
-            kernel_path: evidence::kernel_path(finding.fact, finding.verdict),
+            kernel_path: paths::path(finding, stats.regime),
             runbook: runbook(finding.verdict),
         }
     }
