@@ -122,10 +122,11 @@ impl Parts {
         if let Input::Tree { id, name } = input {
             self.trees.push((*id, (*name).to_owned()));
         }
-        self.size += weight(input);
-        if self.size > self.limit {
+        let weight = weight(input);
+        if self.size + weight > self.limit {
             self.rotate()?;
         }
+        self.size += weight;
         self.part.as_mut().map_or(Ok(()), |part| part.append(input))
     }
 
