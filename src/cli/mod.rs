@@ -1,10 +1,16 @@
 //! The commands, one file each.
 
 #[cfg(unix)]
+mod barrier;
+#[cfg(unix)]
 mod check;
 pub mod exit;
+mod explain;
 mod feed;
+mod fetch;
 mod ingest;
+#[cfg(unix)]
+pub mod live_args;
 #[cfg(unix)]
 mod load;
 pub mod log_args;
@@ -31,12 +37,18 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Check a recording again and print the verdicts
     Replay(replay::Args),
+    /// Tell what happened to one process of a recording, and why
+    Explain(explain::Args),
     /// Say whether serve would work here, and what to do if not
     #[cfg(unix)]
     Check(check::Args),
     /// Fork processes in one of the shapes that kernels are known to lose
     #[cfg(unix)]
     Load(load::Args),
+    /// Wait for a byte from a pipe, then become the command
+    #[cfg(unix)]
+    #[command(name = crate::source::barrier::SUBCOMMAND, hide = true)]
+    RunBehindBarrier(barrier::Args),
     /// Simulate a kernel that knows which processes it lost, and measure how well that is found out
     Simulate(Box<simulate::Args>),
 }
@@ -50,10 +62,13 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(*args),
             Command::Replay(args) => replay::run(&args),
+            Command::Explain(args) => explain::run(&args),
             #[cfg(unix)]
             Command::Check(args) => check::run(&args),
             #[cfg(unix)]
             Command::Load(args) => load::run(&args),
+            #[cfg(unix)]
+            Command::RunBehindBarrier(args) => Ok(barrier::run(&args)),
             Command::Simulate(args) => simulate::run(*args),
         }
     }

@@ -3,9 +3,11 @@
 mod advice;
 pub mod answer;
 pub mod evidence;
+pub mod explain;
 pub mod interval;
 pub mod kernel;
 pub mod paint;
+pub mod paths;
 pub mod stress;
 pub mod summary;
 pub mod wall;
