@@ -2,8 +2,6 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::ingest::Ingest;
@@ -12,10 +10,15 @@ use crate::input::Input;
 use crate::metrics::{Origin, Source};
 use crate::recording::Meta;
 use crate::sim;
+use crate::source::live::{self, Live};
 use crate::source::replay::{Error, Paced, Replay, Wait};
+use crate::source::stop::Stop;
+use crate::source::sysctl::kernel_info;
 
 /// A source that is ready to begin.
 pub enum Feed {
+    /// This kernel.
+    Live(Box<Live>),
     /// A recording, once or again and again.
     Replay {
         /// It, at its beginning.
@@ -45,9 +48,27 @@ impl Feed {
         Ok(Feed::Replay { first: open(&path)?, path, repeat, speed })
     }
 
+    /// What ends [`Feed::run`].
+    pub fn stop(&self) -> Stop {
+        match self {
+            Feed::Live(live) => live.stop(),
+            Feed::Replay { .. } | Feed::Simulate { .. } => Stop::default(),
+        }
+    }
+
     /// What the service says about it.
     pub fn about(&self) -> About {
         let (origin, detail, meta) = match self {
+            Feed::Live(_) => {
+                let kernel = kernel_info();
+                return About {
+                    origin: Origin::Live,
+                    detail: String::new(),
+                    osrelease: kernel.osrelease,
+                    osreldate: kernel.osreldate,
+                    sources: Source::ALL.to_vec(),
+                };
+            }
             Feed::Replay { first, path, .. } => {
                 let name = path.as_ref().map(|path| path.display().to_string());
                 (Origin::Replay, name.unwrap_or("bundled recording".to_owned()), first.meta())
@@ -67,9 +88,15 @@ impl Feed {
         }
     }
 
-    /// Feeds `ingest` until there is no more, or until `stop`.
-    pub fn run(self, ingest: &mut Ingest, stop: &AtomicBool) {
+    /// Feeds `ingest` until there is no more, or until `stop`, which is [`Feed::stop`] of this feed.
+    ///
+    /// # Errors
+    /// This kernel cannot be watched, or cannot be watched any more.
+    pub fn run(self, ingest: &mut Ingest, stop: &Stop) -> Result<(), live::Error> {
         match self {
+            Feed::Live(live) => {
+                live.run(&mut |input: Input<'_>| ingest.push(input))?;
+            }
             Feed::Replay { first, path, repeat, speed } => {
                 let mut next = Some(first);
                 while let Some(replay) = next.take() {
@@ -77,8 +104,8 @@ impl Feed {
                     if let Err(error) = played {
                         tracing::warn!(%error, "the recording is damaged; what came before is served");
                     }
-                    if stop.load(Ordering::Relaxed) {
-                        return;
+                    if stop.is_requested() {
+                        return Ok(());
                     }
                     ingest.begin_again();
                     next = repeat.then(|| open(&path)).and_then(|again| {
@@ -93,6 +120,7 @@ impl Feed {
                 sim::run_endless(seed, &options, &mut paced(ingest, 1.0, stop));
             }
         }
+        Ok(())
     }
 }
 
@@ -106,7 +134,7 @@ fn open(path: &Option<PathBuf>) -> Result<Replay, Error> {
 fn paced<'a>(
     ingest: &'a mut Ingest,
     speed: f64,
-    stop: &'a AtomicBool,
+    stop: &'a Stop,
 ) -> Paced<impl FnMut(Input<'_>) -> ControlFlow<()> + 'a, Interruptible<'a>> {
     Paced::new(
         |input: Input<'_>| ingest.push(input),
@@ -115,24 +143,18 @@ fn paced<'a>(
     )
 }
 
-/// Waits in small steps, so that the service can stop in the middle of a long pause.
+/// Waits until it is time, or until the service is to end.
 struct Interruptible<'a> {
     began: Instant,
-    stop: &'a AtomicBool,
+    stop: &'a Stop,
 }
 
 impl Wait for Interruptible<'_> {
     fn until(&mut self, since_start: Duration) -> ControlFlow<()> {
-        const STEP: Duration = Duration::from_millis(100);
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return ControlFlow::Break(());
-            }
-            let left = since_start.saturating_sub(self.began.elapsed());
-            if left.is_zero() {
-                return ControlFlow::Continue(());
-            }
-            thread::sleep(left.min(STEP));
+        let left = since_start.saturating_sub(self.began.elapsed());
+        if !left.is_zero() {
+            self.stop.wait(0, left);
         }
+        if self.stop.is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

@@ -28,6 +28,18 @@ pub struct LiveArgs {
     #[arg(long = "kqueue.stall", value_name = "DURATION", value_parser = duration)]
     stall: Option<Duration>,
 
+    #[command(flatten)]
+    dtrace: DtraceArgs,
+
+    /// A command to start and watch, as a tree named "command"; it begins once both witnesses watch it
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// How dtrace(1) is run.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Live source")]
+pub struct DtraceArgs {
     /// dtrace(1), where it is not /usr/sbin/dtrace
     #[arg(long = "dtrace.path", value_name = "FILE")]
     dtrace_path: Option<PathBuf>,
@@ -43,10 +55,19 @@ pub struct LiveArgs {
     /// Leave out the fbt probes that name the causes of losses
     #[arg(long = "no-dtrace.causes")]
     no_causes: bool,
+}
 
-    /// A command to start and watch, as a tree named "command"; it begins once both witnesses watch it
-    #[arg(last = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
+impl DtraceArgs {
+    /// The supervisor's options.
+    pub fn options(&self) -> dtrace::Options {
+        dtrace::Options {
+            path: self.dtrace_path.clone(),
+            bufsize: self.bufsize.clone(),
+            switchrate: self.switchrate.clone(),
+            causes: !self.no_causes,
+            ..dtrace::Options::default()
+        }
+    }
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,13 +98,7 @@ impl LiveArgs {
                 exec: self.notes.contains(&NoteArg::Exec),
             },
             stall: self.stall.unwrap_or_default(),
-            dtrace: dtrace::Options {
-                path: self.dtrace_path.clone(),
-                bufsize: self.bufsize.clone(),
-                switchrate: self.switchrate.clone(),
-                causes: !self.no_causes,
-                ..dtrace::Options::default()
-            },
+            dtrace: self.dtrace.options(),
             linger,
             barrier: None,
         }
@@ -91,7 +106,7 @@ impl LiveArgs {
 }
 
 /// A duration with its unit: `50ms`, `2s`, `1m`. At most an hour.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const FORM: &str = "give a number with its unit, such as 50ms, 2s or 1m, up to an hour";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| FORM)?;

@@ -2,17 +2,20 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, bail};
+use tokio::sync::oneshot;
 
+use super::exit::{OrExit, UNAVAILABLE, USAGE};
 use super::feed::Feed;
 use super::ingest::Ingest;
+use super::live_args::LiveArgs;
 use super::log_args::LogArgs;
+use super::signals::Signals;
 use super::web_args::WebArgs;
 use crate::http::{Server, State};
+use crate::source::live::Live;
 
 /// Where the inputs come from, and how they are served.
 #[derive(clap::Args, Debug)]
@@ -34,6 +37,9 @@ pub struct Args {
     repeat: bool,
 
     #[command(flatten)]
+    live: LiveArgs,
+
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -49,18 +55,34 @@ pub struct ServiceArgs {
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Debug)]
 enum SourceKind {
+    /// This kernel: EVFILT_PROC and dtrace(1); FreeBSD only, as root
+    Live,
     /// A recording of some kernel at some other time
     Replay,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.service.log.init();
-    if args.source.is_none() {
-        tracing::warn!(
-            "this is not FreeBSD: what is served is a recording of another kernel, not this host"
-        );
-    }
-    let feed = Feed::replay(args.recording, args.repeat, args.speed)?;
+    let source = args.source.unwrap_or_else(|| {
+        if cfg!(target_os = "freebsd") || args.live.names_a_target() {
+            return SourceKind::Live;
+        }
+        if args.recording.is_none() {
+            tracing::warn!(
+                "this is not FreeBSD: what is served is a recording of another kernel, not this host"
+            );
+        }
+        SourceKind::Replay
+    });
+    let feed = match source {
+        SourceKind::Live if args.recording.is_some() => {
+            return Err(anyhow::anyhow!("--recording goes with --source replay")).or_exit(USAGE);
+        }
+        SourceKind::Live => {
+            Feed::Live(Box::new(Live::prepare(args.live.config(None)).or_exit(UNAVAILABLE)?))
+        }
+        SourceKind::Replay => Feed::replay(args.recording, args.repeat, args.speed)?,
+    };
     serve(feed, &args.service.web)
 }
 
@@ -79,36 +101,40 @@ fn serve(feed: Feed, web: &WebArgs) -> anyhow::Result<ExitCode> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting kqproc_exporter");
     let server = Server::bind(web)?;
     let state = State::new(feed.about());
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = feed.stop();
+    // Dropped without a word when the feed has ended well: what it said is served on.
+    let (failed, failure) = oneshot::channel();
     let ingest = {
-        let (mut ingest, stop) = (Ingest::new(state.clone()), Arc::clone(&stop));
-        thread::Builder::new().name("ingest".into()).spawn(move || feed.run(&mut ingest, &stop))?
+        let (mut ingest, stop) = (Ingest::new(state.clone()), stop.clone());
+        let feed = move || match feed.run(&mut ingest, &stop) {
+            Ok(()) => {}
+            Err(error) => drop(failed.send(error)),
+        };
+        thread::Builder::new().name("ingest".into()).spawn(feed)?
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the HTTP service")?;
-    let served = runtime.block_on(server.run(state, asked_to_stop()));
-    stop.store(true, Ordering::Relaxed);
+    let failed = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let mut failed = None;
+        let over = async {
+            tokio::select! {
+                () = signals.next() => {}
+                Ok(error) = failure => failed = Some(error),
+            }
+        };
+        server.run(state, over).await?;
+        Ok::<_, anyhow::Error>(failed)
+    })?;
+    stop.request();
     if ingest.join().is_err() {
         bail!("the ingest thread panicked; please report what the log says above");
     }
-    served?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Resolves at SIGTERM or SIGINT.
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        // Without handlers the signals end the process by themselves.
-        _ => std::future::pending().await,
+    match failed {
+        Some(error) => Err(error).or_exit(UNAVAILABLE),
+        None => Ok(ExitCode::SUCCESS),
     }
 }

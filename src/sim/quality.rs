@@ -195,14 +195,16 @@ fn why(miss: &Miss) -> &'static str {
     let verdict = |index: Option<usize>| index.map(|index| Verdict::ALL[index]);
     match (verdict(miss.truth), verdict(miss.verdict)) {
         (_, None) => {
-            "Kernels up to 10.4 only: a child ran, forked and ended before its own create fired, and it was lost."
+            "Nobody knew its forker when it was settled: the create of that came last (kernels up to 10.4 only), or was \
+             dropped."
         }
         (Some(LostReported), Some(LostSilent)) | (Some(LostSilent), Some(LostReported)) => {
             "NOTE_TRACKERR is one bit of the forker's knote: it does not say which of several forks at about the \
-             same time failed."
+             same time failed, and a thread may be held up between the failure and its create probe. Only the cause \
+             probes (R and S records) tell."
         }
         (Some(Corrupt), Some(Overwritten)) => {
-            "The create came last or not at all, so the forker's pid was not known."
+            "The create came last or not at all, so nobody knew that the data is not the forker's pid."
         }
         _ => "",
     }

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::thread::Builder;
 use std::time::Duration;
@@ -120,15 +121,16 @@ impl Live {
 
     /// Starts everything and pushes what comes into `sink`, on this thread, until it is stopped or `sink` breaks off.
     /// The last is always [`Input::End`], unless `sink` broke off. A sink that is slow loses nothing but time until the
-    /// rings are full; then what is lost is counted, and pushed as such.
+    /// rings are full; then what is lost is counted, and pushed as such. Gives back how the command among the targets
+    /// ended, if there was one.
     ///
     /// # Errors
     /// [`Error`]: what was read before was pushed.
-    pub fn run(self, sink: &mut impl Sink) -> Result<(), Error> {
+    pub fn run(self, sink: &mut impl Sink) -> Result<Option<ExitStatus>, Error> {
         let Live { config, dtrace, kernel, stop } = self;
         for (target, id) in config.targets.iter().zip(0..) {
             if sink.push(Input::Tree { id: TreeId(id), name: &target.name }).is_break() {
-                return Ok(());
+                return Ok(None);
             }
         }
         let (to, from) = message::channel(STDOUT_BUFFERS + 2 * SIDE_BUFFERS + BATCH_BUFFERS);

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::thread::JoinHandle;
@@ -23,6 +23,8 @@ use crate::source::target::read_pid_file;
 const TICK: Duration = Duration::from_millis(100);
 /// How often the fork counters are read.
 const FORKS_EVERY: Duration = Duration::from_secs(2);
+/// From dtrace's first record until a command begins: the reader's first marked calls come before it.
+const MARKS_FIRST: Duration = Duration::from_millis(500);
 /// How often a pid file is read while its tree has no root.
 const PID_FILE_EVERY: Duration = Duration::from_secs(1);
 
@@ -40,11 +42,13 @@ pub(super) struct Warden {
 }
 
 impl Warden {
-    pub(super) fn run(mut self) -> Result<(), Error> {
+    /// How the command among the trees ended, if there was one.
+    pub(super) fn run(mut self) -> Result<Option<ExitStatus>, Error> {
         let mut forks = Some(ForkCounter::default());
         let (mut read_forks, mut read_files) =
             (Every::new(FORKS_EVERY), Every::new(PID_FILE_EVERY));
         let mut commands_over: Option<Instant> = None;
+        let mut begun: Option<Instant> = None;
         while !self.stop.is_requested() && !self.reading.is_finished() {
             while let Ok(event) = self.heard.try_recv() {
                 self.hear(event);
@@ -52,7 +56,9 @@ impl Warden {
             if read_files.is_due() {
                 self.want_roots();
             }
-            if self.supervised.begun.load(Ordering::Acquire) {
+            if self.supervised.begun.load(Ordering::Acquire)
+                && begun.get_or_insert_with(Instant::now).elapsed() >= MARKS_FIRST
+            {
                 self.trees.iter_mut().for_each(Tree::begin);
             }
             if read_forks.is_due() {
@@ -71,7 +77,8 @@ impl Warden {
     }
 
     /// The reader first, so that dtrace still marks its last calls; then dtrace.
-    fn end(self) -> Result<(), Error> {
+    fn end(self) -> Result<Option<ExitStatus>, Error> {
+        let ended = self.trees.iter().find_map(|tree| tree.ended);
         let Warden { trees, stop, to, reading, reader_stop, supervised, dtrace_stop, .. } = self;
         trees.into_iter().for_each(Tree::abandon);
         reader_stop.request();
@@ -97,7 +104,7 @@ impl Warden {
             thread.join().map_err(|_| panicked("dtrace's supervisor"))?;
         }
         drop(to);
-        result
+        result.map(|()| ended)
     }
 
     fn want_roots(&mut self) {
@@ -218,11 +225,13 @@ pub(super) struct Tree {
     name: String,
     source: Source,
     state: State,
+    /// How its command ended.
+    ended: Option<ExitStatus>,
 }
 
 impl Tree {
     pub(super) fn new(id: TreeId, name: String, source: Source) -> Tree {
-        Tree { id, name, source, state: State::Empty }
+        Tree { id, name, source, state: State::Empty, ended: None }
     }
 
     /// The root that the reader is to track, where there is one and it was not asked for.
@@ -303,7 +312,10 @@ impl Tree {
         };
         match ended {
             Ok(None) => return,
-            Ok(Some(status)) => tracing::info!("tree {:?}: the command ended: {status}", self.name),
+            Ok(Some(status)) => {
+                tracing::info!("tree {:?}: the command ended: {status}", self.name);
+                self.ended = Some(status);
+            }
             Err(error) => tracing::error!("tree {:?}: cannot wait: {error}", self.name),
         }
         self.source = Source::Over;
