@@ -10,6 +10,7 @@ mod ingest;
 mod load;
 pub mod log_args;
 mod replay;
+mod report;
 mod serve;
 mod simulate;
 pub mod web_args;
@@ -32,6 +33,8 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Check a recording again and print the verdicts
     Replay(replay::Args),
+    /// Write the report of a recording, as a page with plots
+    Report(report::Args),
     /// Tell what happened to one process of a recording, and why
     Explain(explain::Args),
     /// Say whether serve would work here, and what to do if not
@@ -53,6 +56,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(*args),
             Command::Replay(args) => replay::run(&args),
+            Command::Report(args) => report::run(&args),
             Command::Explain(args) => explain::run(&args),
             #[cfg(unix)]
             Command::Check(args) => check::run(&args),
