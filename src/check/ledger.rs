@@ -166,7 +166,7 @@ impl Ledger {
         for event in events {
             self.event(&event, placed);
         }
-        if let Some(entered) = placed.entered.filter(|_| placed.head.drained()) {
+        if let Some(entered) = placed.entered.filter(|_| placed.head.drained) {
             self.drained = self.drained.max(entered);
             // A call that timed out slept on an empty queue until then.
             let idle = placed.head.events == 0;

@@ -14,6 +14,7 @@
 //! Nothing here ever waits for the ingest: it reads what was published last, see [`State`].
 
 mod body;
+mod bucket;
 mod history;
 mod incidents;
 mod negotiate;

@@ -233,7 +233,8 @@ fn latency_rows(child: &Histogram, exit: &Histogram) -> Vec<(u64, u64, u64)> {
     const MICROSECOND: usize = 10;
     let both = || child.buckets.iter().zip(&exit.buckets).enumerate();
     let used = |(i, (child, exit)): (usize, (&u64, &u64))| (child + exit > 0).then_some(i);
-    let (Some(first), Some(last)) = (both().find_map(used), both().filter_map(used).last()) else {
+    let (Some(first), Some(last)) = (both().find_map(used), both().filter_map(used).next_back())
+    else {
         return vec![];
     };
     let first = first.max(MICROSECOND);

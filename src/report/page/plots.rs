@@ -164,12 +164,13 @@ pub(super) fn latency_cdf(rows: &[(u64, u64, u64)], colours: [RGBColor; 2]) -> S
             .x_label_formatter(&label)
             .y_label_formatter(&share)
             .draw()?;
-        let counts: [fn(&(u64, u64, u64)) -> u64; 2] = [|row| row.1, |row| row.2];
-        for (count, colour) in counts.into_iter().zip(colours) {
-            let total: u64 = rows.iter().map(count).sum();
+        let child = rows.iter().map(|row| row.1).collect::<Vec<u64>>();
+        let exit = rows.iter().map(|row| row.2).collect::<Vec<u64>>();
+        for (counts, colour) in [child, exit].into_iter().zip(colours) {
+            let total: u64 = counts.iter().sum();
             let mut seen = 0;
-            let points = rows.iter().enumerate().map(|(i, row)| {
-                seen += count(row);
+            let points = counts.iter().enumerate().map(|(i, n)| {
+                seen += n;
                 ((i + 1) as f64, seen as f64 / total.max(1) as f64)
             });
             let points = std::iter::once((0.0, 0.0)).chain(points);
