@@ -4,6 +4,7 @@ mod bins;
 pub mod chronicle;
 mod html;
 mod markdown;
+mod parts;
 mod plots;
 
 use serde::Serialize;
