@@ -18,6 +18,16 @@ impl<T> ByWord<T> {
     pub(super) fn new(pairs: impl Iterator<Item = (impl Into<String>, T)>) -> ByWord<T> {
         ByWord(pairs.map(|(word, value)| (word.into(), value)).collect())
     }
+
+    /// The words and their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.0.iter().map(|(word, value)| (word.as_str(), value))
+    }
+
+    /// The value of this word.
+    pub fn get(&self, word: &str) -> Option<&T> {
+        self.iter().find(|(own, _)| *own == word).map(|(_, value)| value)
+    }
 }
 
 impl<T: Serialize> Serialize for ByWord<T> {
