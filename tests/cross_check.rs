@@ -7,7 +7,7 @@ use common::{Words, path, words};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{Order, Stats};
 use kqproc_exporter::input::Input;
-use kqproc_exporter::model::{Fact, Regime, Verdict, Winner, note};
+use kqproc_exporter::model::{Fact, MonoTime, Regime, Verdict, Winner, note};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::recording::Reader;
 use kqproc_exporter::wire::decode::Reason;
@@ -272,6 +272,18 @@ fn a_recording_cut_at_any_byte_still_conserves() {
             |t: &[u64]| Verdict::ALL.iter().filter(|v| v.is_lost()).map(|v| t[v.index()]).sum();
         assert_eq!(tree.map_or(0, |t| lost(&t.births)), 0, "cut at {cut}");
     }
+}
+
+/// It was counted from the origin of DTrace's clock: the host's uptime.
+#[test]
+fn a_drop_before_the_first_record_is_blind_from_the_first_record_on() {
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    let at = MonoTime(9_000_000_000);
+    pipeline.push(Input::Stderr { at, bytes: b"dtrace: 7 drops on CPU 0\n" });
+    let lines = b"B 5000000000 1\nT 5100000000 2\nT 5200000000 3\n";
+    pipeline.push(Input::Stdout { at, bytes: lines });
+    pipeline.push(Input::End);
+    assert!(pipeline.stats().blind_seconds() < 0.2, "{}", pipeline.stats().blind_seconds());
 }
 
 #[test]

@@ -128,6 +128,8 @@ impl Checker {
             self.ledger.dtrace.add(before, at, BlindReason::Outage);
         }
         if let Some((from, reason)) = self.missing_since.take() {
+            // What was missed before the first record lies before dawn anyway.
+            let from = from.max(self.first.unwrap_or(at));
             self.ledger.dtrace.add(from, at, reason);
         }
     }
