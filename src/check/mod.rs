@@ -2,8 +2,8 @@
 //! It does no IO, reads no clock and starts no thread; the same words give the same verdicts whatever the order in which
 //! the two streams were read, within the reorder horizon.
 //!
-//! [`align`] puts the two streams into DTrace's order, [`ledger`] joins the words about each incarnation, [`verdict`]
-//! and [`settle`] decide.
+//! `align` puts the two streams into DTrace's order, `ledger` joins the words about each incarnation, `verdict`
+//! and `settle` decide.
 
 mod align;
 mod blind;
