@@ -278,6 +278,7 @@ impl Checker {
         stats.dtrace_blind_now = self.ledger.dtrace.now();
         stats.evictions[Table::Records.index()] = self.align.hurried_records;
         stats.clock = self.align.now().0;
+        stats.began = self.first.unwrap_or_default().0;
         stats.incarnations = self.ledger.table.len() as u64;
         stats.reconcile_delta = self.reconcile.delta;
     }

@@ -74,24 +74,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn page(replay: Replay, path: &Path) -> (Page, Result<(), crate::source::replay::Error>) {
     let meta = replay.meta();
     let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
-    let (mut first, mut last) = (None, 0);
     let played = replay.play(&mut |input: Input<'_>| {
         pipeline.observer_mut().hear(&input);
         pipeline.push(input);
-        let clock = pipeline.stats().clock;
-        if clock > 0 {
-            first.get_or_insert(clock);
-            last = clock;
-        }
         let damage = damage(pipeline.stats());
         pipeline.observer_mut().sample(damage);
         ControlFlow::Continue(())
     });
-    let run = Run {
-        load: String::new(),
-        seconds: last.saturating_sub(first.unwrap_or(last)) as f64 / 1e9,
-        ..Run::default()
-    };
+    let run = Run { seconds: pipeline.stats().seconds(), ..Run::default() };
     let origin = Origin {
         source: path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned()),
         note: meta.note,
