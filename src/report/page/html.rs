@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use plotters::style::RGBColor;
 
-use super::parts::{capital, figure, head, or, row, share, sum, verdict_class, why};
+use super::parts::{capital, figure, head, known, or, row, share, sum, verdict_class, why};
 use super::plots::{self, Series};
 use super::{Incident, Page, latency_rows};
 use crate::check::strategies::Strategy;
@@ -340,7 +340,7 @@ impl Page {
             ("source", origin.source.clone()),
             ("note", origin.note.clone()),
             ("kernel", report.kernel.uname.clone()),
-            ("osreldate", report.kernel.osreldate.to_string()),
+            ("osreldate", known(report.kernel.osreldate)),
             ("regime", format!("{}, by its version {}", self.regime, report.regime_expected)),
             ("load", report.run.load.clone()),
             ("begin", start),

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::Page;
+use super::parts::known;
 use crate::check::strategies::Strategy;
 use crate::model::Verdict;
 use crate::report::paint::{duration, printable, thousands};
@@ -59,7 +60,8 @@ impl Page {
         };
         out.push('\n');
         for (name, value) in [
-            ("kernel", format!("{}, osreldate {}", report.kernel.uname, report.kernel.osreldate)),
+            ("kernel", report.kernel.uname.clone()),
+            ("osreldate", known(report.kernel.osreldate)),
             ("regime", format!("{}, by its version {}", self.regime, report.regime_expected)),
             ("note", origin.note.clone()),
             ("load", report.run.load.clone()),

@@ -117,3 +117,8 @@ pub(super) fn why(out: &mut String, incident: &Incident) {
         path.sure
     );
 }
+
+/// The number, or nothing where nobody knows it.
+pub(super) fn known(osreldate: u32) -> String {
+    if osreldate == 0 { String::new() } else { osreldate.to_string() }
+}
