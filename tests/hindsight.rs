@@ -11,7 +11,7 @@ use kqproc_exporter::check::damage::Damage;
 use kqproc_exporter::check::stats::{Stats, TreeStats};
 use kqproc_exporter::check::strategies::Strategy;
 use kqproc_exporter::input::Input;
-use kqproc_exporter::model::{Kevent, Regime, note};
+use kqproc_exporter::model::{Kevent, Regime, Verdict, note};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::report::page::StrategyRow;
 use kqproc_exporter::sim::{self, Options, Shape};
@@ -156,6 +156,42 @@ fn simulate(options: &Options) -> TreeStats {
         ControlFlow::Continue(())
     });
     pipeline.stats().trees[0].clone()
+}
+
+#[test]
+fn damage_and_strategies_are_what_the_verdicts_say() {
+    let faulty = Options { alloc_fail: 0.01, corrupt: 0.01, stall_ms: 5, ..Options::default() };
+    for regime in [Regime::Split, Regime::MergedStatus, Regime::MergedPpid] {
+        for shape in [Shape::Mix, Shape::Chain, Shape::Orphan, Shape::Threads] {
+            let options = Options { regime, shape, count: 60, ..faulty.clone() };
+            let tree = simulate(&options);
+            let births = |v: Verdict| tree.births[v.index()];
+            let damage = |d: Damage| tree.damage[d.index()];
+            let lost: u64 = Verdict::ALL.iter().filter(|v| v.is_lost()).map(|v| births(*v)).sum();
+            // No pid is used twice in so short a run.
+            assert_eq!(damage(Damage::Unknown), lost, "{options}");
+            let wrong = births(Verdict::Overwritten) + births(Verdict::Corrupt);
+            assert_eq!(damage(Damage::WrongParent), wrong, "{options}");
+            assert!(damage(Damage::AdoptedByNobody) <= wrong, "{options}");
+            assert_eq!(damage(Damage::Ghost), tree.ghosts, "{options}");
+            let naive = StrategyRow::of(Strategy::Naive, &tree);
+            assert_eq!(naive.parents, births(Verdict::Agreed), "{options}");
+            assert_eq!(
+                naive.members + damage(Damage::CutOff),
+                births(Verdict::Agreed),
+                "{options}"
+            );
+            let missed = naive.births - naive.members + naive.deaths - naive.ends;
+            for &strategy in Strategy::BETTER {
+                let row = StrategyRow::of(strategy, &tree);
+                assert!(row.parents >= naive.parents && row.parents <= row.births, "{options}");
+                assert!(row.members >= naive.members && row.members <= row.births, "{options}");
+                assert!(row.ends >= naive.ends && row.ends <= row.deaths, "{options}");
+                let possible = if strategy == Strategy::Dedupe { naive.repeats } else { missed };
+                assert!(row.recovered <= possible, "{options} {strategy}");
+            }
+        }
+    }
 }
 
 /// The tables of docs/strategies.md.

@@ -201,7 +201,7 @@ fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
         let _ = writeln!(out, "  a tracker that believes every kevent is wrong about: {damage}");
     }
     if !recovered.is_empty() {
-        let _ = writeln!(out, "  recovered by: {recovered}");
+        let _ = writeln!(out, "  other strategies would recover: {recovered}");
     }
 }
 
@@ -318,7 +318,7 @@ work                            births        deaths
   5,691 duplicate NOTE_CHILD notes, 0 NOTE_TRACKERR reports
   0 order violations
   a tracker that believes every kevent is wrong about: wrong_parent 122
-  recovered by: dedupe 5,691
+  other strategies would recover: dedupe 5,691
 
 regime    merged-status
 dtrace    1 record, 2 undecodable lines, 106 drops: principal 106
