@@ -174,6 +174,23 @@ fn a_process_that_kqueue_never_mentions_is_lost_altogether() {
     assert_eq!((stats.trees[0].lost_alive, stats.trees[0].ghosts), (0, 0));
 }
 
+/// Its death was dropped: it was settled by the last idle call, its birth was not, so nobody knew its tree.
+#[test]
+fn the_last_process_before_the_reader_fell_idle_keeps_both_its_facts() {
+    let mut words = words("merged-enoent-drain");
+    let calls = words.calls.iter_mut().rev();
+    let last = calls.flat_map(|call| {
+        let at = call.events.iter().rposition(|e| e.fflags == note::CHILD | note::EXIT);
+        at.map(|at| (call, at))
+    });
+    let (call, at) = { last }.next().expect("a collision");
+    call.events.remove(at);
+    let stats = words.play_in_time();
+    let lost = (Verdict::LostSilent, 1);
+    assert_eq!(births(&stats), [(Verdict::Agreed, 478), (Verdict::Overwritten, 121), lost]);
+    assert_eq!(deaths(&stats), [(Verdict::Agreed, 600), lost]);
+}
+
 #[test]
 fn note_trackerr_on_the_forker_makes_the_loss_a_reported_one() {
     let (changes, stats) = change(200, |w, n| {

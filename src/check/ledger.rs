@@ -168,11 +168,11 @@ impl Ledger {
         }
         if let Some(entered) = placed.entered.filter(|_| placed.head.drained) {
             self.drained = self.drained.max(entered);
-            // A call that timed out slept on an empty queue until then.
+            // A call that timed out slept on an empty queue until then, or until a little earlier.
             let idle = placed.head.events == 0;
-            let quiet = if idle { placed.at.minus(WAKE_NS).max(entered) } else { entered };
-            self.settle_births(entered);
-            self.settle_deaths(quiet);
+            let empty = |before| if idle { placed.at.minus(before).max(entered) } else { entered };
+            self.settle_births(empty(self.config.settle_ns));
+            self.settle_deaths(empty(WAKE_NS));
         }
     }
 
