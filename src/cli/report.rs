@@ -71,14 +71,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Pushes an input, and keeps what a page shows of it.
+pub(super) fn take(pipeline: &mut Pipeline<Chronicle>, input: Input<'_>) {
+    pipeline.observer_mut().hear(&input);
+    pipeline.push(input);
+    let damage = damage(pipeline.stats());
+    pipeline.observer_mut().sample(damage);
+}
+
 fn page(replay: Replay, path: &Path) -> (Page, Result<(), crate::source::replay::Error>) {
     let meta = replay.meta();
     let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
     let played = replay.play(&mut |input: Input<'_>| {
-        pipeline.observer_mut().hear(&input);
-        pipeline.push(input);
-        let damage = damage(pipeline.stats());
-        pipeline.observer_mut().sample(damage);
+        take(&mut pipeline, input);
         ControlFlow::Continue(())
     });
     let run = Run { seconds: pipeline.stats().seconds(), ..Run::default() };
