@@ -68,7 +68,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let begun = Instant::now();
-    let mut pipeline = Pipeline::new(Config::default(), ());
+    let mut config = Config::default();
+    config.switch_ns = args.dtrace.options().switch_ns().unwrap_or(config.switch_ns);
+    let mut pipeline = Pipeline::new(config, ());
     let mut progress = Progress::new(&plan);
     let ended = live
         .run(&mut |input: Input<'_>| {
