@@ -4,20 +4,25 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::config::Settings;
 use super::web_args::WebArgs;
 use crate::preflight::facts::{Facts, Program, Wants};
 use crate::preflight::host::Host;
 use crate::preflight::judge::judge;
 use crate::preflight::{Line, Status, exit_status};
 use crate::report::paint::{Hue, Paint, count_of, printable};
+use crate::source::dtrace::DTRACE;
 use crate::source::dtrace::programs::{self, CAUSES, MAIN};
 
 /// What serve would be told.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// dtrace(1)
-    #[arg(long = "dtrace.path", value_name = "FILE", default_value = "/usr/sbin/dtrace")]
-    dtrace: PathBuf,
+    /// The configuration file
+    #[arg(id = "config.file", long = "config.file", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// dtrace(1), where it is neither that of the configuration file nor /usr/sbin/dtrace
+    #[arg(long = "dtrace.path", value_name = "FILE")]
+    dtrace: Option<PathBuf>,
     #[command(flatten)]
     web: WebArgs,
 }
@@ -27,14 +32,21 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let programs = MAIN.map(|program| wanted(&program, MACROS));
     let wants = Wants {
-        dtrace: &args.dtrace,
+        dtrace: &dtrace(args),
         programs: &programs,
         causes: Some(wanted(&CAUSES, &[])),
+        config: args.config.as_deref(),
         web: &args.web,
     };
     let lines = judge(&Facts::gather(&Host, &wants));
     stdout().write_all(told(&lines, Paint::for_stdout()).as_bytes())?;
     Ok(ExitCode::from(exit_status(&lines)))
+}
+
+/// Where serve would look for dtrace(1). A configuration file that cannot be used has a line of its own.
+fn dtrace(args: &Args) -> PathBuf {
+    let of_file = || Settings::read(args.config.as_deref()?).ok()?.live.dtrace.path;
+    args.dtrace.clone().or_else(of_file).unwrap_or_else(|| DTRACE.into())
 }
 
 /// Stand-ins for the reader's pid and its kqueue's descriptor.

@@ -32,6 +32,13 @@ pub struct Failure {
     error: anyhow::Error,
 }
 
+impl Failure {
+    /// An error with which the process exits with `status`.
+    pub fn new(status: u8, error: impl Into<anyhow::Error>) -> Failure {
+        Failure { status, error: error.into() }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
@@ -55,7 +62,7 @@ pub trait OrExit<T> {
 
 impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
     fn or_exit(self, status: u8) -> anyhow::Result<T> {
-        self.map_err(|error| Failure { status, error: error.into() }.into())
+        self.map_err(|error| Failure::new(status, error).into())
     }
 }
 

@@ -16,6 +16,7 @@ const PUBLISH: Duration = Duration::from_millis(100);
 /// One pipeline after the other; their counters add up.
 pub struct Ingest {
     pipeline: Pipeline<Incidents>,
+    config: Config,
     /// The counters of the pipelines before.
     past: Stats,
     state: State,
@@ -23,10 +24,11 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Publishes to `state`.
-    pub fn new(state: State) -> Ingest {
+    /// Publishes to `state` what a cross-checker finds that is configured so.
+    pub fn new(state: State, config: Config) -> Ingest {
         Ingest {
-            pipeline: Pipeline::new(Config::default(), state.incidents()),
+            pipeline: Pipeline::new(config, state.incidents()),
+            config,
             past: Stats::default(),
             state,
             published: None,
@@ -60,7 +62,7 @@ impl Ingest {
     /// The source has ended; another one begins, and the counters go on.
     pub fn begin_again(&mut self) {
         self.publish();
-        let fresh = Pipeline::new(Config::default(), self.state.incidents());
+        let fresh = Pipeline::new(self.config, self.state.incidents());
         let ended = std::mem::replace(&mut self.pipeline, fresh);
         let mut past = ended.stats().clone();
         past.add_past(&self.past);

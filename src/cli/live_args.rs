@@ -44,13 +44,13 @@ pub struct DtraceArgs {
     #[arg(long = "dtrace.path", value_name = "FILE")]
     dtrace_path: Option<PathBuf>,
 
-    /// dtrace's principal buffer on each CPU; it takes less where memory is short
-    #[arg(long = "dtrace.bufsize", value_name = "SIZE", default_value = "8m")]
-    bufsize: String,
+    /// dtrace's principal buffer on each CPU; it takes less where memory is short [default: 8m]
+    #[arg(long = "dtrace.bufsize", value_name = "SIZE", value_parser = dtrace::size)]
+    bufsize: Option<String>,
 
-    /// How often dtrace reads its buffers
-    #[arg(long = "dtrace.switchrate", value_name = "RATE", default_value = "10hz")]
-    switchrate: String,
+    /// How often dtrace reads its buffers [default: 10hz]
+    #[arg(long = "dtrace.switchrate", value_name = "RATE", value_parser = dtrace::rate)]
+    switchrate: Option<String>,
 
     /// Leave out the fbt probes that name the causes of losses
     #[arg(long = "no-dtrace.causes")]
@@ -58,14 +58,19 @@ pub struct DtraceArgs {
 }
 
 impl DtraceArgs {
-    /// The supervisor's options.
+    /// The supervisor's options: the defaults where no flag was given.
     pub fn options(&self) -> dtrace::Options {
+        self.over(dtrace::Options::default())
+    }
+
+    /// `base`, but for the flags that were given.
+    fn over(&self, base: dtrace::Options) -> dtrace::Options {
         dtrace::Options {
-            path: self.dtrace_path.clone(),
-            bufsize: self.bufsize.clone(),
-            switchrate: self.switchrate.clone(),
-            causes: !self.no_causes,
-            ..dtrace::Options::default()
+            path: self.dtrace_path.clone().or(base.path),
+            bufsize: self.bufsize.clone().unwrap_or(base.bufsize),
+            switchrate: self.switchrate.clone().unwrap_or(base.switchrate),
+            causes: base.causes && !self.no_causes,
+            ..base
         }
     }
 }
@@ -79,28 +84,29 @@ enum NoteArg {
 }
 
 impl LiveArgs {
-    /// Whether anything was named to be watched.
-    pub fn names_a_target(&self) -> bool {
-        !self.targets.is_empty() || !self.command.is_empty()
-    }
-
     /// The configuration of the live source. With `linger` it ends so long after the command has ended.
     pub fn config(&self, linger: Option<Duration>) -> Config {
-        let mut targets = self.targets.clone();
+        Config { linger, ..self.over(Config::default()) }
+    }
+
+    /// `base` and the trees that the flags name, in its other settings but for the flags that were given.
+    pub fn over(&self, base: Config) -> Config {
+        let mut targets = base.targets;
+        targets.extend_from_slice(&self.targets);
         if !self.command.is_empty() {
             let root = Root::Command(self.command.clone());
             targets.push(Target { name: COMMAND_TREE.to_owned(), root });
         }
+        let notes = Notes {
+            fork: self.notes.contains(&NoteArg::Fork),
+            exec: self.notes.contains(&NoteArg::Exec),
+        };
         Config {
             targets,
-            notes: Notes {
-                fork: self.notes.contains(&NoteArg::Fork),
-                exec: self.notes.contains(&NoteArg::Exec),
-            },
-            stall: self.stall.unwrap_or_default(),
-            dtrace: self.dtrace.options(),
-            linger,
-            barrier: None,
+            notes: if self.notes.is_empty() { base.notes } else { notes },
+            stall: self.stall.unwrap_or(base.stall),
+            dtrace: self.dtrace.over(base.dtrace),
+            ..base
         }
     }
 }
@@ -175,6 +181,8 @@ mod tests {
             "--kqueue.stall=99999999999999999999s",
             "--kqueue.stall=2h",
             "--kqueue.stall=\u{fc}s",
+            "--dtrace.bufsize=8x",
+            "--dtrace.switchrate=10",
         ] {
             assert!(parse(&[flag]).is_err(), "{flag}");
         }

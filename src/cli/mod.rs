@@ -2,6 +2,7 @@
 
 mod barrier;
 mod check;
+pub mod config;
 pub mod exit;
 mod explain;
 mod feed;

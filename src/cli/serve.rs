@@ -1,21 +1,24 @@
 //! `serve`: the exporter.
 
-use std::path::PathBuf;
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context, bail};
 use tokio::sync::oneshot;
 
-use super::exit::{OrExit, UNAVAILABLE, USAGE};
+use super::config::Settings;
+use super::exit::{CONFIG, Failure, OrExit, UNAVAILABLE, USAGE};
 use super::feed::Feed;
 use super::ingest::Ingest;
 use super::live_args::LiveArgs;
 use super::log_args::LogArgs;
 use super::signals::Signals;
 use super::web_args::WebArgs;
-use crate::http::{Server, State};
-use crate::source::live::Live;
+use crate::check::Config;
+use crate::http::{BindError, Server, State};
+use crate::source::live::{self, Live};
 
 /// Where the inputs come from, and how they are served.
 #[derive(clap::Args, Debug)]
@@ -37,10 +40,25 @@ pub struct Args {
     repeat: bool,
 
     #[command(flatten)]
+    config: ConfigArgs,
+
+    #[command(flatten)]
     live: LiveArgs,
 
     #[command(flatten)]
     service: ServiceArgs,
+}
+
+/// The configuration file.
+#[derive(clap::Args, Debug)]
+struct ConfigArgs {
+    /// File with the trees to watch and how, TOML; a flag that is given comes before it
+    #[arg(id = "config.file", long = "config.file", value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Say whether the configuration and the web configuration are good, and exit
+    #[arg(id = "config.check", long = "config.check")]
+    check: bool,
 }
 
 /// The service around a source.
@@ -63,27 +81,61 @@ enum SourceKind {
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.service.log.init();
-    let source = args.source.unwrap_or_else(|| {
-        if cfg!(target_os = "freebsd") || args.live.names_a_target() {
-            return SourceKind::Live;
-        }
-        if args.recording.is_none() {
-            tracing::warn!(
-                "this is not FreeBSD: what is served is a recording of another kernel, not this host"
-            );
-        }
-        SourceKind::Replay
-    });
+    let ConfigArgs { file, check } = args.config;
+    let settings = Settings::load(file.as_deref(), &args.live).or_exit(CONFIG)?;
+    let source = args.source.unwrap_or(
+        match cfg!(target_os = "freebsd") || !settings.live.targets.is_empty() {
+            true => SourceKind::Live,
+            false => SourceKind::Replay,
+        },
+    );
+    if source == SourceKind::Live && args.recording.is_some() {
+        return Err(anyhow::anyhow!("--recording goes with --source replay")).or_exit(USAGE);
+    }
+    if check {
+        return say_good(source, &settings, &args.service.web);
+    }
+    let mut check = settings.check;
     let feed = match source {
-        SourceKind::Live if args.recording.is_some() => {
-            return Err(anyhow::anyhow!("--recording goes with --source replay")).or_exit(USAGE);
-        }
         SourceKind::Live => {
-            Feed::Live(Box::new(Live::prepare(args.live.config(None)).or_exit(UNAVAILABLE)?))
+            check.switch_ns = settings.live.dtrace.switch_ns().unwrap_or(check.switch_ns);
+            Feed::Live(Box::new(Live::prepare(settings.live.clone()).or_exit(UNAVAILABLE)?))
         }
-        SourceKind::Replay => Feed::replay(args.recording, args.repeat, args.speed)?,
+        SourceKind::Replay => {
+            if args.source.is_none() && args.recording.is_none() {
+                tracing::warn!(
+                    "this is not FreeBSD: what is served is a recording of another kernel, not this host"
+                );
+            }
+            Feed::replay(args.recording, args.repeat, args.speed)?
+        }
     };
-    serve(feed, &args.service.web)
+    let state = State::new(feed.about());
+    if let Some(file) = file {
+        state.on_reload(move || unchanged(&file, &args.live, &settings));
+    }
+    serve(feed, state, check, &args.service.web)
+}
+
+/// `--config.check`: what was read already is good; the web configuration is to be.
+fn say_good(source: SourceKind, settings: &Settings, web: &WebArgs) -> anyhow::Result<ExitCode> {
+    if source == SourceKind::Live {
+        live::check(&settings.live.targets).or_exit(CONFIG)?;
+    }
+    Server::bind(&WebArgs { listen_addresses: Vec::new(), ..web.clone() }).or_exit(CONFIG)?;
+    writeln!(stdout(), "configuration is good")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a reload does with the configuration file. To watch other trees is to begin again, so no change is taken up,
+/// and none goes by in silence.
+fn unchanged(file: &Path, flags: &LiveArgs, runs: &Settings) -> Result<(), String> {
+    let now = Settings::load(Some(file), flags).map_err(|error| error.to_string())?;
+    if now == *runs {
+        return Ok(());
+    }
+    let file = file.display();
+    Err(format!("{file} is good, but not what runs: restart for its changes to take effect"))
 }
 
 impl ServiceArgs {
@@ -93,19 +145,29 @@ impl ServiceArgs {
     /// The service cannot be started.
     pub fn serve(&self, feed: Feed) -> anyhow::Result<ExitCode> {
         self.log.init();
-        serve(feed, &self.web)
+        let state = State::new(feed.about());
+        serve(feed, state, Config::default(), &self.web)
     }
 }
 
-fn serve(feed: Feed, web: &WebArgs) -> anyhow::Result<ExitCode> {
+fn bind(web: &WebArgs) -> anyhow::Result<Server> {
+    Server::bind(web).map_err(|error| {
+        let status = match error {
+            BindError::Listen { .. } => UNAVAILABLE,
+            BindError::WebConfig(_) => CONFIG,
+        };
+        Failure::new(status, error).into()
+    })
+}
+
+fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Result<ExitCode> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting kqproc_exporter");
-    let server = Server::bind(web)?;
-    let state = State::new(feed.about());
+    let server = bind(web)?;
     let stop = feed.stop();
     // Dropped without a word when the feed has ended well: what it said is served on.
     let (failed, failure) = oneshot::channel();
     let ingest = {
-        let (mut ingest, stop) = (Ingest::new(state.clone()), stop.clone());
+        let (mut ingest, stop) = (Ingest::new(state.clone(), check), stop.clone());
         let feed = move || match feed.run(&mut ingest, &stop) {
             Ok(()) => {}
             Err(error) => drop(failed.send(error)),

@@ -73,7 +73,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let begun = Instant::now();
     let meta = live.meta("");
-    let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
+    let mut config = Config::default();
+    config.switch_ns = args.dtrace.options().switch_ns().unwrap_or(config.switch_ns);
+    let mut pipeline = Pipeline::new(config, Chronicle::default());
     let mut progress = Progress::new(&plan);
     let ended = live
         .run(&mut |input: Input<'_>| {

@@ -147,10 +147,13 @@ impl State {
     /// Loads the configuration again, and then what `more` does. Blocks: not for an async worker.
     ///
     /// # Errors
-    /// One of them is bad, and its old one is kept.
+    /// One of them cannot be taken up, or both: what is in force is kept.
     pub(super) fn reload(&self, more: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
         let done = self.0.reloader.get().map_or(Ok(()), |reload| reload());
-        let done = more().and(done);
+        let done = match (done, more()) {
+            (Err(one), Err(other)) => Err(format!("{one}; {other}")),
+            (one, other) => one.and(other),
+        };
         let mut last = self.0.reload.lock().unwrap_or_else(PoisonError::into_inner);
         last.ok = done.is_ok();
         match &done {

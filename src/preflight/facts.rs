@@ -16,6 +16,8 @@ pub trait Probe {
     fn compile(&self, dtrace: &Path, program: &str, args: &[&str]) -> Ran;
     /// Opens a file for reading and closes it again.
     fn open(&self, path: &Path) -> Access;
+    /// Reads the configuration file as serve would; `Err` says why it cannot be used.
+    fn config(&self, path: &Path) -> Result<(), String>;
     /// Reads the web configuration and listens as serve would, then stops again; `Err` says why that fails.
     fn bind(&self, web: &WebArgs) -> Result<(), String>;
 }
@@ -66,6 +68,8 @@ pub struct Wants<'a> {
     pub programs: &'a [Program<'a>],
     /// The cause probes, which may be missing.
     pub causes: Option<Program<'a>>,
+    /// The configuration file.
+    pub config: Option<&'a Path>,
     /// How it would be reached over HTTP.
     pub web: &'a WebArgs,
 }
@@ -83,6 +87,8 @@ pub struct Facts {
     pub listen: Vec<(String, Result<(), String>)>,
     /// The configuration file, and what is wrong with it.
     pub config: Option<(PathBuf, Result<(), String>)>,
+    /// The same of the web configuration.
+    pub web_config: Option<(PathBuf, Result<(), String>)>,
     /// What only FreeBSD has.
     pub freebsd: Option<FreeBsd>,
 }
@@ -145,7 +151,8 @@ impl Facts {
             uname,
             uid: probe.uid(),
             listen: addresses.iter().map(|at| (at.to_string(), web(None, Some(at)))).collect(),
-            config: wants
+            config: wants.config.map(|file| (file.to_owned(), probe.config(file))),
+            web_config: wants
                 .web
                 .config_file
                 .as_ref()

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::facts::{Access, Probe, Ran};
+use crate::cli::config::Settings;
 use crate::cli::web_args::WebArgs;
 use crate::http::Server;
 use crate::source::dtrace::programs::Folder;
@@ -47,6 +48,10 @@ impl Probe for Host {
             Err(e) if e.kind() == ErrorKind::PermissionDenied => Access::Refused,
             Err(e) => Access::Failed(e.to_string()),
         }
+    }
+
+    fn config(&self, path: &Path) -> Result<(), String> {
+        Settings::read(path).map(drop).map_err(|e| e.to_string())
     }
 
     fn bind(&self, web: &WebArgs) -> Result<(), String> {

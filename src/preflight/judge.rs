@@ -16,7 +16,11 @@ pub fn judge(facts: &Facts) -> Vec<Line> {
         Some(freebsd) => on_freebsd(facts, freebsd),
         None => elsewhere(facts),
     };
-    lines.push(config(facts));
+    lines.extend(facts.config.as_ref().map(|(path, result)| config(path, result)));
+    lines.push(match &facts.web_config {
+        Some((path, result)) => config(path, result),
+        None => skip("config", "no --web.config.file: no TLS, no authentication"),
+    });
     lines.extend(facts.listen.iter().map(|(name, result)| listen(name, result)));
     lines
 }
@@ -55,7 +59,7 @@ fn elsewhere(facts: &Facts) -> Vec<Line> {
         fail(
             "kernel",
             format!("{name}: EVFILT_PROC with NOTE_TRACK is FreeBSD's"),
-            "use FreeBSD 12.3 or later, or `serve --source replay` or `serve --source simulate` here",
+            "use FreeBSD 12.3 or later, or `serve --source replay` or `simulate --serve` here",
         ),
         never("hooks", "KDTRACE_HOOKS is an option of FreeBSD's kernel"),
         never("modules", "dtraceall is a module of FreeBSD's kernel"),
@@ -247,13 +251,10 @@ fn causes(name: &str, ran: &Ran, device: &Access) -> Line {
     }
 }
 
-fn config(facts: &Facts) -> Line {
-    match &facts.config {
-        None => skip("config", "no --web.config.file: no TLS, no authentication"),
-        Some((path, Ok(()))) => ok("config", format!("{} is valid", path.display())),
-        Some((_, Err(reason))) => {
-            Line { exit: CONFIG, ..fail("config", reason, "correct the file") }
-        }
+fn config(path: &Path, result: &Result<(), String>) -> Line {
+    match result {
+        Ok(()) => ok("config", format!("{} is valid", path.display())),
+        Err(reason) => Line { exit: CONFIG, ..fail("config", reason, "correct the file") },
     }
 }
 

@@ -94,6 +94,13 @@ impl Probe for Told {
         self.device.clone()
     }
 
+    fn config(&self, path: &Path) -> Result<(), String> {
+        match self.wrong_config {
+            true => Err(format!("{}, line 7: unknown field", path.display())),
+            false => Ok(()),
+        }
+    }
+
     fn bind(&self, web: &WebArgs) -> Result<(), String> {
         if web.config_file.is_some() && self.wrong_config {
             Err("kqproc.yml: line 3: unknown key".to_owned())
@@ -109,7 +116,7 @@ fn program(name: &'static str) -> Program<'static> {
     Program { name, text: name, args: &["1", "2"] }
 }
 
-fn lines_with(host: &Told, config_file: Option<PathBuf>) -> Vec<Line> {
+fn lines_with(host: &Told, config: Option<&Path>, config_file: Option<PathBuf>) -> Vec<Line> {
     let web = WebArgs {
         listen_addresses: vec!["127.0.0.1:10180".parse().expect("an address")],
         telemetry_path: "/metrics".to_owned(),
@@ -120,13 +127,14 @@ fn lines_with(host: &Told, config_file: Option<PathBuf>) -> Vec<Line> {
         dtrace: Path::new("/usr/sbin/dtrace"),
         programs: &[program("proc.d"), program("proc-xstat.d")],
         causes: Some(program("causes.d")),
+        config,
         web: &web,
     };
     judge(&Facts::gather(host, &wants))
 }
 
 fn lines(host: &Told) -> Vec<Line> {
-    lines_with(host, Some(PathBuf::from("kqproc.yml")))
+    lines_with(host, None, Some(PathBuf::from("kqproc.yml")))
 }
 
 /// The names of the lines with this status.
@@ -307,9 +315,20 @@ fn a_wrong_configuration_and_a_taken_address() {
     assert_eq!(names(&wrong, Status::Fail), ["config"]);
     assert_eq!(found(&wrong, "config"), "kqproc.yml: line 3: unknown key");
     assert_eq!(exit_status(&wrong), 78);
-    assert_eq!(names(&lines_with(&freebsd_13_2(), None), Status::Skip), ["config"]);
+    assert_eq!(names(&lines_with(&freebsd_13_2(), None, None), Status::Skip), ["config"]);
     let taken = lines(&Told { taken: true, ..freebsd_13_2() });
     assert_eq!((names(&taken, Status::Fail), exit_status(&taken)), (vec!["listen"], 69));
+}
+
+#[test]
+fn the_configuration_file_has_a_line_of_its_own() {
+    let file = Some(Path::new("config.toml"));
+    let good = lines_with(&freebsd_13_2(), file, None);
+    assert_eq!(found(&good, "config"), "config.toml is valid");
+    assert_eq!(names(&good, Status::Skip), ["config"], "no web configuration");
+    let wrong = lines_with(&Told { wrong_config: true, ..freebsd_13_2() }, file, None);
+    assert_eq!((names(&wrong, Status::Fail), exit_status(&wrong)), (vec!["config"], 78));
+    assert_eq!(found(&wrong, "config"), "config.toml, line 7: unknown field");
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Target, String> {
         const FORM: &str = "give NAME=pid:NUMBER or NAME=pidfile:PATH";
         let (name, root) = text.split_once('=').ok_or(FORM)?;
-        if name.is_empty() || name.contains(char::is_control) {
+        if !is_name(name) {
             return Err(format!("a tree needs a name that can be printed: {FORM}"));
         }
         let root = match root.split_once(':').ok_or(FORM)? {
@@ -48,6 +48,11 @@ impl FromStr for Target {
         };
         Ok(Target { name: name.to_owned(), root })
     }
+}
+
+/// Whether this can be the name of a tree: something that can be printed.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
 }
 
 /// Why a pid file names no process.
@@ -89,7 +94,11 @@ pub fn read_pid_file(path: &Path) -> Result<Pid, PidFileError> {
 
 /// A pid that can be a root: the kernel's own, 0, cannot.
 fn pid(digits: &str) -> Option<Pid> {
-    let number: u64 = digits.parse().ok()?;
+    root_pid(digits.parse().ok()?)
+}
+
+/// The pid of this number, where it can be a root.
+pub fn root_pid(number: u64) -> Option<Pid> {
     Pid::new(number).filter(|pid| pid.get() != 0)
 }
 

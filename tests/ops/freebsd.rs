@@ -57,12 +57,12 @@ fn the_rc_script_starts_the_exporter_as_root_under_daemon() {
         config.display()
     );
     let (prefix_text, config) = (prefix.display(), config.display());
-    let check = format!("serve --config.file {config} --config.check\n");
+    let check = format!("serve --config.file {config} --config.check --log.level debug\n");
     assert_eq!(
         rc(prefix, &conf, "start").unwrap(),
         format!(
             "{check}/usr/sbin/daemon -f -p /var/run/kqproc_exporter.pid -T kqproc_exporter -l daemon \
-             {prefix_text}/sbin/kqproc_exporter serve --config.file {config} --user www --log.level debug\n"
+             {prefix_text}/sbin/kqproc_exporter serve --config.file {config} --log.level debug\n"
         )
     );
     assert_eq!(rc(prefix, &conf, "configtest").unwrap(), check);

@@ -13,6 +13,11 @@ const PAGE: &str = "docs/kqproc_exporter.8";
 
 /// Prose as mdoc(7) wants it: a sentence a line, nothing that looks like a request.
 fn prose(text: &str) -> String {
+    // A flag that the configuration file can stand in for has a default that clap does not know.
+    let text = match text.strip_suffix(']').and_then(|text| text.split_once(" [default: ")) {
+        Some((text, default)) => format!("{text}. Default: {default}"),
+        None => text.to_string(),
+    };
     let text = text.replace('\\', "\\e").replace("\n\n", " ").replace('\n', " ");
     let text = text.replace(". ", ".\n").replace("? ", "?\n");
     let end = if text.ends_with(['.', '?']) { "" } else { "." };

@@ -30,7 +30,7 @@ use super::message::{Message, Stream, TextLane};
 use super::stop::Stop;
 
 /// Where FreeBSD has it.
-const DTRACE: &str = "/usr/sbin/dtrace";
+pub const DTRACE: &str = "/usr/sbin/dtrace";
 
 /// How many buffers of 64 KiB dtrace's stdout may be ahead of the pipeline.
 pub(crate) const STDOUT_BUFFERS: usize = 256;
@@ -67,6 +67,13 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// The switchrate as a period in nanoseconds; `None` where it is no rate.
+    pub fn switch_ns(&self) -> Option<u64> {
+        period_ns(&self.switchrate)
+    }
+}
+
 /// Why dtrace(1) cannot be a witness.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -82,13 +89,13 @@ pub enum Error {
     #[error("{0}")]
     Device(String),
     /// An option that dtrace would not understand.
-    #[error("{option}: {value:?} is not {what}")]
+    #[error("{option} {value:?}: {what}")]
     Option {
         /// The flag.
         option: &'static str,
         /// What was given.
         value: String,
-        /// What it should be.
+        /// What to give instead.
         what: &'static str,
     },
     /// None of the main programs compiles.
@@ -135,7 +142,7 @@ impl Dtrace {
     pub fn find(options: &Options) -> Result<Dtrace, Error> {
         check(options)?;
         let path = options.path.clone().unwrap_or_else(|| PathBuf::from(DTRACE));
-        platform::prepare(options.path.is_some())?;
+        platform::prepare(path != Path::new(DTRACE))?;
         let folder = Folder::new().map_err(no_folder)?;
         let compiler = Compiler { path: &path, options, folder: &folder };
         let main = compiler.choose()?;
@@ -207,17 +214,45 @@ fn no_folder(source: io::Error) -> Error {
     Error::Folder { folder: std::env::temp_dir(), source }
 }
 
+/// A size as dtrace takes it, such as `8m`.
+///
+/// # Errors
+/// It is none.
+pub fn size(text: &str) -> Result<String, &'static str> {
+    const SIZE: &str = "give a size for dtrace, such as 8m";
+    is_option_value(text, &["", "k", "m", "g"]).then(|| text.to_owned()).ok_or(SIZE)
+}
+
+/// A rate or a period as dtrace takes it, such as `10hz` or `100ms`.
+///
+/// # Errors
+/// It is none.
+pub fn rate(text: &str) -> Result<String, &'static str> {
+    const RATE: &str = "give a rate for dtrace, such as 10hz";
+    period_ns(text).map(|_| text.to_owned()).ok_or(RATE)
+}
+
+/// What a rate is as a period (`lib/libdtrace/common/dt_options.c`, `dt_opt_rate`).
+fn period_ns(rate: &str) -> Option<u64> {
+    if !is_option_value(rate, &["hz", "ms", "us", "ns", "s", "sec", "msec"]) {
+        return None;
+    }
+    let unit = rate.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = rate[..rate.len() - unit.len()].parse().ok()?;
+    Some(match unit.to_ascii_lowercase().as_str() {
+        "hz" => 1_000_000_000 / number,
+        "ns" => number,
+        "us" => number * 1000,
+        "ms" | "msec" => number * 1_000_000,
+        _ => number * 1_000_000_000,
+    })
+}
+
 fn check(options: &Options) -> Result<(), Error> {
-    const SIZE: &str = "a size for dtrace, such as 8m";
-    const RATE: &str = "a rate for dtrace, such as 10hz";
-    let bad =
-        |option, value: &String, what| Err(Error::Option { option, value: value.clone(), what });
-    if !is_option_value(&options.bufsize, &["", "k", "m", "g"]) {
-        return bad("--dtrace.bufsize", &options.bufsize, SIZE);
-    }
-    if !is_option_value(&options.switchrate, &["hz", "ms", "us", "ns", "s", "sec", "msec"]) {
-        return bad("--dtrace.switchrate", &options.switchrate, RATE);
-    }
+    let bad = |option, value: &str, what| Error::Option { option, value: value.to_owned(), what };
+    let Options { bufsize, switchrate, .. } = options;
+    size(bufsize).map_err(|what| bad("--dtrace.bufsize", bufsize, what))?;
+    rate(switchrate).map_err(|what| bad("--dtrace.switchrate", switchrate, what))?;
     Ok(())
 }
 
@@ -416,5 +451,25 @@ impl Supervisor {
 fn signal(process: Option<&Process>, signal: Signal) {
     if let Some(process) = process {
         process.signal(signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_period() {
+        for (rate, ns) in [
+            ("10hz", Some(100_000_000)),
+            ("2Hz", Some(500_000_000)),
+            ("50ms", Some(50_000_000)),
+            ("1sec", Some(1_000_000_000)),
+            ("7us", Some(7000)),
+            ("10", None),
+            ("0hz", None),
+        ] {
+            assert_eq!(period_ns(rate), ns, "{rate}");
+        }
     }
 }

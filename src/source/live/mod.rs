@@ -26,7 +26,7 @@ use crate::recording::Meta;
 use warden::{Source, Tree, Warden};
 
 /// What to watch, and how.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Config {
     /// The trees; their numbers are their places here.
     pub targets: Vec<Target>,
@@ -148,10 +148,16 @@ impl Live {
     }
 }
 
-fn check(targets: &[Target]) -> Result<(), Error> {
+/// Whether these can be watched together.
+///
+/// # Errors
+/// There is nothing to watch, or two trees have one name.
+pub fn check(targets: &[Target]) -> Result<(), Error> {
     if targets.is_empty() {
         return Err(Error::Targets(
-            "nothing to watch: give --kqueue.target, or a command after --".to_owned(),
+            "nothing to watch: give --kqueue.target, or a command after --; to serve, a [[tree]] in \
+             --config.file is as good"
+                .to_owned(),
         ));
     }
     if targets.len() > usize::from(u16::MAX) {

@@ -1,0 +1,198 @@
+//! The configuration file as an operator meets it: the real binary, its words and exit statuses.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const TREE: &str = "[[tree]]\nname = \"cron\"\npidfile = \"/var/run/cron.pid\"\n";
+
+/// A folder with a configuration.
+struct Folder(TempDir);
+
+impl Folder {
+    fn with(config: &str) -> Folder {
+        let folder = Folder(tempfile::tempdir().expect("a folder"));
+        folder.write("config.toml", config);
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("written");
+    }
+
+    /// The exporter with this configuration and these flags.
+    fn exporter(&self, command: &str, flags: &[&str]) -> Command {
+        let mut exporter = Command::new(env!("CARGO_BIN_EXE_kqproc_exporter"));
+        exporter.arg(command).arg("--config.file").arg(self.path("config.toml")).args(flags);
+        exporter
+    }
+
+    /// `--config.check`: the exit status and what was said.
+    fn check(&self, flags: &[&str]) -> (Option<i32>, String) {
+        said(&self.exporter("serve", &["--config.check"]).args(flags).output().expect("it runs"))
+    }
+}
+
+fn said(output: &Output) -> (Option<i32>, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn a_good_configuration_is_called_so() {
+    let good = (Some(0), "configuration is good\n".to_owned());
+    assert_eq!(Folder::with(TREE).check(&[]), good);
+    let folder = Folder::with("# nothing but a comment\n[check]\nsettle = \"1s\"\n");
+    assert_eq!(folder.check(&["--source=replay"]), good);
+    folder.write("web.yml", "rate_limit: {interval: 1s, burst: 5}\n");
+    let web = folder.path("web.yml");
+    let flag = format!("--web.config.file={}", web.display());
+    assert_eq!(folder.check(&["--source=replay", &flag]), good);
+}
+
+#[test]
+fn a_bad_one_is_refused_with_its_file_and_line_checked_or_served() {
+    for (config, line, why) in [
+        (format!("{TREE}[dtrace]\nbufsiz = \"8m\"\n"), 5, "unknown field `bufsiz`"),
+        ("[check]\nsettle = \"fast\"\n".to_owned(), 2, "\"fast\": give a number with its unit"),
+        (format!("{TREE}pid = 812\n"), 1, "tree \"cron\" has both pid and pidfile"),
+        (format!("{TREE}\n{TREE}"), 5, "a second tree is named \"cron\""),
+        ("[check\n".to_owned(), 1, "unclosed table"),
+    ] {
+        let folder = Folder::with(&config);
+        let expected = format!("kqproc_exporter: {}, ", folder.path("config.toml").display());
+        let served = folder.exporter("serve", &[]).output().expect("it runs");
+        for (status, said) in [folder.check(&[]), said(&served)] {
+            assert_eq!(status, Some(78), "{said}");
+            assert!(said.starts_with(&format!("{expected}line {line}: {why}")), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_text_file_is_refused() {
+    let folder = Folder::with("");
+    fs::write(folder.path("config.toml"), b"\x7fELF\n\xff\xfe").expect("written");
+    let (status, said) = folder.check(&[]);
+    assert!(status == Some(78) && said.contains("line 2: this is no text"), "{said}");
+    fs::remove_file(folder.path("config.toml")).expect("removed");
+    let (status, said) = folder.check(&[]);
+    assert!(status == Some(78) && said.contains("cannot read"), "{said}");
+    fs::create_dir(folder.path("config.toml")).expect("a directory");
+    let (status, said) = folder.check(&[]);
+    assert!(status == Some(78) && said.contains("is a directory"), "{said}");
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let folder = Folder::with(TREE);
+    let (status, said) = folder.check(&["--kqueue.target=cron=pid:812"]);
+    assert!(status == Some(78) && said.contains("two trees are named \"cron\""), "{said}");
+    folder.write("web.yml", "basic_auth: {}\n");
+    let flag = format!("--web.config.file={}", folder.path("web.yml").display());
+    let (status, said) = folder.check(&[&flag]);
+    assert!(
+        status == Some(78) && said.contains("web.yml") && said.contains("basic_auth"),
+        "{said}"
+    );
+    folder.write("config.toml", "");
+    let (status, said) = folder.check(&["--source=live"]);
+    assert!(status == Some(78) && said.contains("nothing to watch"), "{said}");
+}
+
+#[test]
+fn a_tree_in_the_file_asks_for_this_kernel() {
+    let folder = Folder::with(&format!("{TREE}[dtrace]\npath = \"/nonexistent/dtrace\"\n"));
+    let (status, said) = said(&folder.exporter("serve", &[]).output().expect("it runs"));
+    assert!(status == Some(69) && said.contains("cannot run /nonexistent/dtrace"), "{said}");
+}
+
+#[test]
+fn check_tells_of_it_too() {
+    let folder = Folder::with("[check]\ncapacity = 0\n");
+    let free = "--web.listen-address=127.0.0.1:0";
+    let (_, told) = said(&folder.exporter("check", &[free]).output().expect("it runs"));
+    let line = told.lines().find(|line| line.starts_with("fail  config")).expect(&told);
+    assert!(line.contains("config.toml, line 2: 0: give a number from 1024"), "{told}");
+    folder.write("config.toml", TREE);
+    let (_, told) = said(&folder.exporter("check", &[free]).output().expect("it runs"));
+    assert!(told.lines().any(|l| l.starts_with("ok    config") && l.ends_with("valid")), "{told}");
+}
+
+/// A running exporter; killed when dropped.
+struct Running(Child, String);
+
+impl Running {
+    fn start(folder: &Folder) -> Running {
+        let flags = ["--source=replay", "--speed=0", "--web.listen-address=127.0.0.1:0"];
+        let mut child = folder
+            .exporter("serve", &flags)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the exporter starts");
+        let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
+        let address = log
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.split_once("msg=listening address=")?.1.to_owned()))
+            .expect("it listens");
+        // Keep the pipe open, or the exporter could not log any more.
+        std::thread::spawn(move || log.for_each(drop));
+        Running(child, address)
+    }
+
+    fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.1).expect("a connection");
+        write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    /// Whether the reload succeeded, and the answer.
+    fn reload(&self) -> (bool, String) {
+        let answer = self.ask("POST /-/reload");
+        (answer.starts_with("HTTP/1.1 200"), answer)
+    }
+
+    /// Waits until the metrics say so.
+    fn shows(&self, sample: &str) {
+        while !self.ask("GET /metrics").contains(&format!("\n{sample}\n")) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_reload_takes_nothing_up_in_silence() {
+    let folder = Folder::with(TREE);
+    let running = Running::start(&folder);
+    assert!(running.reload().0);
+    folder.write("config.toml", &format!("# only a comment\n{TREE}"));
+    assert!(running.reload().0, "it says the same");
+    folder.write("config.toml", &format!("{TREE}[kqueue]\nnote_fork = true\n"));
+    let (good, answer) = running.reload();
+    assert!(!good && answer.contains("restart for its changes to take effect"), "{answer}");
+    running.shows("kqproc_config_last_reload_successful 0");
+    folder.write("config.toml", &format!("{TREE}[kqeue]\n"));
+    let (good, answer) = running.reload();
+    assert!(!good && answer.contains("line 4: unknown field `kqeue`"), "{answer}");
+    folder.write("config.toml", TREE);
+    assert!(running.reload().0);
+}
