@@ -122,10 +122,12 @@ impl Checker {
             let first = self.align.first().unwrap_or(at);
             self.first = Some(first);
             self.ledger.dtrace.begins(first);
+            self.reconcile.begins(first);
         }
         self.ledger.dtrace.close(at);
         if let (Record::Begin { .. }, Some(before)) = (record, before) {
             self.ledger.dtrace.add(before, at, BlindReason::Outage);
+            self.reconcile.begins(at);
         }
         if let Some((from, reason)) = self.missing_since.take() {
             self.ledger.dtrace.add(from, at, reason);
