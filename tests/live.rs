@@ -199,13 +199,17 @@ fn a_healthy_dtrace_is_passed_on_byte_by_byte() {
     fs::write(stand_in.file("stdout"), records).expect("written");
     fs::write(stand_in.file("stderr"), "dtrace: 12 drops on CPU 0\n").expect("written");
     let all = run(stand_in.config(), Scripted(quiet), |all| {
-        text(all).ends_with("T 4 4\n") && messages(all).ends_with('\n')
+        text(all).ends_with("T 4 4\n")
+            && messages(all).ends_with('\n')
+            && all.contains(&Said::Attached(12345))
     });
     assert_eq!(text(&all), records);
     assert_eq!(messages(&all), "dtrace: 12 drops on CPU 0\n");
     assert_eq!(outline(&all), "UoD");
     assert_eq!(all[0], Said::Tree("tree".to_owned()));
-    assert!(all.contains(&Said::Attached(12345)));
+    let (begun, attached) = (Said::Out(records.to_owned()), Said::Attached(12345));
+    let place = |what: &Said| all.iter().position(|said| said == what);
+    assert!(place(&begun) < place(&attached), "a tree that runs is tracked once dtrace traces");
     let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
     assert!(started.ends_with(&format!("/proc.d {} 42\n", std::process::id())), "{started}");
 }
