@@ -23,6 +23,9 @@ pub(crate) const CREATE_TRAILS_NS: u64 = 50_000_000;
 
 /// How long the reader may take to run again after its time-out, while notes are queued that this call does not return.
 const WAKE_NS: u64 = 100_000_000;
+/// A call without events that took longer was held up after its time-out, nobody knows for how long. The reader's is
+/// 200 ms: with a settle time of 500 ms and [`WAKE_NS`], a shorter call slept when the exit came that it settles.
+const IDLE_NS: u64 = 750_000_000;
 
 pub(crate) struct Ledger {
     pub(crate) config: Config,
@@ -169,7 +172,8 @@ impl Ledger {
         if let Some(entered) = placed.entered.filter(|_| placed.head.drained) {
             self.drained = self.drained.max(entered);
             // A call that timed out slept on an empty queue until then.
-            let idle = placed.head.events == 0;
+            let lasted = placed.at.since(entered);
+            let idle = placed.head.events == 0 && lasted <= IDLE_NS;
             let quiet = if idle { placed.at.minus(WAKE_NS).max(entered) } else { entered };
             self.settle_births(entered);
             self.settle_deaths(quiet);

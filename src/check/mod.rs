@@ -97,6 +97,18 @@ impl Checker {
         if let Record::Begin { at, wall } | Record::Tick { at, wall } = record {
             self.ledger.stats.wall = Some((at, wall));
         }
+        // Causes come from another dtrace, whose clock of reading is its own: they are counted and order nothing.
+        match record {
+            Record::RegFail { errno, .. } => {
+                *self.ledger.stats.trackerr_causes.entry(errno).or_default() += 1;
+                return;
+            }
+            Record::Influx { .. } => {
+                self.ledger.stats.influx_skips += 1;
+                return;
+            }
+            _ => {}
+        }
         let at = record.at();
         let before = self.align.newest();
         match self.align.record(record, read) {
@@ -257,10 +269,6 @@ impl Checker {
                 self.ledger.create(at, child, forker);
             }
             Record::Exit { at, pid, status, .. } => self.ledger.exit(at, pid, status),
-            Record::RegFail { errno, .. } => {
-                *self.ledger.stats.trackerr_causes.entry(errno).or_default() += 1;
-            }
-            Record::Influx { .. } => self.ledger.stats.influx_skips += 1,
             _ => {}
         }
         if let Some((from, to)) = self.reconcile.advance(record.at(), &self.align.clock)
