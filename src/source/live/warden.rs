@@ -34,6 +34,8 @@ const PID_FILE_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Warden {
     pub(super) trees: Vec<Tree>,
     pub(super) linger: Option<Duration>,
+    /// How long a run that is to end may wait for dtrace to begin.
+    pub(super) patience: Duration,
     pub(super) stop: Stop,
     pub(super) wanted: Sender<Wanted>,
     pub(super) heard: Receiver<Event>,
@@ -52,6 +54,7 @@ impl Warden {
             (Every::new(FORKS_EVERY), Every::new(PID_FILE_EVERY));
         let mut commands_over: Option<Instant> = None;
         let mut begun: Option<Instant> = None;
+        let started = Instant::now();
         self.want_roots(Tree::is_command);
         while !self.stop.is_requested() && !self.reading.is_finished() {
             while let Ok(event) = self.heard.try_recv() {
@@ -76,6 +79,10 @@ impl Warden {
                 if over.elapsed() >= linger {
                     break;
                 }
+            }
+            if self.linger.is_some() && begun.is_none() && started.elapsed() >= self.patience {
+                let waited = self.patience;
+                return self.end().and(Err(Error::NeverBegan(waited)));
             }
             self.stop.wait(0, TICK);
         }
@@ -301,6 +308,10 @@ impl Tree {
                     }
                     _ => State::Lost,
                 };
+                // A command that cannot be tracked must not begin, and nobody is to wait for it.
+                if self.is_command() {
+                    self.give_up();
+                }
             }
         }
     }
@@ -346,8 +357,12 @@ impl Tree {
     }
 
     /// Gives up a command that has not begun. One that runs is left alone.
-    fn abandon(self) {
-        if let Source::Held(held) = self.source
+    fn abandon(mut self) {
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
+        if let Source::Held(held) = std::mem::replace(&mut self.source, Source::Over)
             && let Err(error) = held.abandon()
         {
             tracing::warn!("tree {:?}: {error}", self.name);
