@@ -7,7 +7,7 @@ use common::{Words, path, words};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{Order, Stats};
 use kqproc_exporter::input::Input;
-use kqproc_exporter::model::{Fact, Regime, Verdict, Winner, note};
+use kqproc_exporter::model::{Fact, MonoTime, Regime, Verdict, Winner, note};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::recording::Reader;
 use kqproc_exporter::wire::decode::Reason;
@@ -174,6 +174,23 @@ fn a_process_that_kqueue_never_mentions_is_lost_altogether() {
     assert_eq!((stats.trees[0].lost_alive, stats.trees[0].ghosts), (0, 0));
 }
 
+/// Its death was dropped: it was settled by the last idle call, its birth was not, so nobody knew its tree.
+#[test]
+fn the_last_process_before_the_reader_fell_idle_keeps_both_its_facts() {
+    let mut words = words("merged-enoent-drain");
+    let calls = words.calls.iter_mut().rev();
+    let last = calls.flat_map(|call| {
+        let at = call.events.iter().rposition(|e| e.fflags == note::CHILD | note::EXIT);
+        at.map(|at| (call, at))
+    });
+    let (call, at) = { last }.next().expect("a collision");
+    call.events.remove(at);
+    let stats = words.play_in_time();
+    let lost = (Verdict::LostSilent, 1);
+    assert_eq!(births(&stats), [(Verdict::Agreed, 478), (Verdict::Overwritten, 121), lost]);
+    assert_eq!(deaths(&stats), [(Verdict::Agreed, 600), lost]);
+}
+
 #[test]
 fn note_trackerr_on_the_forker_makes_the_loss_a_reported_one() {
     let (changes, stats) = change(200, |w, n| {
@@ -272,6 +289,18 @@ fn a_recording_cut_at_any_byte_still_conserves() {
             |t: &[u64]| Verdict::ALL.iter().filter(|v| v.is_lost()).map(|v| t[v.index()]).sum();
         assert_eq!(tree.map_or(0, |t| lost(&t.births)), 0, "cut at {cut}");
     }
+}
+
+/// It was counted from the origin of DTrace's clock: the host's uptime.
+#[test]
+fn a_drop_before_the_first_record_is_blind_from_the_first_record_on() {
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    let at = MonoTime(9_000_000_000);
+    pipeline.push(Input::Stderr { at, bytes: b"dtrace: 7 drops on CPU 0\n" });
+    let lines = b"B 5000000000 1\nT 5100000000 2\nT 5200000000 3\n";
+    pipeline.push(Input::Stdout { at, bytes: lines });
+    pipeline.push(Input::End);
+    assert!(pipeline.stats().blind_seconds() < 0.2, "{}", pipeline.stats().blind_seconds());
 }
 
 #[test]
@@ -373,6 +402,21 @@ mod held_up {
     #[test]
     fn a_reader_that_runs_late_after_its_time_out_has_not_seen_an_empty_queue() {
         assert_eq!(agreed(&held_up().play_in_time()), (1, 1));
+    }
+
+    #[test]
+    fn nor_has_one_that_runs_half_a_second_late() {
+        let mut words = held_up();
+        // In place of the end of process 50: process 10 forks process 51, 25 ms after the time-out.
+        let end = words.lines.iter().position(|l| l.starts_with("X ")).expect("an exit");
+        words.lines.truncate(end);
+        words.calls.truncate(2);
+        words.lines.push(format!("C {} 0 51 10 10 14", 2235 * MS));
+        call(&mut words, 2010, 2740, &[]);
+        call(&mut words, 2745, 2750, &[event(51, 0x30, note::CHILD, 10)]);
+        words.lines.push(format!("T {} 1", 5000 * MS));
+        let tree = &words.play_in_time().trees[0];
+        assert_eq!(tree.births[Verdict::Agreed.index()], 2, "{tree:?}");
     }
 
     #[test]

@@ -2,11 +2,19 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+use std::path::Path;
+
 use common::{Words, words};
+use kqproc_exporter::check::Config;
 use kqproc_exporter::check::damage::Damage;
 use kqproc_exporter::check::stats::{Stats, TreeStats};
 use kqproc_exporter::check::strategies::Strategy;
-use kqproc_exporter::model::{Kevent, note};
+use kqproc_exporter::input::Input;
+use kqproc_exporter::model::{Kevent, Regime, Verdict, note};
+use kqproc_exporter::pipeline::Pipeline;
+use kqproc_exporter::report::page::StrategyRow;
+use kqproc_exporter::sim::{self, Options, Shape};
 
 fn tree(recording: &str) -> TreeStats {
     let Stats { mut trees, .. } = words(recording).play_in_time();
@@ -123,4 +131,121 @@ fn a_list_of_the_living_does_not_bring_back_who_died_before_it_was_made() {
     let living = lost(true);
     assert_eq!(damage(&living), [("unknown", 1)]);
     assert_eq!(recovered(&living), [("rescan", 1), ("reaper", 1)]);
+}
+
+/// Simulated kernels that fail in the ways of which there is no recording.
+fn simulated() -> Vec<Options> {
+    let split = Options { regime: Regime::Split, ..Options::default() };
+    vec![
+        Options { shape: Shape::Threads, flux_us: 20, ..split.clone() },
+        Options { shape: Shape::Orphan, alloc_fail: 0.02, ..split },
+        Options {
+            regime: Regime::MergedStatus,
+            shape: Shape::Pidreuse,
+            stall_ms: 50,
+            ..Options::default()
+        },
+        Options { regime: Regime::MergedPpid, stall_ms: 20, ..Options::default() },
+    ]
+}
+
+fn simulate(options: &Options) -> TreeStats {
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    sim::run(1, options, &mut |input: Input<'_>| {
+        pipeline.push(input);
+        ControlFlow::Continue(())
+    });
+    pipeline.stats().trees[0].clone()
+}
+
+#[test]
+fn damage_and_strategies_are_what_the_verdicts_say() {
+    let faulty = Options { alloc_fail: 0.01, corrupt: 0.01, stall_ms: 5, ..Options::default() };
+    for regime in [Regime::Split, Regime::MergedStatus, Regime::MergedPpid] {
+        for shape in [Shape::Mix, Shape::Chain, Shape::Orphan, Shape::Threads] {
+            let options = Options { regime, shape, count: 60, ..faulty.clone() };
+            let tree = simulate(&options);
+            let births = |v: Verdict| tree.births[v.index()];
+            let damage = |d: Damage| tree.damage[d.index()];
+            let lost: u64 = Verdict::ALL.iter().filter(|v| v.is_lost()).map(|v| births(*v)).sum();
+            // No pid is used twice in so short a run.
+            assert_eq!(damage(Damage::Unknown), lost, "{options}");
+            let wrong = births(Verdict::Overwritten) + births(Verdict::Corrupt);
+            assert_eq!(damage(Damage::WrongParent), wrong, "{options}");
+            assert!(damage(Damage::AdoptedByNobody) <= wrong, "{options}");
+            assert_eq!(damage(Damage::Ghost), tree.ghosts, "{options}");
+            let naive = StrategyRow::of(Strategy::Naive, &tree);
+            assert_eq!(naive.parents, births(Verdict::Agreed), "{options}");
+            assert_eq!(
+                naive.members + damage(Damage::CutOff),
+                births(Verdict::Agreed),
+                "{options}"
+            );
+            let missed = naive.births - naive.members + naive.deaths - naive.ends;
+            for &strategy in Strategy::BETTER {
+                let row = StrategyRow::of(strategy, &tree);
+                assert!(row.parents >= naive.parents && row.parents <= row.births, "{options}");
+                assert!(row.members >= naive.members && row.members <= row.births, "{options}");
+                assert!(row.ends >= naive.ends && row.ends <= row.deaths, "{options}");
+                let possible = if strategy == Strategy::Dedupe { naive.repeats } else { missed };
+                assert!(row.recovered <= possible, "{options} {strategy}");
+            }
+        }
+    }
+}
+
+/// The tables of docs/strategies.md.
+fn figures() -> String {
+    let recordings = [
+        "merged-enoent-drain",
+        "merged-exit-stall",
+        "merged-orphan",
+        "split-13.2-enoent-drain",
+        "split-13.2-chain-stall",
+        "split-15.1-orphan",
+    ];
+    let mut cases: Vec<(String, TreeStats)> =
+        recordings.iter().map(|name| (name.to_string(), tree(name))).collect();
+    cases.extend(simulated().iter().map(|options| (format!("`{options}`"), simulate(options))));
+    let wide = [Strategy::TwoKqueues, Strategy::Cookie, Strategy::Rescan, Strategy::Reaper];
+    type Figure = fn(&StrategyRow) -> u64;
+    let tables: [(&str, &str, Figure, Figure, &[Strategy]); 3] = [
+        ("Births with the right parent", "births", |r| r.births, |r| r.parents, &wide),
+        ("Births in the right tree", "births", |r| r.births, |r| r.members, &wide),
+        ("Deaths with the right status", "deaths", |r| r.deaths, |r| r.ends, &wide[..3]),
+    ];
+    let mut out = String::new();
+    for (title, of, all, right, strategies) in tables {
+        let strategies = || std::iter::once(&Strategy::Naive).chain(strategies);
+        let names: String = strategies().map(|s| format!(" {s} |")).collect();
+        let lines: String = strategies().map(|_| "---:|").collect();
+        out += &format!("\n### {title}\n\n| run | {of} |{names}\n|---|---:|{lines}\n");
+        for (name, tree) in &cases {
+            let row = |s: Strategy| StrategyRow::of(s, tree);
+            let cells: String = strategies().map(|s| format!(" {} |", right(&row(*s)))).collect();
+            out += &format!("| {name} | {} |{cells}\n", all(&row(Strategy::Naive)));
+        }
+    }
+    out += "\n### Births counted more than once, without dedupe\n\n| run | births | repeats |\n|---|---:|---:|\n";
+    for (name, tree) in &cases {
+        let row = StrategyRow::of(Strategy::Naive, tree);
+        out += &format!("| {name} | {} | {} |\n", row.births, row.repeats);
+    }
+    out + "\n"
+}
+
+#[test]
+fn the_page_of_strategies_has_the_measured_figures() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/strategies.md");
+    let page = std::fs::read_to_string(&path).expect("the page");
+    let begin = "<!-- Begin of figures: made by scripts/generate. -->\n";
+    let end = "<!-- End of figures. -->\n";
+    let (head, rest) = page.split_once(begin).expect("the beginning of the figures");
+    let (_, tail) = rest.split_once(end).expect("the end of the figures");
+    let made = format!("{head}{begin}{}{end}{tail}", figures());
+    if std::env::var_os("KQPROC_WRITE_DOCS").is_some() {
+        std::fs::write(path, made).expect("written");
+    } else {
+        assert!(page == made, "docs/strategies.md: run scripts/generate");
+    }
 }

@@ -180,3 +180,87 @@ fn count(entry: &Entry, trees: &mut [TreeStats], step: fn(u64, u64) -> u64) {
         *gauge = step(*gauge, 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::{Delivered, DtraceSaid, KqueueSaid};
+    use super::*;
+    use crate::model::{Kevent, WaitStatus, note};
+
+    /// A tracker's table and the gauges of one tree.
+    struct Watched(NaiveTable, Vec<TreeStats>);
+
+    impl Watched {
+        fn new() -> Watched {
+            Watched(NaiveTable::default(), vec![TreeStats::default()])
+        }
+
+        /// A fact of the life of `pid` that began at `created`; NOTE_CHILD, if it came, said `data`.
+        fn say(&mut self, fact: Fact, (pid, created): (u64, u64), verdict: Verdict, data: i64) {
+            let event = Kevent { ident: pid, flags: 0, fflags: note::CHILD, data, udata: 0 };
+            let child = Delivered { event, batch: 0, at: KernelTime(created) };
+            let finding = Finding {
+                tree: TreeId(0),
+                pid: Pid::new(pid).expect("a pid"),
+                fact,
+                verdict,
+                dtrace: DtraceSaid {
+                    created: Some(KernelTime(created)),
+                    forker: Pid::new(1),
+                    exited: None,
+                    status: Some(WaitStatus(0)),
+                },
+                kqueue: KqueueSaid {
+                    child: Some(child).filter(|_| !verdict.is_lost()),
+                    ..KqueueSaid::default()
+                },
+                decided: KernelTime(created + 1),
+            };
+            self.0.finding(&finding, false, &mut self.1);
+        }
+
+        fn damage(&self) -> Vec<(&'static str, u64)> {
+            let all = Damage::ALL.iter().map(|d| (d.as_str(), self.1[0].damage[d.index()]));
+            all.filter(|(_, n)| *n > 0).collect()
+        }
+    }
+
+    #[test]
+    fn a_pid_that_is_used_again_takes_its_damage_with_it() {
+        let mut watched = Watched::new();
+        watched.say(Fact::Birth, (7, 10), Verdict::Overwritten, 32512);
+        watched.say(Fact::Death, (7, 10), Verdict::LostSilent, 0);
+        assert_eq!(watched.damage(), [("wrong_parent", 1), ("adopted_by_nobody", 1), ("ghost", 1)]);
+        watched.say(Fact::Birth, (7, 20), Verdict::Agreed, 1);
+        assert_eq!(watched.damage(), []);
+        // The end of the life before is decided late: the table has another process under this pid.
+        watched.say(Fact::Death, (7, 10), Verdict::LostSilent, 0);
+        assert_eq!(watched.damage(), []);
+    }
+
+    #[test]
+    fn a_wrong_parent_may_be_somebody_else_in_the_table() {
+        let mut watched = Watched::new();
+        watched.say(Fact::Birth, (512, 10), Verdict::Agreed, 1);
+        watched.say(Fact::Birth, (513, 11), Verdict::Overwritten, 512);
+        assert_eq!(watched.damage(), [("wrong_parent", 1)]);
+    }
+
+    #[test]
+    fn what_nobody_decided_is_no_damage() {
+        let mut watched = Watched::new();
+        for verdict in [Verdict::Undecided, Verdict::KqueueOnly, Verdict::Agreed] {
+            watched.say(Fact::Birth, (7, 10), verdict, 9);
+            watched.say(Fact::Death, (7, 10), verdict, 0);
+        }
+        assert_eq!(watched.damage(), []);
+    }
+
+    #[test]
+    fn a_lost_process_is_unknown_and_no_ghost() {
+        let mut watched = Watched::new();
+        watched.say(Fact::Birth, (7, 10), Verdict::LostSilent, 0);
+        watched.say(Fact::Death, (7, 10), Verdict::LostSilent, 0);
+        assert_eq!(watched.damage(), [("unknown", 1)]);
+    }
+}

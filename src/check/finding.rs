@@ -9,7 +9,7 @@ use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus};
 pub struct Finding {
     /// The tree that the process belongs to.
     pub tree: TreeId,
-    /// The process. With [`Finding::created`] it names the incarnation.
+    /// The process. With [`DtraceSaid::created`] it names the incarnation.
     pub pid: Pid,
     /// Which of its two facts.
     pub fact: Fact,

@@ -2,8 +2,8 @@
 //! It does no IO, reads no clock and starts no thread; the same words give the same verdicts whatever the order in which
 //! the two streams were read, within the reorder horizon.
 //!
-//! [`align`] puts the two streams into DTrace's order, [`ledger`] joins the words about each incarnation, [`verdict`]
-//! and [`settle`] decide.
+//! `align` puts the two streams into DTrace's order, `ledger` joins the words about each incarnation, `verdict`
+//! and `settle` decide.
 
 mod align;
 mod blind;
@@ -142,6 +142,8 @@ impl Checker {
             self.reconcile.begins(at);
         }
         if let Some((from, reason)) = self.missing_since.take() {
+            // What was missed before the first record lies before dawn anyway.
+            let from = from.max(self.first.unwrap_or(at));
             self.ledger.dtrace.add(from, at, reason);
         }
     }
@@ -286,6 +288,7 @@ impl Checker {
         stats.dtrace_blind_now = self.ledger.dtrace.now();
         stats.evictions[Table::Records.index()] = self.align.hurried_records;
         stats.clock = self.align.now().0;
+        stats.began = self.first.unwrap_or_default().0;
         stats.incarnations = self.ledger.table.len() as u64;
         stats.reconcile_delta = self.reconcile.delta;
     }

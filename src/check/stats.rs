@@ -180,6 +180,8 @@ pub struct Stats {
     pub reconcile_delta: i64,
     /// Gauge: how far DTrace's records have come, in its nanoseconds.
     pub clock: u64,
+    /// Gauge: DTrace's first record, on the same clock.
+    pub began: u64,
     /// Gauge: the newest heartbeat, and the same in nanoseconds since 1970.
     pub wall: Option<(KernelTime, u64)>,
     /// Gauge: incarnations in the table.
@@ -191,6 +193,11 @@ impl Stats {
     pub fn wall_of(&self, at: KernelTime) -> Option<u64> {
         let (tick, wall) = self.wall.filter(|(_, wall)| *wall != 0)?;
         wall.saturating_add(at.since(tick)).checked_sub(tick.since(at))
+    }
+
+    /// Seconds from DTrace's first record to its last.
+    pub fn seconds(&self) -> f64 {
+        self.clock.saturating_sub(self.began) as f64 / 1e9
     }
 
     /// Seconds in which either witness may have missed something.

@@ -74,7 +74,9 @@ impl Feed {
                 (Origin::Replay, name.unwrap_or("bundled recording".to_owned()), first.meta())
             }
             Feed::Simulate { seed, options } => {
-                (Origin::Simulate, format!("--seed {seed} {options}"), Meta::default())
+                // An empty label is none at all: series could not be told apart by release.
+                let meta = Meta { uname: "FreeBSD simulated".to_owned(), ..Meta::default() };
+                (Origin::Simulate, format!("--seed {seed} {options}"), meta)
             }
         };
         About {

@@ -12,6 +12,7 @@ mod load;
 pub mod log_args;
 mod record;
 mod replay;
+mod report;
 mod serve;
 mod signals;
 mod simulate;
@@ -44,6 +45,8 @@ enum Command {
     Record(Box<record::Args>),
     /// Check a recording again and print the verdicts
     Replay(replay::Args),
+    /// Write the report of a recording, as a page with plots
+    Report(report::Args),
     /// Tell what happened to one process of a recording, and why
     Explain(explain::Args),
     /// Say whether serve would work here, and what to do if not
@@ -68,6 +71,7 @@ impl Cli {
             Command::Stress(args) => stress::run(&args),
             Command::Record(args) => record::run(&args),
             Command::Replay(args) => replay::run(&args),
+            Command::Report(args) => report::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Load(args) => load::run(&args),

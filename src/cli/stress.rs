@@ -12,6 +12,7 @@ use super::exit::{OrExit, UNAVAILABLE};
 use super::live_args::{DtraceArgs, duration};
 use super::load::Size;
 use super::log_args::LogArgs;
+use super::report::take;
 use super::signals;
 use crate::check::Config;
 use crate::input::Input;
@@ -19,11 +20,12 @@ use crate::load::pid_max::{FOR_REUSE, Lowered};
 use crate::load::{Plan, Shape};
 use crate::pipeline::Pipeline;
 use crate::report::kernel::Kernel;
+use crate::report::page::chronicle::Chronicle;
+use crate::report::page::{Origin, Page};
 use crate::report::paint::Paint;
-use crate::report::stress::{Report, Run};
+use crate::report::stress::Run;
 use crate::source::kqueue::Notes;
 use crate::source::live::{self, Live};
-use crate::source::sysctl::kernel_info;
 use crate::source::target::{Root, Target};
 
 /// Which load, and how slow the reader is to be.
@@ -52,6 +54,8 @@ enum Format {
     Text,
     /// One object for a program
     Json,
+    /// One file with plots, for a browser or a printer
+    Html,
 }
 
 /// Exit status 0 sound, 1 unsound, 2 undecided; others as sysexits(3).
@@ -68,32 +72,39 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let begun = Instant::now();
-    let mut pipeline = Pipeline::new(Config::default(), ());
+    let meta = live.meta("");
+    let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
     let mut progress = Progress::new(&plan);
     let ended = live
         .run(&mut |input: Input<'_>| {
-            pipeline.push(input);
+            take(&mut pipeline, input);
             progress.show(pipeline.stats().trees.first().map_or(0, |tree| tree.births_reported));
             ControlFlow::Continue(())
         })
         .or_exit(UNAVAILABLE)?;
     progress.bar.finish_and_clear();
     let stats = pipeline.stats();
-    let kernel = kernel_info();
     let run = Run {
         load: format!("{}, {} rounds", plan.shape, plan.count),
         forked: ended.is_some_and(|status: ExitStatus| status.success()).then(|| plan.processes()),
         stall_ms: args.stall.as_millis().try_into().unwrap_or(u64::MAX),
         seconds: begun.elapsed().as_secs_f64(),
     };
-    let kernel = Kernel { uname: kernel.uname, osreldate: kernel.osreldate };
-    let report = Report::of(stats, kernel, run);
+    let origin = Origin {
+        source: run.load.clone(),
+        note: meta.note,
+        start_real_ns: meta.start_real_ns,
+        program: meta.program,
+    };
+    let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
+    let page = Page::of(stats, pipeline.observer(), kernel, run, origin);
     let text = match args.format {
-        Format::Text => report.text(stats, Paint::for_stdout()),
-        Format::Json => serde_json::to_string_pretty(&report)? + "\n",
+        Format::Text => page.report.text(stats, Paint::for_stdout()),
+        Format::Json => serde_json::to_string_pretty(&page.report)? + "\n",
+        Format::Html => page.html(),
     };
     stdout().write_all(text.as_bytes())?;
-    Ok(ExitCode::from(report.summary.decision.exit_status()))
+    Ok(ExitCode::from(page.report.summary.decision.exit_status()))
 }
 
 /// Our own program with the load, behind the barrier.

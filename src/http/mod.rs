@@ -17,6 +17,7 @@ mod body;
 mod bucket;
 mod history;
 mod incidents;
+mod listen;
 mod negotiate;
 mod pages;
 mod peers;

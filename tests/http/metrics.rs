@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, TryRecvError};
 
 use crate::support::{Exporter, some_stats};
 use kqproc_exporter::metrics::table::{TABLE, Type};
@@ -150,4 +151,37 @@ fn counters_grow_and_a_published_snapshot_is_seen_at_once() {
     stats.trees[0].births[Verdict::Agreed.index()] += 2;
     exporter.state.publish(stats);
     assert_eq!(value(&exporter), 40.0);
+}
+
+#[test]
+fn a_scrape_sees_one_snapshot_while_others_are_published() {
+    let exporter = Exporter::start(&[]);
+    let (running, ended) = mpsc::channel::<()>();
+    let state = exporter.state.clone();
+    let publisher = std::thread::spawn(move || {
+        let mut stats = some_stats();
+        while ended.try_recv() != Err(TryRecvError::Disconnected) {
+            let tree = &mut stats.trees[0];
+            for counts in [&mut tree.births, &mut tree.deaths] {
+                counts[Verdict::Agreed.index()] += 1;
+            }
+            tree.births_reported += 1;
+            tree.deaths_reported += 1;
+            state.publish(stats.clone());
+        }
+    });
+    let mut last = 0.0;
+    for _ in 0..50 {
+        let page = exporter.get("/metrics");
+        let samples = samples(page.text());
+        let agreed = |family: &str| {
+            let name = format!("kqproc_{family}_total{{tree=\"postgres\",verdict=\"agreed\"}}");
+            samples[name.as_str()]
+        };
+        assert_eq!(agreed("deaths") - agreed("births"), 3.0, "as in some_stats()");
+        assert!(agreed("births") >= last);
+        last = agreed("births");
+    }
+    drop(running);
+    publisher.join().unwrap();
 }

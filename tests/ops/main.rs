@@ -5,7 +5,6 @@ mod dashboards;
 mod drift;
 mod e2e;
 mod freebsd;
-mod kernels;
 mod manual;
 mod panels;
 mod project;

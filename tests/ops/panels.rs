@@ -4,7 +4,6 @@ use kqproc_exporter::model::Regime;
 use kqproc_exporter::sim::{Options, Shape};
 use serde_json::Value;
 
-use crate::kernels::record;
 use crate::project::read;
 use crate::stack::{Daemon, wait_for};
 
@@ -22,7 +21,6 @@ fn shows(answer: &[Value]) -> bool {
 
 #[test]
 fn every_panel_shows_a_merged_and_a_split_kernel() {
-    let dir = tempfile::tempdir().unwrap();
     let kernels = [
         // One knote a child, a slow reader, too little memory.
         Options {
@@ -42,11 +40,7 @@ fn every_panel_shows_a_merged_and_a_split_kernel() {
             ..Options::default()
         },
     ];
-    let exporters = kernels.map(|options| {
-        let recording = dir.path().join(options.regime.as_str());
-        record(&options, &recording, |_| None);
-        Daemon::exporter(&recording, 4)
-    });
+    let exporters = kernels.map(|kernel| Daemon::exporter(&kernel));
     let [merged, split] = exporters.each_ref().map(|exporter| exporter.address);
     let prometheus = Daemon::prometheus(
         &format!(

@@ -241,10 +241,17 @@ impl Collector {
         };
         let events = batch.events.iter().filter(|e| e.ident == pid || forked(e));
         let events = events.map(|event| Word::Kevent { batch: seq, event: *event });
+        let words: Vec<Word> = attached.chain(events).collect();
+        if words.is_empty() {
+            return;
+        }
         let mark = self.marks.iter().find(|mark| mark.capacity == batch.capacity);
         let at = mark.map(|mark| mark.at);
-        for word in attached.chain(events) {
+        for word in words {
             if at.is_none() && self.words.len() < MAX_WORDS {
+                if self.waiting.len() == MARKS {
+                    self.waiting.pop_front();
+                }
                 self.waiting.push_back((batch.capacity, self.words.len()));
             }
             self.say(at, word);
