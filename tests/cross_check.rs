@@ -344,3 +344,92 @@ fn one_stream_read_wholly_before_the_other_changes_no_verdict() {
         assert_eq!(words.play(vec![false; words.calls.len()]).trees, expected.trees, "{name}");
     }
 }
+
+/// A busy host: whoever is held up for a second or two accuses nobody.
+mod held_up {
+    use kqproc_exporter::input::{Attach, Batch};
+    use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId};
+
+    use super::common::Call;
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// A call and its mark, on one clock.
+    fn call(words: &mut Words, entered: u64, at: u64, events: &[Kevent]) {
+        let seq = words.calls.len() as u64;
+        let (n, capacity) = (events.len(), Batch::capacity_of(seq));
+        words.lines.push(format!("M {} 0 {} {capacity} {n} 0", at * MS, entered * MS));
+        words.calls.push(Call {
+            seq,
+            before: MonoTime(entered * MS),
+            after: MonoTime(at * MS),
+            attached: vec![],
+            events: events.to_vec(),
+        });
+    }
+
+    fn event(ident: u64, flags: u32, fflags: u32, data: i64) -> Kevent {
+        Kevent { ident, flags, fflags, data, udata: TreeId(0).cookie() }
+    }
+
+    /// Process 10 forks process 50 at 2 s, which ends at 2.3 s; NOTE_EXIT is read at 3.51 s, because the call before it
+    /// timed out at 2.21 s and returned at 3.5 s.
+    fn held_up() -> Words {
+        let mut words = Words::default();
+        for ms in [1000, 1100] {
+            words.lines.push(format!("T {} 1", ms * MS));
+        }
+        call(&mut words, 1200, 1201, &[]);
+        let pid = Pid::new(10).expect("a pid");
+        words.calls[0].attached = vec![Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
+        words.lines.push(format!("C {} 0 50 10 10 14", 2000 * MS));
+        call(&mut words, 1990, 2001, &[event(50, 0x30, note::CHILD, 10)]);
+        words.lines.push(format!("X {} 0 50 10 1 0", 2300 * MS));
+        call(&mut words, 2010, 3500, &[]);
+        call(&mut words, 3505, 3510, &[event(50, 0x8030, note::EXIT, 0)]);
+        call(&mut words, 3520, 3720, &[]);
+        words.lines.push(format!("T {} 1", 5000 * MS));
+        words
+    }
+
+    fn agreed(stats: &Stats) -> (u64, u64) {
+        let tree = &stats.trees[0];
+        assert_eq!(tree.births.iter().chain(&tree.deaths).sum::<u64>(), 2, "{tree:?}");
+        (tree.births[Verdict::Agreed.index()], tree.deaths[Verdict::Agreed.index()])
+    }
+
+    #[test]
+    fn a_reader_that_runs_late_after_its_time_out_has_not_seen_an_empty_queue() {
+        assert_eq!(agreed(&held_up().play_in_time()), (1, 1));
+    }
+
+    #[test]
+    fn nor_has_one_that_runs_half_a_second_late() {
+        let mut words = held_up();
+        // In place of the end of process 50: process 10 forks process 51, 25 ms after the time-out.
+        let end = words.lines.iter().position(|l| l.starts_with("X ")).expect("an exit");
+        words.lines.truncate(end);
+        words.calls.truncate(2);
+        words.lines.push(format!("C {} 0 51 10 10 14", 2235 * MS));
+        call(&mut words, 2010, 2740, &[]);
+        call(&mut words, 2745, 2750, &[event(51, 0x30, note::CHILD, 10)]);
+        words.lines.push(format!("T {} 1", 5000 * MS));
+        let tree = &words.play_in_time().trees[0];
+        assert_eq!(tree.births[Verdict::Agreed.index()], 2, "{tree:?}");
+    }
+
+    #[test]
+    fn a_cause_that_comes_late_blinds_nobody() {
+        let mut words = held_up();
+        // The cause probes' dtrace tells of 1.5 s when the other one is at 5 s, and of a time before that one began.
+        for (ms, place) in [(1500, words.lines.len()), (100, 0)] {
+            words.lines.insert(place, format!("R {} 10 50 12", ms * MS));
+            words.lines.insert(place, format!("S {} 10 50", ms * MS));
+        }
+        let stats = words.play(words.lines.iter().map(|_| true));
+        assert_eq!(agreed(&stats), (1, 1));
+        assert_eq!(stats.blind_seconds(), 0.0);
+        assert_eq!((stats.trackerr_causes.get(&12), stats.influx_skips), (Some(&2), 2));
+    }
+}

@@ -199,13 +199,17 @@ fn a_healthy_dtrace_is_passed_on_byte_by_byte() {
     fs::write(stand_in.file("stdout"), records).expect("written");
     fs::write(stand_in.file("stderr"), "dtrace: 12 drops on CPU 0\n").expect("written");
     let all = run(stand_in.config(), Scripted(quiet), |all| {
-        text(all).ends_with("T 4 4\n") && messages(all).ends_with('\n')
+        text(all).ends_with("T 4 4\n")
+            && messages(all).ends_with('\n')
+            && all.contains(&Said::Attached(12345))
     });
     assert_eq!(text(&all), records);
     assert_eq!(messages(&all), "dtrace: 12 drops on CPU 0\n");
     assert_eq!(outline(&all), "UoD");
     assert_eq!(all[0], Said::Tree("tree".to_owned()));
-    assert!(all.contains(&Said::Attached(12345)));
+    let (begun, attached) = (Said::Out(records.to_owned()), Said::Attached(12345));
+    let place = |what: &Said| all.iter().position(|said| said == what);
+    assert!(place(&begun) < place(&attached), "a tree that runs is tracked once dtrace traces");
     let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
     assert!(started.ends_with(&format!("/proc.d {} 42\n", std::process::id())), "{started}");
 }
@@ -497,4 +501,36 @@ fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
     let trees: Vec<&Said> =
         all.iter().filter(|s| matches!(s, Said::Attached(_) | Said::Gone(_))).collect();
     assert_eq!(trees, [&Said::Attached(111), &Said::Gone(0), &Said::Attached(222)]);
+}
+
+#[test]
+fn a_run_that_is_to_end_does_not_wait_for_dtrace_for_ever() {
+    let stand_in = StandIn::new("dies");
+    let mut config = stand_in.config();
+    config.linger = Some(Duration::ZERO);
+    config.dtrace.limits.startup = Duration::from_millis(50);
+    let live = Live::with_kernel(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
+    let result = live.run(&mut |_: Input<'_>| ControlFlow::Continue(()));
+    assert!(matches!(result, Err(Error::NeverBegan(_))), "{result:?}");
+}
+
+#[test]
+fn a_command_that_cannot_be_tracked_is_given_up() {
+    let stand_in = StandIn::new("falls-silent");
+    let mut config = stand_in.config();
+    let ran = stand_in.file("ran");
+    let root = Root::Command(vec!["/usr/bin/touch".into(), ran.clone().into_os_string()]);
+    config.targets = vec![Target { name: "command".to_owned(), root }];
+    config.linger = Some(Duration::ZERO);
+    let kernel = Scripted(|changes: &[Change], events: &mut Vec<Kevent>| {
+        let refused = |change: &Change| {
+            let (ident, udata) = (u64::from(change.pid.get()), change.udata);
+            Kevent { ident, flags: 0x4000, fflags: 0, data: 12, udata }
+        };
+        events.extend(changes.iter().map(refused));
+    });
+    // It ends by itself.
+    let all = run(config, kernel, |_| false);
+    assert!(all.contains(&Said::Gone(0)), "{all:?}");
+    assert!(!ran.exists());
 }

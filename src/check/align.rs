@@ -243,11 +243,12 @@ impl Align {
     }
 
     /// Where in the queue the batch of this mark is: nearly always the first one. Capacities repeat after 1024 calls;
-    /// then the clock tells them apart.
+    /// then the clock tells them apart, and what was returned.
     fn place_of(&self, mark: &Mark) -> Option<usize> {
         let named = |head: &Head| head.capacity == mark.capacity;
         let fits = |head: &Head| {
             named(head)
+                && i64::from(head.events + head.failed) == i64::from(mark.returned)
                 && self.clock.latest(head.after).is_none_or(|t| t.plus(SLACK_NS) >= mark.at)
                 && self.clock.earliest(head.before).is_none_or(|t| t <= mark.at.plus(SLACK_NS))
         };

@@ -74,6 +74,8 @@ pub(crate) struct Head {
     pub(crate) after: MonoTime,
     pub(crate) attached: u32,
     pub(crate) events: u32,
+    /// Registrations that failed: the call returned a receipt of each.
+    pub(crate) failed: u32,
     /// See [`Batch::drained`].
     pub(crate) drained: bool,
 }
@@ -87,6 +89,7 @@ impl Head {
             after: batch.after,
             attached: batch.attached.len() as u32,
             events: batch.events.len() as u32,
+            failed: batch.attached.iter().filter(|attach| attach.errno != 0).count() as u32,
             drained: batch.drained(),
         }
     }
@@ -104,6 +107,7 @@ mod tests {
             after: MonoTime(after),
             attached: 0,
             events: 0,
+            failed: 0,
             drained: true,
         }
     }

@@ -23,6 +23,11 @@ pub(crate) const CREATE_TRAILS_NS: u64 = 50_000_000;
 
 /// How long the reader may take to run again after its time-out, while notes are queued that this call does not return.
 const WAKE_NS: u64 = 100_000_000;
+/// A call without events that took longer was held up after its time-out, nobody knows for how long. The reader's is
+/// 200 ms: with a settle time of 500 ms and [`WAKE_NS`], a shorter call slept when the exit came that it settles.
+const IDLE_NS: u64 = 750_000_000;
+/// A call that timed out slept at least so long.
+const SLEPT_NS: u64 = 150_000_000;
 
 pub(crate) struct Ledger {
     pub(crate) config: Config,
@@ -169,9 +174,9 @@ impl Ledger {
         if let Some(entered) = placed.entered.filter(|_| placed.head.drained) {
             self.drained = self.drained.max(entered);
             // A call that timed out slept on an empty queue until then, or until a little earlier.
-            let idle = placed.head.events == 0;
+            let idle = placed.head.events == 0 && placed.at.since(entered) <= IDLE_NS;
             let empty = |before| if idle { placed.at.minus(before).max(entered) } else { entered };
-            self.settle_births(empty(self.config.settle_ns));
+            self.settle_births(empty(self.config.settle_ns).min(entered.plus(SLEPT_NS)));
             self.settle_deaths(empty(WAKE_NS));
         }
     }

@@ -97,6 +97,18 @@ impl Checker {
         if let Record::Begin { at, wall } | Record::Tick { at, wall } = record {
             self.ledger.stats.wall = Some((at, wall));
         }
+        // Causes come from another dtrace, whose clock of reading is its own: they are counted and order nothing.
+        match record {
+            Record::RegFail { errno, .. } => {
+                *self.ledger.stats.trackerr_causes.entry(errno).or_default() += 1;
+                return;
+            }
+            Record::Influx { .. } => {
+                self.ledger.stats.influx_skips += 1;
+                return;
+            }
+            _ => {}
+        }
         let at = record.at();
         let before = self.align.newest();
         match self.align.record(record, read) {
@@ -122,10 +134,12 @@ impl Checker {
             let first = self.align.first().unwrap_or(at);
             self.first = Some(first);
             self.ledger.dtrace.begins(first);
+            self.reconcile.begins(first);
         }
         self.ledger.dtrace.close(at);
         if let (Record::Begin { .. }, Some(before)) = (record, before) {
             self.ledger.dtrace.add(before, at, BlindReason::Outage);
+            self.reconcile.begins(at);
         }
         if let Some((from, reason)) = self.missing_since.take() {
             // What was missed before the first record lies before dawn anyway.
@@ -257,10 +271,6 @@ impl Checker {
                 self.ledger.create(at, child, forker);
             }
             Record::Exit { at, pid, status, .. } => self.ledger.exit(at, pid, status),
-            Record::RegFail { errno, .. } => {
-                *self.ledger.stats.trackerr_causes.entry(errno).or_default() += 1;
-            }
-            Record::Influx { .. } => self.ledger.stats.influx_skips += 1,
             _ => {}
         }
         if let Some((from, to)) = self.reconcile.advance(record.at(), &self.align.clock)

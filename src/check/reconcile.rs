@@ -11,17 +11,29 @@ const TOLERANCE: i64 = 8;
 
 #[derive(Default)]
 pub(crate) struct Reconcile {
-    samples: VecDeque<(MonoTime, u64)>,
+    samples: VecDeque<Sample>,
     last: Option<Baseline>,
     creates: u64,
+    /// DTrace saw nothing before this.
+    since: KernelTime,
     /// Forks that sysctl counted and DTrace did not show, since both began.
     pub(crate) delta: i64,
 }
 
-struct Baseline {
-    at: KernelTime,
+struct Sample {
+    at: MonoTime,
     total: u64,
-    creates: u64,
+    /// The creates before the earliest time at which it can have been taken.
+    least: Option<u64>,
+}
+
+struct Baseline {
+    /// The earliest time of the sample.
+    from: KernelTime,
+    total: u64,
+    /// The creates before the earliest and before the latest time of the sample.
+    least: u64,
+    most: u64,
 }
 
 impl Reconcile {
@@ -36,7 +48,7 @@ impl Reconcile {
         if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
         }
-        self.samples.push_back((at, total));
+        self.samples.push_back(Sample { at, total, least: None });
     }
 
     /// DTrace's order has come to `now`: the span in which it has missed forks, where there is one.
@@ -45,15 +57,23 @@ impl Reconcile {
         now: KernelTime,
         clock: &ClockMap,
     ) -> Option<(KernelTime, KernelTime)> {
-        let (mono, total) = *self.samples.front()?;
-        let at = clock.latest(mono).filter(|at| *at <= now)?;
-        self.samples.pop_front();
-        let new = Baseline { at, total, creates: self.creates };
+        let creates = self.creates;
+        for sample in self.samples.iter_mut().filter(|sample| sample.least.is_none()) {
+            if clock.earliest(sample.at).is_none_or(|at| at > now) {
+                break;
+            }
+            sample.least = Some(creates);
+        }
+        let to = clock.latest(self.samples.front()?.at).filter(|at| *at <= now)?;
+        let Sample { at, total, least } = self.samples.pop_front()?;
+        let from = clock.earliest(at).filter(|at| *at >= self.since)?;
+        let new = Baseline { from, total, least: least.unwrap_or(creates), most: creates };
         let old = self.last.replace(new)?;
         let forks = total.saturating_sub(old.total) as i64;
-        let gap = forks - (self.creates - old.creates) as i64;
-        self.delta += gap;
-        (gap > TOLERANCE.max(forks / 64)).then_some((old.at, at))
+        self.delta += forks - (creates as i64 - old.most as i64);
+        // Nobody knows when exactly the counters were read: only what no time explains is missing.
+        let gap = forks - (creates as i64 - old.least as i64);
+        (gap > TOLERANCE.max(forks / 64)).then_some((old.from, to))
     }
 
     /// DTrace was away: the counters of that time say nothing about it.
@@ -61,25 +81,78 @@ impl Reconcile {
         self.samples.clear();
         self.last = None;
     }
+
+    /// DTrace traces since `at`.
+    pub(crate) fn begins(&mut self, at: KernelTime) {
+        self.since = at;
+        self.last = None;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::clock::Head;
+
+    const MS: u64 = 1_000_000;
+
+    /// The reader's clock is 100 s ahead of DTrace's, and known to lie within 200 ms: the reader was idle.
+    fn idle_clock() -> ClockMap {
+        let mut clock = ClockMap::default();
+        let (before, after) = (MonoTime(100_000 * MS), MonoTime(100_200 * MS));
+        let head = Head {
+            seq: 0,
+            capacity: 1024,
+            before,
+            after,
+            attached: 0,
+            events: 0,
+            failed: 0,
+            drained: true,
+        };
+        clock.marked(&head, KernelTime(200 * MS));
+        clock
+    }
+
+    /// A load of a fork each millisecond from `from` to `to` milliseconds, of which DTrace shows those that `shown`
+    /// says, and samples at these times: the first window.
+    fn window(
+        samples: &[u64],
+        load: std::ops::Range<u64>,
+        shown: fn(u64) -> bool,
+    ) -> Option<(KernelTime, KernelTime)> {
+        let (mut reconcile, clock) = (Reconcile::default(), idle_clock());
+        reconcile.begins(KernelTime(300 * MS));
+        for ms in samples {
+            let total = (*ms).clamp(load.start, load.end) - load.start;
+            reconcile.sample(MonoTime((100_000 + ms) * MS), total);
+        }
+        (300..10_000).find_map(|ms| {
+            if load.contains(&ms) && shown(ms) {
+                reconcile.create();
+            }
+            reconcile.advance(KernelTime(ms * MS), &clock)
+        })
+    }
 
     #[test]
-    fn a_growing_gap_is_a_blind_window() {
-        let (mut r, mut clock) = (Reconcile::default(), ClockMap::default());
-        clock.read(KernelTime(0), MonoTime(1));
-        let at = |r: &mut Reconcile, n: u64| r.advance(KernelTime(n * 20_000_000_000), &clock);
-        r.sample(MonoTime(1), 1000);
-        assert_eq!(at(&mut r, 1), None);
-        (0..100).for_each(|_| r.create());
-        r.sample(MonoTime(10_000_000_000), 1103);
-        assert_eq!(at(&mut r, 2), None);
-        assert_eq!(r.delta, 3);
-        r.sample(MonoTime(20_000_000_000), 1203);
-        assert!(at(&mut r, 3).is_some());
-        assert_eq!(r.delta, 103);
+    fn forks_that_dtrace_does_not_show_are_a_blind_window() {
+        let (from, to) = (KernelTime(3100 * MS), KernelTime(3600 * MS));
+        let missed = window(&[1000, 3000, 5000], 2000..4000, |ms| !(3100..3600).contains(&ms));
+        assert!(missed.is_some_and(|window| window.0 < from && window.1 > to), "{missed:?}");
+    }
+
+    #[test]
+    fn a_load_that_begins_or_ends_about_a_sample_is_no_gap() {
+        for sample in [1700, 1900, 1990, 2000, 2010, 2100, 3900, 4000, 4100] {
+            assert_eq!(window(&[500, sample, 6000], 2000..4000, |_| true), None, "{sample}");
+        }
+    }
+
+    #[test]
+    fn what_was_forked_before_dtrace_traced_is_no_gap() {
+        for sample in [100, 250, 300, 310, 500] {
+            assert_eq!(window(&[sample, 2000, 4000], 0..9000, |_| true), None, "{sample}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::http::Server;
 use crate::source::dtrace::programs::Folder;
 
 /// How long a program may take: a first dtrace(1) loads its modules and reads the kernel's types.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How much of a program's output is kept.
 const ENOUGH: u64 = 1 << 20;

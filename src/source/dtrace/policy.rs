@@ -22,12 +22,13 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// An emulated kernel takes many seconds to compile and enable a D program; a sound one half a second.
+    /// An emulated kernel takes many seconds to compile and enable a D program; a sound one half a second. The kernel
+    /// itself ends a dtrace that has hung for 40 s (13.2 `dtrace.c:205`).
     fn default() -> Limits {
         Limits {
-            startup: Duration::from_secs(60),
-            silence: Duration::from_secs(5),
-            grace: Duration::from_secs(5),
+            startup: Duration::from_secs(180),
+            silence: Duration::from_secs(15),
+            grace: Duration::from_secs(10),
             retry_first: Duration::from_secs(1),
             retry_most: Duration::from_secs(60),
             healthy: Duration::from_secs(60),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 
@@ -17,13 +17,15 @@ use crate::source::message::{LostBatches, Message, OwnedBatch};
 use crate::source::pool::{Loan, Pool};
 use crate::source::stop::Stop;
 
-/// How many batches may be ahead of the pipeline.
-pub(crate) const BATCH_BUFFERS: usize = 512;
+/// How many batches may be ahead of the pipeline: a second or two of single events.
+pub(crate) const BATCH_BUFFERS: usize = 2048;
 
 /// An idle call returns after this time: its mark tells the checker that the queue was empty.
 const TIMEOUT: Duration = Duration::from_millis(200);
 /// The same while descendants are searched.
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(10);
+/// How long the queue is read on at the end.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 /// Registrations in one call: fewer than its capacity, so that each failure has room in the eventlist.
 const MOST_CHANGES: usize = 512;
 
@@ -62,6 +64,8 @@ pub(crate) struct Reader {
     /// To be registered by the next call.
     planned: VecDeque<(Attach, bool)>,
     call: Call,
+    /// The last call took all there was.
+    drained: bool,
     out: Outbox,
     returned: Vec<Kevent>,
 }
@@ -94,6 +98,7 @@ impl Reader {
             family: Family::default(),
             planned: VecDeque::new(),
             call: Call::default(),
+            drained: false,
             out: Outbox::new(BATCH_BUFFERS, to),
             returned: Vec::new(),
         }
@@ -110,8 +115,21 @@ impl Reader {
         while result.is_ok() && !stop.is_requested() {
             result = self.turn();
         }
+        if result.is_ok() {
+            result = self.read_rest();
+        }
         self.out.finish();
         (self.kernel, result)
+    }
+
+    /// What is queued when the end is asked for: a slow consumer may be some calls behind.
+    fn read_rest(&mut self) -> io::Result<()> {
+        self.stall = Duration::ZERO;
+        let begun = Instant::now();
+        while !self.drained && begun.elapsed() < LONGEST_REST {
+            self.turn()?;
+        }
+        Ok(())
     }
 
     /// One kevent(2) call and what follows from it.
@@ -127,8 +145,8 @@ impl Reader {
         match read {
             Ok(scanned) => {
                 let capacity = Batch::capacity_of(self.call.seq);
-                let drained = scanned && self.returned.len() < capacity as usize;
-                self.follow(drained);
+                self.drained = scanned && self.returned.len() < capacity as usize;
+                self.follow(self.drained);
                 self.out.post(self.call.seq, before, after, &mut self.returned);
                 self.call.seq += 1;
                 self.call.before = None;

@@ -65,6 +65,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// dtrace has not traced anything, however often it was started.
+    #[error("dtrace has not begun to trace within {0:?}; what it said is in the log above")]
+    NeverBegan(Duration),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -199,6 +202,7 @@ fn start(
     Ok(Warden {
         trees,
         linger: config.linger,
+        patience: 2 * config.dtrace.limits.startup,
         stop: stop.clone(),
         wanted,
         heard,

@@ -23,7 +23,10 @@ use crate::source::target::read_pid_file;
 const TICK: Duration = Duration::from_millis(100);
 /// How often the fork counters are read.
 const FORKS_EVERY: Duration = Duration::from_secs(2);
-/// From dtrace's first record until a command begins: the reader's first marked calls come before it.
+/// Counters that took longer to read, in nanoseconds, are of no known time.
+const FORKS_WITHIN_NS: u64 = 10_000_000;
+/// From dtrace's first record until a command begins or a running tree is tracked: the reader's first marked calls come
+/// before it.
 const MARKS_FIRST: Duration = Duration::from_millis(500);
 /// How often a pid file is read while its tree has no root.
 const PID_FILE_EVERY: Duration = Duration::from_secs(1);
@@ -31,6 +34,8 @@ const PID_FILE_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Warden {
     pub(super) trees: Vec<Tree>,
     pub(super) linger: Option<Duration>,
+    /// How long a run that is to end may wait for dtrace to begin.
+    pub(super) patience: Duration,
     pub(super) stop: Stop,
     pub(super) wanted: Sender<Wanted>,
     pub(super) heard: Receiver<Event>,
@@ -49,17 +54,21 @@ impl Warden {
             (Every::new(FORKS_EVERY), Every::new(PID_FILE_EVERY));
         let mut commands_over: Option<Instant> = None;
         let mut begun: Option<Instant> = None;
+        let started = Instant::now();
+        self.want_roots(Tree::is_command);
         while !self.stop.is_requested() && !self.reading.is_finished() {
             while let Ok(event) = self.heard.try_recv() {
                 self.hear(event);
-            }
-            if read_files.is_due() {
-                self.want_roots();
             }
             if self.supervised.begun.load(Ordering::Acquire)
                 && begun.get_or_insert_with(Instant::now).elapsed() >= MARKS_FIRST
             {
                 self.trees.iter_mut().for_each(Tree::begin);
+                // Not before: of what a busy tree does until dtrace traces there is no truth, and more calls than
+                // there are capacities could not be told apart by the first marks.
+                if read_files.is_due() {
+                    self.want_roots(|_| true);
+                }
             }
             if read_forks.is_due() {
                 self.count_forks(&mut forks);
@@ -70,6 +79,10 @@ impl Warden {
                 if over.elapsed() >= linger {
                     break;
                 }
+            }
+            if self.linger.is_some() && begun.is_none() && started.elapsed() >= self.patience {
+                let waited = self.patience;
+                return self.end().and(Err(Error::NeverBegan(waited)));
             }
             self.stop.wait(0, TICK);
         }
@@ -107,8 +120,8 @@ impl Warden {
         result.map(|()| ended)
     }
 
-    fn want_roots(&mut self) {
-        for tree in &mut self.trees {
+    fn want_roots(&mut self, which: impl Fn(&Tree) -> bool) {
+        for tree in self.trees.iter_mut().filter(|tree| which(tree)) {
             if let Some(wanted) = tree.want() {
                 // It fails when the reader has ended, which ends this loop.
                 let _ = self.wanted.send(wanted);
@@ -139,10 +152,15 @@ impl Warden {
     }
 
     fn count_forks(&self, forks: &mut Option<ForkCounter>) {
+        let before = clock::now();
         match forks.as_mut().map(ForkCounter::read) {
-            // The pipeline may be slow; this thread must not be.
             Some(Ok(total)) => {
-                let _ = self.to.try_send(Message::Forks { at: clock::now(), total });
+                let at = clock::now();
+                // Held up in between, nobody can say when the counters stood so; the next ones tell the same.
+                if at.0.saturating_sub(before.0) <= FORKS_WITHIN_NS {
+                    // The pipeline may be slow; this thread must not be.
+                    let _ = self.to.try_send(Message::Forks { at, total });
+                }
             }
             Some(Err(error)) => {
                 tracing::warn!("going on without the kernel's fork counters: {error}");
@@ -234,6 +252,10 @@ impl Tree {
         Tree { id, name, source, state: State::Empty, ended: None }
     }
 
+    fn is_command(&self) -> bool {
+        matches!(self.source, Source::Held(_))
+    }
+
     /// The root that the reader is to track, where there is one and it was not asked for.
     fn want(&mut self) -> Option<Wanted> {
         if self.state != State::Empty {
@@ -286,6 +308,10 @@ impl Tree {
                     }
                     _ => State::Lost,
                 };
+                // A command that cannot be tracked must not begin, and nobody is to wait for it.
+                if self.is_command() {
+                    self.give_up();
+                }
             }
         }
     }
@@ -331,8 +357,12 @@ impl Tree {
     }
 
     /// Gives up a command that has not begun. One that runs is left alone.
-    fn abandon(self) {
-        if let Source::Held(held) = self.source
+    fn abandon(mut self) {
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
+        if let Source::Held(held) = std::mem::replace(&mut self.source, Source::Over)
             && let Err(error) = held.abandon()
         {
             tracing::warn!("tree {:?}: {error}", self.name);
