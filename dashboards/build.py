@@ -158,6 +158,13 @@ HOST = [
                ("reports, {{tree}}", by("tree", rate("kqproc_trackerr_reports_total", TREE))),
                ("errno {{errno}}", by("errno", rate("kqproc_trackerr_causes_total"))),
                ("in-flux skips", f"sum({rate('kqproc_influx_skips_total')})")),
+        series(HALF, "What a naive tracker would believe wrong", "short",
+               "Entries of a process table that is built from kevents alone: wrong parents, parents that are nobody, "
+               "subtrees cut off, processes unknown, ghosts, wrong exit statuses.",
+               ("{{kind}}", by("kind", f"kqproc_tree_damage{{{TREE}}}")), min=0),
+        series(HALF, "What another strategy would have saved", "ops",
+               "Facts that a tracker gets wrong with one kqueue alone and would have got right with this strategy.",
+               ("{{strategy}}", by("strategy", rate("kqproc_strategy_recovered_total", TREE)))),
         series(HALF, "Events out of order, by kind", "ops",
                "Orders of events that the kernel should not give.",
                ("{{kind}}", by("kind", rate("kqproc_order_violations_total", TREE)))),

@@ -153,7 +153,7 @@ words! {
         LostInherited = "lost_inherited",
         /// kqueue told of it, DTrace did not, and DTrace was not blind.
         KqueueOnly = "kqueue_only",
-        /// A witness was blind when it would have told.
+        /// A witness was blind when it would have told, or what was said allows more than one answer.
         Undecided = "undecided",
     }
 }

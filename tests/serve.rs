@@ -125,3 +125,16 @@ fn the_endpoints_that_a_probe_asks() {
     }
     assert!(exporter.get("/nothing").0.starts_with("HTTP/1.1 404"));
 }
+
+#[test]
+fn a_hangup_reloads_and_does_not_end_it() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    const RELOADED: &str = "kqproc_config_last_reload_success_timestamp_seconds";
+    let exporter = Exporter::start(&["--source=replay", "--speed=0"]);
+    let before = exporter.scrape_until(|s| s.contains_key(RELOADED))[RELOADED];
+    let pid = Pid::from_raw(exporter.child.id().try_into().expect("a pid"));
+    kill(pid, Signal::SIGHUP).expect("sent");
+    exporter.scrape_until(|s| s[RELOADED] > before);
+}

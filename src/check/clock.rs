@@ -74,6 +74,8 @@ pub(crate) struct Head {
     pub(crate) after: MonoTime,
     pub(crate) attached: u32,
     pub(crate) events: u32,
+    /// See [`Batch::drained`].
+    pub(crate) drained: bool,
 }
 
 impl Head {
@@ -85,12 +87,8 @@ impl Head {
             after: batch.after,
             attached: batch.attached.len() as u32,
             events: batch.events.len() as u32,
+            drained: batch.drained(),
         }
-    }
-
-    /// See [`Batch::drained`].
-    pub(crate) fn drained(&self) -> bool {
-        self.events < self.capacity
     }
 }
 
@@ -106,6 +104,7 @@ mod tests {
             after: MonoTime(after),
             attached: 0,
             events: 0,
+            drained: true,
         }
     }
 

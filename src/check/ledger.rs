@@ -10,10 +10,11 @@ use std::collections::VecDeque;
 
 use super::align::Placed;
 use super::blind::Blind;
+use super::damage::NaiveTable;
 use super::finding::Finding;
 use super::stats::{Note, Order, Stats, TreeStats};
 use super::table::{Handle, Incarnation, Said, Table};
-use super::{Config, verdict};
+use super::{Config, strategies, verdict};
 use crate::input::Attach;
 use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, WaitStatus, note};
 
@@ -44,6 +45,8 @@ pub(crate) struct Ledger {
     /// The beginning of the last call that drained the queue.
     drained: KernelTime,
     pub(crate) now: KernelTime,
+    /// What a tracker makes of the kevents.
+    naive: NaiveTable,
     /// Findings that nobody has heard yet.
     pub(crate) findings: Vec<Finding>,
 }
@@ -64,6 +67,7 @@ impl Ledger {
             unmarked: 0,
             drained: KernelTime(0),
             now: KernelTime(0),
+            naive: NaiveTable::default(),
             findings: Vec::new(),
         }
     }
@@ -162,7 +166,7 @@ impl Ledger {
         for event in events {
             self.event(&event, placed);
         }
-        if let Some(entered) = placed.entered.filter(|_| placed.head.drained()) {
+        if let Some(entered) = placed.entered.filter(|_| placed.head.drained) {
             self.drained = self.drained.max(entered);
             // A call that timed out slept on an empty queue until then.
             let idle = placed.head.events == 0;
@@ -436,7 +440,7 @@ impl Ledger {
     fn tell(&mut self, slot: usize, fact: Fact, verdict: Verdict, happened: Option<KernelTime>) {
         self.stats.verdict_delay.add(happened.map_or(0, |at| self.now.since(at)));
         let inc = &self.table[slot];
-        self.findings.push(Finding {
+        let finding = Finding {
             tree: inc.tree.unwrap_or(TreeId(0)),
             pid: inc.pid,
             fact,
@@ -444,7 +448,19 @@ impl Ledger {
             dtrace: inc.dtrace_said(),
             kqueue: inc.kqueue_said(),
             decided: self.now,
-        });
+        };
+        let unheard = self.unheard(slot);
+        let standing = self.naive.finding(&finding, unheard, &mut self.stats.trees);
+        strategies::count(&finding, standing, self.tree(finding.tree));
+        self.findings.push(finding);
+    }
+
+    /// Whether kqueue has said nothing of the forker, and nothing that it said is missing.
+    fn unheard(&self, slot: usize) -> bool {
+        let inc = &self.table[slot];
+        let forker = inc.forker_handle.and_then(|h| self.table.find(h));
+        forker.is_some_and(|f| !self.table[f].tracked())
+            && inc.created.is_some_and(|created| !self.kqueue.overlaps(created, self.now))
     }
 
     /// A lone NOTE_CHILD shows how many knotes a child has: on split kernels its own knote is EV_ONESHOT

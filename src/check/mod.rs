@@ -8,11 +8,13 @@
 mod align;
 mod blind;
 mod clock;
+pub mod damage;
 pub mod finding;
 mod ledger;
 mod reconcile;
 mod settle;
 pub mod stats;
+pub mod strategies;
 mod table;
 mod verdict;
 

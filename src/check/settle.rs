@@ -11,6 +11,9 @@ const SKEW_NS: u64 = 1_000_000;
 /// How long a decided loss is remembered, to know a late note when it comes.
 const LINGER_NS: u64 = 10_000_000_000;
 
+/// How many generations may have been created in the wrong order.
+const MAX_LINE: usize = 64;
+
 impl Ledger {
     /// The queue was drained by a call that began at `entered`: what was queued before has been delivered, and what was
     /// not queued before never will be.
@@ -118,16 +121,36 @@ impl Ledger {
     }
 
     fn settle_birth(&mut self, slot: usize) {
+        if self.unsettled_forker(slot).is_some() {
+            self.settle_ancestors(slot);
+        }
+        self.settle_one_birth(slot);
+    }
+
+    /// Whether a process is lost by inheritance depends on its forker, which may have been created later.
+    fn settle_ancestors(&mut self, slot: usize) {
+        let mut line = vec![slot];
+        while let Some(forker) = self.unsettled_forker(line[line.len() - 1]) {
+            if line.len() > MAX_LINE || line.contains(&forker) {
+                break;
+            }
+            line.push(forker);
+        }
+        for ancestor in line.into_iter().skip(1).rev() {
+            self.settle_one_birth(ancestor);
+        }
+    }
+
+    fn unsettled_forker(&self, slot: usize) -> Option<usize> {
+        self.forker(slot).filter(|f| self.table[*f].created.is_some() && !self.table[*f].closed)
+    }
+
+    fn settle_one_birth(&mut self, slot: usize) {
         self.table[slot].closed = true;
         if self.table[slot].attached.is_some() {
             return;
         }
         let forker = self.forker(slot);
-        if let Some(forker) = forker.filter(|f| self.table[*f].created > self.table[slot].created)
-            && !self.table[forker].closed
-        {
-            self.settle_birth(forker);
-        }
         let about = |f: usize| self.table[f].trackerr.about(&self.table[slot]);
         let reported = forker.map_or(Reported::Unclear, about);
         self.table[slot].reported = reported;

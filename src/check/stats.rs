@@ -1,5 +1,7 @@
 //! The counters: plain numbers that only grow, gauges beside them. One clone is one consistent snapshot.
 
+use super::damage::Damage;
+use super::strategies::{Right, Strategy};
 use crate::model::{Fact, KernelTime, Regime, Verdict, Winner, words};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
@@ -100,6 +102,10 @@ pub struct TreeStats {
     pub exit_latency: Histogram,
     /// Gauge: whether the tree has a process to watch.
     pub attached: bool,
+    /// Gauges: how wrong the table of a tracker is that believes every kevent, indexed by [`Damage::index`].
+    pub damage: [u64; Damage::COUNT],
+    /// What each way to use NOTE_TRACK would have got right, indexed by [`Strategy::index`].
+    pub strategies: [Right; Strategy::COUNT],
 }
 
 impl TreeStats {
@@ -122,6 +128,9 @@ impl TreeStats {
         self.deaths_reported += past.deaths_reported;
         self.child_latency.add_past(&past.child_latency);
         self.exit_latency.add_past(&past.exit_latency);
+        for (right, past) in self.strategies.iter_mut().zip(&past.strategies) {
+            right.add(past);
+        }
     }
 
     /// Facts without a verdict yet: 0 once the input has ended.

@@ -96,7 +96,9 @@ impl Reports {
     /// create, or since NOTE_CHILD; or with the call before that, where the forker's knote was just being read.
     fn about_announced(&self, child: &Incarnation, said: &Said) -> Reported {
         let first = child.announced_by.min(child.created_after + 1);
-        let since = |report: &&Report| report.batch >= first && report.not_before <= said.at;
+        // With many copies of the forker's knotes the failure may be long after the first NOTE_CHILD.
+        let last = child.created.unwrap_or_default().max(said.at);
+        let since = |report: &&Report| report.batch >= first && report.not_before <= last;
         let just_before = |report: &&Report| report.batch + 1 == first;
         let report = self.latest.iter().find(since);
         match report.or_else(|| self.latest.iter().find(just_before)) {

@@ -2,7 +2,7 @@
 
 use super::blind::Blind;
 use super::table::Incarnation;
-use crate::model::{Regime, Verdict, Winner};
+use crate::model::{Pid, Regime, Verdict, Winner};
 
 /// The birth of an incarnation with both create and NOTE_CHILD.
 pub(crate) fn birth(inc: &Incarnation, dtrace: &Blind) -> Verdict {
@@ -30,7 +30,10 @@ pub(crate) fn death(inc: &Incarnation, dtrace: &Blind) -> Verdict {
     if dtrace.overlaps(inc.proven.min(exited), exited.max(exit.at)) {
         return Verdict::Undecided;
     }
-    let ppid_won = inc.forker.is_none_or(|f| i64::from(f.get()) == exit.data);
+    let ppid_won = match inc.forker {
+        Some(forker) => i64::from(forker.get()) == exit.data,
+        None => (1..=i64::from(Pid::MAX)).contains(&exit.data),
+    };
     if exit.is_collision() && ppid_won { Verdict::Overwritten } else { Verdict::Corrupt }
 }
 

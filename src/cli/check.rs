@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::web_args::WebArgs;
-use crate::preflight::facts::{Facts, Wants};
+use crate::preflight::facts::{Facts, Program, Wants};
 use crate::preflight::host::Host;
 use crate::preflight::judge::judge;
 use crate::preflight::{Line, Status, exit_status};
 use crate::report::paint::{Hue, Paint, count_of, printable};
+use crate::source::dtrace::programs::{self, CAUSES, MAIN};
 
 /// What serve would be told.
 #[derive(clap::Args, Debug)]
@@ -24,10 +25,23 @@ pub(super) struct Args {
 /// Prints a line for each prerequisite. Exit status 0 when serve would work; otherwise what the first failing line
 /// says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let wants = Wants { dtrace: &args.dtrace, programs: &[], causes: None, web: &args.web };
+    let programs = MAIN.map(|program| wanted(&program, MACROS));
+    let wants = Wants {
+        dtrace: &args.dtrace,
+        programs: &programs,
+        causes: Some(wanted(&CAUSES, &[])),
+        web: &args.web,
+    };
     let lines = judge(&Facts::gather(&Host, &wants));
     stdout().write_all(told(&lines, Paint::for_stdout()).as_bytes())?;
     Ok(ExitCode::from(exit_status(&lines)))
+}
+
+/// Stand-ins for the reader's pid and its kqueue's descriptor.
+const MACROS: &[&str] = &["1", "0"];
+
+fn wanted(ours: &programs::Program, args: &'static [&'static str]) -> Program<'static> {
+    Program { name: ours.name, text: ours.text, args }
 }
 
 /// The lines, and whether serve would work.

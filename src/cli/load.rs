@@ -19,6 +19,9 @@ pub(super) struct Args {
     shape: Shape,
     #[command(flatten)]
     size: Size,
+    /// Do not say what was forked
+    #[arg(long)]
+    quiet: bool,
 }
 
 /// How much load; `stress` has the same flags.
@@ -71,7 +74,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let plan = args.size.plan(args.shape);
     let begun = Instant::now();
     let tally = load::run(&plan).or_exit(exit::OSERR)?;
-    stdout().write_all(told(&tally, begun.elapsed()).as_bytes())?;
+    if !args.quiet {
+        stdout().write_all(told(&tally, begun.elapsed()).as_bytes())?;
+    }
     let complete = !tally.timed_out && tally.cut_short() == 0;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(exit::TEMPFAIL) })
 }

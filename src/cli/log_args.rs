@@ -12,11 +12,11 @@ use tracing_subscriber::registry::LookupSpan;
 #[derive(clap::Args, Clone, Copy, PartialEq, Debug)]
 pub struct LogArgs {
     /// Only log messages of this severity or above.
-    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    #[arg(id = "log.level", long = "log.level", value_name = "LEVEL", default_value = "info")]
     pub level: LogLevel,
 
     /// Format of log messages.
-    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    #[arg(id = "log.format", long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     pub format: LogFormat,
 }
 

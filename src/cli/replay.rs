@@ -17,8 +17,9 @@ use crate::source::replay::Replay;
 /// What to replay, and how to say what was found.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A recording, or a directory with dtrace.txt, dtrace.err and kevents.jsonl
-    path: PathBuf,
+    /// A recording or its parts in their order, or a directory with dtrace.txt, dtrace.err and kevents.jsonl
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// How to print the verdicts
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -33,12 +34,19 @@ enum Format {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let replay = Replay::open(&args.path)?;
     let mut pipeline = Pipeline::new(Config::default(), ());
-    let played = replay.play(&mut |input: Input<'_>| {
-        pipeline.push(input);
-        ControlFlow::Continue(())
-    });
+    let mut played = Ok(());
+    for path in &args.paths {
+        let part = Replay::open(path)?;
+        played = played.and(part.play(&mut |input: Input<'_>| {
+            // Only the last part has an end of its own.
+            if input != Input::End {
+                pipeline.push(input);
+            }
+            ControlFlow::Continue(())
+        }));
+    }
+    pipeline.push(Input::End);
     let stats = pipeline.stats();
     let text = match args.format {
         Format::Text => summary::text(stats, Paint::for_stdout()),

@@ -1,22 +1,21 @@
 //! `serve`: the exporter.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::sync::oneshot;
 
+use super::exit::{OrExit, UNAVAILABLE, USAGE};
+use super::feed::Feed;
 use super::ingest::Ingest;
+use super::live_args::LiveArgs;
 use super::log_args::LogArgs;
+use super::signals::Signals;
 use super::web_args::WebArgs;
-use crate::http::{About, Server, State};
-use crate::metrics::{Origin, Source};
-use crate::recording::Meta;
-use crate::source::replay::{Paced, Replay, Wait};
+use crate::http::{Server, State};
+use crate::source::live::Live;
 
 /// Where the inputs come from, and how they are served.
 #[derive(clap::Args, Debug)]
@@ -38,6 +37,16 @@ pub struct Args {
     repeat: bool,
 
     #[command(flatten)]
+    live: LiveArgs,
+
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+/// The service around a source.
+#[derive(clap::Args, Debug)]
+pub struct ServiceArgs {
+    #[command(flatten)]
     web: WebArgs,
 
     #[command(flatten)]
@@ -46,118 +55,86 @@ pub struct Args {
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Debug)]
 enum SourceKind {
+    /// This kernel: EVFILT_PROC and dtrace(1); FreeBSD only, as root
+    Live,
     /// A recording of some kernel at some other time
     Replay,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    args.log.init();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting kqproc_exporter");
-    match args.source {
-        Some(SourceKind::Replay) => {}
-        None => tracing::warn!(
-            "this is not FreeBSD: what is served is a recording of another kernel, not this host"
-        ),
+    args.service.log.init();
+    let source = args.source.unwrap_or_else(|| {
+        if cfg!(target_os = "freebsd") || args.live.names_a_target() {
+            return SourceKind::Live;
+        }
+        if args.recording.is_none() {
+            tracing::warn!(
+                "this is not FreeBSD: what is served is a recording of another kernel, not this host"
+            );
+        }
+        SourceKind::Replay
+    });
+    let feed = match source {
+        SourceKind::Live if args.recording.is_some() => {
+            return Err(anyhow::anyhow!("--recording goes with --source replay")).or_exit(USAGE);
+        }
+        SourceKind::Live => {
+            Feed::Live(Box::new(Live::prepare(args.live.config(None)).or_exit(UNAVAILABLE)?))
+        }
+        SourceKind::Replay => Feed::replay(args.recording, args.repeat, args.speed)?,
+    };
+    serve(feed, &args.service.web)
+}
+
+impl ServiceArgs {
+    /// Serves what `feed` says until the process is told to stop.
+    ///
+    /// # Errors
+    /// The service cannot be started.
+    pub fn serve(&self, feed: Feed) -> anyhow::Result<ExitCode> {
+        self.log.init();
+        serve(feed, &self.web)
     }
-    let replay = open(&args)?;
-    let server = Server::bind(&args.web)?;
-    let state = State::new(about(&replay.meta(), args.recording.as_ref()));
-    let stop = Arc::new(AtomicBool::new(false));
+}
+
+fn serve(feed: Feed, web: &WebArgs) -> anyhow::Result<ExitCode> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting kqproc_exporter");
+    let server = Server::bind(web)?;
+    let state = State::new(feed.about());
+    let stop = feed.stop();
+    // Dropped without a word when the feed has ended well: what it said is served on.
+    let (failed, failure) = oneshot::channel();
     let ingest = {
-        let (state, stop) = (state.clone(), Arc::clone(&stop));
-        thread::Builder::new()
-            .name("ingest".into())
-            .spawn(move || play(&args, replay, state, &stop))?
+        let (mut ingest, stop) = (Ingest::new(state.clone()), stop.clone());
+        let feed = move || match feed.run(&mut ingest, &stop) {
+            Ok(()) => {}
+            Err(error) => drop(failed.send(error)),
+        };
+        thread::Builder::new().name("ingest".into()).spawn(feed)?
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the HTTP service")?;
-    let served = runtime.block_on(server.run(state, asked_to_stop()));
-    stop.store(true, Ordering::Relaxed);
+    let failed = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let mut failed = None;
+        let over = async {
+            tokio::select! {
+                () = signals.next() => {}
+                Ok(error) = failure => failed = Some(error),
+            }
+        };
+        server.run(state, over).await?;
+        Ok::<_, anyhow::Error>(failed)
+    })?;
+    stop.request();
     if ingest.join().is_err() {
         bail!("the ingest thread panicked; please report what the log says above");
     }
-    served?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn open(args: &Args) -> anyhow::Result<Replay> {
-    Ok(match &args.recording {
-        Some(path) => Replay::open(path)?,
-        None => Replay::bundled()?,
-    })
-}
-
-fn about(meta: &Meta, recording: Option<&PathBuf>) -> About {
-    About {
-        origin: Origin::Replay,
-        detail: recording.map_or("bundled recording".into(), |path| path.display().to_string()),
-        osrelease: meta.uname.split(' ').nth(1).unwrap_or_default().to_owned(),
-        osreldate: meta.osreldate,
-        sources: vec![Source::Kqueue, Source::Dtrace],
-    }
-}
-
-/// Plays the recording, once or again and again, until it is told to stop.
-fn play(args: &Args, first: Replay, state: State, stop: &AtomicBool) {
-    let mut ingest = Ingest::new(state);
-    let mut next = Some(first);
-    while let Some(replay) = next.take() {
-        let began = std::time::Instant::now();
-        let wait = Interruptible { began, stop };
-        let mut sink =
-            Paced::new(|input: crate::input::Input<'_>| ingest.push(input), args.speed, wait);
-        if let Err(error) = replay.play(&mut sink) {
-            tracing::warn!(%error, "the recording is damaged; what came before is served");
-        }
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        ingest.begin_again();
-        if args.repeat {
-            next = open(args)
-                .inspect_err(|error| tracing::error!(%error, "cannot play it again"))
-                .ok();
-        }
-    }
-    tracing::info!("the recording has come to its end; its figures stay");
-}
-
-/// Waits in small steps, so that the service can stop in the middle of a long pause.
-struct Interruptible<'a> {
-    began: std::time::Instant,
-    stop: &'a AtomicBool,
-}
-
-impl Wait for Interruptible<'_> {
-    fn until(&mut self, since_start: Duration) -> ControlFlow<()> {
-        const STEP: Duration = Duration::from_millis(100);
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return ControlFlow::Break(());
-            }
-            let left = since_start.saturating_sub(self.began.elapsed());
-            if left.is_zero() {
-                return ControlFlow::Continue(());
-            }
-            thread::sleep(left.min(STEP));
-        }
-    }
-}
-
-/// Resolves at SIGTERM or SIGINT.
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        // Without handlers the signals end the process by themselves.
-        _ => std::future::pending().await,
+    match failed {
+        Some(error) => Err(error).or_exit(UNAVAILABLE),
+        None => Ok(ExitCode::SUCCESS),
     }
 }

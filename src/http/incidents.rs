@@ -2,18 +2,25 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::bucket::Bucket;
 use super::query::{self, BadQuery};
 use crate::check::finding::{Delivered, DtraceSaid, Finding, Observer};
 use crate::check::stats::Stats;
 use crate::model::{Fact, KernelTime, Pid, Verdict, note};
 use crate::report::evidence::{self, Moment};
+use crate::report::paths::{self, KernelPath};
 use crate::report::wall;
 
 /// How many are kept of each verdict: a flood of one does not wash a rare other one away.
 const KEPT: usize = 256;
+/// Of a flood of one verdict, a sample is kept: so many at once and then one each `STEADY`. That makes less than
+/// [`KEPT`] a minute, so whoever sees an incident has a minute at least to open it.
+const BURST: u32 = 64;
+const STEADY: Duration = Duration::from_millis(350);
 /// How many `/incidents` gives unless it is asked for another number.
 const SHOWN: usize = 100;
 
@@ -33,7 +40,20 @@ pub struct Incidents(Arc<Mutex<Rings>>);
 #[derive(Default)]
 struct Rings {
     last_id: u64,
-    by_verdict: [VecDeque<Incident>; Verdict::COUNT],
+    by_verdict: [Ring; Verdict::COUNT],
+}
+
+/// The incidents of one verdict.
+struct Ring {
+    latest: VecDeque<Incident>,
+    pace: Bucket,
+    skipped: u64,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Ring { latest: VecDeque::new(), pace: Bucket::new(STEADY, BURST), skipped: 0 }
+    }
 }
 
 impl Observer for Incidents {
@@ -41,30 +61,48 @@ impl Observer for Incidents {
         if finding.verdict == Verdict::Agreed {
             return;
         }
+        let now = Instant::now();
         let mut rings = self.rings();
-        rings.last_id += 1;
-        let incident = Incident { id: rings.last_id, finding: *finding };
-        let ring = &mut rings.by_verdict[finding.verdict.index()];
-        if ring.len() == KEPT {
-            ring.pop_front();
+        let Rings { last_id, by_verdict } = &mut *rings;
+        let ring = &mut by_verdict[finding.verdict.index()];
+        if !ring.pace.take(now) {
+            ring.skipped += 1;
+            return;
         }
-        ring.push_back(incident);
+        *last_id += 1;
+        if ring.latest.len() == KEPT {
+            ring.latest.pop_front();
+        }
+        ring.latest.push_back(Incident { id: *last_id, finding: *finding });
     }
 }
 
 impl Incidents {
-    /// The newest `limit` that the filter lets through, newest first.
-    pub(super) fn latest(&self, limit: usize, filter: impl Fn(&Finding) -> bool) -> Vec<Incident> {
-        let mut all: Vec<Incident> = self.rings().by_verdict.iter().flatten().copied().collect();
-        all.retain(|incident| filter(&incident.finding));
-        all.sort_unstable_by_key(|incident| std::cmp::Reverse(incident.id));
-        all.truncate(limit);
-        all
+    /// The newest of each verdict that the filter lets through, newest first.
+    pub(super) fn latest(
+        &self,
+        of_each: usize,
+        filter: impl Fn(&Finding) -> bool,
+    ) -> Vec<Incident> {
+        let mut latest = Vec::new();
+        for ring in &self.rings().by_verdict {
+            let matching = ring.latest.iter().rev().filter(|incident| filter(&incident.finding));
+            latest.extend(matching.take(of_each).copied());
+        }
+        latest.sort_unstable_by_key(|incident| std::cmp::Reverse(incident.id));
+        latest
     }
 
     /// The incident with this number, while it is kept.
     pub(super) fn get(&self, id: u64) -> Option<Incident> {
-        self.rings().by_verdict.iter().flatten().find(|incident| incident.id == id).copied()
+        let rings = self.rings();
+        let mut all = rings.by_verdict.iter().flat_map(|ring| &ring.latest);
+        all.find(|incident| incident.id == id).copied()
+    }
+
+    /// How many were not kept, because too many of the same verdict came at once.
+    pub(super) fn skipped(&self) -> u64 {
+        self.rings().by_verdict.iter().map(|ring| ring.skipped).sum()
     }
 
     fn rings(&self) -> MutexGuard<'_, Rings> {
@@ -119,9 +157,16 @@ impl Filter {
                 && self.pid.is_none_or(|pid| pid == finding.pid)
         };
         let latest = incidents.latest(self.limit, matches);
-        let told: Vec<Told> = latest.iter().map(|incident| Told::new(incident, stats)).collect();
-        serde_json::to_vec(&serde_json::json!({ "incidents": told }))
+        let told = latest.iter().take(self.limit).map(|incident| Told::new(incident, stats));
+        serde_json::to_vec(&List { skipped: incidents.skipped(), incidents: told.collect() })
     }
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    /// Incidents of a flood that were not kept, since the start and whatever the filter.
+    skipped: u64,
+    incidents: Vec<Told<'a>>,
 }
 
 /// An incident as it is told to programs.
@@ -138,7 +183,7 @@ pub(super) struct Told<'a> {
     verdict: Verdict,
     dtrace: DtraceSaid,
     kqueue: ToldKqueue,
-    kernel_path: &'static str,
+    kernel_path: KernelPath,
     runbook: String,
 }
 
@@ -185,7 +230,7 @@ impl<'a> Told<'a> {
                 exit: kevent(finding.kqueue.exit),
                 trackerr: finding.kqueue.trackerr,
             },
-            kernel_path: evidence::kernel_path(finding.fact, finding.verdict),
+            kernel_path: paths::path(finding, stats.regime),
             runbook: runbook(finding.verdict),
         }
     }
@@ -232,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_one_verdict_leaves_the_rare_one_in_place() {
+    fn a_flood_of_one_verdict_leaves_the_others_and_its_own_first_in_place() {
         let mut incidents = Incidents::default();
         incidents.finding(&finding(1, Verdict::LostSilent));
         incidents.finding(&finding(2, Verdict::Agreed));
@@ -240,12 +285,18 @@ mod tests {
             incidents.finding(&finding(pid, Verdict::Overwritten));
         }
         let all = incidents.latest(usize::MAX, |_| true);
-        assert_eq!(all.len(), KEPT + 1);
-        assert_eq!(all[0].id, 10_001);
-        assert_eq!(all[KEPT].finding.verdict, Verdict::LostSilent);
-        assert_eq!(incidents.get(1), Some(all[KEPT]));
-        assert_eq!(incidents.get(2), None, "it gave way");
-        assert_eq!(incidents.latest(3, |_| true), all[..3]);
+        assert_eq!(all.len() as u64 + incidents.skipped(), 10_001);
+        assert!((BURST as usize..=KEPT).contains(&(all.len() - 1)), "{}", all.len());
+        assert!(all.is_sorted_by(|a, b| a.id > b.id));
+        assert_eq!(all.last().unwrap().finding, finding(1, Verdict::LostSilent));
+        assert_eq!(incidents.get(2).unwrap().finding, finding(0, Verdict::Overwritten));
+        assert_eq!(incidents.latest(3, |_| true).len(), 4);
+    }
+
+    #[test]
+    fn a_minute_of_flood_fits() {
+        let steady = Duration::from_secs(60).div_duration_f64(STEADY) as usize;
+        assert!(BURST as usize + steady <= KEPT);
     }
 
     #[test]

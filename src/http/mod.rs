@@ -14,8 +14,10 @@
 //! Nothing here ever waits for the ingest: it reads what was published last, see [`State`].
 
 mod body;
+mod bucket;
 mod history;
 mod incidents;
+mod listen;
 mod negotiate;
 mod pages;
 mod peers;

@@ -207,13 +207,11 @@ fn ready(service: &Service) -> Answer {
 }
 
 async fn reload(service: &Arc<Service>) -> Answer {
-    let service = Arc::clone(service);
-    match tokio::task::spawn_blocking(move || service.reload()).await {
-        Ok(Ok(())) => text(StatusCode::OK, "Configuration loaded."),
-        Ok(Err(error)) => text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("The configuration was kept as it was: {error}"),
-        ),
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The reload did not come to an end."),
+    match service.reload().await {
+        Ok(()) => text(StatusCode::OK, "Configuration loaded."),
+        Err(error) => {
+            let say = format!("The configuration was kept as it was: {error}");
+            text(StatusCode::INTERNAL_SERVER_ERROR, say)
+        }
     }
 }

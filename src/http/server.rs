@@ -1,28 +1,29 @@
 //! Listeners and connections.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{future, io};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
+use super::listen::listen;
 use super::peers::{Peers, Seat};
 use super::state::State;
 use super::timed::Timed;
 use super::web_config::{WebConfig, WebConfigError};
 use super::{history, route};
-use crate::cli::web_args::{ListenAddress, WebArgs};
+use crate::cli::web_args::WebArgs;
 
 /// What a client may cost.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -114,19 +115,20 @@ impl Server {
     /// Answers until `shutdown` resolves, then lets what was begun come to its end.
     ///
     /// # Errors
-    /// The listeners cannot be given to the runtime.
+    /// The listeners or SIGHUP's handler cannot be given to the runtime.
     pub async fn run(self, state: State, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let drain = self.limits.drain;
         let (stop, stopping) = watch::channel(Stop::No);
         let service = Arc::new(Service::new(&self, state));
         let mut tasks = JoinSet::new();
+        // Before anyone can know that the service is there: an early SIGHUP would end the process.
+        tasks.spawn(reload_on_hangup(signal(SignalKind::hangup())?, Arc::clone(&service)));
         for listener in self.listeners {
             tracing::info!(address = %listener.local_addr()?, "listening");
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept(listener, Arc::clone(&service), stopping.clone()));
         }
-        tasks.spawn(reload_on_hangup(Arc::clone(&service)));
         tasks.spawn(Arc::clone(&service.web_config).follow());
         tasks.spawn(sample(service.state.clone()));
         drop(stopping);
@@ -159,6 +161,7 @@ pub(super) struct Service {
     limits: Limits,
     peers: Arc<Peers>,
     scrapes: Option<Arc<Semaphore>>,
+    reloads: Semaphore,
 }
 
 impl Service {
@@ -171,12 +174,18 @@ impl Service {
             limits: server.limits,
             peers: Arc::new(Peers::new(server.limits.connections)),
             scrapes: (scrapes > 0).then(|| Arc::new(Semaphore::new(scrapes))),
+            reloads: Semaphore::new(1),
         }
     }
 
-    /// Loads the configuration and the web configuration again. Blocks.
-    pub(super) fn reload(&self) -> Result<(), String> {
-        self.state.reload(|| self.web_config.reload().map_err(|error| error.to_string()))
+    /// Loads the configuration and the web configuration again, off the async workers and one after the other.
+    pub(super) async fn reload(self: &Arc<Self>) -> Result<(), String> {
+        let _turn = self.reloads.acquire().await.map_err(|error| error.to_string())?;
+        let service = Arc::clone(self);
+        let web = move || service.web_config.reload().map_err(|error| error.to_string());
+        let state = self.state.clone();
+        let done = tokio::task::spawn_blocking(move || state.reload(web)).await;
+        done.unwrap_or_else(|error| Err(format!("the reload did not come to its end: {error}")))
     }
 
     /// Leave to answer a scrape; `Some(None)` where there is no limit.
@@ -186,37 +195,6 @@ impl Service {
             Some(scrapes) => Arc::clone(scrapes).try_acquire_owned().ok().map(Some),
         }
     }
-}
-
-/// The first address of the host that can be bound. `::` takes IPv4 too, as Go's programs do; where there is no
-/// IPv6 at all, `0.0.0.0` stands for it.
-fn listen(address: &ListenAddress) -> io::Result<StdListener> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for resolved in address.resolve()? {
-        match bind(resolved) {
-            Ok(listener) => return Ok(listener),
-            Err(_) if resolved.ip().is_unspecified() && !has_ipv6() => {
-                return bind(SocketAddr::from(([0, 0, 0, 0], resolved.port())));
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn has_ipv6() -> bool {
-    Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok()
-}
-
-fn bind(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    Ok(socket.into())
 }
 
 async fn accept(listener: TcpListener, service: Arc<Service>, stopping: watch::Receiver<Stop>) {
@@ -323,17 +301,9 @@ async fn sample(state: State) {
 }
 
 /// SIGHUP does what `/-/reload` does.
-async fn reload_on_hangup(service: Arc<Service>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => {
-            tracing::warn!(%error, "SIGHUP will not reload the configuration");
-            return future::pending().await;
-        }
-    };
+async fn reload_on_hangup(mut hangups: Signal, service: Arc<Service>) {
     while hangups.recv().await.is_some() {
-        let service = Arc::clone(&service);
-        let _ = tokio::task::spawn_blocking(move || service.reload()).await;
+        // The outcome is logged and shown by config_last_reload_successful.
+        let _ = service.reload().await;
     }
 }

@@ -108,6 +108,7 @@ impl State {
             hour: self.0.history.hour(Sample::of(&stats, Instant::now())),
             sources: self.sources(),
             incidents: self.0.incidents.latest(status::LISTED, |_| true),
+            skipped: self.0.incidents.skipped(),
         };
         status.html()
     }

@@ -8,7 +8,9 @@ use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily,
 use super::facts::Facts;
 use super::process::Process;
 use super::table::{self, Def, Type};
+use crate::check::damage::Damage;
 use crate::check::stats::{BlindReason, Histogram, Note, Order, Stats, Table, TreeStats};
+use crate::check::strategies::Strategy;
 use crate::model::{Verdict, Winner};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
@@ -70,6 +72,8 @@ fn verdicts(out: &mut Families, trees: &[TreeStats]) {
 }
 
 fn trees(out: &mut Families, trees: &[TreeStats]) {
+    out.by_tree(table::TREE_DAMAGE, trees, Damage::ALL, |t, d| t.damage[d.index()]);
+    out.by_tree(table::STRATEGY_RECOVERED, trees, Strategy::BETTER, |t, s| t.recovered(s));
     let mut each = |def, value: fn(&TreeStats) -> u64| {
         out.add(def, trees.iter().map(|t| number(def, &[&t.name], value(t) as f64)));
     };
@@ -219,7 +223,7 @@ macro_rules! word {
         }
     })+ };
 }
-word!(Verdict, Winner, Order, Note, Kind, DropKind);
+word!(Verdict, Winner, Damage, Strategy, Order, Note, Kind, DropKind);
 
 fn labelled(def: Def, values: &[&str]) -> Metric {
     debug_assert_eq!(def.labels.len(), values.len(), "labels of {}", def.name);

@@ -69,6 +69,10 @@ metrics! {
         "Processes that are alive and that kqueue does not know.";
     GHOST_PROCESSES: Gauge "kqproc_ghost_processes" ["tree"]
         "Processes that are dead and that kqueue will believe alive for ever.";
+    TREE_DAMAGE: Gauge "kqproc_tree_damage" ["tree", "kind"]
+        "Processes about which a tracker that believes every kevent is wrong, until their pid is used again.";
+    STRATEGY_RECOVERED: Counter "kqproc_strategy_recovered_total" ["tree", "strategy"]
+        "Facts that a tracker would have got right with this strategy and gets wrong with one kqueue alone.";
     DELIVERY_LATENCY: Histogram "kqproc_delivery_latency_seconds" ["tree", "note"]
         "Time from DTrace's probe to the return of the kevent(2) call that delivered the note.";
     VERDICT_DELAY: Histogram "kqproc_verdict_delay_seconds" []

@@ -1,9 +1,8 @@
 //! The host that we run on.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::facts::{Access, Probe, Ran};
 use crate::cli::web_args::WebArgs;
 use crate::http::Server;
+use crate::source::dtrace::programs::Folder;
 
 /// How long a program may take: a first dtrace(1) loads its modules and reads the kernel's types.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,12 +36,8 @@ impl Probe for Host {
     }
 
     fn compile(&self, dtrace: &Path, program: &str, args: &[&str]) -> Ran {
-        match Script::write(program) {
-            Ok(script) => {
-                run(Command::new(dtrace).args(["-e", "-s"]).arg(&script.0).args(args), PATIENCE)
-            }
-            Err(error) => Ran::Badly(format!("cannot write the program for dtrace: {error}")),
-        }
+        compile(dtrace, program, args)
+            .unwrap_or_else(|e| Ran::Badly(format!("cannot write the program for dtrace: {e}")))
     }
 
     fn open(&self, path: &Path) -> Access {
@@ -58,34 +54,10 @@ impl Probe for Host {
     }
 }
 
-/// A file with a D program, as long as this lives.
-struct Script(PathBuf);
-
-impl Script {
-    fn write(text: &str) -> io::Result<Script> {
-        let mut tries = 0;
-        loop {
-            let name = format!("kqproc-check.{}.{tries}.d", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            // Never through a link that somebody else has put there.
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(mut file) => {
-                    let script = Script(path);
-                    file.write_all(text.as_bytes())?;
-                    return Ok(script);
-                }
-                Err(e) if e.kind() == ErrorKind::AlreadyExists && tries < 100 => tries += 1,
-                Err(e) => return Err(e),
-            }
-        }
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        // Nothing can be done about a file that will not go.
-        let _ = fs::remove_file(&self.0);
-    }
+fn compile(dtrace: &Path, program: &str, args: &[&str]) -> io::Result<Ran> {
+    let folder = Folder::new()?;
+    let file = folder.write("check.d", program)?;
+    Ok(run(Command::new(dtrace).args(["-e", "-s"]).arg(file).args(args), PATIENCE))
 }
 
 fn run(command: &mut Command, patience: Duration) -> Ran {
@@ -172,17 +144,5 @@ mod tests {
     fn a_program_that_floods_costs_a_megabyte() {
         let Ran::Well(out) = sh("head -c 3000000 /dev/zero") else { panic!("head ended badly") };
         assert_eq!(out.len() as u64, ENOUGH);
-    }
-
-    #[test]
-    fn the_d_program_is_a_file_of_its_own_while_dtrace_compiles_it() {
-        let (one, two) =
-            (Script::write("one").expect("a file"), Script::write("two").expect("a file"));
-        assert_eq!(fs::read_to_string(&one.0).expect("readable"), "one");
-        assert_eq!(fs::read_to_string(&two.0).expect("readable"), "two");
-        let path = one.0.clone();
-        assert_eq!(Host.open(&path), Access::Readable);
-        drop(one);
-        assert_eq!(Host.open(&path), Access::Missing);
     }
 }

@@ -110,6 +110,7 @@ pub fn totals(stats: &Stats) -> TreeStats {
         add_each(&mut sum.deaths, &tree.deaths);
         add_each(&mut sum.collisions, &tree.collisions);
         add_each(&mut sum.order_violations, &tree.order_violations);
+        add_each(&mut sum.damage, &tree.damage);
         add_each(&mut sum.child_latency.buckets, &tree.child_latency.buckets);
         add_each(&mut sum.exit_latency.buckets, &tree.exit_latency.buckets);
         sum.child_latency.sum = sum.child_latency.sum.saturating_add(tree.child_latency.sum);
@@ -122,6 +123,9 @@ pub fn totals(stats: &Stats) -> TreeStats {
         sum.lost_alive += tree.lost_alive;
         sum.ghosts += tree.ghosts;
         sum.attached |= tree.attached;
+        for (sum, right) in sum.strategies.iter_mut().zip(&tree.strategies) {
+            sum.add(right);
+        }
     }
     sum
 }

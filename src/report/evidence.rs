@@ -1,4 +1,4 @@
-//! What stands behind a finding: its time line, the kernel's path to it, and where to read on.
+//! What stands behind a finding: its time line, and where to read on. The kernel's path to it is in [`super::paths`].
 
 use crate::check::finding::{Delivered, Finding};
 use crate::model::{Fact, KernelTime, Verdict, WaitStatus, Witness, note};
@@ -65,55 +65,6 @@ pub fn told(delivered: &Delivered) -> String {
         _ => String::new(),
     };
     format!("{notes}, data {}{status}", event.data)
-}
-
-/// The kernel's way to this finding, in one sentence. Lines are of FreeBSD's `sys/kern`.
-pub fn kernel_path(fact: Fact, verdict: Verdict) -> &'static str {
-    use Fact::{Birth, Death};
-    match (verdict, fact) {
-        (Verdict::Agreed, _) => "The kernel delivered the note, and its data is right.",
-        (Verdict::Overwritten, Birth) => {
-            "One knote carried both notes: the process exited before the reader took NOTE_CHILD, and filt_proc stored \
-             the wait status over the parent's pid (PR 180385; 10.1 kern_event.c:436)."
-        }
-        (Verdict::Overwritten, Death) => {
-            "One knote carried both notes, and its data kept the parent's pid: the wait status is gone."
-        }
-        (Verdict::Corrupt, Birth) => {
-            "NOTE_CHILD came alone, and its data is not the pid that forked, which filt_procattach should have copied \
-             (13.2 kern_event.c:446)."
-        }
-        (Verdict::Corrupt, Death) => {
-            "NOTE_EXIT came alone with another status; on 10.4 and older an attach between P_WEXIT and the store of \
-             p_xstat copies a stale one (10.1 kern_exit.c:243)."
-        }
-        (Verdict::LostReported, Birth) => {
-            "kqueue_register failed inside knote_fork, mostly for want of memory that it may not wait for, and the \
-             forker's knote got NOTE_TRACKERR (13.2 kern_event.c:590)."
-        }
-        (Verdict::LostReported, Death) => {
-            "The second registration of the child failed inside knote_fork, so no knote was left to tell of its exit; \
-             the forker's knote got NOTE_TRACKERR (13.2 kern_event.c:604)."
-        }
-        (Verdict::LostSilent, Birth) => {
-            "knote_fork passed over the forker's knote while it was in flux: another thread was forking, or up to 10.4 \
-             the reader was scanning it (13.2 kern_event.c:547)."
-        }
-        (Verdict::LostSilent, Death) => {
-            "No knote of this process told of its exit: none had been registered when it was forked, and nothing said \
-             so (13.2 kern_event.c:547)."
-        }
-        (Verdict::LostInherited, _) => {
-            "An ancestor had been lost, so no knote was there to follow this process: look for the first loss above it."
-        }
-        (Verdict::KqueueOnly, _) => {
-            "Every fork passes proc:::create right after knote_fork (13.2 kern_fork.c:734), so DTrace missed it \
-             without saying so."
-        }
-        (Verdict::Undecided, _) => {
-            "A witness was blind when it would have told: this says nothing about the kernel."
-        }
-    }
 }
 
 /// The section of docs/runbook.md about a verdict.

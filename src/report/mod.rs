@@ -2,10 +2,14 @@
 
 mod advice;
 pub mod answer;
+pub mod escape;
 pub mod evidence;
+pub mod explain;
 pub mod interval;
 pub mod kernel;
+pub mod page;
 pub mod paint;
+pub mod paths;
 pub mod stress;
 pub mod summary;
 pub mod wall;

@@ -24,6 +24,8 @@ pub enum Hue {
     Dim,
     /// A title.
     Title,
+    /// Like everything else.
+    Plain,
 }
 
 impl Paint {
@@ -36,6 +38,7 @@ impl Paint {
     /// `text` in this hue.
     pub fn dye(self, hue: Hue, text: &str) -> String {
         let code = match hue {
+            Hue::Plain => return text.to_owned(),
             _ if self == Paint::Plain => return text.to_owned(),
             Hue::Good => "32",
             Hue::Bad => "31",

@@ -12,7 +12,7 @@ use super::answer::{Answer, Tally, totals};
 use super::interval::Interval;
 use super::kernel::{Kernel, regime_by_osreldate};
 use super::paint::{Hue, Paint, count_of, duration, printable, thousands};
-use super::summary::{ByWord, Summary, row_hue, witness};
+use super::summary::{ByWord, Summary, hindsight, row_hue, witness};
 use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict};
 
@@ -165,6 +165,12 @@ impl Report {
         {
             let _ = writeln!(out, "latency   {note:<10} {}", latency.told());
         }
+        let [damage, recovered] = hindsight(all);
+        for (name, what) in [("damage", damage), ("recovered", recovered)] {
+            if !what.is_empty() {
+                let _ = writeln!(out, "{name:<10}{what}");
+            }
+        }
     }
 }
 
@@ -281,6 +287,7 @@ undecided               0  0, below 0.91 %                      0  0, below 0.90
 notes     5,691 duplicate NOTE_CHILD notes (13.55 a birth), 0 collisions, 0 NOTE_TRACKERR reports, 0 order violations
 latency   NOTE_CHILD not measured
 latency   NOTE_EXIT  at most 67.1 ms (p50), 67.1 ms (p99), 67.1 ms (all)
+recovered dedupe 5,691
 regime    split
 dtrace    919 records, 0 undecodable lines, 0 drops
 blind     0.000 s

@@ -6,7 +6,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::answer::{Answer, sentence, totals};
 use super::paint::{Hue, Paint, count_of, printable, thousands};
+use crate::check::damage::Damage;
 use crate::check::stats::{BlindReason, Order, Stats, TreeStats};
+use crate::check::strategies::Strategy;
 use crate::model::{Regime, Verdict, Winner};
 use crate::wire::drops::DropKind;
 
@@ -17,6 +19,16 @@ pub struct ByWord<T>(Vec<(String, T)>);
 impl<T> ByWord<T> {
     pub(super) fn new(pairs: impl Iterator<Item = (impl Into<String>, T)>) -> ByWord<T> {
         ByWord(pairs.map(|(word, value)| (word.into(), value)).collect())
+    }
+
+    /// The words and their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.0.iter().map(|(word, value)| (word.as_str(), value))
+    }
+
+    /// The value of this word.
+    pub fn get(&self, word: &str) -> Option<&T> {
+        self.iter().find(|(own, _)| *own == word).map(|(_, value)| value)
     }
 }
 
@@ -64,6 +76,10 @@ pub struct Totals {
     pub trackerr_reports: u64,
     /// Orders of events that the kernel should not give, by kind.
     pub order_violations: ByWord<u64>,
+    /// What is wrong in the table of a tracker that believes every kevent, by kind.
+    pub tree_damage: ByWord<u64>,
+    /// Facts that a tracker would have got right with each strategy, and gets wrong with one kqueue alone.
+    pub recovered: ByWord<u64>,
 }
 
 /// How well DTrace saw.
@@ -122,6 +138,12 @@ impl Totals {
             order_violations: ByWord::new(
                 Order::ALL.iter().map(|o| (o.as_str(), tree.order_violations[o.index()])),
             ),
+            tree_damage: ByWord::new(
+                Damage::ALL.iter().map(|d| (d.as_str(), tree.damage[d.index()])),
+            ),
+            recovered: ByWord::new(
+                Strategy::BETTER.iter().map(|s| (s.as_str(), tree.recovered(*s))),
+            ),
         }
     }
 }
@@ -174,6 +196,20 @@ fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
         count_of(tree.order_violations.iter().sum(), "order violation"),
         listed(": ", orders)
     );
+    let [damage, recovered] = hindsight(tree);
+    if !damage.is_empty() {
+        let _ = writeln!(out, "  a tracker that believes every kevent is wrong about: {damage}");
+    }
+    if !recovered.is_empty() {
+        let _ = writeln!(out, "  recovered by: {recovered}");
+    }
+}
+
+/// What is wrong in a tracker's table, and what each strategy would have kept right: what is not zero.
+pub(super) fn hindsight(tree: &TreeStats) -> [String; 2] {
+    let damage = Damage::ALL.iter().map(|d| (d.as_str(), tree.damage[d.index()]));
+    let recovered = Strategy::BETTER.iter().map(|s| (s.as_str(), tree.recovered(*s)));
+    [listed("", damage), listed("", recovered)]
 }
 
 pub(super) const fn row_hue(verdict: Verdict, n: u64) -> Hue {
@@ -226,6 +262,7 @@ mod tests {
         );
         stats.trees[0].collisions[Winner::Status.index()] = 122;
         stats.trees[0].duplicate_child_notes = 5691;
+        stats.trees[0].damage[Damage::WrongParent.index()] = 122;
         stats.regime = Regime::MergedStatus;
         stats.records[0] = 1;
         stats.bad_lines[0] = 2;
@@ -280,6 +317,8 @@ work                            births        deaths
   122 collisions (NOTE_CHILD and NOTE_EXIT in one kevent) won by: status 122
   5,691 duplicate NOTE_CHILD notes, 0 NOTE_TRACKERR reports
   0 order violations
+  a tracker that believes every kevent is wrong about: wrong_parent 122
+  recovered by: dedupe 5,691
 
 regime    merged-status
 dtrace    1 record, 2 undecodable lines, 106 drops: principal 106

@@ -40,7 +40,7 @@ impl Kernel<'_> {
             flags: kind.flags(),
             vfork: kind == ForkKind::Vfork,
             early,
-            tracked: klist.iter().any(|id| self.kqueue.tracks(*id)),
+            tracked: false,
             knotes: klist,
             in_flux: None,
             missed_at: None,
@@ -78,6 +78,7 @@ impl Kernel<'_> {
             }
         }
         if let Some(f) = self.procs.threads.get_mut(thread).and_then(|t| t.forking.as_mut()) {
+            f.tracked |= turn != Turn::Nothing;
             f.child_noted |= done.child;
             f.exit_noted |= done.exit;
             f.in_flux = (turn == Turn::Register).then_some(knote);

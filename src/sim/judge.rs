@@ -88,6 +88,19 @@ impl std::fmt::Display for Miss {
     }
 }
 
+/// How often something went wrong, and a run that shows it: the shortest.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Found {
+    /// How many times.
+    pub times: u64,
+    /// The run.
+    pub case: Case,
+    /// How many facts the run has.
+    pub facts: u64,
+    /// A process of that run whose verdict is wrong.
+    pub pid: Pid,
+}
+
 /// The score of one run, or of many.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Score {
@@ -99,8 +112,8 @@ pub struct Score {
     pub overlapping: u64,
     /// By fact and class: births first, then deaths.
     pub classes: [[Class; Verdict::COUNT]; 2],
-    /// What went wrong, how often, and a run that shows it: the shortest.
-    pub misses: HashMap<Miss, (u64, u64, Case)>,
+    /// What went wrong.
+    pub misses: HashMap<Miss, Found>,
 }
 
 impl Score {
@@ -123,13 +136,17 @@ impl Score {
         {
             mine.merge(theirs);
         }
-        for (miss, (count, facts, case)) in other.misses {
-            let entry = self.misses.entry(miss).or_insert((0, facts, case.clone()));
-            entry.0 += count;
-            let shorter = |facts: u64, case: &Case| (facts, case.seed, case.to_string());
-            if shorter(facts, &case) < shorter(entry.1, &entry.2) {
-                (entry.1, entry.2) = (facts, case);
+        for (miss, theirs) in other.misses {
+            let Some(mine) = self.misses.get_mut(&miss) else {
+                self.misses.insert(miss, theirs);
+                continue;
+            };
+            let times = mine.times + theirs.times;
+            let length = |found: &Found| (found.facts, found.case.seed, found.case.to_string());
+            if length(&theirs) < length(mine) {
+                *mine = theirs;
             }
+            mine.times = times;
         }
     }
 }
@@ -190,6 +207,36 @@ fn keys_of_finding(finding: &Finding) -> impl Iterator<Item = Key> {
 /// Matches every finding with the life that it is about, and counts.
 pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
     let lives: Vec<&Life> = truth.lives().collect();
+    let (verdicts, strays) = matched(&lives, findings);
+    let mut score = Score { runs: 1, ..Score::default() };
+    let mut misses: Vec<(Miss, Pid)> = vec![];
+    for stray in strays {
+        let (fact, verdict) = (stray.fact as usize, stray.verdict.index());
+        score.classes[fact][verdict].said += 1;
+        let death = stray.fact == Fact::Death;
+        misses.push((Miss { death, truth: None, verdict: Some(verdict) }, stray.pid));
+    }
+    let told = told_of(&lives);
+    for (i, life) in lives.iter().enumerate() {
+        for fact in [Fact::Birth, Fact::Death] {
+            let (verdict, told) = (verdicts[i][fact as usize], told[i][fact as usize]);
+            let miss = score.count(truth, life, fact, verdict, told);
+            misses.extend(miss.map(|miss| (miss, life.pid)));
+        }
+    }
+    let (facts, case) = (score.facts, case.clone());
+    for (miss, pid) in misses {
+        let new = || Found { times: 0, case: case.clone(), facts, pid };
+        score.misses.entry(miss).or_insert_with(new).times += 1;
+    }
+    score
+}
+
+/// The verdicts on each life, births first, and the findings that are about none.
+fn matched<'a>(
+    lives: &[&Life],
+    findings: &'a [Finding],
+) -> (Vec<[Option<Verdict>; 2]>, Vec<&'a Finding>) {
     let mut index: HashMap<Key, Vec<usize>> = HashMap::new();
     for (i, life) in lives.iter().enumerate() {
         for key in keys_of_life(life) {
@@ -197,8 +244,7 @@ pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
         }
     }
     let mut verdicts: Vec<[Option<Verdict>; 2]> = vec![[None; 2]; lives.len()];
-    let mut score = Score { runs: 1, ..Score::default() };
-    let mut misses: HashMap<Miss, u64> = HashMap::new();
+    let mut strays = vec![];
     for finding in findings {
         let fact = finding.fact as usize;
         let life = keys_of_finding(finding)
@@ -210,31 +256,10 @@ pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
             Some(life) => verdicts[life][fact] = Some(finding.verdict),
             // Nobody's fact: harmless where it says nothing, a false word otherwise.
             None if finding.verdict == Verdict::Undecided => {}
-            None => {
-                score.classes[fact][finding.verdict.index()].said += 1;
-                let miss = Miss {
-                    death: finding.fact == Fact::Death,
-                    truth: None,
-                    verdict: Some(finding.verdict.index()),
-                };
-                *misses.entry(miss).or_default() += 1;
-            }
+            None => strays.push(finding),
         }
     }
-    let told = told_of(&lives);
-    for (i, life) in lives.iter().enumerate() {
-        for fact in [Fact::Birth, Fact::Death] {
-            let (verdict, told) = (verdicts[i][fact as usize], told[i][fact as usize]);
-            if let Some(miss) = score.count(truth, life, fact, verdict, told) {
-                *misses.entry(miss).or_default() += 1;
-            }
-        }
-    }
-    score.misses = misses
-        .into_iter()
-        .map(|(miss, count)| (miss, (count, score.facts, case.clone())))
-        .collect();
-    score
+    (verdicts, strays)
 }
 
 impl Score {

@@ -177,11 +177,6 @@ impl Kqueue {
         }
     }
 
-    /// Whether this knote follows forks.
-    pub(super) fn tracks(&self, id: Id) -> bool {
-        self.knotes.get(id).is_some_and(|k| k.wanted & note::TRACK != 0)
-    }
-
     /// knote_fork comes to this knote of the forker.
     pub(super) fn begin_fork(&mut self, id: Id) -> Turn {
         let merged = self.regime != Regime::Split;

@@ -11,6 +11,7 @@ pub mod judge;
 mod kernel;
 mod kqueue;
 mod options;
+mod pipes;
 mod procs;
 pub mod quality;
 mod reader;
@@ -22,7 +23,6 @@ mod truth;
 use crate::source::Sink;
 
 pub use options::Options;
-pub use rng::Rng;
 pub use shape::Shape;
 pub use truth::{Fault, Injected, Life, LifeId, Truth};
 

@@ -82,7 +82,7 @@ pub(super) struct Forking {
     pub(super) knotes: Vec<Id>,
     /// The knote that is in flux now.
     pub(super) in_flux: Option<Id>,
-    /// The forker was tracked when it forked.
+    /// A knote of the forker followed this fork, or would have.
     pub(super) tracked: bool,
     /// When a knote of the forker first failed to register the child.
     pub(super) missed_at: Option<u64>,

@@ -192,3 +192,18 @@ fn an_endless_run_goes_on_with_pids_and_time_until_the_sink_breaks() {
     });
     assert!(truth.lives().count() > 50);
 }
+
+#[test]
+fn the_quality_page_does_not_depend_on_who_ran_what() {
+    let page = |split: u64| {
+        let (mut one, mut other) = (quality::Quality::default(), quality::Quality::default());
+        for n in (0..grid::CELLS).step_by(29) {
+            let quality = if n % 4 < split { &mut one } else { &mut other };
+            quality.add(n);
+        }
+        one.merge(other);
+        one.markdown()
+    };
+    assert_eq!(page(0), page(3));
+    assert!(page(2).contains("| birth | agreed |"));
+}

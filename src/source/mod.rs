@@ -1,9 +1,29 @@
 //! Who feeds the pipeline: a live kernel, a recording, a simulated kernel. Platform code is here and in `load` only.
 
+#[cfg(unix)]
+pub mod barrier;
+#[cfg(unix)]
+mod clock;
+#[cfg(unix)]
+pub mod dtrace;
 #[cfg(target_os = "freebsd")]
 pub(crate) mod kinfo;
+#[cfg(unix)]
+pub mod kqueue;
+#[cfg(unix)]
+pub mod live;
+#[cfg(unix)]
+mod message;
+#[cfg(unix)]
+mod pool;
 pub mod raw;
 pub mod replay;
+#[cfg(unix)]
+pub mod stop;
+#[cfg(unix)]
+pub mod sysctl;
+#[cfg(unix)]
+pub mod target;
 
 use std::ops::ControlFlow;
 

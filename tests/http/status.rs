@@ -84,7 +84,8 @@ fn incidents_are_told_with_both_witnesses_words() {
             "runbook": "/runbook#verdict-overwritten",
         })
     );
-    assert!(all[1]["kernel_path"].as_str().unwrap().contains("filt_proc"));
+    assert!(all[1]["kernel_path"]["function"].as_str().unwrap().contains("filt_proc"));
+    assert_eq!(all[1]["kernel_path"]["sure"], "certain");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Every panel of every dashboard shows something, once a real Prometheus has scraped a merged and a split kernel.
 
+use kqproc_exporter::model::Regime;
+use kqproc_exporter::sim::{Options, Shape};
 use serde_json::Value;
 
-use crate::project::{path, read};
+use crate::project::read;
 use crate::stack::{Daemon, wait_for};
 
 /// A panel's query with the variables as Grafana would fill them in.
@@ -19,9 +21,26 @@ fn shows(answer: &[Value]) -> bool {
 
 #[test]
 fn every_panel_shows_a_merged_and_a_split_kernel() {
-    let recordings = ["merged-orphan", "split-13.2-chain-stall"];
-    let exporters =
-        recordings.map(|name| Daemon::exporter(&path(&format!("recordings/{name}.kqr")), 20));
+    let kernels = [
+        // One knote a child, a slow reader, too little memory.
+        Options {
+            regime: Regime::MergedStatus,
+            shape: Shape::Mix,
+            count: 2000,
+            stall_ms: 20,
+            alloc_fail: 0.01,
+            ..Options::default()
+        },
+        // Two knotes a child, chains of forks, a slow reader.
+        Options {
+            regime: Regime::Split,
+            shape: Shape::Chain,
+            count: 100,
+            stall_ms: 40,
+            ..Options::default()
+        },
+    ];
+    let exporters = kernels.map(|kernel| Daemon::exporter(&kernel));
     let [merged, split] = exporters.each_ref().map(|exporter| exporter.address);
     let prometheus = Daemon::prometheus(
         &format!(
@@ -45,7 +64,7 @@ fn every_panel_shows_a_merged_and_a_split_kernel() {
         (
             "losses",
             format!(
-                r#"rate(kqproc_births_total{{instance="{merged}",verdict="lost_silent"}}[3s]) > 0"#
+                r#"rate(kqproc_births_total{{instance="{merged}",verdict="lost_reported"}}[3s]) > 0"#
             ),
         ),
     ] {

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kqproc_exporter::sim::Options;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -112,15 +113,14 @@ impl Daemon {
         daemon
     }
 
-    /// An exporter that plays this recording again and again.
-    pub(crate) fn exporter(recording: &Path, speed: u32) -> Daemon {
+    /// An exporter that watches a simulated kernel.
+    pub(crate) fn exporter(kernel: &Options) -> Daemon {
         let address = free_address();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kqproc_exporter"));
         command
-            .args(["serve", "--source=replay", "--loop"])
-            .arg(format!("--speed={speed}"))
-            .arg(format!("--web.listen-address={address}"))
-            .arg(format!("--recording={}", recording.display()));
+            .args(["simulate", "--serve"])
+            .args(kernel.to_string().split(' '))
+            .arg(format!("--web.listen-address={address}"));
         Daemon::start(&mut command, tempfile::tempdir().unwrap(), address, "/-/ready")
     }
 

@@ -7,7 +7,7 @@ use crate::check::finding::Finding;
 use crate::check::stats::Stats;
 use crate::http::incidents::{Incident, Told, runbook};
 use crate::model::Witness;
-use crate::report::{evidence, paint};
+use crate::report::{evidence, paint, paths};
 
 /// The page.
 pub(in crate::http) fn html(incident: &Incident, stats: &Stats) -> String {
@@ -45,10 +45,20 @@ pub(super) fn article(incident: &Incident, stats: &Stats, linked: bool) -> Strin
         pid = finding.pid,
         kqueue = Escaped(kqueue_said(finding)),
         dtrace = Escaped(dtrace_said(finding)),
-        path = Escaped(evidence::kernel_path(finding.fact, verdict)),
+        path = kernel_path(finding, stats),
         runbook = runbook(verdict),
     );
     html
+}
+
+/// What happened in the kernel, where, and how sure that is.
+fn kernel_path(finding: &Finding, stats: &Stats) -> String {
+    let path = paths::path(finding, stats.regime);
+    let place = match path.function {
+        "" => String::new(),
+        function => format!(" <code>{}</code>, {}.", Escaped(function), path.sure),
+    };
+    format!("{}{place}", Escaped(path.sentence))
 }
 
 fn kqueue_said(finding: &Finding) -> String {

@@ -8,6 +8,8 @@ const HEIGHT: f64 = 24.0;
 /// An SVG of these values, drawn from 0 to their peak, with the peak said beside it.
 pub(super) fn spark(values: &[f64], what: &str) -> String {
     let peak = values.iter().copied().fold(0.0, f64::max);
+    // One value alone is a level.
+    let values = if let [only] = values { &[*only; 2] } else { values };
     let step = WIDTH / (values.len().max(2) - 1) as f64;
     let mut points = String::new();
     for (i, value) in values.iter().enumerate() {
@@ -44,7 +46,7 @@ mod tests {
         assert!(svg.contains(r#"points="0.0,23.0 60.0,1.0 120.0,12.0""#), "{svg}");
         assert!(svg.contains("at most 5.00 a second"));
         assert!(spark(&[], "births").contains("flat"));
-        assert!(spark(&[1.0], "births").contains("0.0,1.0"));
+        assert!(spark(&[1.0], "births").contains(r#"points="0.0,1.0 120.0,1.0""#));
     }
 
     #[test]

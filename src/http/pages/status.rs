@@ -14,8 +14,8 @@ use crate::model::{Regime, Verdict};
 use crate::report::answer::{self, Answer};
 use crate::report::paint::{duration, thousands};
 
-/// How many incidents the page lists.
-pub(in crate::http) const LISTED: usize = 20;
+/// How many incidents of each verdict the page lists.
+pub(in crate::http) const LISTED: usize = 5;
 
 /// All that the page shows, of one moment.
 pub(in crate::http) struct Status<'a> {
@@ -25,8 +25,10 @@ pub(in crate::http) struct Status<'a> {
     pub(in crate::http) hour: Hour,
     /// Each configured source, and whether it is up.
     pub(in crate::http) sources: Vec<(Source, bool)>,
-    /// The newest ones, newest first.
+    /// The newest of each verdict, newest first.
     pub(in crate::http) incidents: Vec<Incident>,
+    /// How many more there were that nobody kept.
+    pub(in crate::http) skipped: u64,
 }
 
 impl Status<'_> {
@@ -159,7 +161,7 @@ impl Status<'_> {
         let totals = answer::totals(self.stats);
         let mut html = String::from(
             "<section><h2>Verdicts</h2>\n<div class=\"scroll\"><table>\n<tr><th>verdict</th>\
-             <th class=\"n\">births</th><th class=\"n\">deaths</th><th class=\"n\">per second</th><th>last hour</th></tr>\n",
+             <th class=\"n\">births</th><th class=\"n\">deaths</th><th class=\"n\">/s</th><th>last hour</th></tr>\n",
         );
         for &verdict in Verdict::ALL {
             let class = match count(&totals, verdict) {
@@ -194,7 +196,7 @@ impl Status<'_> {
         let mut html = String::from(
             "<section><h2>Trees</h2>\n<div class=\"scroll\"><table>\n<tr><th>tree</th><th class=\"n\">tracked</th>\
              <th class=\"n\">lost now</th><th class=\"n\">ghosts</th><th class=\"n\">facts</th>\
-             <th class=\"n\">per second</th><th>last hour</th><th class=\"n\">disagreed/s</th><th>last hour</th></tr>\n",
+             <th class=\"n\">/s</th><th>last hour</th><th class=\"n\">disagreed/s</th><th>last hour</th></tr>\n",
         );
         for (i, tree) in self.stats.trees.iter().enumerate() {
             let facts: u64 = Verdict::ALL.iter().map(|v| count(tree, *v)).sum();
@@ -257,6 +259,15 @@ impl Status<'_> {
         let mut html = String::from("<section><h2>Latest incidents</h2>\n");
         if self.incidents.is_empty() {
             html.push_str("<p>None: both witnesses agreed on every fact.</p>\n");
+        } else {
+            let skipped = match self.skipped {
+                0 => String::new(),
+                n => format!(" Of too many at once a sample is kept: {} were not.", thousands(n)),
+            };
+            let _ = writeln!(
+                html,
+                "<p>The newest {LISTED} of each verdict; <a href=\"/incidents\">more</a>.{skipped}</p>"
+            );
         }
         for one in &self.incidents {
             html.push_str(&incident::article(one, self.stats, true));

@@ -3,7 +3,6 @@
 
 mod auth;
 mod file;
-mod rate;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -13,8 +12,9 @@ use std::{fs, io};
 
 use hyper::HeaderMap;
 
+use super::bucket::Bucket;
+
 pub(super) use auth::{Access, Auth};
-pub(super) use rate::Bucket;
 pub(super) use tls::Tls;
 
 /// How often the files are looked at. A change is taken up once it was seen twice the same, so that a file that is

@@ -1,10 +1,10 @@
-//! A token bucket over all requests, as exporter-toolkit has it.
+//! A token bucket.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One request each `interval`, and `burst` at once.
-pub(in crate::http) struct Bucket {
+/// One each `interval`, and `burst` at once.
+pub(super) struct Bucket {
     interval: Duration,
     burst: f64,
     tokens: Mutex<(f64, Instant)>,
@@ -17,7 +17,7 @@ impl Bucket {
     }
 
     /// Takes a token if there is one.
-    pub(in crate::http) fn take(&self, now: Instant) -> bool {
+    pub(super) fn take(&self, now: Instant) -> bool {
         let mut bucket = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         let (tokens, since) = &mut *bucket;
         let elapsed = now.saturating_duration_since(*since);

@@ -1,0 +1,49 @@
+/*
+ * Why kqueue lost a process: what happened inside knote_fork(), seen by fbt.
+ *
+ * Needs   root, the dtraceall modules, FreeBSD 12 or later (struct knote has kn_influx), and a kernel whose
+ *         knote_fork and kqueue_register fbt can see. It is optional, and runs apart from proc.d: where it does not
+ *         compile, the verdicts are the same and only their causes are unknown.
+ * Run     dtrace -s causes.d
+ * Prints  R and S records, as wire.d defines them, and T records once a second as a sign of life.
+ */
+#pragma D option quiet
+#pragma D option switchrate=10hz
+#pragma D option bufsize=1m
+
+fbt::knote_fork:entry
+{
+	self->forks = 1;
+	self->child = (int)arg1;
+}
+
+/* A knote of the forker could not be given to the child: NOTE_TRACKERR. 12 ENOMEM, 3 ESRCH, 9 EBADF. */
+fbt::kqueue_register:return
+/self->forks && (int)arg1 != 0/
+{
+	printf("R %d %d %d %d\n", timestamp, pid, self->child, (int)arg1);
+}
+
+/*
+ * The first knote of the forker tracks (NOTE_TRACK 0x1), is in flux, and is not just being scanned (KN_SCAN 0x100):
+ * knote_fork passes over it and says nothing. arg0 is cast because the type that fbt gives it is wrong in some builds.
+ */
+fbt::knote_fork:entry
+/arg0 != 0 && ((struct knlist *)arg0)->kl_list.slh_first != NULL &&
+    ((struct knlist *)arg0)->kl_list.slh_first->kn_influx > 0 &&
+    (((struct knlist *)arg0)->kl_list.slh_first->kn_sfflags & 0x1) != 0 &&
+    (((struct knlist *)arg0)->kl_list.slh_first->kn_status & 0x100) == 0/
+{
+	printf("S %d %d %d\n", timestamp, pid, (int)arg1);
+}
+
+fbt::knote_fork:return
+{
+	self->forks = 0;
+	self->child = 0;
+}
+
+tick-1s
+{
+	printf("T %d %d\n", timestamp, walltimestamp);
+}

@@ -1,0 +1,182 @@
+//! The process table that a tracker builds from kevents alone, as the reporter of PR 180385 did (who forked whom, what
+//! runs, what has ended), and how wrong it is. Fed with findings, which hold what the tracker read and what is true.
+//!
+//! A process stays in the table, running or ended, until its pid is used again: a history of parents is what such a
+//! tracker is for. So the table, and this one beside it, has at most as many entries as there are pids.
+
+use super::finding::Finding;
+use super::stats::TreeStats;
+use crate::model::{Fact, KernelTime, Pid, TreeId, Verdict, words};
+
+words! {
+    /// What is wrong with an entry of the tracker's table. An entry can have more than one.
+    pub enum Damage {
+        /// It names a parent that is not the one that forked it.
+        WrongParent = "wrong_parent",
+        /// That parent is nobody in the table: PR 180385's children of pid 32512.
+        AdoptedByNobody = "adopted_by_nobody",
+        /// Its own parent is right, but an ancestor's is not or is missing: no way leads up to the root.
+        CutOff = "cut_off",
+        /// There is no entry: the tracker has never heard of the process.
+        Unknown = "unknown",
+        /// It runs, says the table; it is dead, and nothing will ever correct that.
+        Ghost = "ghost",
+        /// It ended with another status than the table says.
+        WrongStatus = "wrong_status",
+    }
+}
+
+/// What the table makes of a fact that has just been decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Standing {
+    /// The parents that one kqueue told lead from the process up to the root.
+    pub(super) reaches_root: bool,
+    /// The same with parents from a kqueue that asks for NOTE_TRACK alone.
+    pub(super) reaches_root_two: bool,
+    /// NOTE_TRACKERR made the tracker list the processes, and this one was there.
+    pub(super) rescued: bool,
+    /// The forker is not known to have ended.
+    pub(super) forker_alive: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    tree: TreeId,
+    /// Which life of the pid; `None` for a root, whose birth nobody decides.
+    created: Option<KernelTime>,
+    /// Bit `i` is [`Damage::ALL`]`[i]`.
+    damage: u8,
+    standing: Standing,
+    ended: bool,
+}
+
+impl Entry {
+    fn root(tree: TreeId) -> Entry {
+        let standing =
+            Standing { reaches_root: true, reaches_root_two: true, ..Standing::default() };
+        Entry { tree, created: None, damage: 0, standing, ended: false }
+    }
+
+    fn has(&self, damage: Damage) -> bool {
+        self.damage & 1 << damage.index() != 0
+    }
+}
+
+/// The table of all trees, beside the truth: what is known of the last life of each pid.
+#[derive(Default)]
+pub(super) struct NaiveTable(Vec<Option<Entry>>);
+
+impl NaiveTable {
+    /// Takes the next finding, and keeps the gauges of `trees` up to date. `unheard`: kqueue has said nothing of the
+    /// forker, and will not.
+    pub(super) fn finding(
+        &mut self,
+        finding: &Finding,
+        unheard: bool,
+        trees: &mut [TreeStats],
+    ) -> Standing {
+        match finding.fact {
+            Fact::Birth => self.birth(finding, unheard, trees),
+            Fact::Death => self.death(finding, trees),
+        }
+    }
+
+    fn get(&self, pid: Pid) -> Option<&Entry> {
+        self.0.get(pid.get() as usize)?.as_ref()
+    }
+
+    fn slot(&mut self, pid: Pid) -> &mut Option<Entry> {
+        let index = pid.get() as usize;
+        if index >= self.0.len() {
+            self.0.resize(index + 1, None);
+        }
+        &mut self.0[index]
+    }
+
+    fn birth(&mut self, finding: &Finding, unheard: bool, trees: &mut [TreeStats]) -> Standing {
+        let mut entry = Entry::root(finding.tree);
+        entry.created = finding.dtrace.created;
+        if let Some(old) = self.slot(finding.pid).take() {
+            count(&old, trees, u64::wrapping_sub);
+        }
+        let forker = finding.dtrace.forker;
+        let root = Entry::root(finding.tree);
+        let mut standing = match forker {
+            Some(forker) if unheard => self.get(forker).map_or(Standing::default(), |f| f.standing),
+            Some(forker) if finding.verdict == Verdict::Agreed => {
+                self.slot(forker).get_or_insert(root).standing
+            }
+            Some(forker) => self.get(forker).unwrap_or(&root).standing,
+            None => root.standing,
+        };
+        standing.forker_alive = forker.and_then(|f| self.get(f)).is_none_or(|f| !f.ended);
+        let set = |entry: &mut Entry, damage: Damage| entry.damage |= 1 << damage.index();
+        let alive = finding.dtrace.exited.is_none();
+        match finding.verdict {
+            Verdict::Agreed => {
+                standing.rescued = false;
+                if !standing.reaches_root {
+                    set(&mut entry, Damage::CutOff);
+                }
+            }
+            Verdict::Overwritten | Verdict::Corrupt => {
+                set(&mut entry, Damage::WrongParent);
+                let believed = finding.kqueue.child.and_then(|c| u64::try_from(c.event.data).ok());
+                let believed = believed.and_then(Pid::new).and_then(|p| self.get(p));
+                if believed.is_none_or(|parent| parent.tree != finding.tree) {
+                    set(&mut entry, Damage::AdoptedByNobody);
+                }
+                standing.reaches_root = false;
+                standing.reaches_root_two &= finding.verdict == Verdict::Overwritten;
+                standing.rescued = false;
+            }
+            verdict if verdict.is_lost() => {
+                set(&mut entry, Damage::Unknown);
+                standing.reaches_root = false;
+                standing.reaches_root_two = false;
+                standing.rescued = match verdict {
+                    Verdict::LostReported => alive,
+                    // Once the forker is registered again, the kernel tells of its later children.
+                    Verdict::LostInherited => standing.rescued,
+                    _ => false,
+                };
+            }
+            // Nobody knows, so nobody is accused.
+            _ => standing = Entry::root(finding.tree).standing,
+        }
+        entry.standing = standing;
+        count(&entry, trees, u64::wrapping_add);
+        *self.slot(finding.pid) = Some(entry);
+        standing
+    }
+
+    fn death(&mut self, finding: &Finding, trees: &mut [TreeStats]) -> Standing {
+        let mut entry = match self.get(finding.pid) {
+            Some(e) if e.created.is_none() || e.created == finding.dtrace.created => *e,
+            // The pid has been used again: the table has forgotten this life.
+            Some(_) => return Standing::default(),
+            None => Entry::root(finding.tree),
+        };
+        count(&entry, trees, u64::wrapping_sub);
+        entry.ended = true;
+        let known = !entry.has(Damage::Unknown);
+        let wrong = match finding.verdict {
+            verdict if verdict.is_lost() && known => Some(Damage::Ghost),
+            Verdict::Overwritten | Verdict::Corrupt => Some(Damage::WrongStatus),
+            _ => None,
+        };
+        entry.damage |= wrong.map_or(0, |damage| 1 << damage.index());
+        count(&entry, trees, u64::wrapping_add);
+        *self.slot(finding.pid) = Some(entry);
+        entry.standing
+    }
+}
+
+/// Adds the entry to the gauges of its tree, or takes it away.
+fn count(entry: &Entry, trees: &mut [TreeStats], step: fn(u64, u64) -> u64) {
+    let Some(tree) = trees.get_mut(usize::from(entry.tree.0)) else { return };
+    for damage in Damage::ALL.iter().filter(|damage| entry.has(**damage)) {
+        let gauge = &mut tree.damage[damage.index()];
+        *gauge = step(*gauge, 1);
+    }
+}

@@ -1,0 +1,118 @@
+//! What would have saved a tracker: the known ways to use NOTE_TRACK, and what each would have got right of the facts
+//! that were checked. Every one is one kqueue (NOTE_TRACK|NOTE_EXIT, believed as it comes) and something more.
+
+use super::damage::Standing;
+use super::finding::Finding;
+use super::stats::TreeStats;
+use crate::model::{Fact, Verdict, words};
+
+words! {
+    /// A way to use NOTE_TRACK.
+    pub enum Strategy {
+        /// One kqueue with NOTE_TRACK|NOTE_EXIT; whatever it says is believed.
+        Naive = "naive",
+        /// Parents from a second kqueue that asks for NOTE_TRACK alone, where no status can overwrite them.
+        TwoKqueues = "two_kqueues",
+        /// The registration's udata, which every descendant inherits, says to which tree a process belongs.
+        Cookie = "udata_cookie",
+        /// NOTE_CHILD for a process that is known and has not ended is ignored.
+        Dedupe = "dedupe",
+        /// After NOTE_TRACKERR the processes are listed (sysctl kern.proc) and the missing ones registered. One that
+        /// has ended by then is not found.
+        Rescan = "rescan",
+        /// The tracker is a reaper (procctl PROC_REAP_ACQUIRE) and lists its descendants (PROC_REAP_GETPIDS) when the
+        /// event comes: only the living are in that list, without their parents.
+        Reaper = "reaper",
+    }
+}
+
+impl Strategy {
+    /// All that are more than one kqueue.
+    pub const BETTER: &'static [Strategy] = Self::ALL.split_at(1).1;
+}
+
+/// What a strategy got right of the facts with a decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Right {
+    /// Births of which it knows the parent.
+    pub parents: u64,
+    /// Births that it counts to the right tree.
+    pub members: u64,
+    /// Deaths that it knows with their status.
+    pub ends: u64,
+    /// Births and deaths of which it knows more than the naive tracker.
+    pub recovered: u64,
+}
+
+impl Right {
+    /// Adds what another run got right.
+    pub(crate) fn add(&mut self, other: &Right) {
+        self.parents += other.parents;
+        self.members += other.members;
+        self.ends += other.ends;
+        self.recovered += other.recovered;
+    }
+}
+
+/// What is known of one birth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Known {
+    parent: bool,
+    member: bool,
+}
+
+/// Counts what every strategy would have made of this fact. Facts without a decision are left out.
+pub(super) fn count(finding: &Finding, standing: Standing, tree: &mut TreeStats) {
+    if matches!(finding.verdict, Verdict::Undecided | Verdict::KqueueOnly) {
+        return;
+    }
+    for &strategy in Strategy::ALL {
+        let right = &mut tree.strategies[strategy.index()];
+        match finding.fact {
+            Fact::Birth => {
+                let naive = birth(Strategy::Naive, finding, standing);
+                let known = birth(strategy, finding, standing);
+                right.parents += u64::from(known.parent);
+                right.members += u64::from(known.member);
+                right.recovered += u64::from(known != naive);
+            }
+            Fact::Death => {
+                let naive = finding.verdict == Verdict::Agreed;
+                let rescued = strategy == Strategy::Rescan && standing.rescued;
+                right.ends += u64::from(naive || rescued);
+                right.recovered += u64::from(!naive && rescued);
+            }
+        }
+    }
+}
+
+fn birth(strategy: Strategy, finding: &Finding, standing: Standing) -> Known {
+    let agreed = finding.verdict == Verdict::Agreed;
+    let naive = Known { parent: agreed, member: agreed && standing.reaches_root };
+    match strategy {
+        Strategy::Naive | Strategy::Dedupe => naive,
+        Strategy::TwoKqueues => {
+            let parent = agreed || finding.verdict == Verdict::Overwritten;
+            Known { parent, member: parent && standing.reaches_root_two }
+        }
+        Strategy::Cookie => Known { member: !finding.verdict.is_lost(), ..naive },
+        Strategy::Rescan => Known {
+            parent: naive.parent || standing.rescued && standing.forker_alive,
+            member: naive.member || standing.rescued,
+        },
+        Strategy::Reaper => {
+            Known { member: naive.member || finding.dtrace.exited.is_none(), ..naive }
+        }
+    }
+}
+
+impl TreeStats {
+    /// What this strategy knows and the naive tracker does not: facts, and for [`Strategy::Dedupe`] births that the
+    /// naive one counts twice.
+    pub fn recovered(&self, strategy: Strategy) -> u64 {
+        match strategy {
+            Strategy::Dedupe => self.duplicate_child_notes,
+            _ => self.strategies[strategy.index()].recovered,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `report`: a recording as one page, for a person or a program.
+
+use std::io::{Write, stdout};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::exit::{IOERR, OrExit};
+use crate::check::Config;
+use crate::input::Input;
+use crate::pipeline::Pipeline;
+use crate::report::kernel::Kernel;
+use crate::report::page::chronicle::{Chronicle, damage};
+use crate::report::page::{Origin, Page};
+use crate::report::stress::Run;
+use crate::source::replay::Replay;
+
+/// What to report on, and how.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A recording, or a directory with dtrace.txt, dtrace.err and kevents.jsonl
+    path: PathBuf,
+    /// Where to write it; without it, stdout
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What to write; without it, what the name of the output says, else HTML
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Format {
+    /// One file with plots, for a browser or a printer
+    Html,
+    /// One object for a program
+    Json,
+    /// Tables for a bug report
+    Markdown,
+}
+
+impl Format {
+    /// What a file of this name should be.
+    fn of(path: &Path) -> Format {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => Format::Json,
+            Some("md") => Format::Markdown,
+            _ => Format::Html,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let replay = Replay::open(&args.path)?;
+    let (page, played) = page(replay, &args.path);
+    let format =
+        args.format.unwrap_or_else(|| args.output.as_deref().map_or(Format::Html, Format::of));
+    let text = match format {
+        Format::Html => page.html(),
+        Format::Json => serde_json::to_string_pretty(&page)? + "\n",
+        Format::Markdown => page.markdown(),
+    };
+    match &args.output {
+        Some(path) => std::fs::write(path, text)
+            .with_context(|| format!("cannot write {}", path.display()))
+            .or_exit(IOERR)?,
+        None => stdout().write_all(text.as_bytes())?,
+    }
+    played.context("the report is on the part before the damage")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn page(replay: Replay, path: &Path) -> (Page, Result<(), crate::source::replay::Error>) {
+    let meta = replay.meta();
+    let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
+    let (mut first, mut last) = (None, 0);
+    let played = replay.play(&mut |input: Input<'_>| {
+        pipeline.observer_mut().hear(&input);
+        pipeline.push(input);
+        let clock = pipeline.stats().clock;
+        if clock > 0 {
+            first.get_or_insert(clock);
+            last = clock;
+        }
+        let damage = damage(pipeline.stats());
+        pipeline.observer_mut().sample(damage);
+        ControlFlow::Continue(())
+    });
+    let run = Run {
+        load: String::new(),
+        seconds: last.saturating_sub(first.unwrap_or(last)) as f64 / 1e9,
+        ..Run::default()
+    };
+    let origin = Origin {
+        source: path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned()),
+        note: meta.note,
+        start_real_ns: meta.start_real_ns,
+        program: meta.program,
+    };
+    let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
+    let page = Page::of(pipeline.stats(), pipeline.observer(), kernel, run, origin);
+    (page, played)
+}

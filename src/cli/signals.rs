@@ -1,0 +1,49 @@
+//! SIGTERM and SIGINT: the first asks a command to end cleanly, a second one to end at once.
+
+use std::io;
+use std::thread::Builder;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::source::stop::Stop;
+
+/// Both signals, as a service hears them.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Must be called within a runtime.
+    pub(super) fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Resolves at the next one.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Hands every such signal on to `stop`, from a thread of its own, for as long as the process lives.
+pub(super) fn hand_on_to(stop: Stop) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = {
+        let _entered = runtime.enter();
+        Signals::new()?
+    };
+    let listen = async move {
+        loop {
+            signals.next().await;
+            stop.request();
+        }
+    };
+    Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(listen))?;
+    Ok(())
+}

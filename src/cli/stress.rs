@@ -1,0 +1,140 @@
+//! `stress`: a load on this kernel, checked as it runs, and a one-page answer.
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::ops::ControlFlow;
+use std::process::{ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::LINGER;
+use super::exit::{OrExit, UNAVAILABLE};
+use super::live_args::{DtraceArgs, duration};
+use super::load::Size;
+use super::log_args::LogArgs;
+use super::signals;
+use crate::check::Config;
+use crate::input::Input;
+use crate::load::pid_max::{FOR_REUSE, Lowered};
+use crate::load::{Plan, Shape};
+use crate::pipeline::Pipeline;
+use crate::report::kernel::Kernel;
+use crate::report::paint::Paint;
+use crate::report::stress::{Report, Run};
+use crate::source::kqueue::Notes;
+use crate::source::live::{self, Live};
+use crate::source::sysctl::kernel_info;
+use crate::source::target::{Root, Target};
+
+/// Which load, and how slow the reader is to be.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// What the processes do
+    #[arg(long, default_value = "mix")]
+    shape: Shape,
+    #[command(flatten)]
+    size: Size,
+    /// Sleep so long before each kevent(2) call, to be a slow consumer on purpose: 50ms, 2s
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0ms")]
+    stall: Duration,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(flatten)]
+    dtrace: DtraceArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Format {
+    /// A page for a person
+    Text,
+    /// One object for a program
+    Json,
+}
+
+/// Exit status 0 sound, 1 unsound, 2 undecided; others as sysexits(3).
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.log.init();
+    let plan = args.size.plan(args.shape);
+    let live = Live::prepare(config(args, &plan)?).or_exit(UNAVAILABLE)?;
+    signals::hand_on_to(live.stop())?;
+    // Restored when it is dropped, also where the run fails.
+    let _lowered = match args.shape {
+        Shape::Pidreuse => Lowered::to(FOR_REUSE)
+            .inspect_err(|error| tracing::warn!("pids will not be reused: kern.pid_max: {error}"))
+            .ok(),
+        _ => None,
+    };
+    let begun = Instant::now();
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    let mut progress = Progress::new(&plan);
+    let ended = live
+        .run(&mut |input: Input<'_>| {
+            pipeline.push(input);
+            progress.show(pipeline.stats().trees.first().map_or(0, |tree| tree.births_reported));
+            ControlFlow::Continue(())
+        })
+        .or_exit(UNAVAILABLE)?;
+    progress.bar.finish_and_clear();
+    let stats = pipeline.stats();
+    let kernel = kernel_info();
+    let run = Run {
+        load: format!("{}, {} rounds", plan.shape, plan.count),
+        forked: ended.is_some_and(|status: ExitStatus| status.success()).then(|| plan.processes()),
+        stall_ms: args.stall.as_millis().try_into().unwrap_or(u64::MAX),
+        seconds: begun.elapsed().as_secs_f64(),
+    };
+    let kernel = Kernel { uname: kernel.uname, osreldate: kernel.osreldate };
+    let report = Report::of(stats, kernel, run);
+    let text = match args.format {
+        Format::Text => report.text(stats, Paint::for_stdout()),
+        Format::Json => serde_json::to_string_pretty(&report)? + "\n",
+    };
+    stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::from(report.summary.decision.exit_status()))
+}
+
+/// Our own program with the load, behind the barrier.
+fn config(args: &Args, plan: &Plan) -> anyhow::Result<live::Config> {
+    let mut command =
+        vec![std::env::current_exe()?.into_os_string(), "load".into(), "--quiet".into()];
+    command.extend(plan.command_line().into_iter().map(Into::into));
+    Ok(live::Config {
+        targets: vec![Target { name: "stress".to_owned(), root: Root::Command(command) }],
+        notes: Notes::default(),
+        stall: args.stall,
+        dtrace: args.dtrace.options(),
+        linger: Some(LINGER),
+        barrier: None,
+    })
+}
+
+/// How many of the load's processes were heard of, on a terminal.
+struct Progress {
+    bar: ProgressBar,
+    shown: Instant,
+}
+
+impl Progress {
+    fn new(plan: &Plan) -> Progress {
+        let target = match stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(plan.processes()), target);
+        let style =
+            ProgressStyle::with_template("{bar:40} {pos}/{len} processes, {elapsed}, {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Progress { bar, shown: Instant::now() }
+    }
+
+    fn show(&mut self, births: u64) {
+        const EVERY: Duration = Duration::from_millis(100);
+        if self.shown.elapsed() >= EVERY {
+            self.shown = Instant::now();
+            self.bar.set_position(births);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Text from anywhere inside of HTML.
+
+use std::fmt::{self, Display, Write};
+
+/// Text from anywhere, such as a tree's name, made harmless in HTML: in elements and in quoted attributes.
+pub struct Escaped<T>(pub T);
+
+impl<T: Display> Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaper(f), "{}", self.0)
+    }
+}
+
+struct Escaper<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl Write for Escaper<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            match c {
+                '&' => self.0.write_str("&amp;")?,
+                '<' => self.0.write_str("&lt;")?,
+                '>' => self.0.write_str("&gt;")?,
+                '"' => self.0.write_str("&quot;")?,
+                '\'' => self.0.write_str("&#39;")?,
+                // Invisible characters could turn a name around or hide a part of it.
+                c if c.is_control() || is_directional(c) => write!(self.0, "\u{fffd}")?,
+                c => self.0.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_directional(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_gets_out_of_its_text_or_attribute() {
+        assert_eq!(
+            Escaped("<script>\"a\" & 'b'\u{202e}\n").to_string(),
+            "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;\u{fffd}\u{fffd}"
+        );
+        assert_eq!(Escaped(7).to_string(), "7");
+    }
+}

@@ -1,0 +1,261 @@
+//! Gathers everything that both witnesses said of one pid while a recording is played.
+
+use std::collections::VecDeque;
+
+use crate::check::finding::{Finding, Observer};
+use crate::input::{Batch, Input};
+use crate::model::{KernelTime, Kevent, Pid, WaitStatus, note};
+use crate::wire::decode::decode;
+use crate::wire::drops::{Message, message};
+use crate::wire::lines::{Line, Lines};
+use crate::wire::record::{Mark, Record};
+
+/// More words about one pid than this are left out, and counted.
+const MAX_WORDS: usize = 10_000;
+/// How far, in calls, a batch and its mark may be read apart. Capacities repeat after 1024 calls.
+const MARKS: usize = 512;
+
+/// One thing that was said of the process, or that kept a witness from saying it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Word {
+    /// proc:::create.
+    Created {
+        /// Who forked it.
+        forker: Pid,
+    },
+    /// proc:::create of a child of its own.
+    Forked {
+        /// The child.
+        child: Pid,
+    },
+    /// proc:::exec-success.
+    Exec,
+    /// proc:::exec-failure.
+    ExecFailed {
+        /// Why.
+        errno: i32,
+    },
+    /// proc:::exit.
+    Exited {
+        /// Its wait(2) status.
+        status: WaitStatus,
+    },
+    /// kqueue_register failed for it inside knote_fork.
+    NotRegistered {
+        /// Why.
+        errno: i32,
+    },
+    /// knote_fork skipped its forker's knote.
+    Skipped,
+    /// We registered it ourselves.
+    Attached {
+        /// The call.
+        batch: u64,
+        /// 0, or why kevent(2) refused.
+        errno: i32,
+    },
+    /// A kevent with its pid, or NOTE_CHILD with its pid as the forker.
+    Kevent {
+        /// The call that returned it.
+        batch: u64,
+        /// The event.
+        event: Kevent,
+    },
+    /// A kevent(2) call that was in the kernel when the process ended.
+    Scan {
+        /// When it began.
+        entered: KernelTime,
+        /// How many events it returned.
+        returned: i32,
+    },
+    /// The first call that began after its creation and took all there was: NOTE_CHILD is in it or will not come.
+    Drained {
+        /// How many events it returned.
+        returned: i32,
+    },
+    /// A witness looked away: drops, an outage, batches that were not kept.
+    Gap(String),
+}
+
+/// A word and when it was said, on DTrace's clock; `None` where the batch's mark is missing.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Said {
+    /// When.
+    pub at: Option<KernelTime>,
+    /// What.
+    pub word: Word,
+}
+
+/// Listens to the inputs of a replay, and to the findings of its pipeline, for one pid.
+pub struct Collector {
+    pid: Pid,
+    stdout: Lines,
+    stderr: Lines,
+    /// What was said, in the order of reading.
+    pub words: Vec<Said>,
+    /// The verdicts on it.
+    pub findings: Vec<Finding>,
+    /// The names of the trees.
+    pub trees: Vec<String>,
+    /// Words that found no room.
+    pub left_out: u64,
+    newest: KernelTime,
+    marks: VecDeque<Mark>,
+    /// Words that wait for the mark of their batch: its capacity and their place.
+    waiting: VecDeque<(u32, usize)>,
+    created: Option<KernelTime>,
+    exited: Option<KernelTime>,
+}
+
+impl Collector {
+    /// A collector that has heard nothing yet.
+    pub fn new(pid: Pid) -> Collector {
+        Collector {
+            pid,
+            stdout: Lines::default(),
+            stderr: Lines::default(),
+            words: vec![],
+            findings: vec![],
+            trees: vec![],
+            left_out: 0,
+            newest: KernelTime(0),
+            marks: VecDeque::new(),
+            waiting: VecDeque::new(),
+            created: None,
+            exited: None,
+        }
+    }
+
+    /// Listens to the next input.
+    pub fn hear(&mut self, input: &Input<'_>) {
+        match input {
+            Input::Tree { name, .. } => self.trees.push((*name).to_owned()),
+            Input::Batch(batch) => self.batch(batch),
+            Input::Stdout { bytes, .. } => self.stdout(bytes),
+            Input::Stderr { bytes, .. } => self.stderr(bytes),
+            Input::DtraceUp { .. } => self.gap("dtrace was started".to_owned()),
+            Input::DtraceDown { .. } => self.gap("dtrace ended".to_owned()),
+            Input::BatchesLost { count, .. } => {
+                self.gap(format!("{count} kevent(2) calls could not be kept"));
+            }
+            Input::Forks { .. } | Input::TreeGone { .. } | Input::End => {}
+        }
+    }
+
+    fn say(&mut self, at: Option<KernelTime>, word: Word) {
+        if self.words.len() < MAX_WORDS {
+            self.words.push(Said { at, word });
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn gap(&mut self, what: String) {
+        self.say(Some(self.newest), Word::Gap(what));
+    }
+
+    fn stdout(&mut self, bytes: &[u8]) {
+        let mut lines = std::mem::take(&mut self.stdout);
+        lines.feed(bytes, |line| match line {
+            Line::Whole(line) => match decode(line) {
+                Ok(Some(record)) => self.record(&record),
+                Ok(None) => {}
+                Err(reason) => self.gap(format!("a line of dtrace's was unreadable ({reason})")),
+            },
+            Line::TooLong => self.gap("a line of dtrace's was too long".to_owned()),
+        });
+        self.stdout = lines;
+    }
+
+    fn stderr(&mut self, bytes: &[u8]) {
+        let mut lines = std::mem::take(&mut self.stderr);
+        lines.feed(bytes, |line| {
+            let Line::Whole(line) = line else { return };
+            if !matches!(message(line), None | Some(Message::Notice(_))) {
+                self.gap(String::from_utf8_lossy(line).into_owned());
+            }
+        });
+        self.stderr = lines;
+    }
+
+    fn record(&mut self, record: &Record) {
+        self.newest = self.newest.max(record.at());
+        let at = Some(record.at());
+        match *record {
+            Record::Create { child, forker, .. } if child == self.pid => {
+                (self.created, self.exited) = (at, None);
+                self.say(at, Word::Created { forker });
+            }
+            Record::Create { child, forker, .. } if forker == self.pid => {
+                self.say(at, Word::Forked { child });
+            }
+            Record::Exit { pid, status, .. } if pid == self.pid => {
+                self.exited = at;
+                self.say(at, Word::Exited { status });
+            }
+            Record::Exec { pid, .. } if pid == self.pid => self.say(at, Word::Exec),
+            Record::ExecFail { pid, errno, .. } if pid == self.pid => {
+                self.say(at, Word::ExecFailed { errno });
+            }
+            Record::RegFail { child, errno, .. } if child == self.pid => {
+                self.say(at, Word::NotRegistered { errno });
+            }
+            Record::Influx { child, .. } if child == self.pid => self.say(at, Word::Skipped),
+            Record::Mark(mark) => self.mark(mark),
+            _ => {}
+        }
+    }
+
+    fn mark(&mut self, mark: Mark) {
+        if self.exited.is_some_and(|exited| mark.entered <= exited && exited < mark.at) {
+            self.exited = None;
+            let (entered, returned) = (mark.entered, mark.returned);
+            self.say(Some(mark.at), Word::Scan { entered, returned });
+        }
+        let all = mark.returned >= 0 && (mark.returned as u32) < mark.capacity;
+        if self.created.is_some_and(|created| all && created < mark.entered) {
+            self.created = None;
+            self.say(Some(mark.at), Word::Drained { returned: mark.returned });
+        }
+        if let Some(i) = self.waiting.iter().position(|(capacity, _)| *capacity == mark.capacity) {
+            while let Some((_, place)) =
+                self.waiting.get(i).copied().filter(|(capacity, _)| *capacity == mark.capacity)
+            {
+                self.waiting.remove(i);
+                self.words[place].at = Some(mark.at);
+            }
+            return;
+        }
+        if self.marks.len() == MARKS {
+            self.marks.pop_front();
+        }
+        self.marks.push_back(mark);
+    }
+
+    fn batch(&mut self, batch: &Batch<'_>) {
+        let (own, pid, seq) = (self.pid, u64::from(self.pid.get()), batch.seq);
+        let attached = batch.attached.iter().filter(|a| a.pid == own);
+        let attached = attached.map(|a| Word::Attached { batch: seq, errno: a.errno });
+        let forked = |e: &Kevent| {
+            e.fflags & (note::CHILD | note::EXIT) == note::CHILD && u64::try_from(e.data) == Ok(pid)
+        };
+        let events = batch.events.iter().filter(|e| e.ident == pid || forked(e));
+        let events = events.map(|event| Word::Kevent { batch: seq, event: *event });
+        let mark = self.marks.iter().find(|mark| mark.capacity == batch.capacity);
+        let at = mark.map(|mark| mark.at);
+        for word in attached.chain(events) {
+            if at.is_none() && self.words.len() < MAX_WORDS {
+                self.waiting.push_back((batch.capacity, self.words.len()));
+            }
+            self.say(at, word);
+        }
+    }
+}
+
+impl Observer for Collector {
+    fn finding(&mut self, finding: &Finding) {
+        if finding.pid == self.pid && self.findings.len() < MAX_WORDS {
+            self.findings.push(*finding);
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The lives of one pid: what both witnesses said, when, the verdicts, and the kernel path behind them.
+
+pub mod collect;
+pub mod incident;
+mod text;
+
+use serde::Serialize;
+
+use super::kernel::Kernel;
+use super::paths::{Clues, DUPLICATE_CHILD, KernelPath, path_with};
+use crate::check::finding::Finding;
+use crate::model::{Fact, KernelTime, Pid, Regime, Verdict, note, words};
+use collect::{Collector, Said, Word};
+
+words! {
+    /// Whose line it is.
+    pub enum Voice {
+        /// DTrace.
+        Dtrace = "dtrace",
+        /// kqueue.
+        Kqueue = "kqueue",
+        /// The cross-check.
+        Check = "verdict",
+        /// Something that kept a witness from telling.
+        Gap = "gap",
+    }
+}
+
+/// All that is known of one pid.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Explanation {
+    /// The pid.
+    pub pid: Pid,
+    /// What was played.
+    pub source: String,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// What its kevents have shown of it.
+    pub regime: Regime,
+    /// Its lives, oldest first.
+    pub lives: Vec<Life>,
+    /// Words that found no room.
+    pub left_out: u64,
+}
+
+/// One life of the pid: an incarnation.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Life {
+    /// The tree that it belongs to; `None` for a process that is not watched.
+    pub tree: Option<String>,
+    /// Since when, on DTrace's clock in nanoseconds; `None` where its beginning was not seen.
+    pub since: Option<KernelTime>,
+    /// Everything in the order of its time.
+    pub lines: Vec<Line>,
+    /// The verdicts and why.
+    pub judged: Vec<Judged>,
+    /// NOTE_CHILD kevents too many, and why.
+    pub duplicates: Option<Duplicates>,
+}
+
+/// One line of the time line.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Line {
+    /// On DTrace's clock, in nanoseconds; `None` where nobody knows.
+    pub at: Option<KernelTime>,
+    /// Who says it.
+    pub voice: Voice,
+    /// What.
+    pub text: String,
+    /// How often it was said on end.
+    pub times: u32,
+    /// The verdict that it states, if it does.
+    #[serde(skip)]
+    verdict: Option<Verdict>,
+}
+
+/// A verdict and the kernel path behind it.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Judged {
+    /// Which fact.
+    pub fact: Fact,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why.
+    pub path: KernelPath,
+}
+
+/// Repeated NOTE_CHILD kevents.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Duplicates {
+    /// How many too many.
+    pub count: u64,
+    /// Why.
+    pub path: KernelPath,
+}
+
+impl Explanation {
+    /// Puts together what was collected. No life where nobody said anything of this pid.
+    pub fn of(
+        pid: Pid,
+        heard: &Collector,
+        regime: Regime,
+        kernel: Kernel,
+        source: String,
+    ) -> Explanation {
+        let mut lives = lives(heard);
+        for said in &heard.words {
+            if let Some(life) = owner(&lives, said) {
+                lives[life].words.push(said.clone());
+            }
+        }
+        lives.retain(|life| life.words.iter().any(|s| !matches!(s.word, Word::Gap(_))));
+        let lives = lives.into_iter().map(|life| life.told(pid, &heard.trees, regime)).collect();
+        Explanation { pid, source, kernel, regime, lives, left_out: heard.left_out }
+    }
+}
+
+/// A life while it is put together.
+#[derive(Default)]
+struct Draft {
+    /// From when its words are.
+    since: Option<KernelTime>,
+    findings: Vec<Finding>,
+    words: Vec<Said>,
+}
+
+/// One for each create and for each finding without one, and one for what came before the first.
+fn lives(heard: &Collector) -> Vec<Draft> {
+    let mut lives: Vec<Draft> = vec![Draft::default()];
+    let created = |said: &Said| matches!(said.word, Word::Created { .. }).then_some(said.at);
+    let mut starts: Vec<KernelTime> = heard.words.iter().filter_map(created).flatten().collect();
+    starts.extend(
+        heard
+            .findings
+            .iter()
+            .filter(|f| f.dtrace.created.is_none())
+            .filter_map(|f| f.kqueue.child.map(|child| child.at)),
+    );
+    starts.sort();
+    starts.dedup();
+    lives.extend(starts.into_iter().map(|at| Draft { since: Some(at), ..Draft::default() }));
+    for finding in &heard.findings {
+        let start = finding.dtrace.created.or(finding.kqueue.child.map(|child| child.at));
+        let life = lives.iter().position(|life| life.since == start).unwrap_or(0);
+        lives[life].findings.push(*finding);
+    }
+    lives
+}
+
+/// The life that a word belongs to: for kevents of a finding its own, else the one at that time.
+fn owner(lives: &[Draft], said: &Said) -> Option<usize> {
+    let in_time = || {
+        let at = said.at?;
+        lives.iter().rposition(|life| life.since.is_none_or(|since| since <= at))
+    };
+    match &said.word {
+        Word::Kevent { batch, event } => {
+            let says = |life: &Draft| {
+                let notes = life.findings.iter().flat_map(|f| [f.kqueue.child, f.kqueue.exit]);
+                notes.flatten().any(|note| note.batch == *batch && note.event.data == event.data)
+            };
+            lives.iter().position(says).or_else(in_time).or(Some(lives.len() - 1))
+        }
+        _ => in_time().or((said.at.is_none()).then(|| lives.len() - 1)),
+    }
+}
+
+impl Draft {
+    fn told(mut self, pid: Pid, trees: &[String], regime: Regime) -> Life {
+        self.findings.sort_by_key(|f| f.decided);
+        let clues = self.clues(pid);
+        let lost = self.findings.iter().any(|f| f.verdict.is_lost());
+        let mut lines: Vec<Line> = self
+            .words
+            .iter()
+            .filter(|said| lost || !matches!(said.word, Word::Scan { .. } | Word::Drained { .. }))
+            .map(|said| line(pid, said))
+            .collect();
+        lines.extend(self.findings.iter().map(verdict_line));
+        // A batch whose time nobody knows stays where it was read: behind what was known then.
+        let mut last = None;
+        let mut keyed: Vec<(Option<KernelTime>, Line)> = lines
+            .into_iter()
+            .map(|line| {
+                last = line.at.or(last);
+                (last, line)
+            })
+            .collect();
+        keyed.sort_by_key(|(at, _)| *at);
+        let count = self.duplicates(pid);
+        let judge = |f: &Finding| Judged {
+            fact: f.fact,
+            verdict: f.verdict,
+            path: path_with(f, regime, clues),
+        };
+        let tree = self.findings.first().map(|f| {
+            let number = usize::from(f.tree.0);
+            trees.get(number).cloned().unwrap_or_else(|| format!("tree{number}"))
+        });
+        Life {
+            tree,
+            since: self.since,
+            lines: without_repeats(keyed.into_iter().map(|(_, line)| line)),
+            judged: self.findings.iter().map(judge).collect(),
+            duplicates: (count > 0).then_some(Duplicates { count, path: DUPLICATE_CHILD }),
+        }
+    }
+
+    fn clues(&self, pid: Pid) -> Clues {
+        let mut clues = Clues::default();
+        for said in &self.words {
+            match &said.word {
+                Word::NotRegistered { errno } => clues.errno = Some(*errno),
+                Word::Skipped => clues.influx = true,
+                Word::Scan { .. } => clues.scanned_at_exit = true,
+                Word::Kevent { event, .. } if event.ident != u64::from(pid.get()) => {
+                    clues.child_announced = true;
+                }
+                _ => {}
+            }
+        }
+        clues
+    }
+
+    fn duplicates(&self, pid: Pid) -> u64 {
+        let announces = |said: &&Said| {
+            matches!(&said.word, Word::Kevent { event, .. }
+            if event.ident == u64::from(pid.get()) && event.fflags & note::CHILD != 0)
+        };
+        (self.words.iter().filter(announces).count() as u64).saturating_sub(1)
+    }
+}
+
+/// Lines that say the same on end are one.
+fn without_repeats(lines: impl Iterator<Item = Line>) -> Vec<Line> {
+    let mut out: Vec<Line> = vec![];
+    for line in lines {
+        match out.last_mut() {
+            Some(last) if (last.at, &last.text) == (line.at, &line.text) => last.times += 1,
+            _ => out.push(line),
+        }
+    }
+    out
+}
+
+fn line(pid: Pid, said: &Said) -> Line {
+    let (voice, text) = match &said.word {
+        Word::Created { forker } => (Voice::Dtrace, format!("create, forked by {forker}")),
+        Word::Forked { child } => (Voice::Dtrace, format!("forks {child}")),
+        Word::Exec => (Voice::Dtrace, "exec".to_owned()),
+        Word::ExecFailed { errno } => (Voice::Dtrace, format!("exec failed, errno {errno}")),
+        Word::Exited { status } => {
+            (Voice::Dtrace, format!("exit, {status} (wait status {})", status.0))
+        }
+        Word::NotRegistered { errno } => {
+            (Voice::Dtrace, format!("kqueue_register failed for it in knote_fork, errno {errno}"))
+        }
+        Word::Skipped => (Voice::Dtrace, "knote_fork skipped its forker's knote".to_owned()),
+        Word::Attached { batch, errno: 0 } => {
+            (Voice::Kqueue, format!("call {batch} registered it"))
+        }
+        Word::Attached { batch, errno } => {
+            (Voice::Kqueue, format!("call {batch} could not register it, errno {errno}"))
+        }
+        Word::Kevent { batch, event } => {
+            let names = note::names(event.fflags);
+            let whose = match event.ident == u64::from(pid.get()) {
+                true => String::new(),
+                false => format!(" of {}", event.ident),
+            };
+            (Voice::Kqueue, format!("call {batch} returned {names}{whose}, data {}", event.data))
+        }
+        Word::Scan { entered, returned } => {
+            let ms = said.at.map_or(0, |at| at.since(*entered)) as f64 / 1e6;
+            (
+                Voice::Kqueue,
+                format!("a call that had been in the kernel for {ms:.3} ms returned {returned}"),
+            )
+        }
+        Word::Drained { returned } => (
+            Voice::Kqueue,
+            format!("first call begun after its creation took all there was: {returned}"),
+        ),
+        Word::Gap(what) => (Voice::Gap, what.clone()),
+    };
+    Line { at: said.at, voice, text, times: 1, verdict: None }
+}
+
+fn verdict_line(finding: &Finding) -> Line {
+    let fact = match finding.fact {
+        Fact::Birth => "birth",
+        Fact::Death => "death",
+    };
+    Line {
+        at: Some(finding.decided),
+        voice: Voice::Check,
+        text: format!("{fact} {}", finding.verdict),
+        times: 1,
+        verdict: Some(finding.verdict),
+    }
+}
+
+#[cfg(test)]
+mod tests;

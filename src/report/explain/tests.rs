@@ -1,0 +1,122 @@
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::*;
+use crate::check::Config;
+use crate::input::Input;
+use crate::pipeline::Pipeline;
+use crate::report::paint::Paint;
+use crate::report::paths::Sure;
+use crate::source::replay::Replay;
+
+/// What one of the project's recordings says of this pid.
+fn explain(recording: &str, pid: u64) -> Explanation {
+    let name = format!("recordings/{recording}.kqr");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&name);
+    let replay = Replay::open(&path).expect("a recording");
+    let meta = replay.meta();
+    let pid = Pid::new(pid).expect("a pid");
+    let mut pipeline = Pipeline::new(Config::default(), Collector::new(pid));
+    replay
+        .play(&mut |input: Input<'_>| {
+            pipeline.observer_mut().hear(&input);
+            pipeline.push(input);
+            ControlFlow::Continue(())
+        })
+        .expect("an undamaged recording");
+    let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
+    Explanation::of(pid, pipeline.observer(), pipeline.stats().regime, kernel, name)
+}
+
+#[test]
+fn the_process_that_a_real_kernel_lost_is_explained() {
+    let expected = "\
+pid 4463 in recordings/merged-orphan.kqr
+FreeBSD 13.2-RELEASE amd64, regime merged-status
+
+life 1 of 1, tree default
+      +0.000 ms  dtrace  create, forked by 4152
+      +1.859 ms  dtrace  forks 4464
+      +2.306 ms  dtrace  exit, exit 0 (wait status 0)
+      +3.050 ms  kqueue  a call that had been in the kernel for 3.720 ms returned 1
+      +3.143 ms  kqueue  first call begun after its creation took all there was: 2
+      +3.143 ms  kqueue  call 1190 returned NOTE_CHILD of 4464, data 4463
+verdict birth lost_silent
+verdict death lost_silent
+
+  why birth and death are lost_silent
+    what      The process had a knote, and it was queued when the process ended; kevent(2) was just
+              scanning it, filt_proc then told the scan that the process was gone already, and the
+              scan threw the event away.
+";
+    // When the verdict falls is a matter of the checker's patience.
+    let text = explain("merged-orphan", 4463).text(Paint::Plain);
+    let text: String = text
+        .lines()
+        .map(|l| l.find("verdict ").filter(|_| l.starts_with(' ')).map_or(l, |at| &l[at..]))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert_eq!(text.get(..expected.len()), Some(expected), "{text}");
+    assert!(text.trim_end().ends_with("sure      likely"), "{text}");
+}
+
+#[test]
+fn a_collision_is_one_kevent_with_both_notes() {
+    let explanation = explain("merged-orphan", 4461);
+    let [life] = &explanation.lives[..] else { panic!("one life") };
+    let notes: Vec<&str> =
+        life.lines.iter().filter(|l| l.voice == Voice::Kqueue).map(|l| l.text.as_str()).collect();
+    assert_eq!(
+        notes,
+        [
+            "call 1188 returned NOTE_CHILD|NOTE_FORK|NOTE_EXIT, data 0",
+            "call 1188 returned NOTE_CHILD of 4462, data 4461"
+        ]
+    );
+    let verdicts: Vec<_> = life.judged.iter().map(|j| (j.fact, j.verdict, j.path.sure)).collect();
+    assert_eq!(
+        verdicts,
+        [
+            (Fact::Birth, Verdict::Overwritten, Sure::Certain),
+            (Fact::Death, Verdict::Agreed, Sure::Certain)
+        ]
+    );
+}
+
+#[test]
+fn duplicates_are_counted_and_explained() {
+    let counts = |pid| {
+        let life = explain("split-13.2-chain-stall", pid).lives.into_iter().next_back();
+        life.and_then(|l| l.duplicates).map_or(0, |d| d.count)
+    };
+    // One chain of forks, six deep, that the reader came too late for.
+    let chain: Vec<u64> = (2098..2104).map(counts).collect();
+    assert_eq!(chain, [0, 1, 3, 7, 15, 31]);
+    let text = explain("split-13.2-chain-stall", 2103).text(Paint::Plain);
+    assert!(text.contains("returned NOTE_CHILD, data 2102, 32 times\n"), "{text}");
+    assert!(text.contains("\n  31 NOTE_CHILD notes too many\n"), "{text}");
+}
+
+#[test]
+fn the_root_is_registered_and_not_born() {
+    let explanation = explain("merged-orphan", 4152);
+    let [life] = &explanation.lives[..] else { panic!("one life") };
+    assert!(life.lines.iter().any(|line| line.text == "call 1023 registered it"));
+    assert_eq!(life.judged.iter().map(|j| j.fact).collect::<Vec<_>>(), [Fact::Death]);
+}
+
+#[test]
+fn a_pid_of_which_nobody_spoke_has_no_life() {
+    assert!(explain("merged-orphan", 99_999).lives.is_empty());
+}
+
+#[test]
+fn what_a_recording_says_does_not_steer_the_terminal() {
+    let mut explanation = explain("merged-orphan", 4461);
+    explanation.source = "a\x1b[2Jb".to_owned();
+    explanation.kernel.uname = "c\x07d".to_owned();
+    explanation.lives[0].tree = Some("e\x1b]0;f".to_owned());
+    explanation.lives[0].lines[0].text = "g\x1bh".to_owned();
+    let text = explanation.text(Paint::Plain);
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text}");
+}

@@ -1,0 +1,141 @@
+//! What a page needs and the counters do not have: how things went over time, repeats by generation, and incidents.
+
+use serde::Serialize;
+
+use super::bins::{Bins, Counts, Levels};
+use crate::check::damage::Damage;
+use crate::check::finding::{Finding, Observer};
+use crate::check::stats::Stats;
+use crate::input::Input;
+use crate::model::{KernelTime, Kevent, Pid, Verdict, note};
+use crate::report::evidence::happened;
+use crate::report::paths::Clues;
+
+/// How many incidents are kept of each verdict.
+const KEPT: usize = 10;
+/// Deeper generations are counted as this one.
+const DEEPEST: usize = 32;
+
+/// Births and NOTE_CHILD kevents of one generation: 1 for the children of a root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Generation {
+    /// Processes that kqueue announced.
+    pub births: u64,
+    /// NOTE_CHILD kevents about them.
+    pub notes: u64,
+}
+
+/// Listens to the inputs, the findings and the counters of a run.
+pub struct Chronicle {
+    /// Facts by verdict, at the time when they happened.
+    pub verdicts: Bins<Counts<{ Verdict::COUNT }>>,
+    /// Tree damage.
+    pub damage: Bins<Levels<{ Damage::COUNT }>>,
+    generations: Vec<Generation>,
+    /// By pid: the generation of a process that was announced and has not ended, or 0.
+    alive: Vec<u8>,
+    /// By pid: whether NOTE_CHILD has named it as the forker since it was last announced or told to have ended.
+    named: Vec<bool>,
+    /// The first findings that are not agreed, of each verdict, and what else is known of them.
+    incidents: [Vec<(Finding, Clues)>; Verdict::COUNT],
+}
+
+impl Default for Chronicle {
+    fn default() -> Self {
+        Chronicle {
+            verdicts: Bins::default(),
+            damage: Bins::default(),
+            generations: vec![],
+            alive: vec![0; Pid::MAX as usize + 1],
+            named: vec![false; Pid::MAX as usize + 1],
+            incidents: Default::default(),
+        }
+    }
+}
+
+impl Chronicle {
+    /// Listens to the next input.
+    pub fn hear(&mut self, input: &Input<'_>) {
+        if let Input::Batch(batch) = input {
+            batch.events.iter().for_each(|event| self.event(event));
+        }
+    }
+
+    /// Notes how wrong the tracker's table is now, from the first fact on.
+    pub fn sample(&mut self, (now, damage): (KernelTime, [u64; Damage::COUNT])) {
+        if let Some(start) = self.verdicts.start() {
+            self.damage.begin(start);
+            self.damage.put(now, Levels(damage));
+        }
+    }
+
+    fn event(&mut self, event: &Kevent) {
+        let Some(pid) = Pid::new(event.ident) else { return };
+        let ident = pid.get() as usize;
+        let exit = event.fflags & note::EXIT != 0;
+        if event.fflags & note::CHILD != 0 {
+            self.named[ident] = false;
+            let known = self.alive[ident];
+            // With NOTE_EXIT in it, data may be the status: nobody can tell the generation.
+            let forker = u64::try_from(event.data).ok().filter(|_| !exit).and_then(Pid::new);
+            if let Some(forker) = forker {
+                self.named[forker.get() as usize] = true;
+            }
+            let generation = match (known, forker) {
+                (0, Some(forker)) => self.alive[forker.get() as usize].saturating_add(1),
+                (known, _) => known,
+            };
+            let generation = generation.min(DEEPEST as u8);
+            if generation > 0 {
+                let index = usize::from(generation);
+                if self.generations.len() < index {
+                    self.generations.resize(index, Generation::default());
+                }
+                self.generations[index - 1].births += u64::from(known == 0);
+                self.generations[index - 1].notes += 1;
+            }
+            self.alive[ident] = generation;
+        }
+        if exit {
+            self.named[ident] = false;
+            self.alive[ident] = 0;
+        }
+    }
+
+    /// By generation, the children of the roots first.
+    pub fn generations(&self) -> &[Generation] {
+        &self.generations
+    }
+
+    /// The first incidents of each verdict, in the order in which they were decided.
+    pub fn incidents(&self) -> Vec<(Finding, Clues)> {
+        let mut all: Vec<(Finding, Clues)> = self.incidents.iter().flatten().copied().collect();
+        for (finding, clues) in &mut all {
+            clues.child_announced |= self.named[finding.pid.get() as usize];
+        }
+        all.sort_by_key(|(finding, _)| finding.decided);
+        all
+    }
+}
+
+/// How far the input has come, and the damage of all trees.
+pub fn damage(stats: &Stats) -> (KernelTime, [u64; Damage::COUNT]) {
+    let mut sum = [0; Damage::COUNT];
+    for tree in &stats.trees {
+        sum.iter_mut().zip(tree.damage).for_each(|(sum, n)| *sum += n);
+    }
+    (KernelTime(stats.clock), sum)
+}
+
+impl Observer for Chronicle {
+    fn finding(&mut self, finding: &Finding) {
+        let mut one = [0; Verdict::COUNT];
+        one[finding.verdict.index()] = 1;
+        self.verdicts.put(happened(finding), Counts(one));
+        let kept = &mut self.incidents[finding.verdict.index()];
+        if finding.verdict != Verdict::Agreed && kept.len() < KEPT {
+            let child_announced = self.named[finding.pid.get() as usize];
+            kept.push((*finding, Clues { child_announced, ..Clues::default() }));
+        }
+    }
+}

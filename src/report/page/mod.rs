@@ -1,0 +1,250 @@
+//! The report of a recording or a run: one page for a person (HTML, Markdown) and the same for a program (JSON).
+
+mod bins;
+pub mod chronicle;
+mod html;
+mod markdown;
+mod parts;
+mod plots;
+
+use serde::Serialize;
+
+use super::answer::totals;
+use super::evidence;
+use super::kernel::Kernel;
+use super::paths::{Clues, KernelPath, path_with};
+use super::stress::{Report, Run};
+use super::summary::ByWord;
+use super::wall;
+use crate::check::damage::Damage;
+use crate::check::finding::Finding;
+use crate::check::stats::{Histogram, Stats, TreeStats};
+use crate::check::strategies::Strategy;
+use crate::model::{KernelTime, Pid, Verdict};
+use chronicle::{Chronicle, Generation};
+
+/// Where a run comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Origin {
+    /// The recording's name, or the load.
+    pub source: String,
+    /// What its recorder said of it.
+    pub note: String,
+    /// When it began, in nanoseconds since 1970; 0 where nobody knows.
+    pub start_real_ns: u64,
+    /// The D program.
+    pub program: String,
+}
+
+/// Everything that the page says.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Page {
+    /// The one page of `stress`: the answer, counts, rates, latencies.
+    #[serde(flatten)]
+    pub report: Report,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The release that made the page.
+    pub version: &'static str,
+    /// How wrong the table of a tracker is at the end that believes every kevent.
+    pub damage: ByWord<u64>,
+    /// What each way to use NOTE_TRACK would have got right.
+    pub strategies: ByWord<StrategyRow>,
+    /// NOTE_CHILD by generation.
+    pub generations: Vec<Generation>,
+    /// The first incidents of each verdict.
+    pub incidents: Vec<Incident>,
+    /// How many facts are not agreed, of which those are the first.
+    pub incidents_total: u64,
+    /// Facts and damage over time.
+    pub over_time: OverTime,
+    #[serde(skip)]
+    totals: TreeStats,
+    #[serde(skip)]
+    regime: crate::model::Regime,
+}
+
+/// A strategy's figures: of the facts with a decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct StrategyRow {
+    /// Births of which it knows the parent.
+    pub parents: u64,
+    /// Births that it counts to the right tree.
+    pub members: u64,
+    /// Births with a decision.
+    pub births: u64,
+    /// Deaths that it knows with their status.
+    pub ends: u64,
+    /// Deaths with a decision.
+    pub deaths: u64,
+    /// Births that it counts more than once.
+    pub repeats: u64,
+    /// What it knows and one kqueue alone does not.
+    pub recovered: u64,
+}
+
+/// A fact that is not agreed.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Incident {
+    /// On DTrace's clock, in nanoseconds.
+    pub at: KernelTime,
+    /// The same as a person writes it; `None` where nobody knows.
+    pub time: Option<String>,
+    /// The tree.
+    pub tree: String,
+    /// The process.
+    pub pid: Pid,
+    /// Birth or death.
+    pub fact: &'static str,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// What DTrace said.
+    pub dtrace: String,
+    /// What kqueue said.
+    pub kqueue: String,
+    /// Why.
+    pub path: KernelPath,
+}
+
+/// Equal bins from the beginning of the run on.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct OverTime {
+    /// The width of a bin of `verdicts`, in seconds.
+    pub verdicts_bin_seconds: f64,
+    /// Facts by verdict, at the time when they happened.
+    pub verdicts: ByWord<Vec<u64>>,
+    /// The width of a bin of `damage`, in seconds.
+    pub damage_bin_seconds: f64,
+    /// Tree damage at the end of each bin.
+    pub damage: ByWord<Vec<u64>>,
+}
+
+impl Page {
+    /// The page for these counters.
+    pub fn of(
+        stats: &Stats,
+        chronicle: &Chronicle,
+        kernel: Kernel,
+        run: Run,
+        origin: Origin,
+    ) -> Page {
+        let totals = totals(stats);
+        let not_agreed =
+            |by: &[u64; Verdict::COUNT]| by.iter().sum::<u64>() - by[Verdict::Agreed.index()];
+        Page {
+            report: Report::of(stats, kernel, run),
+            origin,
+            version: env!("CARGO_PKG_VERSION"),
+            damage: ByWord::new(Damage::ALL.iter().map(|d| (d.as_str(), totals.damage[d.index()]))),
+            strategies: ByWord::new(
+                Strategy::ALL.iter().map(|s| (s.as_str(), StrategyRow::of(*s, &totals))),
+            ),
+            generations: chronicle.generations().to_vec(),
+            incidents: chronicle.incidents().iter().map(|i| Incident::of(i, stats)).collect(),
+            incidents_total: not_agreed(&totals.births) + not_agreed(&totals.deaths),
+            over_time: OverTime::of(chronicle),
+            totals,
+            regime: stats.regime,
+        }
+    }
+}
+
+impl StrategyRow {
+    /// The row of this strategy.
+    pub fn of(strategy: Strategy, totals: &TreeStats) -> StrategyRow {
+        let right = totals.strategies[strategy.index()];
+        let decided = |by: &[u64; Verdict::COUNT]| {
+            let open = [Verdict::KqueueOnly, Verdict::Undecided].map(|v| by[v.index()]);
+            by.iter().sum::<u64>() - open.iter().sum::<u64>()
+        };
+        StrategyRow {
+            parents: right.parents,
+            members: right.members,
+            births: decided(&totals.births),
+            ends: right.ends,
+            deaths: decided(&totals.deaths),
+            repeats: match strategy {
+                Strategy::Dedupe => 0,
+                _ => totals.duplicate_child_notes,
+            },
+            recovered: totals.recovered(strategy),
+        }
+    }
+}
+
+impl Incident {
+    fn of((finding, clues): &(Finding, Clues), stats: &Stats) -> Incident {
+        let at = evidence::happened(finding);
+        let (dtrace, kqueue) = (&finding.dtrace, &finding.kqueue);
+        let forked = dtrace.forker.map(|forker| format!("forked by {forker}"));
+        let ended = dtrace.status.map(|status| format!("{status}"));
+        let exit = kqueue.exit.filter(|exit| kqueue.child != Some(*exit));
+        let mut notes: Vec<String> = kqueue.child.iter().chain(&exit).map(evidence::told).collect();
+        if kqueue.trackerr {
+            notes.push("NOTE_TRACKERR on the forker".to_owned());
+        }
+        let or_nothing = |words: Vec<String>| match words.is_empty() {
+            true => "nothing".to_owned(),
+            false => words.join("; "),
+        };
+        Incident {
+            at,
+            time: stats.wall_of(at).map(wall::rfc3339),
+            tree: stats
+                .trees
+                .get(usize::from(finding.tree.0))
+                .map(|tree| tree.name.clone())
+                .unwrap_or_default(),
+            pid: finding.pid,
+            fact: evidence::fact(finding.fact),
+            verdict: finding.verdict,
+            dtrace: or_nothing(forked.into_iter().chain(ended).collect()),
+            kqueue: or_nothing(notes),
+            path: path_with(finding, stats.regime, *clues),
+        }
+    }
+}
+
+impl OverTime {
+    fn of(chronicle: &Chronicle) -> OverTime {
+        let verdicts = chronicle.verdicts.get();
+        let of_verdict = |v: &Verdict| {
+            verdicts.iter().map(|bin| bin.map_or(0, |counts| counts.0[v.index()])).collect()
+        };
+        let of_damage = |d: &Damage| {
+            let mut last = 0;
+            let levels = chronicle.damage.get().iter().map(|bin| {
+                last = bin.map_or(last, |levels| levels.0[d.index()]);
+                last
+            });
+            levels.collect()
+        };
+        OverTime {
+            verdicts_bin_seconds: chronicle.verdicts.seconds(),
+            verdicts: ByWord::new(Verdict::ALL.iter().map(|v| (v.as_str(), of_verdict(v)))),
+            damage_bin_seconds: chronicle.damage.seconds(),
+            damage: ByWord::new(Damage::ALL.iter().map(|d| (d.as_str(), of_damage(d)))),
+        }
+    }
+}
+
+/// The buckets of both latencies that hold anything, up to the last: upper end in nanoseconds, and counts. What took
+/// less than a microsecond is in the first.
+fn latency_rows(child: &Histogram, exit: &Histogram) -> Vec<(u64, u64, u64)> {
+    const MICROSECOND: usize = 10;
+    let both = || child.buckets.iter().zip(&exit.buckets).enumerate();
+    let used = |(i, (child, exit)): (usize, (&u64, &u64))| (child + exit > 0).then_some(i);
+    let (Some(first), Some(last)) = (both().find_map(used), both().filter_map(used).next_back())
+    else {
+        return vec![];
+    };
+    let first = first.max(MICROSECOND);
+    let upto = |counts: &Histogram, i: usize| match i == first {
+        true => counts.buckets[..=i].iter().sum(),
+        false => counts.buckets[i],
+    };
+    (first..=last.max(first)).map(|i| (1u64 << i, upto(child, i), upto(exit, i))).collect()
+}
+
+#[cfg(test)]
+mod tests;

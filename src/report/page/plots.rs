@@ -1,0 +1,231 @@
+//! Plots as SVG text. Black is what the page's stylesheet turns into the colour of its text; the legend is the page's.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::chronicle::Generation;
+use crate::report::paint::duration;
+
+type Failed<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
+type Drawn<'a> = Result<(), Failed<'a>>;
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+const SIZE: (u32, u32) = (760, 240);
+const FONT: (&str, u32) = ("sans-serif", 13);
+
+/// A line of a plot, or a layer of a stack.
+pub(super) struct Series<'a> {
+    /// Its colour.
+    pub(super) colour: RGBColor,
+    /// Its value in each bin.
+    pub(super) values: &'a [u64],
+}
+
+/// Draws into a string; empty where nothing can be drawn.
+fn drawn(draw: impl for<'a> FnOnce(&Area<'a>) -> Drawn<'a>) -> String {
+    let mut svg = String::new();
+    let done = {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        draw(&area).and_then(|()| area.present()).is_ok()
+    };
+    if done { svg } else { String::new() }
+}
+
+fn seconds(value: &f64) -> String {
+    format!("{value:.1} s").replace(".0 s", " s")
+}
+
+fn number(value: &f64) -> String {
+    if value.fract() == 0.0 { format!("{value}") } else { String::new() }
+}
+
+/// Bars over time, one layer upon the other.
+pub(super) fn stacked(bin_seconds: f64, layers: &[Series<'_>]) -> String {
+    let bins = layers.iter().map(|layer| layer.values.len()).max().unwrap_or(0);
+    let at = |layer: &Series<'_>, i: usize| layer.values.get(i).copied().unwrap_or(0);
+    let height =
+        (0..bins).map(|i| layers.iter().map(|layer| at(layer, i)).sum::<u64>()).max().unwrap_or(0);
+    drawn(|area| {
+        let x = 0.0..(bins.max(1) as f64 * bin_seconds);
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .x_label_area_size(28)
+            .y_label_area_size(52)
+            .build_cartesian_2d(x, 0.0..(height.max(1) as f64 * 1.05))?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .max_light_lines(0)
+            .label_style(FONT)
+            .x_label_formatter(&seconds)
+            .y_label_formatter(&number)
+            .draw()?;
+        for i in 0..bins {
+            let (left, right) = (i as f64 * bin_seconds, (i + 1) as f64 * bin_seconds);
+            let mut low = 0;
+            for layer in layers {
+                let high = low + at(layer, i);
+                if high > low {
+                    let corners = [(left, low as f64), (right, high as f64)];
+                    chart.draw_series([Rectangle::new(corners, layer.colour.filled())])?;
+                }
+                low = high;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Levels over time, as steps.
+pub(super) fn steps(bin_seconds: f64, lines: &[Series<'_>]) -> String {
+    let bins = lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
+    let height = lines.iter().flat_map(|line| line.values).copied().max().unwrap_or(0);
+    drawn(|area| {
+        let x = 0.0..(bins.max(1) as f64 * bin_seconds);
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .x_label_area_size(28)
+            .y_label_area_size(52)
+            .build_cartesian_2d(x, 0.0..(height.max(1) as f64 * 1.05))?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .max_light_lines(0)
+            .label_style(FONT)
+            .x_label_formatter(&seconds)
+            .y_label_formatter(&number)
+            .draw()?;
+        // The first one on top, and thinner: two that are the same are both seen.
+        for (i, line) in lines.iter().enumerate().rev() {
+            let points =
+                line.values.iter().enumerate().flat_map(|(i, value)| {
+                    [i, i + 1].map(|i| (i as f64 * bin_seconds, *value as f64))
+                });
+            chart.draw_series(LineSeries::new(
+                points,
+                line.colour.stroke_width(if i == 0 { 2 } else { 4 }),
+            ))?;
+        }
+        Ok(())
+    })
+}
+
+/// Two histograms over the same power-of-two buckets, side by side in each: upper end in nanoseconds, and the counts.
+pub(super) fn latency_bars(rows: &[(u64, u64, u64)], colours: [RGBColor; 2]) -> String {
+    let height = rows.iter().map(|row| row.1.max(row.2)).max().unwrap_or(0);
+    let label = ends(rows);
+    drawn(|area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .x_label_area_size(28)
+            .y_label_area_size(52)
+            .build_cartesian_2d(
+                0.0..rows.len().max(1) as f64,
+                0.0..(height.max(1) as f64 * 1.05),
+            )?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .max_light_lines(0)
+            .label_style(FONT)
+            .x_labels(rows.len().clamp(2, 9))
+            .x_label_formatter(&label)
+            .y_label_formatter(&number)
+            .draw()?;
+        for (i, row) in rows.iter().enumerate() {
+            for (left, value, colour) in [(0.08, row.1, colours[0]), (0.5, row.2, colours[1])] {
+                let left = i as f64 + left;
+                let corners = [(left, 0.0), (left + 0.42, value as f64)];
+                chart.draw_series([Rectangle::new(corners, colour.filled())])?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The share of notes that had come after so long.
+pub(super) fn latency_cdf(rows: &[(u64, u64, u64)], colours: [RGBColor; 2]) -> String {
+    let label = ends(rows);
+    let share = |value: &f64| format!("{:.0} %", value * 100.0);
+    drawn(|area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .x_label_area_size(28)
+            .y_label_area_size(52)
+            .build_cartesian_2d(0.0..rows.len().max(1) as f64, 0.0..1.02)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .max_light_lines(0)
+            .label_style(FONT)
+            .x_labels(rows.len().clamp(2, 9))
+            .y_labels(5)
+            .x_label_formatter(&label)
+            .y_label_formatter(&share)
+            .draw()?;
+        let child = rows.iter().map(|row| row.1).collect::<Vec<u64>>();
+        let exit = rows.iter().map(|row| row.2).collect::<Vec<u64>>();
+        for (counts, colour) in [child, exit].into_iter().zip(colours) {
+            let total: u64 = counts.iter().sum();
+            let mut seen = 0;
+            let points = counts.iter().enumerate().map(|(i, n)| {
+                seen += n;
+                ((i + 1) as f64, seen as f64 / total.max(1) as f64)
+            });
+            let points = std::iter::once((0.0, 0.0)).chain(points);
+            if total > 0 {
+                chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// How the ends of buckets are written: bucket `i` lies between `i` and `i + 1`.
+fn ends(rows: &[(u64, u64, u64)]) -> impl Fn(&f64) -> String {
+    let first = rows.first().map_or(1, |row| row.0);
+    move |place| {
+        let power = *place - 1.0;
+        if place.fract() != 0.0 || !(-1.0..64.0).contains(&power) {
+            return String::new();
+        }
+        if power < 0.0 { "0".to_owned() } else { duration((first as f64 * power.exp2()) as u64) }
+    }
+}
+
+/// NOTE_CHILD kevents for each birth, by generation.
+pub(super) fn generations(generations: &[Generation], colour: RGBColor) -> String {
+    let each = |g: &Generation| g.notes as f64 / g.births.max(1) as f64;
+    let height = generations.iter().map(each).fold(1.0, f64::max);
+    let label = |value: &f64| match value.fract() == 0.0 && *value >= 1.0 {
+        true => format!("generation {value}"),
+        false => String::new(),
+    };
+    drawn(|area| {
+        let x = 0.5..generations.len().max(1) as f64 + 0.5;
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .x_label_area_size(28)
+            .y_label_area_size(52)
+            .build_cartesian_2d(x, 0.0..height * 1.1)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .max_light_lines(0)
+            .label_style(FONT)
+            .x_labels(generations.len().clamp(2, 8))
+            .x_label_formatter(&label)
+            .y_label_formatter(&number)
+            .draw()?;
+        for (i, generation) in generations.iter().enumerate() {
+            let (place, value) = ((i + 1) as f64, each(generation));
+            let corners = [(place - 0.3, 0.0), (place + 0.3, value)];
+            chart.draw_series([Rectangle::new(corners, colour.filled())])?;
+            let words = format!("{value:.1}").replace(".0", "");
+            let style = FONT.into_text_style(area).pos(Pos::new(HPos::Center, VPos::Bottom));
+            chart.draw_series([Text::new(words, (place, value), style)])?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,95 @@
+//! dtrace(1) as a process: its switches and ticks, its two pipes, its death and its restart.
+
+use super::dtrace::Traced;
+use super::kernel::{COMPILE, Event, Kernel, MS, SECOND, US};
+use super::truth::Fault;
+use crate::input::Input;
+
+impl Kernel<'_> {
+    pub(super) fn begin(&mut self) {
+        self.dtrace.start();
+        let cpu = self.any_cpu();
+        let stamp = self.dtrace.stamp(self.now, cpu);
+        self.truth.blinded(self.blind_since, stamp);
+        self.trace(cpu, Traced::Begin, None);
+        self.after(SECOND / 10, Event::Tick);
+        self.after(self.switch_interval(), Event::Switch(0));
+    }
+
+    fn switch_interval(&self) -> u64 {
+        SECOND / u64::from(self.options.switch_hz.max(1))
+    }
+
+    pub(super) fn tick(&mut self) {
+        if self.dtrace.running() {
+            self.trace(0, Traced::Tick, None);
+            self.after(SECOND / 10, Event::Tick);
+        }
+    }
+
+    /// Buffers are switched one CPU after the other; after the last one everything is printed.
+    pub(super) fn switch(&mut self, cpu: u32) {
+        if !self.dtrace.running() {
+            return;
+        }
+        self.dtrace.switch(self.now, cpu, &mut self.truth);
+        if cpu + 1 < self.dtrace.cpus() {
+            let delay = self.rng.around(20 * US);
+            return self.after(delay, Event::Switch(cpu + 1));
+        }
+        self.dtrace.print(&mut self.truth);
+        self.deliver();
+        self.after(self.switch_interval(), Event::Switch(0));
+    }
+
+    /// Both pipes are read by threads of their own: either may come first.
+    fn deliver(&mut self) {
+        if !self.dtrace.stderr.is_empty() {
+            let late = self.rng.below(16) == 0;
+            let delay = self.rng.around(if late { 5 * MS } else { 50 * US });
+            self.after(delay, Event::ReadStderr);
+        }
+        let delay = self.rng.latency(200 * US);
+        self.after(delay, Event::ReadStdout);
+    }
+
+    pub(super) fn read_stdout(&mut self) {
+        let some = 1 + self.rng.below(16 << 10) as usize;
+        let rest = self.dtrace.stdout.split_off(some.min(self.dtrace.stdout.len()));
+        let bytes = std::mem::replace(&mut self.dtrace.stdout, rest);
+        if bytes.is_empty() {
+            return;
+        }
+        self.push(Input::Stdout { at: self.mono(), bytes: &bytes });
+        if !self.dtrace.stdout.is_empty() {
+            let delay = self.rng.around(20 * US);
+            self.after(delay, Event::ReadStdout);
+        }
+    }
+
+    pub(super) fn read_stderr(&mut self) {
+        let bytes = std::mem::take(&mut self.dtrace.stderr);
+        if !bytes.is_empty() {
+            self.push(Input::Stderr { at: self.mono(), bytes: &bytes });
+        }
+    }
+
+    pub(super) fn abort(&mut self) {
+        if !self.dtrace.running() {
+            return;
+        }
+        self.truth.fault(self.now, Fault::Abort, 0);
+        self.blind_since = self.dtrace.abort();
+        self.read_stderr();
+        while !self.dtrace.stdout.is_empty() {
+            self.read_stdout();
+        }
+        self.push(Input::DtraceDown { at: self.mono() });
+        self.after(SECOND, Event::Restart);
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.push(Input::DtraceUp { at: self.mono() });
+        self.after(COMPILE, Event::Begin);
+    }
+}

@@ -1,0 +1,243 @@
+//! When to start dtrace, when to take it for hung, when to try again: decisions alone, no process and no clock.
+
+use std::time::Duration;
+
+/// How patient the supervisor is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// How long dtrace may compile and enable its probes before its first output.
+    pub startup: Duration,
+    /// How long it may be silent after that; its heartbeat comes ten times a second.
+    pub silence: Duration,
+    /// How long it may take to end after SIGTERM, before SIGKILL.
+    pub grace: Duration,
+    /// The first wait before it is started again; it doubles with every failure.
+    pub retry_first: Duration,
+    /// The longest wait.
+    pub retry_most: Duration,
+    /// How long it must have run to be called healthy: the next wait is the first again.
+    pub healthy: Duration,
+    /// How often the process is looked at.
+    pub poll: Duration,
+}
+
+impl Default for Limits {
+    /// An emulated kernel takes many seconds to compile and enable a D program; a sound one half a second.
+    fn default() -> Limits {
+        Limits {
+            startup: Duration::from_secs(60),
+            silence: Duration::from_secs(5),
+            grace: Duration::from_secs(5),
+            retry_first: Duration::from_secs(1),
+            retry_most: Duration::from_secs(60),
+            healthy: Duration::from_secs(60),
+            poll: Duration::from_millis(50),
+        }
+    }
+}
+
+/// What the supervisor sees. Times are since any origin, always the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct View {
+    /// The time.
+    pub(crate) now: Duration,
+    /// The process has ended.
+    pub(crate) exited: bool,
+    /// When it last said something, if it ever did.
+    pub(crate) heard: Option<Duration>,
+    /// How often somebody asked for the end.
+    pub(crate) stops: u32,
+}
+
+/// What the supervisor is to do next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Action {
+    /// Start dtrace.
+    Start,
+    /// Send SIGTERM. It was asked for, or dtrace has been silent for so long.
+    Terminate(Option<Duration>),
+    /// Send SIGKILL.
+    Kill,
+    /// Read what is left in its pipes and forget the process.
+    Bury,
+    /// Look again after this time.
+    Wait(Duration),
+    /// Nothing is left to do.
+    Over,
+}
+
+/// The state of one supervised process.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    limits: Limits,
+    retry: Duration,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Idle { until: Duration },
+    Running { since: Duration },
+    Ending { since: Duration, began: Duration, killed: bool },
+}
+
+impl Policy {
+    /// Starts at once.
+    pub(crate) fn new(limits: Limits) -> Policy {
+        let until = Duration::ZERO;
+        Policy { limits, retry: limits.retry_first, phase: Phase::Idle { until } }
+    }
+
+    /// The next action; the caller carries it out before it asks again.
+    pub(crate) fn next(&mut self, view: &View) -> Action {
+        let View { now, exited, heard, stops } = *view;
+        match self.phase {
+            Phase::Idle { .. } if stops > 0 => Action::Over,
+            Phase::Idle { until } if now < until => Action::Wait(until - now),
+            Phase::Idle { .. } => {
+                self.phase = Phase::Running { since: now };
+                Action::Start
+            }
+            Phase::Running { since } | Phase::Ending { began: since, .. } if exited => {
+                self.rest(now, since);
+                Action::Bury
+            }
+            Phase::Running { since } => {
+                let silent = self.silent(now, since, heard);
+                if stops == 0 && silent.is_none() {
+                    return Action::Wait(self.limits.poll);
+                }
+                self.phase = Phase::Ending { since: now, began: since, killed: false };
+                Action::Terminate(silent.filter(|_| stops == 0))
+            }
+            Phase::Ending { since, began, killed: false }
+                if stops > 1 || now.saturating_sub(since) >= self.limits.grace =>
+            {
+                self.phase = Phase::Ending { since, began, killed: true };
+                Action::Kill
+            }
+            Phase::Ending { .. } => Action::Wait(self.limits.poll),
+        }
+    }
+
+    /// The process could not be started.
+    pub(crate) fn failed(&mut self, now: Duration) {
+        self.rest(now, now);
+    }
+
+    /// When it will be started again, if it will.
+    pub(crate) fn retry_at(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Idle { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    fn rest(&mut self, now: Duration, since: Duration) {
+        if now.saturating_sub(since) >= self.limits.healthy {
+            self.retry = self.limits.retry_first;
+        }
+        self.phase = Phase::Idle { until: now + self.retry };
+        self.retry = (self.retry * 2).min(self.limits.retry_most);
+    }
+
+    /// For how long it has been silent, where that is too long.
+    fn silent(&self, now: Duration, since: Duration, heard: Option<Duration>) -> Option<Duration> {
+        let (from, patience) = match heard {
+            Some(heard) => (heard, self.limits.silence),
+            None => (since, self.limits.startup),
+        };
+        let silent = now.saturating_sub(from);
+        (silent > patience).then_some(silent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        startup: Duration::from_secs(60),
+        silence: Duration::from_secs(5),
+        grace: Duration::from_secs(3),
+        retry_first: Duration::from_secs(1),
+        retry_most: Duration::from_secs(60),
+        healthy: Duration::from_secs(60),
+        poll: Duration::from_millis(50),
+    };
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn at(now: u64) -> View {
+        View { now: s(now), exited: false, heard: None, stops: 0 }
+    }
+
+    const POLL: Action = Action::Wait(LIMITS.poll);
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_begin_again_after_a_healthy_run() {
+        let mut policy = Policy::new(LIMITS);
+        let mut now = 0;
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(policy.next(&at(now)), Action::Start);
+            assert_eq!(policy.next(&View { exited: true, ..at(now) }), Action::Bury);
+            assert_eq!(policy.next(&at(now)), Action::Wait(s(wait)));
+            now += wait;
+        }
+        assert_eq!(policy.next(&at(now)), Action::Start);
+        now += 60;
+        assert_eq!(policy.next(&View { exited: true, ..at(now) }), Action::Bury);
+        assert_eq!(policy.next(&at(now)), Action::Wait(s(1)));
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_tried_again_later() {
+        let mut policy = Policy::new(LIMITS);
+        assert_eq!(policy.next(&at(7)), Action::Start);
+        policy.failed(s(7));
+        assert_eq!(policy.retry_at(), Some(s(8)));
+        assert_eq!(policy.next(&at(7)), Action::Wait(s(1)));
+        assert_eq!(policy.next(&at(8)), Action::Start);
+    }
+
+    #[test]
+    fn silence_is_a_hang_but_compiling_is_not() {
+        let mut policy = Policy::new(LIMITS);
+        assert_eq!(policy.next(&at(0)), Action::Start);
+        assert_eq!(policy.next(&at(59)), POLL);
+        assert_eq!(policy.next(&View { heard: Some(s(59)), ..at(64) }), POLL);
+        let hung = View { heard: Some(s(59)), ..at(65) };
+        assert_eq!(policy.next(&hung), Action::Terminate(Some(s(6))));
+        assert_eq!(policy.next(&View { now: s(67), ..hung }), POLL);
+        assert_eq!(policy.next(&View { now: s(68), ..hung }), Action::Kill);
+        assert_eq!(policy.next(&View { now: s(69), ..hung }), POLL);
+        assert_eq!(policy.next(&View { now: s(69), exited: true, ..hung }), Action::Bury);
+        assert_eq!(policy.next(&at(70)), Action::Start);
+    }
+
+    #[test]
+    fn it_hangs_too_when_it_never_says_anything() {
+        let mut policy = Policy::new(LIMITS);
+        assert_eq!(policy.next(&at(0)), Action::Start);
+        assert_eq!(policy.next(&at(61)), Action::Terminate(Some(s(61))));
+    }
+
+    #[test]
+    fn a_stop_ends_it_and_a_second_one_kills_it() {
+        let mut policy = Policy::new(LIMITS);
+        assert_eq!(policy.next(&at(0)), Action::Start);
+        assert_eq!(policy.next(&View { stops: 1, ..at(1) }), Action::Terminate(None));
+        assert_eq!(policy.next(&View { stops: 1, ..at(1) }), POLL);
+        assert_eq!(policy.next(&View { stops: 2, ..at(1) }), Action::Kill);
+        assert_eq!(policy.next(&View { stops: 2, exited: true, ..at(1) }), Action::Bury);
+        assert_eq!(policy.next(&View { stops: 2, ..at(1) }), Action::Over);
+    }
+
+    #[test]
+    fn a_stop_while_it_rests_is_the_end() {
+        let mut policy = Policy::new(LIMITS);
+        assert_eq!(policy.next(&View { stops: 1, ..at(0) }), Action::Over);
+    }
+}

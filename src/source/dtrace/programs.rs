@@ -1,0 +1,179 @@
+//! The D programs, part of the binary, and the private files through which dtrace(1) gets them.
+//!
+//! They go by `-s FILE`: this is how dtrace(1) takes macro arguments ($1, $2) and `#pragma` lines on every release, and
+//! its compile errors name lines. `-n TEXT` would put the whole text into ps(1) and into every error message.
+
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// The main programs, the one to be preferred first: what compiles on this kernel is used.
+pub const MAIN: [Program; 2] = [
+    Program { name: "proc.d", text: include_str!("../../../d-scripts/proc.d") },
+    Program { name: "proc-xstat.d", text: include_str!("../../../d-scripts/proc-xstat.d") },
+];
+
+/// The optional cause probes.
+pub const CAUSES: Program =
+    Program { name: "causes.d", text: include_str!("../../../d-scripts/causes.d") };
+
+/// A D program of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Program {
+    /// Its file in d-scripts/.
+    pub name: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+impl Program {
+    /// Its text with other values of its `#pragma D option` lines. dtrace(1) reads `-x` first and the program later,
+    /// so that a pragma would win over the command line (13.2 `cmd/dtrace/dtrace.c`, second and fourth pass).
+    pub(crate) fn with_options(&self, options: &[(&str, &str)]) -> String {
+        let mut text = String::with_capacity(self.text.len() + 32);
+        for line in self.text.lines() {
+            let option = line.strip_prefix("#pragma D option ").and_then(|o| o.split_once('='));
+            let value = |name| options.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+            match option.and_then(|(name, _)| Some((name, value(name)?))) {
+                Some((name, value)) => text.push_str(&format!("#pragma D option {name}={value}")),
+                None => text.push_str(line),
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// A private folder for the D programs; it goes when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// A new one below the system's folder for temporary files, which only we may enter.
+    pub(crate) fn new() -> io::Result<Folder> {
+        let template = std::env::temp_dir().join("kqproc_exporter.XXXXXX");
+        Ok(Folder(nix::unistd::mkdtemp(&template)?))
+    }
+
+    /// Writes a program into it.
+    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.0.join(name);
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&path)?.write_all(text.as_bytes())?;
+        Ok(path)
+    }
+
+    /// Where it is.
+    #[cfg(test)]
+    fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Whether dtrace(1) takes this for the value of a size or a rate: digits and a unit (`8m`, `10hz`).
+pub(crate) fn is_option_value(value: &str, units: &[&str]) -> bool {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = value[digits.len()..].to_ascii_lowercase();
+    let is_number = digits.bytes().all(|b| b.is_ascii_digit()) && digits.len() < 10;
+    is_number && digits.bytes().any(|b| b != b'0') && units.contains(&unit.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::wire::record::Kind;
+    use crate::wire::schema::SCHEMA;
+
+    /// Every printf of a program: its format and how many arguments follow it.
+    fn printfs(text: &str) -> Vec<(&str, usize)> {
+        text.split("printf(\"")
+            .skip(1)
+            .map(|rest| {
+                let (format, rest) = rest.split_once('"').expect("the format ends");
+                let (arguments, _) = rest.split_once(";").expect("the statement ends");
+                (format, arguments.matches(',').count())
+            })
+            .collect()
+    }
+
+    fn letters(text: &str) -> String {
+        printfs(text).iter().map(|(format, _)| &format[..1]).collect()
+    }
+
+    #[test]
+    fn every_printf_is_as_the_wire_defines_it() {
+        for program in MAIN.iter().chain([&CAUSES]) {
+            for (format, arguments) in printfs(program.text) {
+                let place = format!("{}: {format}", program.name);
+                let layout = SCHEMA.layout(format.as_bytes()[0]).expect(&place);
+                let conversions = layout.fields().iter().map(|f| if f.hex { " %x" } else { " %d" });
+                let expected = format!("{}{}\\n", &format[..1], conversions.collect::<String>());
+                assert_eq!(format, expected, "{place}");
+                assert_eq!(arguments, layout.len, "{place}");
+            }
+        }
+        let main = letters(MAIN[0].text);
+        assert_eq!(main, "BCXEFMT");
+        assert_eq!(letters(MAIN[1].text), main);
+        assert_eq!(letters(CAUSES.text), "RST");
+        assert_eq!(Kind::Mark.letter(), b'M');
+    }
+
+    #[test]
+    fn the_two_main_programs_differ_in_the_status_alone() {
+        let new_status = "((this->p->p_xexit & 0xff) << 8) | this->p->p_xsig";
+        let clauses = |program: &Program| {
+            let code = program.text.split_once("#pragma").expect("pragmas").1;
+            let code: String = code.lines().filter(|line| !line.starts_with("/*")).collect();
+            code.replace("this->p = curthread->td_proc;", "")
+                .replace(new_status, "curthread->td_proc->p_xstat")
+                .split_whitespace()
+                .collect::<String>()
+        };
+        assert!(MAIN[0].text.contains(new_status));
+        assert_eq!(clauses(&MAIN[0]), clauses(&MAIN[1]));
+    }
+
+    #[test]
+    fn options_replace_pragmas_and_nothing_else() {
+        let text = MAIN[0].with_options(&[("bufsize", "4m"), ("switchrate", "20hz")]);
+        assert!(text.contains("\n#pragma D option bufsize=4m\n"));
+        assert!(text.contains("\n#pragma D option switchrate=20hz\n"));
+        let back = Program { name: "back", text: text.leak() };
+        assert_eq!(back.with_options(&[("bufsize", "8m"), ("switchrate", "10hz")]), MAIN[0].text);
+    }
+
+    #[test]
+    fn option_values_are_numbers_with_a_unit() {
+        let sizes = ["", "k", "m", "g"];
+        for good in ["8m", "65536", "4K"] {
+            assert!(is_option_value(good, &sizes), "{good}");
+        }
+        for bad in ["", "m", "0", "8x", "8 m", "8m\nBEGIN", "-1", "99999999999m"] {
+            assert!(!is_option_value(bad, &sizes), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_folder_is_private_and_goes() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = Folder::new().expect("a folder");
+        let file = folder.write("x.d", "BEGIN {}").expect("a file");
+        let path = folder.path().to_owned();
+        let mode = |p: &Path| p.metadata().expect("it is there").permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&file)), (0o700, 0o600));
+        drop(folder);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,107 @@
+//! The accused: EVFILT_PROC with NOTE_TRACK, read by one thread that does nothing else.
+//!
+//! What it does is independent of the platform and tested with a scripted kernel; the two system calls behind
+//! [`Kernel`] are FreeBSD's.
+
+mod family;
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+pub(crate) use reader::{BATCH_BUFFERS, Event, Reader, Wanted};
+
+use crate::model::{Kevent, Pid, TreeId, note};
+
+/// Which notes to ask for beside NOTE_TRACK and NOTE_EXIT. Either makes the kernel deliver some events out of order:
+/// without them, NOTE_CHILD always comes before its forker's NOTE_EXIT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Notes {
+    /// NOTE_FORK.
+    pub fork: bool,
+    /// NOTE_EXEC.
+    pub exec: bool,
+}
+
+impl Notes {
+    /// The bits for kevent.fflags.
+    pub fn fflags(self) -> u32 {
+        let bit = |on, bit| if on { bit } else { 0 };
+        note::TRACK | note::EXIT | bit(self.fork, note::FORK) | bit(self.exec, note::EXEC)
+    }
+}
+
+/// An entry of the changelist: EV_ADD|EV_CLEAR of a process that nobody tracks. No other flag: tracked children
+/// inherit them (13.2 `kern_event.c:581`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The process.
+    pub pid: Pid,
+    /// NOTE_* bits.
+    pub fflags: u32,
+    /// The cookie of its tree.
+    pub udata: u64,
+}
+
+impl Change {
+    fn of(pid: Pid, tree: TreeId, notes: Notes) -> Change {
+        Change { pid, fflags: notes.fflags(), udata: tree.cookie() }
+    }
+}
+
+/// One row of the list of processes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// The process.
+    pub pid: Pid,
+    /// Its parent now.
+    pub parent: Pid,
+    /// It has ended and waits to be reaped.
+    pub zombie: bool,
+}
+
+/// What the reader needs of a kernel.
+pub trait Kernel: Send {
+    /// One kevent(2) call: registers `changes`, waits, and puts what it returned into `events`, `capacity` of them at
+    /// most. Where registrations fail, it returns at once with nothing but them, each with EV_ERROR, as FreeBSD does
+    /// (13.2 `kern_event.c`, `kqueue_kevent`: any error, and the queue is not scanned).
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Interrupted`], after every change was registered; anything else is the queue's end.
+    fn kevent(
+        &mut self,
+        changes: &[Change],
+        capacity: u32,
+        timeout: Duration,
+        events: &mut Vec<Kevent>,
+    ) -> io::Result<()>;
+
+    /// Puts all processes that exist into `list`.
+    ///
+    /// # Errors
+    /// Whatever sysctl(3) says.
+    fn processes(&mut self, list: &mut Vec<Process>) -> io::Result<()>;
+
+    /// The kqueue's descriptor, by which DTrace knows the reader's calls.
+    fn descriptor(&self) -> RawFd;
+}
+
+/// This system's kqueue.
+///
+/// # Errors
+/// Where kqueue(2) fails, and always on systems other than FreeBSD.
+pub fn open() -> io::Result<Box<dyn Kernel>> {
+    #[cfg(target_os = "freebsd")]
+    return Ok(Box::new(freebsd::Queue::new()?));
+    #[cfg(not(target_os = "freebsd"))]
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this system has no kqueue that tracks processes: the live source needs FreeBSD; \
+         use --source replay or --source simulate here",
+    ))
+}

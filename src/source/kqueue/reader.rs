@@ -1,0 +1,321 @@
+//! The reading loop: one numbered kevent(2) call after the other, and nothing else that could wait.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError};
+use std::time::Duration;
+
+use nix::sys::signal::SigSet;
+
+use super::family::Family;
+use super::{Change, Kernel, Notes};
+use crate::input::{Attach, Batch};
+use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
+use crate::source::clock;
+use crate::source::message::{LostBatches, Message, OwnedBatch};
+use crate::source::pool::{Loan, Pool};
+use crate::source::stop::Stop;
+
+/// How many batches may be ahead of the pipeline.
+pub(crate) const BATCH_BUFFERS: usize = 512;
+
+/// An idle call returns after this time: its mark tells the checker that the queue was empty.
+const TIMEOUT: Duration = Duration::from_millis(200);
+/// The same while descendants are searched.
+const SEARCH_TIMEOUT: Duration = Duration::from_millis(10);
+/// Registrations in one call: fewer than its capacity, so that each failure has room in the eventlist.
+const MOST_CHANGES: usize = 512;
+
+/// A process that is to be the root of a tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) tree: TreeId,
+    pub(crate) pid: Pid,
+    /// It has not run yet: it has no descendants.
+    pub(crate) newborn: bool,
+}
+
+/// What became of a root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Event {
+    /// It is tracked.
+    Attached { tree: TreeId, pid: Pid },
+    /// kevent(2) refused it.
+    Refused { tree: TreeId, pid: Pid, errno: i32 },
+    /// Another tree has it.
+    Taken { tree: TreeId, pid: Pid, by: TreeId },
+    /// It has ended.
+    Ended { tree: TreeId },
+    /// The descendants that were there before us are registered; so many are tracked in all.
+    Searched { tracked: usize },
+}
+
+/// The reader. It is run on a thread of its own.
+pub(crate) struct Reader {
+    kernel: Box<dyn Kernel>,
+    notes: Notes,
+    stall: Duration,
+    wanted: Receiver<Wanted>,
+    events: Sender<Event>,
+    family: Family,
+    /// To be registered by the next call.
+    planned: VecDeque<(Attach, bool)>,
+    call: Call,
+    out: Outbox,
+    returned: Vec<Kevent>,
+}
+
+/// The numbered call under way: more than one system call where it is interrupted.
+#[derive(Debug, Default)]
+struct Call {
+    seq: u64,
+    /// Registered by it; with each, whether it had no time to have descendants.
+    registered: Vec<(Attach, bool)>,
+    before: Option<MonoTime>,
+}
+
+impl Reader {
+    /// A reader of `kernel` that asks for `notes` and sleeps for `stall` before each call.
+    pub(crate) fn new(
+        kernel: Box<dyn Kernel>,
+        notes: Notes,
+        stall: Duration,
+        wanted: Receiver<Wanted>,
+        events: Sender<Event>,
+        to: SyncSender<Message>,
+    ) -> Reader {
+        Reader {
+            kernel,
+            notes,
+            stall,
+            wanted,
+            events,
+            family: Family::default(),
+            planned: VecDeque::new(),
+            call: Call::default(),
+            out: Outbox::new(BATCH_BUFFERS, to),
+            returned: Vec::new(),
+        }
+    }
+
+    /// Reads until `stop`. Gives the kernel back: on FreeBSD 10.4 and older the queue must not be closed while a
+    /// tracked process forks.
+    pub(crate) fn run(mut self, stop: &Stop) -> (Box<dyn Kernel>, io::Result<()>) {
+        // Signals are for other threads: an interrupted call would have to be made again.
+        if let Err(errno) = SigSet::all().thread_block() {
+            tracing::warn!("the kqueue reader cannot block signals: {errno}");
+        }
+        let mut result = Ok(());
+        while result.is_ok() && !stop.is_requested() {
+            result = self.turn();
+        }
+        self.out.finish();
+        (self.kernel, result)
+    }
+
+    /// One kevent(2) call and what follows from it.
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        self.take_wanted();
+        if let Err(error) = self.family.list(&mut *self.kernel) {
+            tracing::warn!("cannot list processes, so those born before us stay unknown: {error}");
+        }
+        std::thread::sleep(self.stall);
+        let before = *self.call.before.get_or_insert_with(clock::now);
+        let read = self.read();
+        let after = clock::now();
+        match read {
+            Ok(scanned) => {
+                let capacity = Batch::capacity_of(self.call.seq);
+                let drained = scanned && self.returned.len() < capacity as usize;
+                self.follow(drained);
+                self.out.post(self.call.seq, before, after, &mut self.returned);
+                self.call.seq += 1;
+                self.call.before = None;
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The call itself. Whether it looked at the queue: where a registration fails it does not.
+    fn read(&mut self) -> io::Result<bool> {
+        let capacity = Batch::capacity_of(self.call.seq);
+        let planned = self.planned.len().min(MOST_CHANGES);
+        let changes: Vec<Change> = self
+            .planned
+            .iter()
+            .take(planned)
+            .map(|(attach, _)| Change::of(attach.pid, attach.tree, self.notes))
+            .collect();
+        let timeout = if self.family.is_searching() { SEARCH_TIMEOUT } else { TIMEOUT };
+        self.returned.clear();
+        let result = self.kernel.kevent(&changes, capacity, timeout, &mut self.returned);
+        // An interrupted call has registered all of them: none must be registered twice.
+        self.call.registered.extend(self.planned.drain(..planned));
+        result?;
+        Ok(changes.is_empty() || !self.take_receipts())
+    }
+
+    /// Takes the failed registrations out of what was returned. Whether there were any.
+    fn take_receipts(&mut self) -> bool {
+        let registered = &mut self.call.registered;
+        let mut any = false;
+        self.returned.retain(|event| {
+            let failed = event.flags & note::EV_ERROR != 0;
+            if failed {
+                any = true;
+                let mut attaches = registered.iter_mut().map(|(attach, _)| attach);
+                if let Some(attach) = attaches.find(|a| u64::from(a.pid.get()) == event.ident) {
+                    attach.errno = i32::try_from(event.data).unwrap_or(i32::MAX);
+                }
+            }
+            !failed
+        });
+        any
+    }
+
+    /// What the call says about who is tracked.
+    fn follow(&mut self, drained: bool) {
+        for (attach, newborn) in std::mem::take(&mut self.call.registered) {
+            self.family.registered(&attach);
+            self.out.attached.push(attach);
+            let Attach { tree, pid, root, errno } = attach;
+            if !root {
+                continue;
+            }
+            if errno == 0 {
+                tell(&self.events, Event::Attached { tree, pid });
+                if !newborn {
+                    self.family.search();
+                }
+            } else {
+                self.out.gone.push_back(tree);
+                tell(&self.events, Event::Refused { tree, pid, errno });
+            }
+        }
+        let ended = self.returned.iter().filter_map(|event| self.family.event(event));
+        for tree in ended {
+            self.out.gone.push_back(tree);
+            tell(&self.events, Event::Ended { tree });
+        }
+        if drained && self.family.is_searching() {
+            let missing = self.family.missing();
+            self.planned.extend(missing.into_iter().map(|attach| (attach, false)));
+            if !self.family.is_searching() {
+                let tracked = self.family.len();
+                tell(&self.events, Event::Searched { tracked });
+            }
+        }
+    }
+
+    fn take_wanted(&mut self) {
+        while let Ok(Wanted { tree, pid, newborn }) = self.wanted.try_recv() {
+            let event = match self.family.tree_of(pid) {
+                None => {
+                    let attach = Attach { tree, pid, root: true, errno: 0 };
+                    self.planned.push_back((attach, newborn));
+                    continue;
+                }
+                Some(same) if same == tree => {
+                    self.family.set_root(tree, pid);
+                    Event::Attached { tree, pid }
+                }
+                Some(by) => {
+                    self.out.gone.push_back(tree);
+                    Event::Taken { tree, pid, by }
+                }
+            };
+            tell(&self.events, event);
+        }
+    }
+}
+
+/// It fails when nobody listens any more, and then nobody needs to know.
+fn tell(events: &Sender<Event>, event: Event) {
+    let _ = events.send(event);
+}
+
+/// Batches on their way to the pipeline, and what could not be sent yet.
+struct Outbox {
+    pool: Arc<Pool<OwnedBatch>>,
+    to: SyncSender<Message>,
+    lost: Option<LostBatches>,
+    attached: Vec<Attach>,
+    gone: VecDeque<TreeId>,
+}
+
+impl Outbox {
+    fn new(buffers: usize, to: SyncSender<Message>) -> Outbox {
+        let (attached, gone) = (Vec::new(), VecDeque::new());
+        Outbox { pool: Pool::new(buffers), to, lost: None, attached, gone }
+    }
+
+    /// Sends a batch, or counts it as lost. Takes the events and leaves an empty buffer.
+    fn post(&mut self, seq: u64, before: MonoTime, after: MonoTime, events: &mut Vec<Kevent>) {
+        let free = self.pool.take();
+        if !free.is_some_and(|batch| self.confess() && self.send(batch, seq, before, after, events))
+        {
+            let none = LostBatches { first: seq, count: 0, from: before, to: after };
+            let lost = self.lost.get_or_insert(none);
+            lost.count += 1;
+            lost.to = after;
+        }
+        while let Some(id) = self.gone.front().copied()
+            && self.try_send(Message::TreeGone { id }).is_ok()
+        {
+            self.gone.pop_front();
+        }
+    }
+
+    /// Nothing more will come. Says what was not said yet; waits for the pipeline if it must.
+    fn finish(&mut self) {
+        // It fails when the pipeline is gone, and then nobody wants to know.
+        if let Some(lost) = self.lost.take() {
+            let _ = self.to.send(Message::BatchesLost(lost));
+        }
+        for id in self.gone.drain(..) {
+            let _ = self.to.send(Message::TreeGone { id });
+        }
+    }
+
+    /// Says what was lost, if something was. Whether it was said.
+    fn confess(&mut self) -> bool {
+        let said = self.lost.is_none_or(|l| self.try_send(Message::BatchesLost(l)).is_ok());
+        if said {
+            self.lost = None;
+        }
+        said
+    }
+
+    fn send(
+        &mut self,
+        mut batch: Loan<OwnedBatch>,
+        seq: u64,
+        before: MonoTime,
+        after: MonoTime,
+        events: &mut Vec<Kevent>,
+    ) -> bool {
+        (batch.seq, batch.before, batch.after) = (seq, before, after);
+        batch.attached.clear();
+        batch.attached.append(&mut self.attached);
+        batch.events.clear();
+        std::mem::swap(&mut batch.events, events);
+        match self.try_send(Message::Batch(batch)) {
+            Err(Message::Batch(mut batch)) => {
+                self.attached.append(&mut batch.attached);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// The message back where there is no room. Where the pipeline is gone, nobody wants it.
+    fn try_send(&self, message: Message) -> Result<(), Message> {
+        match self.to.try_send(message) {
+            Err(TrySendError::Full(message)) => Err(message),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+        }
+    }
+}

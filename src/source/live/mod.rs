@@ -1,0 +1,246 @@
+//! The live source: both witnesses and the fork counters of a running FreeBSD kernel.
+
+mod warden;
+
+use std::collections::HashSet;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::mpsc::{Receiver, SyncSender, channel};
+use std::thread::Builder;
+use std::time::Duration;
+
+use super::Sink;
+use super::barrier::Held;
+use super::clock;
+use super::dtrace::{self, Dtrace, SIDE_BUFFERS, STDOUT_BUFFERS};
+use super::kqueue::{BATCH_BUFFERS, Kernel, Notes, Reader};
+use super::message::{self, Message};
+use super::stop::Stop;
+use super::sysctl::kernel_info;
+use super::target::{Root, Target};
+use crate::input::Input;
+use crate::model::TreeId;
+use crate::recording::Meta;
+use warden::{Source, Tree, Warden};
+
+/// What to watch, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The trees; their numbers are their places here.
+    pub targets: Vec<Target>,
+    /// Which notes to ask for.
+    pub notes: Notes,
+    /// How long the reader sleeps before each kevent(2) call: a slow consumer on purpose.
+    pub stall: Duration,
+    /// How dtrace(1) is run.
+    pub dtrace: dtrace::Options,
+    /// End so long after the last command among the targets has ended; `None` to go on for ever.
+    pub linger: Option<Duration>,
+    /// The program that waits in a command's place: `None` for the one that runs.
+    pub barrier: Option<PathBuf>,
+}
+
+/// Why a live source cannot begin, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is nothing to watch, or two trees have one name.
+    #[error("{0}")]
+    Targets(String),
+    /// DTrace is not there.
+    #[error(transparent)]
+    Dtrace(#[from] dtrace::Error),
+    /// kqueue is not there.
+    #[error("cannot open a kqueue: {0}")]
+    Kqueue(io::Error),
+    /// kevent(2) failed.
+    #[error("kevent(2) failed, so kqueue tells nothing any more: {0}")]
+    Kevent(io::Error),
+    /// A command cannot be started.
+    #[error("cannot start the command of tree {name:?}: {source}")]
+    Command {
+        /// The tree.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// A live source whose prerequisites were found: nothing has been started yet but trial compilations.
+pub struct Live {
+    config: Config,
+    dtrace: Dtrace,
+    kernel: Box<dyn Kernel>,
+    stop: Stop,
+}
+
+impl Live {
+    /// Finds dtrace(1) and opens a kqueue.
+    ///
+    /// # Errors
+    /// [`Error`], worded for the person who runs the exporter.
+    pub fn prepare(config: Config) -> Result<Live, Error> {
+        Live::with_kernel(config, super::kqueue::open)
+    }
+
+    /// [`Live::prepare`] with another kernel in place of this system's.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_kernel(
+        config: Config,
+        open: impl FnOnce() -> io::Result<Box<dyn Kernel>>,
+    ) -> Result<Live, Error> {
+        check(&config.targets)?;
+        let dtrace = Dtrace::find(&config.dtrace)?;
+        let kernel = open().map_err(Error::Kqueue)?;
+        Ok(Live { config, dtrace, kernel, stop: Stop::default() })
+    }
+
+    /// Ends [`Live::run`], from any thread: the first request cleanly, the second one by killing dtrace.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// What a recording of this source says about its origin.
+    pub fn meta(&self, note: &str) -> Meta {
+        let kernel = kernel_info();
+        Meta {
+            uname: kernel.uname,
+            osreldate: kernel.osreldate,
+            program: self.dtrace.program_text().to_owned(),
+            note: note.to_owned(),
+            start_mono_ns: clock::now().0,
+            start_real_ns: clock::wall_now(),
+        }
+    }
+
+    /// Starts everything and pushes what comes into `sink`, on this thread, until it is stopped or `sink` breaks off.
+    /// The last is always [`Input::End`], unless `sink` broke off. A sink that is slow loses nothing but time until the
+    /// rings are full; then what is lost is counted, and pushed as such. Gives back how the command among the targets
+    /// ended, if there was one.
+    ///
+    /// # Errors
+    /// [`Error`]: what was read before was pushed.
+    pub fn run(self, sink: &mut impl Sink) -> Result<Option<ExitStatus>, Error> {
+        let Live { config, dtrace, kernel, stop } = self;
+        for (target, id) in config.targets.iter().zip(0..) {
+            if sink.push(Input::Tree { id: TreeId(id), name: &target.name }).is_break() {
+                return Ok(None);
+            }
+        }
+        let (to, from) = message::channel(STDOUT_BUFFERS + 2 * SIDE_BUFFERS + BATCH_BUFFERS);
+        let warden = start(&config, dtrace, kernel, &stop, to)?;
+        let warden = Builder::new()
+            .name("warden".to_owned())
+            .spawn(|| warden.run())
+            .map_err(Error::Thread)?;
+        let broken = consume(&from, sink, &stop);
+        let result = warden.join().unwrap_or_else(|_| Err(panicked("warden")));
+        if broken.is_continue() {
+            let _ = sink.push(Input::End);
+        }
+        result
+    }
+}
+
+fn check(targets: &[Target]) -> Result<(), Error> {
+    if targets.is_empty() {
+        return Err(Error::Targets(
+            "nothing to watch: give --kqueue.target, or a command after --".to_owned(),
+        ));
+    }
+    if targets.len() > usize::from(u16::MAX) {
+        return Err(Error::Targets(format!("more than {} trees", u16::MAX)));
+    }
+    let mut names = HashSet::new();
+    match targets.iter().find(|target| !names.insert(&target.name)) {
+        Some(twice) => Err(Error::Targets(format!("two trees are named {:?}", twice.name))),
+        None => Ok(()),
+    }
+}
+
+/// Starts every thread but the warden's.
+fn start(
+    config: &Config,
+    dtrace: Dtrace,
+    kernel: Box<dyn Kernel>,
+    stop: &Stop,
+    to: SyncSender<Message>,
+) -> Result<Warden, Error> {
+    let trees = trees(config)?;
+    let (wanted, to_attach) = channel();
+    let (events, heard) = channel();
+    let (reader_stop, dtrace_stop) = (Stop::default(), Stop::default());
+    let descriptor = kernel.descriptor();
+    let supervised = dtrace.supervise(descriptor, &to, &dtrace_stop)?;
+    let reader = Reader::new(kernel, config.notes, config.stall, to_attach, events, to.clone());
+    let run = {
+        let stop = reader_stop.clone();
+        move || reader.run(&stop)
+    };
+    let reading = match Builder::new().name("kqueue".to_owned()).spawn(run) {
+        Ok(thread) => thread,
+        Err(error) => {
+            dtrace_stop.request();
+            return Err(Error::Thread(error));
+        }
+    };
+    Ok(Warden {
+        trees,
+        linger: config.linger,
+        stop: stop.clone(),
+        wanted,
+        heard,
+        to,
+        reading,
+        reader_stop,
+        supervised,
+        dtrace_stop,
+    })
+}
+
+/// The trees, with the commands among them behind their barriers.
+fn trees(config: &Config) -> Result<Vec<Tree>, Error> {
+    let tree = |(target, id): (&Target, u16)| {
+        let source = match &target.root {
+            Root::Pid(pid) => Source::Pid(*pid),
+            Root::PidFile(path) => Source::file(path.clone()),
+            Root::Command(command) => {
+                let program = match &config.barrier {
+                    Some(program) => Ok(program.clone()),
+                    None => std::env::current_exe(),
+                };
+                let held = program.and_then(|program| Held::start(&program, command));
+                Source::Held(
+                    held.map_err(|source| Error::Command { name: target.name.clone(), source })?,
+                )
+            }
+        };
+        Ok(Tree::new(TreeId(id), target.name.clone(), source))
+    };
+    config.targets.iter().zip(0..).map(tree).collect()
+}
+
+/// Everything that comes, until nobody can send any more. `Break` where the sink wanted no more.
+fn consume(from: &Receiver<Message>, sink: &mut impl Sink, stop: &Stop) -> ControlFlow<()> {
+    let mut flow = ControlFlow::Continue(());
+    for message in from {
+        // After a break it still reads on: nobody must wait for room in vain.
+        if flow.is_continue() {
+            flow = message.deliver(sink);
+            if flow.is_break() {
+                stop.request();
+            }
+        }
+    }
+    flow
+}
+
+fn panicked(thread: &str) -> Error {
+    Error::Thread(io::Error::other(format!("{thread} panicked: this is a bug")))
+}

@@ -1,0 +1,341 @@
+//! The thread that looks after the others: it finds the roots of the trees, lets commands begin, reads the fork
+//! counters, and ends everything in its order.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::{Error, panicked};
+use crate::model::{Pid, TreeId};
+use crate::source::barrier::Held;
+use crate::source::clock;
+use crate::source::dtrace::Supervised;
+use crate::source::kqueue::{Event, Kernel, Wanted};
+use crate::source::message::Message;
+use crate::source::stop::Stop;
+use crate::source::sysctl::ForkCounter;
+use crate::source::target::read_pid_file;
+
+const TICK: Duration = Duration::from_millis(100);
+/// How often the fork counters are read.
+const FORKS_EVERY: Duration = Duration::from_secs(2);
+/// From dtrace's first record until a command begins: the reader's first marked calls come before it.
+const MARKS_FIRST: Duration = Duration::from_millis(500);
+/// How often a pid file is read while its tree has no root.
+const PID_FILE_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Warden {
+    pub(super) trees: Vec<Tree>,
+    pub(super) linger: Option<Duration>,
+    pub(super) stop: Stop,
+    pub(super) wanted: Sender<Wanted>,
+    pub(super) heard: Receiver<Event>,
+    pub(super) to: SyncSender<Message>,
+    pub(super) reading: JoinHandle<(Box<dyn Kernel>, io::Result<()>)>,
+    pub(super) reader_stop: Stop,
+    pub(super) supervised: Supervised,
+    pub(super) dtrace_stop: Stop,
+}
+
+impl Warden {
+    /// How the command among the trees ended, if there was one.
+    pub(super) fn run(mut self) -> Result<Option<ExitStatus>, Error> {
+        let mut forks = Some(ForkCounter::default());
+        let (mut read_forks, mut read_files) =
+            (Every::new(FORKS_EVERY), Every::new(PID_FILE_EVERY));
+        let mut commands_over: Option<Instant> = None;
+        let mut begun: Option<Instant> = None;
+        while !self.stop.is_requested() && !self.reading.is_finished() {
+            while let Ok(event) = self.heard.try_recv() {
+                self.hear(event);
+            }
+            if read_files.is_due() {
+                self.want_roots();
+            }
+            if self.supervised.begun.load(Ordering::Acquire)
+                && begun.get_or_insert_with(Instant::now).elapsed() >= MARKS_FIRST
+            {
+                self.trees.iter_mut().for_each(Tree::begin);
+            }
+            if read_forks.is_due() {
+                self.count_forks(&mut forks);
+            }
+            self.trees.iter_mut().for_each(Tree::reap);
+            if let Some(linger) = self.linger.filter(|_| self.commands_are_over()) {
+                let over = *commands_over.get_or_insert_with(Instant::now);
+                if over.elapsed() >= linger {
+                    break;
+                }
+            }
+            self.stop.wait(0, TICK);
+        }
+        self.end()
+    }
+
+    /// The reader first, so that dtrace still marks its last calls; then dtrace.
+    fn end(self) -> Result<Option<ExitStatus>, Error> {
+        let ended = self.trees.iter().find_map(|tree| tree.ended);
+        let Warden { trees, stop, to, reading, reader_stop, supervised, dtrace_stop, .. } = self;
+        trees.into_iter().for_each(Tree::abandon);
+        reader_stop.request();
+        let result = match reading.join() {
+            Ok((kernel, result)) => {
+                // On FreeBSD 10.4 and older a queue that is closed while a tracked process forks crashes the kernel
+                // (D18316): it stays open until this process ends.
+                std::mem::forget(kernel);
+                result.map_err(Error::Kevent)
+            }
+            Err(_) => Err(panicked("the kqueue reader")),
+        };
+        dtrace_stop.request();
+        let mut hurried = false;
+        while supervised.threads.iter().any(|thread| !thread.is_finished()) {
+            stop.wait(stop.requests(), TICK);
+            if stop.requests() > 1 && !hurried {
+                hurried = true;
+                dtrace_stop.request();
+            }
+        }
+        for thread in supervised.threads {
+            thread.join().map_err(|_| panicked("dtrace's supervisor"))?;
+        }
+        drop(to);
+        result.map(|()| ended)
+    }
+
+    fn want_roots(&mut self) {
+        for tree in &mut self.trees {
+            if let Some(wanted) = tree.want() {
+                // It fails when the reader has ended, which ends this loop.
+                let _ = self.wanted.send(wanted);
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        let (id, event) = match event {
+            Event::Searched { tracked } => {
+                tracing::info!("registered who was there before; {tracked} processes are tracked");
+                return;
+            }
+            Event::Taken { by, tree, pid } => {
+                let other = self.trees.get(usize::from(by.0)).map_or("", |t| &t.name).to_owned();
+                (tree, Fate::Lost(format!("process {pid} is tracked as part of tree {other:?}")))
+            }
+            Event::Attached { tree, pid } => (tree, Fate::Attached(pid)),
+            Event::Refused { tree, pid, errno } => {
+                let why = io::Error::from_raw_os_error(errno);
+                (tree, Fate::Lost(format!("process {pid} cannot be tracked: {why}")))
+            }
+            Event::Ended { tree } => (tree, Fate::Lost("its root has ended".to_owned())),
+        };
+        if let Some(tree) = self.trees.get_mut(usize::from(id.0)) {
+            tree.meet(event);
+        }
+    }
+
+    fn count_forks(&self, forks: &mut Option<ForkCounter>) {
+        match forks.as_mut().map(ForkCounter::read) {
+            // The pipeline may be slow; this thread must not be.
+            Some(Ok(total)) => {
+                let _ = self.to.try_send(Message::Forks { at: clock::now(), total });
+            }
+            Some(Err(error)) => {
+                tracing::warn!("going on without the kernel's fork counters: {error}");
+                *forks = None;
+            }
+            None => {}
+        }
+    }
+
+    fn commands_are_over(&self) -> bool {
+        let mut commands = self.trees.iter().filter_map(Tree::command_is_over).peekable();
+        commands.peek().is_some() && commands.all(|over| over)
+    }
+}
+
+/// Something that is to happen again and again, at once for the first time.
+struct Every {
+    period: Duration,
+    last: Option<Instant>,
+}
+
+impl Every {
+    fn new(period: Duration) -> Every {
+        Every { period, last: None }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let due = self.last.is_none_or(|last| last.elapsed() >= self.period);
+        if due {
+            self.last = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// Where the root of a tree comes from, and what has become of that.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A process that ran before us.
+    Pid(Pid),
+    /// Whatever the file names. The last pid that ended or could not be tracked is not tried again; a problem is said
+    /// once.
+    File { path: PathBuf, gone: Option<Pid>, complaint: Option<String> },
+    /// A command that has not begun.
+    Held(Held),
+    /// A command that runs.
+    Running(Child),
+    /// A command that has ended.
+    Over,
+}
+
+impl Source {
+    pub(super) fn file(path: PathBuf) -> Source {
+        Source::File { path, gone: None, complaint: None }
+    }
+}
+
+/// What the reader says about a root.
+enum Fate {
+    Attached(Pid),
+    Lost(String),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// No root is known.
+    Empty,
+    /// The reader was asked to track it.
+    Asked(Pid),
+    /// It is tracked.
+    Attached(Pid),
+    /// It will not be tracked (again).
+    Lost,
+}
+
+/// One tree.
+#[derive(Debug)]
+pub(super) struct Tree {
+    id: TreeId,
+    name: String,
+    source: Source,
+    state: State,
+    /// How its command ended.
+    ended: Option<ExitStatus>,
+}
+
+impl Tree {
+    pub(super) fn new(id: TreeId, name: String, source: Source) -> Tree {
+        Tree { id, name, source, state: State::Empty, ended: None }
+    }
+
+    /// The root that the reader is to track, where there is one and it was not asked for.
+    fn want(&mut self) -> Option<Wanted> {
+        if self.state != State::Empty {
+            return None;
+        }
+        let (pid, newborn) = match &mut self.source {
+            Source::Pid(pid) => (*pid, false),
+            Source::Held(held) => (Pid::new(held.child.id().into())?, true),
+            Source::File { path, gone, complaint } => match read_pid_file(path) {
+                Ok(pid) if Some(pid) == *gone => return None,
+                Ok(pid) => {
+                    *complaint = None;
+                    (pid, false)
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    if complaint.as_ref() != Some(&text) {
+                        let path = path.display();
+                        tracing::warn!(
+                            "tree {:?} waits for its pid file {path}: {text}",
+                            self.name
+                        );
+                        *complaint = Some(text);
+                    }
+                    return None;
+                }
+            },
+            Source::Running(_) | Source::Over => return None,
+        };
+        self.state = State::Asked(pid);
+        Some(Wanted { tree: self.id, pid, newborn })
+    }
+
+    fn meet(&mut self, fate: Fate) {
+        match fate {
+            Fate::Attached(pid) => {
+                tracing::info!("tree {:?}: tracking process {pid}", self.name);
+                self.state = State::Attached(pid);
+            }
+            Fate::Lost(why) => {
+                tracing::warn!("tree {:?} has no root: {why}", self.name);
+                let pid = match self.state {
+                    State::Asked(pid) | State::Attached(pid) => Some(pid),
+                    State::Empty | State::Lost => None,
+                };
+                self.state = match &mut self.source {
+                    Source::File { gone, .. } => {
+                        *gone = pid;
+                        State::Empty
+                    }
+                    _ => State::Lost,
+                };
+            }
+        }
+    }
+
+    /// DTrace has begun: lets the command begin, if it is tracked.
+    fn begin(&mut self) {
+        if !matches!((&self.source, self.state), (Source::Held(_), State::Attached(_))) {
+            return;
+        }
+        if let Source::Held(held) = std::mem::replace(&mut self.source, Source::Over) {
+            match held.release() {
+                Ok(child) => self.source = Source::Running(child),
+                Err(error) => tracing::error!("tree {:?}: cannot begin: {error}", self.name),
+            }
+        }
+    }
+
+    /// Reaps the command once it has ended. NOTE_EXIT comes a moment before it can be reaped.
+    fn reap(&mut self) {
+        let ended = match &mut self.source {
+            Source::Running(child) => child.try_wait(),
+            Source::Held(held) => held.child.try_wait(),
+            _ => return,
+        };
+        match ended {
+            Ok(None) => return,
+            Ok(Some(status)) => {
+                tracing::info!("tree {:?}: the command ended: {status}", self.name);
+                self.ended = Some(status);
+            }
+            Err(error) => tracing::error!("tree {:?}: cannot wait: {error}", self.name),
+        }
+        self.source = Source::Over;
+    }
+
+    /// Whether its command is over; `None` where it is no command.
+    fn command_is_over(&self) -> Option<bool> {
+        match self.source {
+            Source::Pid(_) | Source::File { .. } => None,
+            Source::Held(_) | Source::Running(_) => Some(false),
+            Source::Over => Some(true),
+        }
+    }
+
+    /// Gives up a command that has not begun. One that runs is left alone.
+    fn abandon(self) {
+        if let Source::Held(held) = self.source
+            && let Err(error) = held.abandon()
+        {
+            tracing::warn!("tree {:?}: {error}", self.name);
+        }
+    }
+}

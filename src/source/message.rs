@@ -1,0 +1,258 @@
+//! What the threads of a live source send to the one that feeds the pipeline. Nobody but it waits: a reader that finds
+//! no room counts what it could not keep, and says so as soon as there is room.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use memchr::memchr;
+
+use super::Sink;
+use super::pool::{Loan, Pool};
+use crate::input::{Attach, Batch, Input};
+use crate::model::{Kevent, MonoTime, TreeId};
+
+/// Messages beyond those that carry a buffer: starts and ends of dtrace, fork counts.
+const CONTROL_ROOM: usize = 1024;
+
+/// A channel with room for as many messages as `buffers` can be lent, and some more.
+pub(crate) fn channel(buffers: usize) -> (SyncSender<Message>, Receiver<Message>) {
+    sync_channel(buffers + CONTROL_ROOM)
+}
+
+/// One message.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Batch(Loan<OwnedBatch>),
+    BatchesLost(LostBatches),
+    TreeGone {
+        id: TreeId,
+    },
+    Text(Loan<Chunk>),
+    /// This many bytes of dtrace's output were read and could not be kept.
+    Lost {
+        at: MonoTime,
+        stream: Stream,
+        bytes: u64,
+    },
+    DtraceUp {
+        at: MonoTime,
+    },
+    DtraceDown {
+        at: MonoTime,
+    },
+    Forks {
+        at: MonoTime,
+        total: u64,
+    },
+}
+
+/// Which of dtrace's pipes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Stream {
+    #[default]
+    Stdout,
+    Stderr,
+}
+
+/// Bytes of one of dtrace's pipes.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    at: MonoTime,
+    stream: Stream,
+    bytes: Vec<u8>,
+}
+
+/// A [`Batch`] with its own memory.
+#[derive(Debug, Default)]
+pub(crate) struct OwnedBatch {
+    pub(crate) seq: u64,
+    pub(crate) before: MonoTime,
+    pub(crate) after: MonoTime,
+    pub(crate) attached: Vec<Attach>,
+    pub(crate) events: Vec<Kevent>,
+}
+
+/// See [`Input::BatchesLost`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LostBatches {
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+    pub(crate) from: MonoTime,
+    pub(crate) to: MonoTime,
+}
+
+impl Message {
+    /// Pushes what it says.
+    pub(crate) fn deliver(&self, sink: &mut impl Sink) -> ControlFlow<()> {
+        match self {
+            Message::Batch(batch) => sink.push(Input::Batch(batch.batch())),
+            Message::BatchesLost(LostBatches { first, count, from, to }) => {
+                sink.push(Input::BatchesLost { first: *first, count: *count, from: *from, to: *to })
+            }
+            Message::TreeGone { id } => sink.push(Input::TreeGone { id: *id }),
+            Message::Text(chunk) => sink.push(chunk.stream.input(chunk.at, &chunk.bytes)),
+            Message::Lost { at, stream, bytes } => {
+                // A line that is no record and no message of dtrace: the decoder counts it and takes dtrace for blind
+                // until its next word, and a recording says why in plain text.
+                let line = format!("! {bytes} bytes of dtrace's output found no room\n");
+                sink.push(stream.input(*at, line.as_bytes()))
+            }
+            Message::DtraceUp { at } => sink.push(Input::DtraceUp { at: *at }),
+            Message::DtraceDown { at } => sink.push(Input::DtraceDown { at: *at }),
+            Message::Forks { at, total } => sink.push(Input::Forks { at: *at, total: *total }),
+        }
+    }
+}
+
+impl Stream {
+    fn input(self, at: MonoTime, bytes: &[u8]) -> Input<'_> {
+        match self {
+            Stream::Stdout => Input::Stdout { at, bytes },
+            Stream::Stderr => Input::Stderr { at, bytes },
+        }
+    }
+}
+
+impl OwnedBatch {
+    fn batch(&self) -> Batch<'_> {
+        Batch {
+            seq: self.seq,
+            capacity: Batch::capacity_of(self.seq),
+            before: self.before,
+            after: self.after,
+            attached: &self.attached,
+            events: &self.events,
+        }
+    }
+}
+
+/// One of dtrace's pipes on its way to the pipeline. It never waits, and what it drops it drops by whole lines.
+#[derive(Debug)]
+pub(crate) struct TextLane {
+    pool: Arc<Pool<Chunk>>,
+    to: SyncSender<Message>,
+    stream: Stream,
+    lost: u64,
+    /// The dropped bytes ended inside a line: its rest must not be taken for a line.
+    torn: bool,
+}
+
+impl TextLane {
+    /// A lane that may fill `buffers` buffers ahead of the pipeline.
+    pub(crate) fn new(stream: Stream, buffers: usize, to: SyncSender<Message>) -> TextLane {
+        TextLane { pool: Pool::new(buffers), to, stream, lost: 0, torn: false }
+    }
+
+    /// Sends these bytes, which were read at `at`, or counts them as lost.
+    pub(crate) fn send(&mut self, at: MonoTime, mut bytes: &[u8]) {
+        if self.torn {
+            let end = memchr(b'\n', bytes);
+            let rest = end.map_or(bytes.len(), |end| end + 1);
+            self.lost += rest as u64;
+            self.torn = end.is_none();
+            bytes = &bytes[rest..];
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        let free = self.pool.take();
+        if !free.is_some_and(|chunk| self.confess(at) && self.try_send(chunk, at, bytes)) {
+            self.lost += bytes.len() as u64;
+            self.torn = !bytes.ends_with(b"\n");
+        }
+    }
+
+    /// The pipe has ended. Says what was lost and not yet said; waits for the pipeline if it must.
+    pub(crate) fn finish(&mut self, at: MonoTime) {
+        if self.lost > 0 {
+            // It fails when the pipeline is gone, and then nobody wants to know.
+            let _ = self.to.send(self.loss(at));
+        }
+        (self.lost, self.torn) = (0, false);
+    }
+
+    /// Whole lines were sent, and nobody needs to know what was lost.
+    pub(crate) fn forgive(&mut self) {
+        (self.lost, self.torn) = (0, false);
+    }
+
+    fn loss(&self, at: MonoTime) -> Message {
+        Message::Lost { at, stream: self.stream, bytes: self.lost }
+    }
+
+    /// Says what was lost, if something was. Whether it was said.
+    fn confess(&mut self, at: MonoTime) -> bool {
+        let said = self.lost == 0 || self.to.try_send(self.loss(at)).is_ok();
+        if said {
+            self.lost = 0;
+        }
+        said
+    }
+
+    fn try_send(&mut self, mut chunk: Loan<Chunk>, at: MonoTime, bytes: &[u8]) -> bool {
+        (chunk.at, chunk.stream) = (at, self.stream);
+        chunk.bytes.clear();
+        chunk.bytes.extend_from_slice(bytes);
+        !matches!(self.to.try_send(Message::Text(chunk)), Err(TrySendError::Full(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::decode::{Reason, decode};
+    use crate::wire::drops;
+
+    /// Everything in the channel as the pipeline would read it.
+    fn drain(from: &Receiver<Message>) -> String {
+        let mut text = Vec::new();
+        for message in from.try_iter() {
+            let _ = message.deliver(&mut |input: Input<'_>| {
+                if let Input::Stdout { bytes, .. } | Input::Stderr { bytes, .. } = input {
+                    text.extend_from_slice(bytes);
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        String::from_utf8(text).expect("text")
+    }
+
+    #[test]
+    fn a_full_lane_drops_whole_lines_and_says_how_much() {
+        let (to, from) = channel(2);
+        let mut lane = TextLane::new(Stream::Stdout, 2, to);
+        let at = MonoTime(1);
+        lane.send(at, b"T 1 1\n");
+        lane.send(at, b"T 2 2\n");
+        lane.send(at, b"T 3 3\nX 4 0 ");
+        assert_eq!(drain(&from), "T 1 1\nT 2 2\n");
+        lane.send(at, b"5 1 1");
+        lane.send(at, b" 0\nT 5 5\n");
+        assert_eq!(drain(&from), "! 20 bytes of dtrace's output found no room\nT 5 5\n");
+    }
+
+    #[test]
+    fn a_loss_reads_as_blindness_on_either_stream() {
+        let (to, from) = channel(0);
+        let mut lane = TextLane::new(Stream::Stdout, 0, to);
+        lane.send(MonoTime(1), b"T 1 1\n");
+        lane.finish(MonoTime(2));
+        let text = drain(&from);
+        let line = text.trim_end().as_bytes();
+        assert_eq!(decode(line), Err(Reason::UnknownKind));
+        assert_eq!(drops::message(line), Some(drops::Message::Unknown));
+    }
+
+    #[test]
+    fn what_was_lost_last_is_said_at_the_end() {
+        let (to, from) = channel(1);
+        let mut lane = TextLane::new(Stream::Stderr, 1, to);
+        lane.send(MonoTime(1), b"a\n");
+        lane.send(MonoTime(1), b"lost\n");
+        lane.finish(MonoTime(2));
+        assert_eq!(drain(&from), "a\n! 5 bytes of dtrace's output found no room\n");
+        lane.send(MonoTime(3), b"b\n");
+        assert_eq!(drain(&from), "b\n");
+    }
+}

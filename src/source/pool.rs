@@ -1,0 +1,68 @@
+//! Buffers that are lent and come back: what bounds the memory between the threads that read and the one that checks.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A fixed number of buffers. They are made empty, grow with use, and are used again: in the steady state nothing is
+/// allocated.
+#[derive(Debug)]
+pub(crate) struct Pool<T> {
+    free: Mutex<Vec<T>>,
+}
+
+impl<T: Default> Pool<T> {
+    /// `count` buffers.
+    pub(crate) fn new(count: usize) -> Arc<Pool<T>> {
+        Arc::new(Pool { free: Mutex::new((0..count).map(|_| T::default()).collect()) })
+    }
+
+    /// A buffer as its last user left it, or `None` where all are lent. Never waits for one to come back.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Loan<T>> {
+        let buffer = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        Some(Loan { buffer, pool: Arc::clone(self) })
+    }
+}
+
+/// A buffer on loan; it goes back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Loan<T: Default> {
+    buffer: T,
+    pool: Arc<Pool<T>>,
+}
+
+impl<T: Default> Deref for Loan<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.buffer
+    }
+}
+
+impl<T: Default> DerefMut for Loan<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.buffer
+    }
+}
+
+impl<T: Default> Drop for Loan<T> {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back_with_its_room() {
+        let pool = Pool::<Vec<u8>>::new(1);
+        let mut loan = pool.take().expect("one is free");
+        loan.extend_from_slice(b"some bytes");
+        let room = loan.capacity();
+        assert!(pool.take().is_none());
+        drop(loan);
+        assert_eq!(pool.take().expect("it came back").capacity(), room);
+    }
+}

@@ -1,0 +1,129 @@
+//! `explain` and `report` as they are called.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use assert_cmd::cargo::CommandCargoExt;
+use serde_json::Value;
+
+/// One of the project's recordings.
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(format!("{name}.kqr"))
+}
+
+/// Runs the program: its exit status, what it printed, and what it complained about.
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::cargo_bin("kqproc_exporter").expect("the program");
+    let output = command.args(args).output().expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn explain_is_plain_in_a_pipe_and_has_the_same_as_json() {
+    let (status, text, _) = run(&["explain", "4463"]);
+    assert_eq!(status, Some(0));
+    assert!(text.starts_with("pid 4463 in the bundled recording\n"), "{text}");
+    assert!(!text.contains('\x1b'));
+    let (status, json, _) = run(&["explain", "4463", "--format", "json"]);
+    assert_eq!(status, Some(0));
+    let json: Value = serde_json::from_str(&json).expect("json");
+    assert_eq!(json["lives"][0]["judged"][0]["verdict"], "lost_silent");
+    assert_eq!(json["lives"][0]["judged"][0]["path"]["sure"], "likely");
+}
+
+#[test]
+fn explain_says_what_is_wrong_with_a_question() {
+    let recording = path("merged-orphan");
+    let recording = recording.to_str().expect("a path");
+    for (args, status, words) in [
+        (vec!["explain", "100000"], 64, "no pid"),
+        (vec!["explain"], 64, "<PID>"),
+        (vec!["explain", "7", "--incident", "1"], 64, "cannot be used with"),
+        (vec!["explain", "99998", "--recording", recording], 66, "neither witness"),
+        (vec!["explain", "7", "--recording", "/nowhere.kqr"], 66, "cannot open"),
+        (vec!["explain", "--incident", "1", "--url", "https://localhost"], 69, "only http://"),
+        (vec!["explain", "--incident", "1", "--url", "a b"], 69, "is no URL"),
+        (vec!["explain", "--incident", "1", "--url", "http://127.0.0.1:1"], 69, "cannot get"),
+    ] {
+        let (code, _, error) = run(&args);
+        assert_eq!(code, Some(status), "{args:?}: {error}");
+        assert!(error.contains(words), "{args:?}: {error}");
+    }
+}
+
+/// A running exporter, ended with the test.
+struct Exporter(Child);
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn explain_asks_a_running_exporter() {
+    let mut command = Command::cargo_bin("kqproc_exporter").expect("the program");
+    command.args(["serve", "--source", "replay", "--speed", "0"]);
+    command.args(["--web.listen-address", "127.0.0.1:0", "--log.format", "json"]);
+    let mut exporter = Exporter(command.stderr(Stdio::piped()).spawn().expect("it runs"));
+    let log = BufReader::new(exporter.0.stderr.take().expect("its log"));
+    // It listens before it says that the recording has come to its end.
+    let (mut address, mut ended) = (None, false);
+    for line in log.lines() {
+        let line = line.expect("a line");
+        if let Some(at) = line.find("127.0.0.1:") {
+            let port: String = line[at + 10..].chars().take_while(char::is_ascii_digit).collect();
+            address = Some(format!("http://127.0.0.1:{port}"));
+        }
+        ended |= line.contains("come to its end");
+        if ended && address.is_some() {
+            break;
+        }
+    }
+    let url = address.expect("an address in the log");
+    let (status, text, error) = run(&["explain", "--incident", "1", "--url", &url]);
+    assert_eq!(status, Some(0), "{error}");
+    assert!(text.starts_with("incident 1, pid 4153, tree default\n"), "{text}");
+    assert!(text.contains("why the birth is overwritten"), "{text}");
+    let (status, json, _) = run(&["explain", "--incident", "1", "--url", &url, "--format", "json"]);
+    assert_eq!(status, Some(0));
+    assert_eq!(serde_json::from_str::<Value>(&json).expect("json")["pid"], 4153);
+    let (status, _, error) = run(&["explain", "--incident", "9999", "--url", &url]);
+    assert_eq!(status, Some(69));
+    assert!(error.contains("404"), "{error}");
+}
+
+#[test]
+fn a_report_is_what_its_name_says() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let recording = path("merged-exit-stall");
+    let recording = recording.to_str().expect("a path");
+    for (name, begins) in [("a.html", "<!DOCTYPE html>"), ("a.md", "# "), ("a.json", "{")] {
+        let output = dir.path().join(name);
+        let output = output.to_str().expect("a path");
+        let (status, printed, error) = run(&["report", recording, "--output", output]);
+        assert_eq!((status, printed.as_str()), (Some(0), ""), "{error}");
+        let text = std::fs::read_to_string(output).expect("a report");
+        assert!(text.starts_with(begins), "{name}");
+        let format = name.rsplit('.').next().map(|e| if e == "md" { "markdown" } else { e });
+        let (_, printed, _) = run(&["report", recording, "--format", format.expect("a format")]);
+        assert_eq!(printed, text, "{name}");
+    }
+}
+
+#[test]
+fn what_is_left_of_a_recording_is_reported() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (cut, output) = (dir.path().join("cut.kqr"), dir.path().join("cut.html"));
+    let whole = std::fs::read(path("merged-orphan")).expect("a recording");
+    std::fs::write(&cut, &whole[..whole.len() - 5]).expect("written");
+    let args =
+        ["report", cut.to_str().expect("a path"), "--output", output.to_str().expect("a path")];
+    let (status, _, error) = run(&args);
+    assert_ne!(status, Some(0));
+    assert!(error.contains("before the damage") && error.contains("cut short"), "{error}");
+    assert!(std::fs::read_to_string(output).expect("a report").contains("184 births"));
+}

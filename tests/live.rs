@@ -1,0 +1,500 @@
+//! The live source end to end against a stand-in for dtrace(1) that has every fault, and a kernel that is scripted.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::RawFd;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use kqproc_exporter::input::Input;
+use kqproc_exporter::model::{Kevent, Pid};
+use kqproc_exporter::source::dtrace::{self, Limits};
+use kqproc_exporter::source::kqueue::{Change, Kernel, Notes, Process};
+use kqproc_exporter::source::live::{Config, Error, Live};
+use kqproc_exporter::source::target::{Root, Target};
+use tempfile::TempDir;
+
+/// A kernel in which nothing happens but what a test makes happen at each call.
+struct Scripted<F>(F);
+
+impl<F: FnMut(&[Change], &mut Vec<Kevent>) + Send> Kernel for Scripted<F> {
+    fn kevent(
+        &mut self,
+        changes: &[Change],
+        _: u32,
+        _: Duration,
+        events: &mut Vec<Kevent>,
+    ) -> io::Result<()> {
+        std::thread::sleep(Duration::from_millis(2));
+        (self.0)(changes, events);
+        Ok(())
+    }
+
+    fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn descriptor(&self) -> RawFd {
+        42
+    }
+}
+
+fn quiet(_: &[Change], _: &mut Vec<Kevent>) {}
+
+/// What was pushed, owned. Batches are left out: there is one every few milliseconds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Said {
+    Up,
+    Down,
+    Out(String),
+    Err(String),
+    Tree(String),
+    Gone(u16),
+    Attached(u32),
+    End,
+}
+
+fn said(input: Input<'_>) -> Option<Said> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match input {
+        Input::DtraceUp { .. } => Some(Said::Up),
+        Input::DtraceDown { .. } => Some(Said::Down),
+        Input::Stdout { bytes, .. } => Some(Said::Out(text(bytes))),
+        Input::Stderr { bytes, .. } => Some(Said::Err(text(bytes))),
+        Input::Tree { name, .. } => Some(Said::Tree(name.to_owned())),
+        Input::TreeGone { id } => Some(Said::Gone(id.0)),
+        Input::Batch(batch) => batch.attached.first().map(|a| Said::Attached(a.pid.get())),
+        Input::End => Some(Said::End),
+        Input::BatchesLost { .. } | Input::Forks { .. } => None,
+    }
+}
+
+/// The stand-in under the name of a fault, in a folder of its own.
+struct StandIn {
+    folder: TempDir,
+    path: PathBuf,
+}
+
+impl StandIn {
+    fn new(fault: &str) -> StandIn {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(fault);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        symlink(script.join("stand-in-dtrace.sh"), &path).expect("a link");
+        StandIn { folder, path }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn config(&self) -> Config {
+        let limits = Limits {
+            startup: Duration::from_secs(30),
+            silence: Duration::from_secs(30),
+            grace: Duration::from_secs(30),
+            retry_first: Duration::from_millis(1),
+            retry_most: Duration::from_millis(4),
+            healthy: Duration::from_secs(60),
+            poll: Duration::from_millis(5),
+        };
+        let root = Root::Pid(Pid::new(12345).expect("a pid"));
+        Config {
+            targets: vec![Target { name: "tree".to_owned(), root }],
+            notes: Notes::default(),
+            stall: Duration::ZERO,
+            dtrace: dtrace::Options {
+                path: Some(self.path.clone()),
+                compile: Duration::from_secs(30),
+                limits,
+                ..dtrace::Options::default()
+            },
+            linger: None,
+            barrier: Some(env!("CARGO_BIN_EXE_kqproc_exporter").into()),
+        }
+    }
+}
+
+/// Runs the source until `enough` says so of everything that was said, then stops it; all that was said.
+fn run(config: Config, kernel: impl Kernel + 'static, enough: fn(&[Said]) -> bool) -> Vec<Said> {
+    let live = Live::with_kernel(config, || Ok(Box::new(kernel))).expect("it is prepared");
+    let stop = live.stop();
+    let (done, watch) = channel::<()>();
+    let guard = {
+        let stop = stop.clone();
+        // Only a test that fails gets here: it must end as well.
+        std::thread::spawn(move || {
+            let hung =
+                watch.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout);
+            if hung {
+                stop.request();
+                stop.request();
+            }
+            hung
+        })
+    };
+    let mut all = Vec::new();
+    let result = live.run(&mut |input: Input<'_>| {
+        if let Some(said) = said(input) {
+            all.push(said);
+            if enough(&all) && !stop.is_requested() {
+                stop.request();
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    drop(done);
+    assert!(!guard.join().expect("the guard lives"), "it hung; it said {all:?}");
+    result.expect("it ends well");
+    assert_eq!(all.last(), Some(&Said::End));
+    all
+}
+
+fn text(all: &[Said]) -> String {
+    let out = |said: &Said| match said {
+        Said::Out(text) => Some(text.clone()),
+        _ => None,
+    };
+    all.iter().filter_map(out).collect()
+}
+
+fn messages(all: &[Said]) -> String {
+    let err = |said: &Said| match said {
+        Said::Err(text) => Some(text.clone()),
+        _ => None,
+    };
+    all.iter().filter_map(err).collect()
+}
+
+/// Starts, ends and texts of dtrace, each run of texts as one.
+fn outline(all: &[Said]) -> String {
+    let mut outline = String::new();
+    for said in all {
+        let letter = match said {
+            Said::Up => 'U',
+            Said::Down => 'D',
+            Said::Out(_) => 'o',
+            _ => continue,
+        };
+        if letter != 'o' || !outline.ends_with('o') {
+            outline.push(letter);
+        }
+    }
+    outline
+}
+
+fn downs(all: &[Said]) -> usize {
+    all.iter().filter(|said| **said == Said::Down).count()
+}
+
+#[test]
+fn a_healthy_dtrace_is_passed_on_byte_by_byte() {
+    let stand_in = StandIn::new("replay");
+    let records = "B 1 1\nC 2 0 5 1 1 14\nX 3 0 5 1 1 32512\nT 4 4\n";
+    fs::write(stand_in.file("stdout"), records).expect("written");
+    fs::write(stand_in.file("stderr"), "dtrace: 12 drops on CPU 0\n").expect("written");
+    let all = run(stand_in.config(), Scripted(quiet), |all| {
+        text(all).ends_with("T 4 4\n") && messages(all).ends_with('\n')
+    });
+    assert_eq!(text(&all), records);
+    assert_eq!(messages(&all), "dtrace: 12 drops on CPU 0\n");
+    assert_eq!(outline(&all), "UoD");
+    assert_eq!(all[0], Said::Tree("tree".to_owned()));
+    assert!(all.contains(&Said::Attached(12345)));
+    let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
+    assert!(started.ends_with(&format!("/proc.d {} 42\n", std::process::id())), "{started}");
+}
+
+#[test]
+fn what_dtrace_drains_after_sigterm_is_kept() {
+    let all = run(StandIn::new("drains").config(), Scripted(quiet), |all| !text(all).is_empty());
+    assert_eq!(text(&all), "B 1 1\nT 2 2\n\n");
+    assert_eq!(outline(&all), "UoD");
+}
+
+#[test]
+fn the_older_program_is_taken_where_the_newer_one_does_not_compile() {
+    let stand_in = StandIn::new("old-kernel");
+    fs::write(stand_in.file("stdout"), "B 1 1\n").expect("written");
+    run(stand_in.config(), Scripted(quiet), |all| !text(all).is_empty());
+    let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
+    assert!(started.contains("/proc-xstat.d "), "{started}");
+}
+
+#[test]
+fn options_reach_the_program_in_its_pragmas() {
+    let stand_in = StandIn::new("replay");
+    let mut config = stand_in.config();
+    config.dtrace.bufsize = "1m".to_owned();
+    let live = Live::with_kernel(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
+    assert!(live.meta("").program.contains("#pragma D option bufsize=1m\n"));
+}
+
+#[test]
+fn a_dtrace_that_dies_or_ends_is_an_outage_each_time() {
+    for (fault, words) in [("dies", "UDUDUD"), ("early", "UoDUoDUoD")] {
+        let stand_in = StandIn::new(fault);
+        let all = run(stand_in.config(), Scripted(quiet), |all| downs(all) == 3);
+        assert!(outline(&all).starts_with(words), "{fault}: {}", outline(&all));
+        let refused = messages(&all).contains("could not enable tracing: Permission denied\n");
+        assert_eq!(refused, fault == "dies");
+    }
+}
+
+#[test]
+fn a_dtrace_that_hangs_is_replaced() {
+    for (fault, words) in [("mute", "UDUD"), ("falls-silent", "UoDUoD")] {
+        let stand_in = StandIn::new(fault);
+        let mut config = stand_in.config();
+        match fault {
+            "mute" => config.dtrace.limits.startup = Duration::from_millis(50),
+            _ => config.dtrace.limits.silence = Duration::from_millis(50),
+        }
+        let all = run(config, Scripted(quiet), |all| downs(all) == 2);
+        assert!(outline(&all).starts_with(words), "{fault}: {}", outline(&all));
+    }
+}
+
+#[test]
+fn a_dtrace_that_ignores_sigterm_is_killed() {
+    let stand_in = StandIn::new("stubborn");
+    let mut config = stand_in.config();
+    config.dtrace.limits.grace = Duration::from_millis(50);
+    let all = run(config, Scripted(quiet), |all| !text(all).is_empty());
+    assert_eq!(outline(&all), "UoD");
+}
+
+#[test]
+fn a_child_that_dtrace_leaves_behind_keeps_nobody_waiting() {
+    let all = run(StandIn::new("leaves-a-child").config(), Scripted(quiet), |all| downs(all) == 2);
+    assert!(outline(&all).starts_with("UoDUoD"));
+}
+
+#[test]
+fn half_a_line_ends_with_its_dtrace() {
+    let all = run(StandIn::new("half").config(), Scripted(quiet), |all| downs(all) == 2);
+    let first = all.iter().position(|said| *said == Said::Down).expect("it ended");
+    assert_eq!(text(&all[..first]), "B 1 1\nC 1044");
+    assert!(text(&all[first..]).starts_with("B 1 1\n"));
+}
+
+#[test]
+fn garbage_is_passed_on_and_what_follows_it_as_well() {
+    let all = run(
+        StandIn::new("garbage").config(),
+        Scripted(quiet),
+        |all| matches!(all.last(), Some(Said::Out(text)) if text.ends_with("T 2 2\n")),
+    );
+    let text = text(&all);
+    assert!(text.starts_with("B 1 1\n\0\n\u{fffd}"));
+    assert!(text.ends_with("\nT 2 2\n"));
+    assert!(text.len() > 4 << 20);
+}
+
+#[test]
+fn a_flood_ends_and_nothing_of_it_is_torn() {
+    let all = run(StandIn::new("flood").config(), Scripted(quiet), |all| downs(all) == 1);
+    let first = all.iter().position(|said| *said == Said::Down).expect("it ended");
+    let text = text(&all[..first]);
+    let (mut whole, mut lost) = (0, 0);
+    for line in text.lines() {
+        match line {
+            "B 1 1" => {}
+            "X 1 0 5 1 1 32512" => whole += 1,
+            line => {
+                let bytes = line.strip_prefix("! ").and_then(|l| l.split_once(' '));
+                lost += bytes.and_then(|(n, _)| n.parse::<usize>().ok()).expect(line) / 18;
+            }
+        }
+    }
+    assert_eq!(whole + lost, 3_000_000);
+}
+
+#[test]
+fn the_causes_records_come_between_the_others_and_its_messages_do_not() {
+    let stand_in = StandIn::new("causes");
+    fs::write(stand_in.file("stdout"), "B 1 1\n").expect("written");
+    let all = run(stand_in.config(), Scripted(quiet), |all| {
+        let text = text(all);
+        text.contains("S 11") && text.contains("B 1 1")
+    });
+    let mut lines: Vec<String> = text(&all).lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["B 1 1", "R 10 1 2 12", "S 11 1 2"]);
+    assert_eq!(messages(&all), "");
+}
+
+#[test]
+fn causes_that_die_or_do_not_compile_are_no_outage() {
+    for fault in ["causes-die", "no-causes"] {
+        let stand_in = StandIn::new(fault);
+        fs::write(stand_in.file("stdout"), "B 1 1\n").expect("written");
+        let all = run(stand_in.config(), Scripted(quiet), |all| !text(all).is_empty());
+        assert_eq!(outline(&all), "UoD", "{fault}");
+    }
+}
+
+/// Why a source cannot be prepared.
+fn refusal(config: Config) -> String {
+    match Live::prepare(config) {
+        Ok(_) => "none".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn what_is_missing_is_said_with_what_to_do() {
+    let stand_in = StandIn::new("no-program");
+    let refused = refusal(stand_in.config());
+    assert!(refused.contains("no D program compiles"), "{refused}");
+    assert!(refused.contains("p_xexit is not a member"), "{refused}");
+
+    let mut config = stand_in.config();
+    config.dtrace.path = Some("/nonexistent/dtrace".into());
+    let refused = refusal(config);
+    assert!(refused.contains("--dtrace.path"), "{refused}");
+
+    let slow = StandIn::new("compiles-for-ever");
+    let mut config = slow.config();
+    config.dtrace.compile = Duration::from_millis(50);
+    assert!(refusal(config).contains("no answer within 50ms"));
+
+    let mut config = stand_in.config();
+    config.dtrace.bufsize = "8m\nBEGIN".to_owned();
+    assert!(refusal(config).contains("--dtrace.bufsize"));
+
+    let mut config = stand_in.config();
+    config.targets.push(config.targets[0].clone());
+    assert!(refusal(config).contains("two trees are named \"tree\""));
+
+    let mut config = stand_in.config();
+    config.targets.clear();
+    assert!(refusal(config).contains("nothing to watch"));
+}
+
+#[test]
+#[cfg(not(target_os = "freebsd"))]
+fn without_a_kqueue_it_says_so_when_everything_else_was_found() {
+    let stand_in = StandIn::new("replay");
+    let error = Live::prepare(stand_in.config()).err().expect("no kqueue here");
+    assert!(matches!(error, Error::Kqueue(_)));
+    assert!(error.to_string().contains("needs FreeBSD"), "{error}");
+}
+
+#[test]
+fn a_sink_that_breaks_off_ends_everything() {
+    let stand_in = StandIn::new("falls-silent");
+    let kernel = Box::new(Scripted(quiet));
+    let live = Live::with_kernel(stand_in.config(), || Ok(kernel)).expect("prepared");
+    let mut count = 0;
+    let result = live.run(&mut |_: Input<'_>| {
+        count += 1;
+        if count == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    result.expect("it ends well");
+    assert_eq!(count, 3);
+}
+
+#[test]
+fn a_kevent_that_fails_ends_the_source_with_the_reason() {
+    struct Broken;
+    impl Kernel for Broken {
+        fn kevent(
+            &mut self,
+            _: &[Change],
+            _: u32,
+            _: Duration,
+            _: &mut Vec<Kevent>,
+        ) -> io::Result<()> {
+            Err(io::Error::from_raw_os_error(9))
+        }
+
+        fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn descriptor(&self) -> RawFd {
+            42
+        }
+    }
+    let stand_in = StandIn::new("falls-silent");
+    let live = Live::with_kernel(stand_in.config(), || Ok(Box::new(Broken))).expect("prepared");
+    let mut last = None;
+    let result = live.run(&mut |input: Input<'_>| {
+        last = said(input).or(last.take());
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(result, Err(Error::Kevent(_))));
+    assert_eq!(last, Some(Said::End));
+}
+
+#[test]
+fn a_command_begins_once_it_is_tracked_and_dtrace_has_begun() {
+    let stand_in = StandIn::new("late");
+    let (ran, go) = (stand_in.file("ran"), stand_in.file("go"));
+    let mut config = stand_in.config();
+    let command = ["/bin/sh", "-c", "echo ran >>\"$0\""].map(Into::into).into_iter();
+    let root = Root::Command(command.chain([ran.clone().into_os_string()]).collect());
+    config.targets = vec![Target { name: "command".to_owned(), root }];
+    config.linger = Some(Duration::ZERO);
+    let (mut tracked, mut calls) = (None, 0);
+    let kernel = Scripted(move |changes: &[Change], _: &mut Vec<Kevent>| {
+        tracked = tracked.or(changes.first().map(|change| change.pid));
+        if tracked.is_some() {
+            calls += 1;
+        }
+        // Had it not waited, it would have run long since.
+        if calls == 200 {
+            assert!(!ran.exists());
+            fs::write(&go, "").expect("written");
+        }
+    });
+    // It ends by itself, when the command has.
+    let all = run(config, kernel, |_| false);
+    assert!(all.iter().any(|said| matches!(said, Said::Attached(_))));
+    assert_eq!(fs::read_to_string(stand_in.file("ran")).expect("it ran"), "ran\n");
+}
+
+#[test]
+fn a_command_that_never_begins_is_given_up_when_the_source_stops() {
+    let stand_in = StandIn::new("mute");
+    let mut config = stand_in.config();
+    let ran = stand_in.file("ran");
+    let root = Root::Command(vec!["/usr/bin/touch".into(), ran.clone().into_os_string()]);
+    config.targets = vec![Target { name: "command".to_owned(), root }];
+    run(config, Scripted(quiet), |all| all.iter().any(|s| matches!(s, Said::Attached(_))));
+    assert!(!ran.exists());
+}
+
+#[test]
+fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
+    let stand_in = StandIn::new("falls-silent");
+    let mut config = stand_in.config();
+    let path = stand_in.file("pid");
+    fs::write(&path, "junk\n").expect("written");
+    let root = Root::PidFile(path.clone());
+    config.targets = vec![Target { name: "service".to_owned(), root }];
+    let mut calls = 0;
+    let kernel = Scripted(move |changes: &[Change], events: &mut Vec<Kevent>| {
+        calls += 1;
+        if calls == 5 {
+            fs::write(&path, "111\n").expect("written");
+        }
+        let Some(change) = changes.first() else { return };
+        let (ident, udata) = (u64::from(change.pid.get()), change.udata);
+        if ident == 111 {
+            let (flags, fflags) = (0x8030, 0x8000_0000);
+            events.push(Kevent { ident, flags, fflags, data: 0, udata });
+            fs::write(&path, "222\n").expect("written");
+        }
+    });
+    let all = run(config, kernel, |all| all.contains(&Said::Attached(222)));
+    let trees: Vec<&Said> =
+        all.iter().filter(|s| matches!(s, Said::Attached(_) | Said::Gone(_))).collect();
+    assert_eq!(trees, [&Said::Attached(111), &Said::Gone(0), &Said::Attached(222)]);
+}
