@@ -53,6 +53,7 @@ impl<O: Observer> Pipeline<O> {
                 self.checker.end();
             }
         }
+        self.checker.publish();
         for finding in self.checker.findings() {
             self.observer.finding(&finding);
         }
