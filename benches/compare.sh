@@ -43,13 +43,21 @@ fail() {
 read -r births deaths < <($bench stream "$dir" "$records")
 lines=$(wc -l <"$dir/dtrace.txt")
 events=$(wc -l <"$dir/both.txt")
-expected="$(grep -c '^C' "$dir/dtrace.txt") $(grep -c '^X' "$dir/dtrace.txt") $births $deaths"
+
+# The scripts must count every create and exit, and agree with the cross-check but for 1 in 10,000: once they have missed
+# one note of a pid, they join its later lives wrongly.
+counts() {
+	awk -v c="$(grep -c '^C' "$dir/dtrace.txt")" -v x="$(grep -c '^X' "$dir/dtrace.txt")" -v b="$births" -v d="$deaths" '
+		function near(m, n) { return (m - n) ^ 2 <= (n / 10000) ^ 2 }
+		END { exit !($1 == c && $2 == x && near($3, b) && near($4, d)) }' "$dir/out" ||
+		fail "$1 counts $(cat "$dir/out"), not about $births births and $deaths deaths"
+}
 
 floor=$(seconds wc -l "$dir/both.txt")
 mawk=$(seconds mawk -f benches/naive.awk "$dir/both.txt")
-[ "$(cat "$dir/out")" = "$expected" ] || fail "naive.awk counts $(cat "$dir/out"), not $expected"
+counts naive.awk
 python=$(seconds python3 benches/naive.py "$dir/both.txt")
-[ "$(cat "$dir/out")" = "$expected" ] || fail "naive.py counts $(cat "$dir/out"), not $expected"
+counts naive.py
 mawk_rate=$(awk -v n="$events" -v s="$mawk" 'BEGIN { print n / s }')
 lives=$(seconds mawk -f benches/lives.awk "$dir/dtrace.txt")
 decode=$(seconds $bench decode "$dir/dtrace.txt")
@@ -84,7 +92,7 @@ def once():
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     begin = time.monotonic()
-    command = [sys.argv[1], "serve", "--source", "simulate", f"--web.listen-address=127.0.0.1:{port}"]
+    command = [sys.argv[1], "serve", "--source", "replay", f"--web.listen-address=127.0.0.1:{port}"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while time.monotonic() - begin < 10:
@@ -126,7 +134,7 @@ To repeat it: the same command, a quarter of an hour and 2 GB in \`\$TMPDIR\`. \
 One stream of a simulated kernel (four threads that fork, a reader that wakes up late) in all forms: $lines lines of
 dtrace's output, and with one line for each kevent $events lines. Times are processor seconds on one core.
 The naive join ([naive.awk](../benches/naive.awk), [naive.py](../benches/naive.py)) counts births and deaths on which both
-agree; its counts were right. Only the last four rows know lives of a pid, blind windows, settle times and losses.
+agree; its counts were right but for 1 in 10,000 at most. Only the last four rows know lives of a pid, blind windows, settle times and losses.
 
 | what | events | seconds | million/s | times mawk |
 |---|---|---|---|---|
@@ -145,9 +153,9 @@ $([ "$raw_agrees" -gt 0 ] || echo "The raw directory does not say when a call be
 
 | goal | measured | |
 |---|---|---|
-$(goal "decoding at least 6 times mawk's lightest join, on the same lines" "$(ratio "$lines" "$decode" "$lines" "$lives")" ">= 6" " times")
-$(goal "cross-check at least 3 times mawk's lightest join" "$(ratio "$check_events" "$check" "$lines" "$lives")" ">= 3" " times")
-$(goal "cross-check at least 3 times mawk's join of both witnesses" "$(ratio "$check_events" "$check" "$events" "$mawk")" ">= 3" " times")
+$(goal "decoding at least 6 times mawk's naive join" "$(ratio "$lines" "$decode" "$events" "$mawk")" ">= 6" " times")
+$(goal "decoding at least 6 times mawk on dtrace's lines alone, its lightest join" "$(ratio "$lines" "$decode" "$lines" "$lives")" ">= 6" " times")
+$(goal "cross-check at least 3 times mawk's naive join" "$(ratio "$check_events" "$check" "$events" "$mawk")" ">= 3" " times")
 $(goal "cross-check at least half as fast as decoding alone" "$(ratio "$check_events" "$check" "$lines" "$decode")" ">= 0.5" " times")
 $(goal "resident memory while $churned processes come and go below 32 MiB" "$most" "< 32" " MiB at most")
 $(goal "from exec to the first HTTP answer below 50 ms" "$start" "< 50" " ms")

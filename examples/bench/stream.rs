@@ -17,7 +17,7 @@ use kqproc_exporter::sim::{self, Options, Shape};
 const READER: u32 = Pid::MAX;
 
 /// The load of every figure: four threads that fork children that exit, and a reader that wakes up late, as it does where
-/// the forks come fast.
+/// the forks come fast. Nothing is lost and nobody else forks, so that even a naive join counts rightly.
 pub fn options() -> Options {
     Options {
         shape: Shape::Threads,
@@ -26,6 +26,8 @@ pub fn options() -> Options {
         gap_us: 200,
         reader_us: 500,
         foreign_us: 0,
+        flux_us: 0,
+        preempt: 0.0,
         ..Options::default()
     }
 }

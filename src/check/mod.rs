@@ -278,6 +278,7 @@ impl Checker {
         stats.kqueue_blind_ns = self.ledger.kqueue.ns;
         stats.dtrace_blind_now = self.ledger.dtrace.now();
         stats.evictions[Table::Records.index()] = self.align.hurried_records;
+        stats.evictions[Table::Events.index()] += std::mem::take(&mut self.align.hurried_batches);
         stats.clock = self.align.now().0;
         stats.incarnations = self.ledger.table.len() as u64;
         stats.reconcile_delta = self.reconcile.delta;
