@@ -134,7 +134,7 @@ To repeat it: the same command, a quarter of an hour and 2 GB in \`\$TMPDIR\`. \
 One stream of a simulated kernel (four threads that fork, a reader that wakes up late) in all forms: $lines lines of
 dtrace's output, and with one line for each kevent $events lines. Times are processor seconds on one core.
 The naive join ([naive.awk](../benches/naive.awk), [naive.py](../benches/naive.py)) counts births and deaths on which both
-agree; its counts were right but for 1 in 10,000 at most. Only the last four rows know lives of a pid, blind windows, settle times and losses.
+agree; its counts were right but for 1 in 10,000 at most. Only the cross-check and the replays know lives of a pid, blind windows, settle times and losses.
 
 | what | events | seconds | million/s | times mawk |
 |---|---|---|---|---|
@@ -147,7 +147,7 @@ $(row "decoding and cross-check, from memory" "$check_events" "$check")
 $(row "replay of a compressed recording" "$events" "$replay")
 $(row "replay of a raw directory (JSON, text)" "$events" "$raw")
 
-$([ "$raw_agrees" -gt 0 ] || echo "The raw directory does not say when a call began, nor how often sysctl counted a fork: not all of its verdicts are those of the recording.")
+$([ "$raw_agrees" -gt 0 ] || echo "Not all verdicts of the raw directory are those of the recording.")
 
 ## Goals
 
