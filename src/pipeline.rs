@@ -5,14 +5,14 @@ use crate::check::stats::Stats;
 use crate::check::{Checker, Config};
 use crate::input::Input;
 use crate::model::MonoTime;
-use crate::wire::decode::{Reason, decode_with};
+use crate::wire::decode::Reason;
 use crate::wire::drops::{Message, message};
 use crate::wire::lines::{Line, Lines};
-use crate::wire::schema::SCHEMA;
+use crate::wire::records::Records;
 
 /// Decodes both of dtrace's streams and feeds the cross-checker. Pure: it reads no clock and does no IO.
 pub struct Pipeline<O> {
-    stdout: Lines,
+    stdout: Records,
     stderr: Lines,
     stderr_at: MonoTime,
     checker: Checker,
@@ -23,7 +23,7 @@ impl<O: Observer> Pipeline<O> {
     /// A pipeline that has heard nothing yet; `observer` hears every finding.
     pub fn new(config: Config, observer: O) -> Pipeline<O> {
         Pipeline {
-            stdout: Lines::default(),
+            stdout: Records::default(),
             stderr: Lines::default(),
             stderr_at: MonoTime(0),
             checker: Checker::new(config),
@@ -53,20 +53,17 @@ impl<O: Observer> Pipeline<O> {
                 self.checker.end();
             }
         }
+        self.checker.publish();
         for finding in self.checker.findings() {
             self.observer.finding(&finding);
         }
     }
 
     fn stdout(&mut self, at: MonoTime, bytes: &[u8]) {
-        let (checker, schema) = (&mut self.checker, &*SCHEMA);
-        self.stdout.feed(bytes, |line| match line {
-            Line::Whole(line) => match decode_with(schema, line) {
-                Ok(Some(record)) => checker.record(record, at),
-                Ok(None) => {}
-                Err(reason) => checker.bad_line(reason),
-            },
-            Line::TooLong => checker.bad_line(Reason::TooLong),
+        let checker = &mut self.checker;
+        self.stdout.feed(bytes, |record| match record {
+            Ok(record) => checker.record(record, at),
+            Err(reason) => checker.bad_line(reason),
         });
     }
 

@@ -50,7 +50,8 @@ pub(crate) struct Align {
     reorder_ns: u64,
     patience_ns: u64,
     capacity: usize,
-    records: VecDeque<Record>,
+    /// Those that wait for their turn, with their times, in order.
+    records: VecDeque<(KernelTime, Record)>,
     /// A record whose time nothing confirms yet.
     held: Option<Record>,
     /// The latest time stamp so far.
@@ -105,7 +106,7 @@ impl Align {
 
     /// The time of the first record that has not been handed on.
     pub(crate) fn first(&self) -> Option<KernelTime> {
-        self.records.front().map(Record::at)
+        self.records.front().map(|(at, _)| *at)
     }
 
     /// How far DTrace's records have been handed on.
@@ -164,23 +165,32 @@ impl Align {
         }
     }
 
+    #[inline]
     fn insert(&mut self, record: Record) -> Arrival {
         let at = record.at();
         self.newest = self.newest.max(Some(at));
         self.blind = false;
-        let mut place = self.records.len();
-        while place > 0 && self.records[place - 1].at() > at {
-            place -= 1;
+        match self.records.back() {
+            Some((then, _)) if *then >= at => return self.insert_between(at, record),
+            None if self.last == Some(record) => return Arrival::Refused(Reason::Duplicate, at),
+            _ => {}
         }
-        let before = if place > 0 { self.records.get(place - 1) } else { self.last.as_ref() };
-        if before == Some(&record) {
+        self.records.push_back((at, record));
+        Arrival::Queued
+    }
+
+    /// Takes a record that comes out of order, or at the same time as the one before.
+    #[cold]
+    fn insert_between(&mut self, at: KernelTime, record: Record) -> Arrival {
+        let place = self.records.partition_point(|(then, _)| *then <= at);
+        let before = match place {
+            0 => self.last,
+            _ => self.records.get(place - 1).map(|(_, record)| *record),
+        };
+        if before == Some(record) {
             return Arrival::Refused(Reason::Duplicate, at);
         }
-        if place == self.records.len() {
-            self.records.push_back(record);
-        } else {
-            self.records.insert(place, record);
-        }
+        self.records.insert(place, (at, record));
         Arrival::Queued
     }
 
@@ -201,45 +211,76 @@ impl Align {
         self.next_seq = self.next_seq.max(next_seq);
     }
 
-    /// The next step, if it is due.
-    pub(crate) fn next(&mut self) -> Option<Step> {
-        let Some(record) = self.due_record() else { return self.overdue_batch().map(Step::Batch) };
-        let mark = match &record {
-            Record::Mark(mark) if mark.returned >= 0 => Some(mark),
-            _ => None,
+    /// Whether [`Align::next`] may have something: cheap, for the record that only has to wait.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        let ready = match self.records.front() {
+            Some((at, _)) => self.is_due(*at) || self.records.len() > self.capacity,
+            None => !self.batches.is_empty(),
         };
-        if let Some(mark) = mark {
-            match self.place_of(mark) {
-                Some(0) => return self.pop_marked(mark).map(Step::Batch),
+        ready || self.is_crowded()
+    }
+
+    /// Whether nothing can come before a record of this time any more.
+    #[inline]
+    fn is_due(&self, at: KernelTime) -> bool {
+        self.newest.is_some_and(|newest| at.plus(self.reorder_ns) <= newest)
+            || self.ended
+            || self.blind
+    }
+
+    /// Whether there is no room for batches to wait for their marks.
+    #[inline]
+    fn is_crowded(&self) -> bool {
+        self.events.len() > self.capacity * 4 || self.batches.len() > self.capacity
+    }
+
+    /// The next step, if it is due.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Step> {
+        if !self.is_record_due() {
+            return self.overdue_batch().map(Step::Batch);
+        }
+        let (at, record) = self.records.front()?;
+        let at = *at;
+        if let Record::Mark(mark) = record
+            && mark.returned >= 0
+        {
+            let mark = *mark;
+            match self.place_of(&mark) {
+                Some(0) => return self.pop_marked(&mark).map(Step::Batch),
                 // The marks of the batches before it were dropped.
                 Some(_) => return self.pop_unmarked().map(Step::Batch),
-                None if !self.is_ahead(mark) => self.learn_from_late(mark),
+                None if !self.is_ahead(&mark) => self.learn_from_late(&mark),
                 None if !self.batches.is_empty() => return self.pop_unmarked().map(Step::Batch),
-                None if self.may_wait(mark) => return None,
+                None if self.may_wait(&mark) => return None,
                 None => {}
             }
         }
-        let passed = |head: &Head| self.clock.latest(head.after).is_some_and(|t| t < record.at());
-        if self.batches.front().is_some_and(passed) {
+        if self.is_front_passed(at) {
             return self.pop_unmarked().map(Step::Batch);
         }
-        self.records.pop_front();
+        let (_, record) = self.records.pop_front()?;
         self.last = Some(record);
-        self.now = self.now.max(record.at());
+        self.now = self.now.max(at);
         Some(Step::Record(record))
     }
 
-    /// The first record, once nothing can come before it any more.
-    fn due_record(&mut self) -> Option<Record> {
-        let record = *self.records.front()?;
-        let due = self.ended
-            || self.blind
-            || self.newest.is_some_and(|newest| record.at().plus(self.reorder_ns) <= newest);
+    /// Whether the first batch must have returned before this time.
+    fn is_front_passed(&self, at: KernelTime) -> bool {
+        let latest = self.batches.front().and_then(|head| self.clock.latest(head.after));
+        latest.is_some_and(|latest| latest < at)
+    }
+
+    /// Whether nothing can come before the first record any more, or there is no room to wait for it.
+    fn is_record_due(&mut self) -> bool {
+        let Some((at, _)) = self.records.front() else { return false };
+        let due = self.is_due(*at);
         if !due && self.records.len() > self.capacity {
             self.hurried_records += 1;
-            return Some(record);
+            return true;
         }
-        due.then_some(record)
+        due
     }
 
     /// Where in the queue the batch of this mark is: nearly always the first one. Capacities repeat after 1024 calls;
@@ -290,7 +331,7 @@ impl Align {
                 return self.pop_unmarked();
             }
         }
-        if self.events.len() > self.capacity * 4 || self.batches.len() > self.capacity {
+        if self.is_crowded() {
             self.hurried_batches += 1;
             return self.pop_unmarked();
         }
@@ -300,7 +341,7 @@ impl Align {
     fn pop_marked(&mut self, mark: &Mark) -> Option<Placed> {
         let head = self.batches.pop_front()?;
         self.clock.marked(&head, mark.at);
-        self.last = self.records.pop_front();
+        self.last = self.records.pop_front().map(|(_, record)| record);
         self.now = self.now.max(mark.at);
         Some(Placed { head, at: mark.at, entered: Some(mark.entered.min(mark.at)) })
     }
@@ -308,7 +349,7 @@ impl Align {
     fn pop_unmarked(&mut self) -> Option<Placed> {
         let head = self.batches.pop_front()?;
         let bound = match self.records.front() {
-            Some(record) => record.at(),
+            Some((at, _)) => *at,
             None if self.ended || self.blind => KernelTime(u64::MAX),
             None => self.newest.unwrap_or(self.now),
         };

@@ -53,8 +53,10 @@ impl Blind {
     }
 
     /// The witness is back since `to`.
+    #[inline]
     pub(crate) fn close(&mut self, to: KernelTime) {
-        if let Some((from, reason)) = self.open.take_if(|(from, _)| *from <= to) {
+        if let Some((from, reason)) = self.open.filter(|(from, _)| *from <= to) {
+            self.open = None;
             self.add(from, to, reason);
         }
     }

@@ -124,10 +124,13 @@ impl Checker {
                 }
             }
         }
-        self.run();
+        if self.align.is_ready() {
+            self.run();
+        }
     }
 
     /// DTrace is there and has come to the time of this record.
+    #[inline]
     fn sees(&mut self, record: &Record, before: Option<KernelTime>) {
         let at = record.at();
         if self.first.is_none() {
@@ -205,7 +208,7 @@ impl Checker {
 
     /// A kevent(2) call of the reader.
     pub fn batch(&mut self, batch: &Batch<'_>) {
-        if self.align.batch(batch) {
+        if self.align.batch(batch) && self.align.is_ready() {
             self.run();
         }
     }
@@ -242,7 +245,6 @@ impl Checker {
         self.ledger.finish();
         let first = self.first.unwrap_or_default();
         self.ledger.dtrace.finish(first, last.max(first));
-        self.publish();
     }
 
     fn run(&mut self) {
@@ -254,13 +256,13 @@ impl Checker {
                 }
                 Step::Batch(placed) => {
                     self.ledger.advance(placed.at);
-                    let attached = self.align.attached.drain(..placed.head.attached as usize);
-                    let events = self.align.events.drain(..placed.head.events as usize);
+                    let Align { attached, events, .. } = &mut self.align;
+                    let attached = (0..placed.head.attached).map_while(|_| attached.pop_front());
+                    let events = (0..placed.head.events).map_while(|_| events.pop_front());
                     self.ledger.batch(&placed, attached, events);
                 }
             }
         }
-        self.publish();
     }
 
     fn apply(&mut self, record: &Record) {
@@ -280,20 +282,21 @@ impl Checker {
         }
     }
 
-    /// Brings the gauges up to date.
-    fn publish(&mut self) {
+    /// Brings the gauges up to date: once for an input, not for each of its records.
+    pub fn publish(&mut self) {
         let stats = &mut self.ledger.stats;
         stats.dtrace_blind_ns = self.ledger.dtrace.ns;
         stats.kqueue_blind_ns = self.ledger.kqueue.ns;
         stats.dtrace_blind_now = self.ledger.dtrace.now();
         stats.evictions[Table::Records.index()] = self.align.hurried_records;
+        stats.evictions[Table::Events.index()] += std::mem::take(&mut self.align.hurried_batches);
         stats.clock = self.align.now().0;
         stats.began = self.first.unwrap_or_default().0;
         stats.incarnations = self.ledger.table.len() as u64;
         stats.reconcile_delta = self.reconcile.delta;
     }
 
-    /// What has been counted so far.
+    /// What has been counted so far; the gauges are those of the last [`Checker::publish`].
     pub fn stats(&self) -> &Stats {
         &self.ledger.stats
     }

@@ -61,19 +61,40 @@ pub(crate) enum Reported {
     Unclear,
 }
 
-/// The latest NOTE_TRACKERR about one process.
+/// The latest NOTE_TRACKERR about one process. Hardly any process has one: the others take no room for it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reports {
+pub(crate) struct Reports(Option<Box<Latest>>);
+
+#[derive(Clone, Debug, Default)]
+struct Latest {
     latest: VecDeque<Report>,
     /// The last batch that has explained a loss.
     explained: u64,
 }
 
 impl Reports {
+    pub(crate) fn add(&mut self, batch: u64, said: &Said, unmarked: u64) {
+        self.0.get_or_insert_default().add(batch, said, unmarked);
+    }
+
+    /// What they say of the birth of `child`.
+    pub(crate) fn about(&self, child: &Incarnation) -> Reported {
+        self.0.as_ref().map_or(Reported::No, |latest| latest.about(child))
+    }
+
+    /// This has explained a loss.
+    pub(crate) fn explain(&mut self, reported: Reported) {
+        if let (Some(latest), Reported::By(batch)) = (&mut self.0, reported) {
+            latest.explained = latest.explained.max(batch);
+        }
+    }
+}
+
+impl Latest {
     /// More than a reader gets between the fork and the drain that settles it, unless marks are missing.
     const KEPT: usize = 64;
 
-    pub(crate) fn add(&mut self, batch: u64, said: &Said, unmarked: u64) {
+    fn add(&mut self, batch: u64, said: &Said, unmarked: u64) {
         if self.latest.back().is_some_and(|last| last.batch == batch) {
             return;
         }
@@ -84,8 +105,7 @@ impl Reports {
         self.latest.push_back(Report { batch, at, not_before, unmarked });
     }
 
-    /// What they say of the birth of `child`.
-    pub(crate) fn about(&self, child: &Incarnation) -> Reported {
+    fn about(&self, child: &Incarnation) -> Reported {
         match child.child {
             Some(said) => self.about_announced(child, &said),
             None => self.about_missed(child),
@@ -134,12 +154,6 @@ impl Reports {
             Some(report) => Reported::By(report.batch),
             None if self.latest.iter().any(|r| perhaps(&r)) => Reported::Unclear,
             None => Reported::No,
-        }
-    }
-
-    pub(crate) fn explain(&mut self, reported: Reported) {
-        if let Reported::By(batch) = reported {
-            self.explained = self.explained.max(batch);
         }
     }
 }

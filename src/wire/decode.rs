@@ -1,7 +1,7 @@
 //! Lines of dtrace's stdout into records: no allocation, no panic, and a bad line costs one counted error.
 
 use super::record::{Kind, Mark, Record};
-use super::schema::{Field, MAX_FIELDS, SCHEMA, Schema};
+use super::schema::{Field, MAX_FIELDS, SCHEMA};
 use crate::model::{KernelTime, Pid, WaitStatus, words};
 
 words! {
@@ -30,14 +30,8 @@ words! {
 
 /// Decodes one line (without its newline). `Ok(None)` for an empty line: dtrace prints one when it ends.
 pub fn decode(line: &[u8]) -> Result<Option<Record>, Reason> {
-    decode_with(&SCHEMA, line)
-}
-
-/// [`decode`] with the schema at hand, for loops.
-#[inline]
-pub fn decode_with(schema: &Schema, line: &[u8]) -> Result<Option<Record>, Reason> {
     let Some((&letter, mut rest)) = line.split_first() else { return Ok(None) };
-    let layout = schema.layout(letter).ok_or(Reason::UnknownKind)?;
+    let layout = SCHEMA.layout(letter).ok_or(Reason::UnknownKind)?;
     let mut values = [0u64; MAX_FIELDS];
     for (value, field) in values.iter_mut().zip(layout.fields()) {
         let Some((b' ', digits)) = rest.split_first() else { return Err(end_of_field(rest)) };
@@ -58,7 +52,6 @@ fn end_of_field(rest: &[u8]) -> Reason {
 }
 
 /// The number at the beginning of `text` and what follows it. Negative ones in two's complement.
-#[inline]
 fn number<'a>(text: &'a [u8], field: &Field) -> Result<(u64, &'a [u8]), Reason> {
     let (negative, digits) = match text.split_first() {
         Some((b'-', digits)) if field.signed => (true, digits),
@@ -75,7 +68,6 @@ fn number<'a>(text: &'a [u8], field: &Field) -> Result<(u64, &'a [u8]), Reason> 
     Ok((if negative { value.wrapping_neg() } else { value }, &digits[len..]))
 }
 
-#[inline]
 fn decimal(text: &[u8]) -> (u64, usize) {
     let (mut value, mut len) = (0u64, 0);
     while let Some(digit) = text.get(len).map(|b| b.wrapping_sub(b'0')).filter(|d| *d < 10) {
@@ -94,8 +86,9 @@ fn hex(text: &[u8]) -> (u64, usize) {
     (value, len)
 }
 
-#[inline]
-fn record(kind: Kind, v: &[u64; MAX_FIELDS]) -> Result<Record, Reason> {
+/// The record with these fields.
+#[inline(always)]
+pub(super) fn record(kind: Kind, v: &[u64; MAX_FIELDS]) -> Result<Record, Reason> {
     let at = KernelTime(v[0]);
     let pid = |i: usize| Pid::new(v[i]).ok_or(Reason::OutOfRange);
     Ok(match kind {

@@ -53,6 +53,12 @@ impl Lines {
         }
     }
 
+    /// Whether the next byte begins a line.
+    #[inline]
+    pub fn is_between(&self) -> bool {
+        self.partial.is_empty() && !self.skipping
+    }
+
     /// The stream has ended: whether it ended in the middle of a line. Ready for another stream.
     pub fn finish(&mut self) -> bool {
         let cut = !self.partial.is_empty();

@@ -2,6 +2,8 @@
 
 pub mod decode;
 pub mod drops;
+mod fast;
 pub mod lines;
 pub mod record;
+pub mod records;
 pub mod schema;

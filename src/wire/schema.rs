@@ -35,6 +35,7 @@ pub struct Layout {
 
 impl Layout {
     /// The fields in their order on the line.
+    #[inline]
     pub fn fields(&self) -> &[Field] {
         &self.fields[..self.len]
     }
@@ -75,6 +76,12 @@ impl Schema {
 }
 
 impl Field {
+    /// Whether its numbers usually have more than eight digits: time stamps.
+    #[inline]
+    pub fn is_long(&self) -> bool {
+        self.max > u64::from(u32::MAX)
+    }
+
     fn of(data_type: &DataType) -> Option<Field> {
         let (integer, hex) = match data_type {
             DataType::Integer(integer) => (integer, false),

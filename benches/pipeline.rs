@@ -1,0 +1,179 @@
+//! The parts that cost something, each on its own: `cargo bench`.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use kqproc_exporter::check::stats::{Stats, TreeStats};
+use kqproc_exporter::check::{Checker, Config};
+use kqproc_exporter::input::{Attach, Batch, Input};
+use kqproc_exporter::metrics::{Facts, Origin, Pages};
+use kqproc_exporter::model::{Kevent, MonoTime, TreeId};
+use kqproc_exporter::pipeline::Pipeline;
+use kqproc_exporter::recording::{Meta, Reader, Writer};
+use kqproc_exporter::sim::{self, Options, Shape};
+use kqproc_exporter::wire::record::Record;
+use kqproc_exporter::wire::records::Records;
+
+fn main() {
+    divan::main();
+}
+
+/// An input that owns what it says.
+enum Said {
+    Batch(Batch<'static>, Vec<Attach>, Vec<Kevent>),
+    Stdout(MonoTime, Vec<u8>),
+}
+
+impl Said {
+    fn input(&self) -> Input<'_> {
+        match self {
+            Said::Batch(head, attached, events) => {
+                Input::Batch(Batch { attached, events, ..*head })
+            }
+            Said::Stdout(at, bytes) => Input::Stdout { at: *at, bytes },
+        }
+    }
+}
+
+/// What a simulated kernel with four forking threads says.
+struct Stream {
+    said: Vec<Said>,
+    text: Vec<u8>,
+    events: usize,
+}
+
+fn stream() -> Stream {
+    let options = Options {
+        shape: Shape::Threads,
+        count: 10_000,
+        gap_us: 200,
+        reader_us: 500,
+        ..Options::default()
+    };
+    let mut stream = Stream { said: vec![], text: vec![], events: 0 };
+    sim::run(1, &options, &mut |input: Input<'_>| {
+        match input {
+            Input::Batch(batch) => {
+                stream.events += batch.events.len();
+                let head = Batch { attached: &[], events: &[], ..batch };
+                let (attached, events) = (batch.attached.to_vec(), batch.events.to_vec());
+                stream.said.push(Said::Batch(head, attached, events));
+            }
+            Input::Stdout { at, bytes } => {
+                stream.text.extend_from_slice(bytes);
+                stream.said.push(Said::Stdout(at, bytes.to_vec()));
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    stream.events += lines(&stream.text);
+    stream
+}
+
+fn lines(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte == b'\n').count()
+}
+
+#[divan::bench]
+fn decode(bencher: Bencher) {
+    let text = stream().text;
+    bencher.counter(BytesCount::of_slice(&text)).counter(ItemsCount::new(lines(&text))).bench(
+        || {
+            let mut good = 0;
+            let mut records = Records::default();
+            for chunk in text.chunks(64 << 10) {
+                records.feed(chunk, |record| good += u64::from(divan::black_box(record).is_ok()));
+            }
+            good
+        },
+    );
+}
+
+#[divan::bench]
+fn cross_check(bencher: Bencher) {
+    enum Word<'a> {
+        Record(Record, MonoTime),
+        Batch(Batch<'a>),
+    }
+    let stream = stream();
+    let (mut words, mut records) = (vec![], Records::default());
+    for said in &stream.said {
+        match said.input() {
+            Input::Batch(batch) => words.push(Word::Batch(batch)),
+            Input::Stdout { at, bytes } => records.feed(bytes, |record| {
+                words.extend(record.ok().map(|record| Word::Record(record, at)));
+            }),
+            _ => {}
+        }
+    }
+    bencher.counter(ItemsCount::new(stream.events)).bench(|| {
+        let mut checker = Checker::new(Config::default());
+        checker.tree(TreeId(0), "bench");
+        for word in &words {
+            match word {
+                Word::Record(record, at) => checker.record(*record, *at),
+                Word::Batch(batch) => checker.batch(batch),
+            }
+            divan::black_box(checker.findings().count());
+        }
+        checker.end();
+        checker
+    });
+}
+
+#[divan::bench]
+fn decode_and_cross_check(bencher: Bencher) {
+    let stream = stream();
+    bencher.counter(ItemsCount::new(stream.events)).bench(|| {
+        let mut pipeline = Pipeline::new(Config::default(), ());
+        pipeline.push(Input::Tree { id: TreeId(0), name: "bench" });
+        stream.said.iter().for_each(|said| pipeline.push(said.input()));
+        pipeline
+    });
+}
+
+#[divan::bench]
+fn write_recording(bencher: Bencher) {
+    let stream = stream();
+    bencher.counter(ItemsCount::new(stream.events)).bench(|| record(&stream));
+}
+
+#[divan::bench]
+fn read_recording(bencher: Bencher) {
+    let stream = stream();
+    let bytes = record(&stream);
+    bencher.counter(ItemsCount::new(stream.events)).bench(|| {
+        let mut reader = Reader::new(&bytes[..]).expect("a recording");
+        let mut inputs = 0;
+        while let Some(input) = reader.next().expect("an undamaged recording") {
+            divan::black_box(&input);
+            inputs += 1;
+        }
+        inputs
+    });
+}
+
+fn record(stream: &Stream) -> Vec<u8> {
+    let mut writer = Writer::new(vec![], &Meta::default()).expect("memory");
+    stream.said.iter().for_each(|said| writer.append(&said.input()).expect("memory"));
+    writer.finish().expect("memory")
+}
+
+/// `/metrics` in both formats, plain and gzipped, with this many trees.
+#[divan::bench(args = [1, 100, 1000])]
+fn encode_metrics(bencher: Bencher, trees: usize) {
+    let tree = |n| TreeStats { name: format!("tree{n}"), ..TreeStats::default() };
+    let stats = Arc::new(Stats { trees: (0..trees).map(tree).collect(), ..Stats::default() });
+    let facts = || Facts {
+        origin: Origin::Simulate,
+        osrelease: "simulated".to_string(),
+        osreldate: 0,
+        sources: vec![],
+        reload_ok: true,
+        reloaded_at: 0.0,
+    };
+    bencher.bench(|| Pages::default().get(&stats, facts).map(drop).is_ok());
+}

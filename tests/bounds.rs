@@ -1,0 +1,243 @@
+//! However hard the load, memory is bounded, what is given up is counted, and every fact has one verdict.
+
+use kqproc_exporter::check::stats::{Stats, Table};
+use kqproc_exporter::check::{Checker, Config};
+use kqproc_exporter::input::{Attach, Batch};
+use kqproc_exporter::model::{
+    KernelTime, Kevent, MonoTime, Pid, TreeId, Verdict, WaitStatus, note,
+};
+use kqproc_exporter::wire::record::{Mark, Record};
+
+const MS: u64 = 1_000_000;
+const ROOT: u32 = 50;
+
+/// Both witnesses of a kernel that does what the test says, on one clock.
+struct Kernel {
+    checker: Checker,
+    at: u64,
+    seq: u64,
+    findings: u64,
+    largest: u64,
+}
+
+impl Kernel {
+    fn new(config: Config) -> Kernel {
+        let mut kernel = Kernel {
+            checker: Checker::new(config),
+            at: 1000 * MS,
+            seq: 0,
+            findings: 0,
+            largest: 0,
+        };
+        kernel.tick(0);
+        kernel
+    }
+
+    /// A tree whose root has this pid.
+    fn tree(&mut self, tree: TreeId, root: u32) {
+        self.checker.tree(tree, &format!("tree{}", tree.0));
+        let attach = Attach { tree, pid: pid(root), root: true, errno: 0 };
+        self.call(&[attach], &[]);
+    }
+
+    fn say(&mut self, record: Record) {
+        self.checker.record(record, MonoTime(self.at));
+        self.findings += self.checker.findings().count() as u64;
+        self.checker.publish();
+        self.largest = self.largest.max(self.checker.stats().incarnations);
+    }
+
+    fn tick(&mut self, after: u64) {
+        self.at += after;
+        self.say(Record::Tick { at: KernelTime(self.at), wall: 0 });
+    }
+
+    fn create(&mut self, child: u32, forker: u32) {
+        self.at += 1000;
+        let (at, child, forker) = (KernelTime(self.at), pid(child), pid(forker));
+        self.say(Record::Create { at, child, forker, parent: forker, flags: 0x14 });
+    }
+
+    fn exit(&mut self, number: u32) {
+        self.at += 1000;
+        let (at, parent, status) = (KernelTime(self.at), pid(ROOT), WaitStatus(0));
+        self.say(Record::Exit { at, pid: pid(number), parent, status });
+    }
+
+    /// kevent(2) calls that return all these events, and what DTrace says of the calls.
+    fn call(&mut self, attached: &[Attach], events: &[Kevent]) {
+        let mut rest = events;
+        let mut attached = attached;
+        loop {
+            let (entered, seq) = (KernelTime(self.at), self.seq);
+            self.at += 10_000;
+            self.seq += 1;
+            let capacity = Batch::capacity_of(seq);
+            let (events, later) = rest.split_at(rest.len().min(capacity as usize));
+            let (before, after) = (MonoTime(entered.0), MonoTime(self.at));
+            self.checker.batch(&Batch { seq, capacity, before, after, attached, events });
+            let (at, returned) = (KernelTime(self.at), events.len() as i32);
+            self.say(Record::Mark(Mark { at, entered, capacity, returned, errno: 0 }));
+            (rest, attached) = (later, &[]);
+            if events.len() < capacity as usize {
+                return;
+            }
+        }
+    }
+
+    /// The end; returns the counts.
+    fn end(mut self) -> Stats {
+        self.tick(2000 * MS);
+        self.call(&[], &[]);
+        self.tick(2000 * MS);
+        self.checker.end();
+        self.findings += self.checker.findings().count() as u64;
+        self.checker.publish();
+        let stats = self.checker.stats().clone();
+        stats.assert_conserved();
+        let verdicts: u64 =
+            stats.trees.iter().flat_map(|tree| tree.births.iter().chain(&tree.deaths)).sum();
+        assert_eq!(verdicts, self.findings, "a finding for each verdict");
+        assert_eq!(stats.trees.iter().map(|tree| tree.pending()).sum::<u64>(), 0);
+        stats
+    }
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::new(number.into()).expect("a pid")
+}
+
+fn child(number: u32, forker: u32, tree: TreeId) -> Kevent {
+    let (flags, fflags) = (note::EV_ONESHOT | note::EV_CLEAR, note::CHILD);
+    Kevent { ident: number.into(), flags, fflags, data: forker.into(), udata: tree.cookie() }
+}
+
+fn exit(number: u32, tree: TreeId) -> Kevent {
+    let (flags, fflags) = (note::EV_ONESHOT | note::EV_EOF, note::EXIT);
+    Kevent { ident: number.into(), flags, fflags, data: 0, udata: tree.cookie() }
+}
+
+const TREE: TreeId = TreeId(0);
+
+#[test]
+fn a_hundred_thousand_live_processes_have_room() {
+    let mut kernel = Kernel::new(Config::default());
+    kernel.tree(TREE, ROOT);
+    let all: Vec<u32> = (100..100_000).collect();
+    for some in all.chunks(1000) {
+        some.iter().for_each(|number| kernel.create(*number, ROOT));
+        let notes: Vec<Kevent> = some.iter().map(|number| child(*number, ROOT, TREE)).collect();
+        kernel.call(&[], &notes);
+    }
+    kernel.tick(1000 * MS);
+    assert_eq!(kernel.largest, 99_901);
+    for some in all.chunks(1000) {
+        some.iter().for_each(|number| kernel.exit(*number));
+        let notes: Vec<Kevent> = some.iter().map(|number| exit(*number, TREE)).collect();
+        kernel.call(&[], &notes);
+    }
+    let stats = kernel.end();
+    assert_eq!(stats.trees[0].births[Verdict::Agreed.index()], 99_900);
+    assert_eq!(stats.trees[0].deaths[Verdict::Agreed.index()], 99_900);
+    assert_eq!(stats.evictions, [0; Table::COUNT]);
+    assert_eq!(stats.incarnations, 1, "only the root is left");
+}
+
+#[test]
+fn a_fork_bomb_that_is_never_drained_is_given_up_piece_by_piece() {
+    let config = Config { capacity: 1 << 12, ..Config::default() };
+    let mut kernel = Kernel::new(config);
+    kernel.tree(TREE, ROOT);
+    kernel.create(100, ROOT);
+    for number in 100..90_100 {
+        kernel.create(number + 1, number);
+        kernel.exit(number);
+    }
+    kernel.tick(1000 * MS);
+    assert!(kernel.largest <= config.capacity as u64, "{}", kernel.largest);
+    let stats = kernel.end();
+    assert!(stats.evictions[Table::Incarnations.index()] > 80_000);
+    let lost: u64 =
+        Verdict::ALL.iter().filter(|v| v.is_lost()).map(|v| stats.trees[0].births[v.index()]).sum();
+    assert!(lost <= config.capacity as u64, "given up is not lost: {lost}");
+}
+
+#[test]
+fn a_reader_that_stalled_into_65536_duplicates_counts_them() {
+    let mut kernel = Kernel::new(Config::default());
+    kernel.tree(TREE, ROOT);
+    kernel.create(100, ROOT);
+    let notes = vec![child(100, ROOT, TREE); 1 + (1 << 16)];
+    kernel.call(&[], &notes);
+    kernel.exit(100);
+    kernel.call(&[], &[exit(100, TREE)]);
+    kernel.tick(300 * MS);
+    assert_eq!(kernel.largest, 2);
+    let stats = kernel.end();
+    assert_eq!(stats.trees[0].duplicate_child_notes, 1 << 16);
+    assert_eq!(stats.trees[0].births[Verdict::Agreed.index()], 1);
+    assert_eq!(stats.trees[0].deaths[Verdict::Agreed.index()], 1);
+}
+
+#[test]
+fn events_whose_marks_never_come_wait_in_bounded_room() {
+    let config = Config { capacity: 1 << 10, ..Config::default() };
+    let mut checker = Checker::new(config);
+    checker.tree(TREE, "tree");
+    for seq in 0..10_000u64 {
+        let (before, after) = (MonoTime(seq * MS), MonoTime(seq * MS + 10));
+        let events = [child(100 + seq as u32, ROOT, TREE)];
+        let capacity = Batch::capacity_of(seq);
+        checker.batch(&Batch { seq, capacity, before, after, attached: &[], events: &events });
+    }
+    checker.publish();
+    assert_eq!(checker.stats().evictions[Table::Events.index()], 10_000 - 1024);
+    checker.end();
+    checker.publish();
+    let stats = checker.stats();
+    stats.assert_conserved();
+    assert_eq!(stats.trees[0].births[Verdict::Undecided.index()], 10_000);
+}
+
+#[test]
+fn a_thousand_trees_are_told_apart() {
+    let mut kernel = Kernel::new(Config::default());
+    let root = |tree: TreeId| 100 + u32::from(tree.0);
+    let trees: Vec<TreeId> = (0..1000).map(TreeId).collect();
+    trees.iter().for_each(|tree| kernel.tree(*tree, root(*tree)));
+    for round in 0..5 {
+        let number = |tree: TreeId| 2000 + round * 1000 + u32::from(tree.0);
+        trees.iter().for_each(|tree| kernel.create(number(*tree), root(*tree)));
+        let notes: Vec<_> = trees.iter().map(|t| child(number(*t), root(*t), *t)).collect();
+        kernel.call(&[], &notes);
+        trees.iter().for_each(|tree| kernel.exit(number(*tree)));
+        let notes: Vec<_> = trees.iter().map(|tree| exit(number(*tree), *tree)).collect();
+        kernel.call(&[], &notes);
+    }
+    let stats = kernel.end();
+    assert_eq!(stats.trees.len(), 1000);
+    for tree in &stats.trees {
+        assert_eq!(tree.births[Verdict::Agreed.index()], 5, "{}", tree.name);
+        assert_eq!(tree.deaths[Verdict::Agreed.index()], 5, "{}", tree.name);
+    }
+}
+
+#[test]
+fn pids_that_are_used_again_and_again_need_no_more_room() {
+    let mut kernel = Kernel::new(Config::default());
+    kernel.tree(TREE, ROOT);
+    for round in 0..200u32 {
+        let numbers = (0..500).map(|i| 100 + (round * 500 + i) % 2000);
+        let numbers: Vec<u32> = numbers.collect();
+        numbers.iter().for_each(|number| kernel.create(*number, ROOT));
+        numbers.iter().for_each(|number| kernel.exit(*number));
+        let notes: Vec<Kevent> =
+            numbers.iter().flat_map(|n| [child(*n, ROOT, TREE), exit(*n, TREE)]).collect();
+        kernel.call(&[], &notes);
+        kernel.tick(300 * MS);
+    }
+    assert!(kernel.largest < 2500, "{}", kernel.largest);
+    let stats = kernel.end();
+    assert_eq!(stats.trees[0].births[Verdict::Agreed.index()], 100_000);
+    assert_eq!(stats.trees[0].deaths[Verdict::Agreed.index()], 100_000);
+}
