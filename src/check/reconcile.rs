@@ -50,9 +50,9 @@ impl Reconcile {
         self.samples.pop_front();
         let new = Baseline { at, total, creates: self.creates };
         let old = self.last.replace(new)?;
-        let forks = total.saturating_sub(old.total) as i64;
-        let gap = forks - (self.creates - old.creates) as i64;
-        self.delta += gap;
+        let forks = i64::try_from(total.saturating_sub(old.total)).unwrap_or(i64::MAX);
+        let gap = forks.saturating_sub_unsigned(self.creates - old.creates);
+        self.delta = self.delta.saturating_add(gap);
         (gap > TOLERANCE.max(forks / 64)).then_some((old.at, at))
     }
 
