@@ -5,6 +5,9 @@ use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId, note};
 
 use super::play::Play;
 
+/// Few, so that they are used again and again.
+const PIDS: u8 = 12;
+
 /// Bytes that are read as choices; 0 for ever behind their end.
 struct Choices<'a>(&'a [u8]);
 
@@ -28,7 +31,7 @@ impl Choices<'_> {
     }
 
     fn pid(&mut self) -> Pid {
-        Pid::new(self.few(12)).or(Pid::new(7)).expect("a pid")
+        Pid::new(self.few(PIDS) % u64::from(PIDS)).expect("a pid")
     }
 
     fn kevent(&mut self) -> Kevent {
@@ -36,10 +39,10 @@ impl Choices<'_> {
         let choice = self.byte();
         let bit = |i: usize| if choice >> i & 1 == 1 { bits[i] } else { 0 };
         Kevent {
-            ident: self.few(12),
+            ident: self.few(PIDS),
             flags: if choice & 0x20 != 0 { note::EV_ONESHOT } else { note::EV_CLEAR },
             fflags: (0..5).fold(0, |flags, i| flags | bit(i)),
-            data: self.few(12) as i64,
+            data: self.few(PIDS) as i64,
             udata: if choice & 0x40 != 0 { TreeId(1).cookie() } else { TreeId(0).cookie() },
         }
     }
@@ -121,7 +124,8 @@ impl World {
 
 /// A history of both witnesses, each free to lie.
 pub fn checker(data: &[u8]) {
-    let (mut choices, mut world, mut play) = (Choices(data), World::default(), Play::new());
+    let (mut choices, mut world, mut play) =
+        (Choices(data), World::default(), Play::new(PIDS.into()));
     while !choices.0.is_empty() {
         let choice = choices.byte();
         let at = MonoTime(world.now);

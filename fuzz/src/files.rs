@@ -11,7 +11,7 @@ use kqproc_exporter::input::Input;
 use kqproc_exporter::recording::{MAGIC, MAX_BLOCK, Reader, VERSION};
 use kqproc_exporter::source::raw::Raw;
 
-use super::play::Play;
+use super::play::{ALL_PIDS, Play};
 
 static DIR: LazyLock<tempfile::TempDir> =
     LazyLock::new(|| tempfile::tempdir().expect("a directory for temporary files"));
@@ -24,7 +24,7 @@ pub fn recording(data: &[u8]) {
 
 fn read(file: &[u8]) {
     let Ok(mut reader) = Reader::new(file) else { return };
-    let mut play = Play::new();
+    let mut play = Play::new(ALL_PIDS);
     while let Ok(Some(input)) = reader.next() {
         if input != Input::End {
             play.push(input);
@@ -69,7 +69,7 @@ pub fn raw(data: &[u8]) {
         write(name, parts.next().unwrap_or_default());
     }
     let Ok(raw) = Raw::open(DIR.path()) else { return };
-    let mut play = Play::new();
+    let mut play = Play::new(ALL_PIDS);
     let _ = raw.play(&mut |input: Input<'_>| {
         if !matches!(input, Input::End | Input::Tree { .. }) {
             play.push(input);

@@ -9,30 +9,38 @@ use kqproc_exporter::pipeline::Pipeline;
 /// Small, so that a short input can fill the tables.
 pub const CAPACITY: usize = 64;
 
-/// One input may bring this many incarnations at once: a batch with all its attachments.
-const AT_ONCE: u64 = 4096;
+/// How many pids there are.
+pub const ALL_PIDS: u64 = Pid::MAX as u64 + 1;
+
+/// A batch may bring a few more at once.
+const AT_ONCE: u64 = 16;
 
 /// The pipeline under test.
-pub struct Play(Pipeline<()>);
+pub struct Play {
+    pipeline: Pipeline<()>,
+    most: u64,
+}
 
 impl Play {
-    /// A pipeline that was told of its first tree.
-    pub fn new() -> Play {
-        let mut play = Play(Pipeline::new(Config { capacity: CAPACITY, ..Config::default() }, ()));
+    /// A pipeline that was told of its first tree, and will hear of so many pids at most: each may have a process alive.
+    pub fn new(pids: u64) -> Play {
+        let config = Config { capacity: CAPACITY, ..Config::default() };
+        let most = CAPACITY as u64 + AT_ONCE + pids;
+        let mut play = Play { pipeline: Pipeline::new(config, ()), most };
         play.push(Input::Tree { id: TreeId(0), name: "default" });
         play
     }
 
     /// Pushes and checks.
     pub fn push(&mut self, input: Input<'_>) {
-        self.0.push(input);
+        self.pipeline.push(input);
         self.check();
     }
 
     /// Says that nothing more comes.
     pub fn end(mut self) {
         self.push(Input::End);
-        let stats = self.0.stats();
+        let stats = self.pipeline.stats();
         for tree in &stats.trees {
             assert_eq!(tree.pending(), 0, "pending at the end");
         }
@@ -40,15 +48,14 @@ impl Play {
 
     /// What has been counted so far.
     pub fn stats(&self) -> &Stats {
-        self.0.stats()
+        self.pipeline.stats()
     }
 
     fn check(&self) {
-        let stats = self.0.stats();
+        let stats = self.pipeline.stats();
         stats.assert_conserved();
         let evicted = stats.evictions[Table::Incarnations.index()];
-        let bound = CAPACITY as u64 + AT_ONCE;
-        assert!(stats.incarnations <= bound, "{} lives, {evicted} evicted", stats.incarnations);
+        assert!(stats.incarnations <= self.most, "{} lives, {evicted} evicted", stats.incarnations);
         for tree in &stats.trees {
             assert!(tree.tracked <= stats.incarnations, "{} tracked", tree.tracked);
             assert!(tree.lost_alive <= stats.incarnations, "{} lost alive", tree.lost_alive);
@@ -58,7 +65,7 @@ impl Play {
 
 /// dtrace's stdout, in pieces of any size, beside a tree with one process.
 pub fn stdout(data: &[u8]) {
-    let mut play = Play::new();
+    let mut play = Play::new(ALL_PIDS);
     play.push(Input::DtraceUp { at: MonoTime(0) });
     let pid = Pid::new(100).expect("a pid");
     let attached = [Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
@@ -80,7 +87,7 @@ pub fn stdout(data: &[u8]) {
 
 /// dtrace's stderr, in pieces of any size, with a record between them.
 pub fn stderr(data: &[u8]) {
-    let mut play = Play::new();
+    let mut play = Play::new(ALL_PIDS);
     play.push(Input::DtraceUp { at: MonoTime(0) });
     for (i, bytes) in data.chunks(1 + data.len() / 3).enumerate() {
         let at = MonoTime(i as u64);

@@ -75,10 +75,8 @@ impl Ledger {
     // --- DTrace's words ---------------------------------------------------------------------------------------------
 
     pub(crate) fn create(&mut self, at: KernelTime, child: Pid, forker: Pid) {
-        let slot = self.announced_early(child, at).unwrap_or_else(|| {
-            self.bury_predecessor(child, at);
-            self.table.begin(child, at)
-        });
+        let early = self.announced_early(child, at);
+        let slot = early.unwrap_or_else(|| self.begin(child, at));
         let living = self.table.newest(forker).filter(|f| self.table[*f].exited.is_none());
         let forker_handle = living.map(|f| self.pin(f));
         let batches = self.batches;
@@ -117,7 +115,14 @@ impl Ledger {
         }
     }
 
-    /// A pid is created again: whoever had it before is dead and reaped, even if DTrace's record of that is missing.
+    /// A new life of `pid`, in a table with room for it.
+    fn begin(&mut self, pid: Pid, at: KernelTime) -> usize {
+        self.bury_predecessor(pid, at);
+        self.make_room();
+        self.table.begin(pid, at)
+    }
+
+    /// A pid is used again: whoever had it before is dead and reaped, even if DTrace's record of that is missing.
     fn bury_predecessor(&mut self, pid: Pid, at: KernelTime) {
         if let Some(old) = self.table.newest(pid)
             && self.table[old].exited.is_none()
@@ -131,7 +136,7 @@ impl Ledger {
 
     pub(crate) fn exit(&mut self, at: KernelTime, pid: Pid, status: WaitStatus) {
         let living = self.table.newest(pid).filter(|slot| self.table[*slot].exited.is_none());
-        let slot = living.unwrap_or_else(|| self.table.begin(pid, at));
+        let slot = living.unwrap_or_else(|| self.begin(pid, at));
         let inc = &mut self.table[slot];
         (inc.exited, inc.status) = (Some(at), Some(status));
         self.count_lost_alive(slot, false);
@@ -179,7 +184,7 @@ impl Ledger {
         let newest = self.table.newest(attach.pid);
         let slot = match newest.filter(|s| self.table[*s].exited.is_none()) {
             Some(slot) if self.table[slot].exit.is_none() => slot,
-            _ => self.table.begin(attach.pid, at),
+            _ => self.begin(attach.pid, at),
         };
         if self.table[slot].tracked() {
             return;
@@ -282,7 +287,7 @@ impl Ledger {
             self.tree_at(slot).duplicate_child_notes += 1;
             return Some(slot).filter(|_| said.is_collision());
         }
-        let slot = self.table.begin(pid, said.at);
+        let slot = self.begin(pid, said.at);
         self.announce(slot, said);
         self.table[slot].tree = Some(tree);
         self.owe_birth(slot);
@@ -336,7 +341,7 @@ impl Ledger {
                     return None;
                 }
                 self.tree(tree).order_violations[Order::UnknownProcess.index()] += 1;
-                Some(self.table.begin(pid, self.now))
+                Some(self.begin(pid, self.now))
             }
         }
     }

@@ -254,7 +254,6 @@ impl Checker {
         match *record {
             Record::Create { at, child, forker, .. } => {
                 self.reconcile.create();
-                self.ledger.make_room();
                 self.ledger.create(at, child, forker);
             }
             Record::Exit { at, pid, status, .. } => self.ledger.exit(at, pid, status),
