@@ -199,7 +199,7 @@ impl Align {
         if batch.seq < self.next_seq {
             return false;
         }
-        self.next_seq = batch.seq + 1;
+        self.next_seq = batch.seq.saturating_add(1);
         self.batches.push_back(Head::of(batch));
         self.events.extend(batch.events);
         self.attached.extend(batch.attached);

@@ -32,7 +32,7 @@ impl Blind {
     /// The witness may have missed something between `from` and `to`, both included.
     pub(crate) fn add(&mut self, from: KernelTime, to: KernelTime, reason: BlindReason) {
         let (mut from, mut to) = (from, to.max(from));
-        let mut fresh = to.since(from) + 1;
+        let mut fresh = to.since(from).saturating_add(1);
         let mut at = self.windows.partition_point(|w| w.1 < from);
         while let Some(w) = self.windows.get(at).copied().filter(|w| w.0 <= to) {
             fresh -= overlap((from, to), w).min(fresh);
@@ -40,7 +40,8 @@ impl Blind {
             self.windows.remove(at);
         }
         self.windows.insert(at, (from, to));
-        self.ns[reason.index()] += fresh;
+        let ns = &mut self.ns[reason.index()];
+        *ns = ns.saturating_add(fresh);
         while self.windows.len() > MAX_WINDOWS {
             at = 0;
             self.dawn = self.dawn.max(self.windows.remove(at).map_or(self.dawn, |w| w.1));
@@ -92,7 +93,7 @@ impl Blind {
 
 fn overlap(a: (KernelTime, KernelTime), b: (KernelTime, KernelTime)) -> u64 {
     let (from, to) = (a.0.max(b.0), a.1.min(b.1));
-    if from > to { 0 } else { to.since(from) + 1 }
+    if from > to { 0 } else { to.since(from).saturating_add(1) }
 }
 
 #[cfg(test)]

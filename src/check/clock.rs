@@ -35,7 +35,7 @@ impl ClockMap {
     pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) {
         if self.bounds.is_none() && read.0 != 0 {
             let high = diff(read, at);
-            self.bounds = Some(Bounds { low: high - READ_DELAY_NS, high, at });
+            self.bounds = Some(Bounds { low: high.saturating_sub(READ_DELAY_NS), high, at });
         }
     }
 

@@ -80,10 +80,8 @@ impl Ledger {
     // --- DTrace's words ---------------------------------------------------------------------------------------------
 
     pub(crate) fn create(&mut self, at: KernelTime, child: Pid, forker: Pid) {
-        let slot = self.announced_early(child, at).unwrap_or_else(|| {
-            self.bury_predecessor(child, at);
-            self.table.begin(child, at)
-        });
+        let early = self.announced_early(child, at);
+        let slot = early.unwrap_or_else(|| self.begin(child, at));
         let living = self.table.newest(forker).filter(|f| self.table[*f].exited.is_none());
         let forker_handle = living.map(|f| self.pin(f));
         let batches = self.batches;
@@ -122,7 +120,14 @@ impl Ledger {
         }
     }
 
-    /// A pid is created again: whoever had it before is dead and reaped, even if DTrace's record of that is missing.
+    /// A new life of `pid`, in a table with room for it.
+    fn begin(&mut self, pid: Pid, at: KernelTime) -> usize {
+        self.bury_predecessor(pid, at);
+        self.make_room();
+        self.table.begin(pid, at)
+    }
+
+    /// A pid is used again: whoever had it before is dead and reaped, even if DTrace's record of that is missing.
     fn bury_predecessor(&mut self, pid: Pid, at: KernelTime) {
         if let Some(old) = self.table.newest(pid)
             && self.table[old].exited.is_none()
@@ -136,15 +141,10 @@ impl Ledger {
 
     pub(crate) fn exit(&mut self, at: KernelTime, pid: Pid, status: WaitStatus) {
         let living = self.table.newest(pid).filter(|slot| self.table[*slot].exited.is_none());
-        let slot = living.unwrap_or_else(|| self.table.begin(pid, at));
+        let slot = living.unwrap_or_else(|| self.begin(pid, at));
         let inc = &mut self.table[slot];
         (inc.exited, inc.status) = (Some(at), Some(status));
-        if let (Some(tree), Some(birth)) = (inc.tree, inc.birth)
-            && birth.is_lost()
-            && !inc.tracked()
-        {
-            self.tree(tree).lost_alive -= 1;
-        }
+        self.count_lost_alive(slot, false);
         let pinned = self.pin(slot);
         self.deaths.push_back((pinned, at));
         if self.table[slot].exit.is_some() && self.table[slot].death.is_none() {
@@ -189,17 +189,17 @@ impl Ledger {
         let newest = self.table.newest(attach.pid);
         let slot = match newest.filter(|s| self.table[*s].exited.is_none()) {
             Some(slot) if self.table[slot].exit.is_none() => slot,
-            _ => self.table.begin(attach.pid, at),
+            _ => self.begin(attach.pid, at),
         };
         if self.table[slot].tracked() {
             return;
         }
-        self.found(slot);
+        self.count_lost_alive(slot, false);
         let inc = &mut self.table[slot];
         inc.attached = Some((entered, at));
         inc.tree.get_or_insert(attach.tree);
         inc.proven = inc.proven.max(entered);
-        self.tree_at(slot).tracked += 1;
+        self.count_tracked(slot, true);
         self.tree(attach.tree).attached = true;
     }
 
@@ -266,10 +266,13 @@ impl Ledger {
     /// Joins NOTE_CHILD to its incarnation and returns that; `None` for a duplicate.
     fn note_child(&mut self, pid: Pid, tree: TreeId, said: Said) -> Option<usize> {
         if let Some(slot) = self.unannounced(pid, &said) {
-            self.found(slot);
+            // kqueue learns of it after all, if it was lost.
+            self.count_lost_alive(slot, false);
             self.announce(slot, said);
             self.table[slot].tree.get_or_insert(tree);
-            self.tree_at(slot).tracked += u64::from(self.table[slot].death.is_none());
+            if self.table[slot].exit.is_none() && self.table[slot].death.is_none() {
+                self.count_tracked(slot, true);
+            }
             if self.table[slot].birth.is_some() {
                 self.violation(slot, Order::Late);
             } else {
@@ -289,11 +292,11 @@ impl Ledger {
             self.tree_at(slot).duplicate_child_notes += 1;
             return Some(slot).filter(|_| said.is_collision());
         }
-        let slot = self.table.begin(pid, said.at);
+        let slot = self.begin(pid, said.at);
         self.announce(slot, said);
         self.table[slot].tree = Some(tree);
         self.owe_birth(slot);
-        self.tree(tree).tracked += 1;
+        self.count_tracked(slot, true);
         self.await_dtrace(slot, said.at, Fact::Birth);
         Some(slot)
     }
@@ -343,7 +346,7 @@ impl Ledger {
                     return None;
                 }
                 self.tree(tree).order_violations[Order::UnknownProcess.index()] += 1;
-                Some(self.table.begin(pid, self.now))
+                Some(self.begin(pid, self.now))
             }
         }
     }
@@ -358,8 +361,7 @@ impl Ledger {
         if inc.death.is_some() {
             return self.violation(slot, Order::Late);
         }
-        let tracked = inc.tracked();
-        self.tree_at(slot).tracked -= u64::from(tracked);
+        self.count_tracked(slot, false);
         self.owe_death(slot);
         match self.table[slot].exited {
             Some(_) => self.join_death(slot),
@@ -411,16 +413,17 @@ impl Ledger {
         let inc = &mut self.table[slot];
         inc.birth = Some(verdict);
         let happened = inc.created.or(inc.child.map(|c| c.at));
-        let alive = inc.exited.is_none();
-        let tree = self.tree_at(slot);
-        tree.births[verdict.index()] += 1;
-        tree.lost_alive += u64::from(verdict.is_lost() && alive);
+        let alive = inc.exited.is_none() && inc.death.is_none();
+        self.tree_at(slot).births[verdict.index()] += 1;
+        self.count_lost_alive(slot, verdict.is_lost() && alive);
         self.tell(slot, Fact::Birth, verdict, happened);
     }
 
     /// The one place where a death gets its verdict.
     pub(crate) fn decide_death(&mut self, slot: usize, verdict: Verdict) {
         self.owe_death(slot);
+        self.count_tracked(slot, false);
+        self.count_lost_alive(slot, false);
         let inc = &mut self.table[slot];
         inc.death = Some(verdict);
         let happened = inc.exited.or(inc.exit.map(|e| e.at));
@@ -429,7 +432,6 @@ impl Ledger {
         let winner = verdict::winner(inc);
         let tree = self.tree_at(slot);
         tree.deaths[verdict.index()] += 1;
-        tree.tracked -= u64::from(believed_alive);
         tree.ghosts += u64::from(believed_alive && verdict.is_lost());
         if collision {
             tree.collisions[winner.index()] += 1;
@@ -492,12 +494,18 @@ impl Ledger {
         self.notes.push_back((pinned, at, fact));
     }
 
-    /// kqueue learns of a process after all that was lost and is alive.
-    fn found(&mut self, slot: usize) {
-        let inc = &self.table[slot];
-        if inc.birth.is_some_and(Verdict::is_lost) && inc.exited.is_none() {
-            self.tree_at(slot).lost_alive -= 1;
-        }
+    /// Whether kqueue believes this process alive; the gauge follows, whatever order the words came in.
+    fn count_tracked(&mut self, slot: usize, is: bool) {
+        let was = std::mem::replace(&mut self.table[slot].in_tracked, is);
+        let gauge = &mut self.tree_at(slot).tracked;
+        *gauge = *gauge + u64::from(is) - u64::from(was);
+    }
+
+    /// Whether this process is lost and alive; the gauge follows.
+    fn count_lost_alive(&mut self, slot: usize, is: bool) {
+        let was = std::mem::replace(&mut self.table[slot].in_lost_alive, is);
+        let gauge = &mut self.tree_at(slot).lost_alive;
+        *gauge = *gauge + u64::from(is) - u64::from(was);
     }
 
     fn violation(&mut self, slot: usize, order: Order) {

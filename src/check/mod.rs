@@ -216,7 +216,8 @@ impl Checker {
     /// Batches that were read and could not be kept.
     pub fn batches_lost(&mut self, first: u64, count: u64, from: MonoTime, to: MonoTime) {
         self.align.skip_batches(first.saturating_add(count));
-        self.ledger.stats.evictions[Table::Events.index()] += count;
+        let lost = &mut self.ledger.stats.evictions[Table::Events.index()];
+        *lost = lost.saturating_add(count);
         let from = self.align.clock.earliest(from).unwrap_or(self.align.now());
         let to = self.align.clock.latest(to).unwrap_or(from);
         self.ledger.kqueue.add(from, to, BlindReason::Overflow);
@@ -269,7 +270,6 @@ impl Checker {
         match *record {
             Record::Create { at, child, forker, .. } => {
                 self.reconcile.create();
-                self.ledger.make_room();
                 self.ledger.create(at, child, forker);
             }
             Record::Exit { at, pid, status, .. } => self.ledger.exit(at, pid, status),

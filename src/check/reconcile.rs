@@ -69,10 +69,11 @@ impl Reconcile {
         let from = clock.earliest(at).filter(|at| *at >= self.since)?;
         let new = Baseline { from, total, least: least.unwrap_or(creates), most: creates };
         let old = self.last.replace(new)?;
-        let forks = total.saturating_sub(old.total) as i64;
-        self.delta += forks - (creates as i64 - old.most as i64);
+        // The counters are another program's words: nothing that they say may overflow.
+        let forks = i64::try_from(total.saturating_sub(old.total)).unwrap_or(i64::MAX);
+        self.delta = self.delta.saturating_add(forks.saturating_sub_unsigned(creates - old.most));
         // Nobody knows when exactly the counters were read: only what no time explains is missing.
-        let gap = forks - (creates as i64 - old.least as i64);
+        let gap = forks.saturating_sub_unsigned(creates - old.least);
         (gap > TOLERANCE.max(forks / 64)).then_some((old.from, to))
     }
 

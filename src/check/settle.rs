@@ -90,27 +90,46 @@ impl Ledger {
         }
         while let Some((pinned, _, fact)) = self.notes.pop_front() {
             let Some(slot) = self.table.find(pinned) else { continue };
-            match fact {
-                Fact::Birth if self.table[slot].birth.is_none() => {
-                    self.decide_birth(slot, Verdict::Undecided);
-                }
-                Fact::Death if self.table[slot].death.is_none() => {
-                    self.decide_death(slot, Verdict::Undecided);
-                }
-                _ => {}
-            }
+            self.give_up_note(slot, fact);
             self.release(slot);
         }
     }
 
-    /// Makes room in a full table: the oldest unsettled incarnation is given up, and DTrace counts as blind for it.
+    fn give_up_note(&mut self, slot: usize, fact: Fact) {
+        let inc = &self.table[slot];
+        match fact {
+            Fact::Birth if inc.birth.is_none() => self.decide_birth(slot, Verdict::Undecided),
+            Fact::Death if inc.death.is_none() => self.decide_death(slot, Verdict::Undecided),
+            _ => {}
+        }
+    }
+
+    /// Makes room in a full table: what has its verdicts is forgotten, then the oldest unsettled incarnation is given up,
+    /// and DTrace counts as blind for it. What stays is alive as far as anyone knows: one life of each pid at most.
     pub(crate) fn make_room(&mut self) {
         while self.table.len() >= self.config.capacity {
+            if let Some((pinned, _)) = self.lingering.pop_front() {
+                if let Some(slot) = self.table.find(pinned) {
+                    self.release(slot);
+                }
+                continue;
+            }
             let birth = self.births.pop_front();
-            let Some((pinned, at)) = birth.or_else(|| self.deaths.pop_front()) else { return };
+            let unsettled = birth.or_else(|| self.deaths.pop_front());
+            let unsettled = unsettled.map(|(pinned, at)| (pinned, at, None));
+            let oldest = unsettled.or_else(|| {
+                let (pinned, at, fact) = self.notes.pop_front()?;
+                Some((pinned, at, Some(fact)))
+            });
+            let Some((pinned, at, fact)) = oldest else { return };
             let Some(slot) = self.table.find(pinned) else { continue };
-            self.give_up_birth(slot);
-            self.give_up_death(slot);
+            match fact {
+                Some(fact) => self.give_up_note(slot, fact),
+                None => {
+                    self.give_up_birth(slot);
+                    self.give_up_death(slot);
+                }
+            }
             match birth {
                 Some(_) => self.release_birth(slot),
                 None => self.release(slot),
@@ -295,7 +314,8 @@ impl Ledger {
 
     fn give_up_death(&mut self, slot: usize) {
         let inc = &self.table[slot];
-        if inc.tree.is_some() && inc.death.is_none() && inc.exited.is_some() {
+        let over = inc.exited.is_some() || self.table.newest(inc.pid) != Some(slot);
+        if inc.tree.is_some() && inc.death.is_none() && over {
             self.decide_death(slot, Verdict::Undecided);
         }
     }

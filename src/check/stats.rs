@@ -202,8 +202,8 @@ impl Stats {
 
     /// Seconds in which either witness may have missed something.
     pub fn blind_seconds(&self) -> f64 {
-        let ns: u64 = self.kqueue_blind_ns.iter().chain(&self.dtrace_blind_ns).sum();
-        ns as f64 / 1e9
+        let ns = self.kqueue_blind_ns.iter().chain(&self.dtrace_blind_ns);
+        ns.map(|ns| *ns as f64).sum::<f64>() / 1e9
     }
 
     /// Adds the counters of a run that has ended. Gauges and the regime stay as they are.
@@ -252,7 +252,7 @@ impl Stats {
 }
 
 fn add(now: &mut [u64], past: &[u64]) {
-    now.iter_mut().zip(past).for_each(|(now, past)| *now += past);
+    now.iter_mut().zip(past).for_each(|(now, past)| *now = now.saturating_add(*past));
 }
 
 /// A histogram with power-of-two buckets: bucket `i` counts values below `2^i`, so it needs no configuration and no

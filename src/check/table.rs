@@ -180,6 +180,9 @@ pub(crate) struct Incarnation {
     /// A witness reported the fact, so it is owed a verdict.
     pub(crate) birth_owed: bool,
     pub(crate) death_owed: bool,
+    /// Its tree's gauges count it: as a process that kqueue believes alive, as one that is lost and alive.
+    pub(crate) in_tracked: bool,
+    pub(crate) in_lost_alive: bool,
     /// The queue was drained after its creation: a further NOTE_CHILD announces another incarnation.
     pub(crate) closed: bool,
     /// Whether its forker's knote carried NOTE_TRACKERR when it was to be announced.
@@ -282,6 +285,8 @@ impl Table {
             death: None,
             birth_owed: false,
             death_owed: false,
+            in_tracked: false,
+            in_lost_alive: false,
             closed: false,
             reported: Reported::No,
             forker_handle: None,

@@ -1,0 +1,112 @@
+//! Files that somebody else may have written.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use kqproc_exporter::cli::web_args::WebArgs;
+use kqproc_exporter::http::Server;
+use kqproc_exporter::input::Input;
+use kqproc_exporter::recording::{MAGIC, MAX_BLOCK, Reader, VERSION};
+use kqproc_exporter::source::raw::Raw;
+
+use super::play::{ALL_PIDS, Play};
+
+static DIR: LazyLock<tempfile::TempDir> =
+    LazyLock::new(|| tempfile::tempdir().expect("a directory for temporary files"));
+
+/// The bytes as a file, and as the content of a block that is whole, behind checksum and compression.
+pub fn recording(data: &[u8]) {
+    read(data);
+    read(&wrapped(data));
+}
+
+fn read(file: &[u8]) {
+    let Ok(mut reader) = Reader::new(file) else { return };
+    let mut play = Play::new(ALL_PIDS);
+    while let Ok(Some(input)) = reader.next() {
+        if input != Input::End {
+            play.push(input);
+        }
+    }
+    assert!(matches!(reader.next(), Ok(None)), "told twice of one damage");
+    play.end();
+}
+
+const META: &[u8] =
+    br#"{"uname":"","osreldate":0,"program":"","note":"","start_mono_ns":0,"start_real_ns":0}"#;
+
+fn wrapped(payload: &[u8]) -> Vec<u8> {
+    let mut file = MAGIC.to_vec();
+    file.extend_from_slice(&VERSION.to_le_bytes());
+    // What the checksums are of: everything but themselves.
+    let mut summed = file.clone();
+    for block in [META, &payload[..payload.len().min(MAX_BLOCK)], b""] {
+        let packed = match block {
+            b"" => Vec::new(),
+            block => zstd::bulk::compress(block, 1).expect("room"),
+        };
+        let lengths = [block.len(), packed.len()].map(|len| (len as u32).to_le_bytes());
+        let stored = [lengths.concat(), packed].concat();
+        summed.extend_from_slice(&stored);
+        file.extend_from_slice(&stored);
+        file.extend_from_slice(&crc32(&summed).to_le_bytes());
+    }
+    file
+}
+
+/// Bit by bit, from the polynomial alone.
+fn crc32(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))
+}
+
+/// `kevents.jsonl`, `dtrace.txt` and `dtrace.err` of a raw directory, with a line `--` between them.
+pub fn raw(data: &[u8]) {
+    let mut parts = split(data, b"\n--\n").into_iter();
+    for name in ["kevents.jsonl", "dtrace.txt", "dtrace.err"] {
+        write(name, parts.next().unwrap_or_default());
+    }
+    let Ok(raw) = Raw::open(DIR.path()) else { return };
+    let mut play = Play::new(ALL_PIDS);
+    let _ = raw.play(&mut |input: Input<'_>| {
+        if !matches!(input, Input::End | Input::Tree { .. }) {
+            play.push(input);
+        }
+        ControlFlow::Continue(())
+    });
+    play.end();
+    let imported = raw.import(raw.meta(), Vec::new()).expect("it is written to memory");
+    let mut reader = Reader::new(&imported[..]).expect("what was written is read");
+    while reader.next().expect("what was written is whole").is_some() {}
+}
+
+fn split<'a>(mut text: &'a [u8], at: &[u8]) -> Vec<&'a [u8]> {
+    let mut parts = Vec::new();
+    while let Some(end) = text.windows(at.len()).position(|window| window == at) {
+        parts.push(&text[..end]);
+        text = &text[end + at.len()..];
+    }
+    parts.push(text);
+    parts
+}
+
+/// `--web.config.file`.
+pub fn web_config(data: &[u8]) {
+    let args = WebArgs {
+        listen_addresses: Vec::new(),
+        telemetry_path: "/metrics".into(),
+        config_file: Some(write("web.yml", data)),
+        max_requests: 1,
+    };
+    if let Err(error) = Server::bind(&args) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+fn write(name: &str, content: &[u8]) -> PathBuf {
+    let path = DIR.path().join(name);
+    fs::write(&path, content).expect("room for a small file");
+    path
+}
