@@ -219,9 +219,13 @@ fn a_lost_process_whose_pid_is_used_again_is_alive_no_more() {
     let mut pipeline = watching();
     let pid = Pid::new(100).expect("a pid");
     let root = [Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
-    pipeline.push(batch(0, &root, &[]));
-    pipeline.push(batch(1, &[], &[]));
-    pipeline.push(batch(2, &[], &[]));
+    // The two clocks are one here.
+    for (seq, after) in [(0, 2000), (1, 1_200_000_000), (2, 4_000_000_000)] {
+        let (capacity, before) = (Batch::capacity_of(seq), MonoTime(after - 1000));
+        let attached = if seq == 0 { &root[..] } else { &[] };
+        let after = MonoTime(after);
+        pipeline.push(Input::Batch(Batch { seq, capacity, before, after, attached, events: &[] }));
+    }
     // DTrace's record of the first one's exit is missing.
     let text = "B 1000 1\nM 2000 0 1500 1024 0 0\n\
         C 1000000000 0 101 100 100 0\nM 1200000000 0 1100000000 1025 0 0\n\
