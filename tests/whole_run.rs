@@ -186,13 +186,16 @@ fn run(config: Config, world: World, enough: impl Fn(&Stats) -> bool) -> Stats {
     pipeline.stats().clone()
 }
 
+/// Everything was told and judged rightly. The run is in real time: where the machine held a witness up, a fact may be
+/// undecided, but one in twenty at most, and none may be anything else.
 #[track_caller]
 fn assert_all_agreed(stats: &Stats, births: u64, deaths: u64) {
     let tree = &stats.trees[0];
-    assert_eq!(tree.births[Verdict::Agreed.index()], births, "{:?}", tree.births);
-    assert_eq!(tree.births.iter().sum::<u64>(), births, "{:?}", tree.births);
-    assert_eq!(tree.deaths[Verdict::Agreed.index()], deaths, "{:?}", tree.deaths);
-    assert_eq!(tree.deaths.iter().sum::<u64>(), deaths, "{:?}", tree.deaths);
+    for (by, all) in [(&tree.births, births), (&tree.deaths, deaths)] {
+        let [agreed, undecided] = [Verdict::Agreed, Verdict::Undecided].map(|v| by[v.index()]);
+        assert_eq!((agreed + undecided, by.iter().sum::<u64>()), (all, all), "{by:?}");
+        assert!(undecided * 20 <= all, "{by:?}");
+    }
     assert_eq!(tree.order_violations.iter().sum::<u64>(), 0, "{:?}", tree.order_violations);
     assert_eq!(Answer::of(stats), Answer::Sound);
 }

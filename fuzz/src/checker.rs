@@ -70,7 +70,7 @@ impl World {
 
     fn line(&mut self, choices: &mut Choices<'_>) -> String {
         let at = self.step(choices);
-        let status = choices.byte() % 3;
+        let status = u32::from(choices.byte() % 3) << 8;
         match choices.byte() % 12 {
             0 => format!("B {at} {at}\n"),
             1 => format!("T {at} {at}\n"),

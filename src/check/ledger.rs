@@ -200,7 +200,6 @@ impl Ledger {
         inc.tree.get_or_insert(attach.tree);
         inc.proven = inc.proven.max(entered);
         self.count_tracked(slot, true);
-        self.tree(attach.tree).attached = true;
     }
 
     fn event(&mut self, event: &Kevent, placed: &Placed) {

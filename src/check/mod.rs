@@ -208,8 +208,15 @@ impl Checker {
 
     /// A kevent(2) call of the reader.
     pub fn batch(&mut self, batch: &Batch<'_>) {
-        if self.align.batch(batch) && self.align.is_ready() {
-            self.run();
+        if self.align.batch(batch) {
+            // As it is said, like the news that a tree is gone: not only once the batch has its place.
+            for attach in batch.attached.iter().filter(|attach| attach.errno == 0) {
+                self.ledger.ensure_tree(attach.tree);
+                self.ledger.tree(attach.tree).attached = true;
+            }
+            if self.align.is_ready() {
+                self.run();
+            }
         }
     }
 
