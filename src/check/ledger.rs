@@ -8,26 +8,16 @@
 
 use std::collections::VecDeque;
 
-use super::align::Placed;
 use super::blind::Blind;
 use super::damage::NaiveTable;
 use super::finding::Finding;
-use super::stats::{Note, Order, Stats, TreeStats};
-use super::table::{Handle, Incarnation, Said, Table};
+use super::stats::{Order, Stats, TreeStats};
+use super::table::{Handle, Table};
 use super::{Config, strategies, verdict};
-use crate::input::Attach;
 use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, WaitStatus, note};
 
 /// On 10.4 and older a child may run, and end, before proc:::create fires; not longer than this.
 pub(crate) const CREATE_TRAILS_NS: u64 = 50_000_000;
-
-/// How long the reader may take to run again after its time-out, while notes are queued that this call does not return.
-const WAKE_NS: u64 = 100_000_000;
-/// A call without events that took longer was held up after its time-out, nobody knows for how long. The reader's is
-/// 200 ms: with a settle time of 500 ms and [`WAKE_NS`], a shorter call slept when the exit came that it settles.
-const IDLE_NS: u64 = 750_000_000;
-/// A call that timed out slept at least so long.
-const SLEPT_NS: u64 = 150_000_000;
 
 pub(crate) struct Ledger {
     pub(crate) config: Config,
@@ -44,11 +34,11 @@ pub(crate) struct Ledger {
     /// Decided losses that are remembered for a while, to know a late note when it comes.
     pub(crate) lingering: VecDeque<(Handle, KernelTime)>,
     /// How many batches have been placed.
-    batches: u64,
+    pub(super) batches: u64,
     /// The last of them whose mark is missing.
-    unmarked: u64,
+    pub(super) unmarked: u64,
     /// The beginning of the last call that drained the queue.
-    drained: KernelTime,
+    pub(super) drained: KernelTime,
     pub(crate) now: KernelTime,
     /// What a tracker makes of the kevents.
     naive: NaiveTable,
@@ -103,7 +93,7 @@ impl Ledger {
 
     /// The incarnation that this create belongs to, where other words about it came first: NOTE_CHILD while the forker
     /// was held up between knote_fork and the probe; on old kernels even its exit.
-    fn announced_early(&self, pid: Pid, at: KernelTime) -> Option<usize> {
+    pub(super) fn announced_early(&self, pid: Pid, at: KernelTime) -> Option<usize> {
         let slot = self.table.newest(pid)?;
         let inc = &self.table[slot];
         if inc.created.is_some() {
@@ -121,14 +111,14 @@ impl Ledger {
     }
 
     /// A new life of `pid`, in a table with room for it.
-    fn begin(&mut self, pid: Pid, at: KernelTime) -> usize {
+    pub(super) fn begin(&mut self, pid: Pid, at: KernelTime) -> usize {
         self.bury_predecessor(pid, at);
         self.make_room();
         self.table.begin(pid, at)
     }
 
     /// A pid is used again: whoever had it before is dead and reaped, even if DTrace's record of that is missing.
-    fn bury_predecessor(&mut self, pid: Pid, at: KernelTime) {
+    pub(super) fn bury_predecessor(&mut self, pid: Pid, at: KernelTime) {
         if let Some(old) = self.table.newest(pid)
             && self.table[old].exited.is_none()
             && self.table[old].exit.is_none()
@@ -152,225 +142,9 @@ impl Ledger {
         }
     }
 
-    // --- kqueue's words ---------------------------------------------------------------------------------------------
-
-    pub(crate) fn batch(
-        &mut self,
-        placed: &Placed,
-        attached: impl Iterator<Item = Attach>,
-        events: impl Iterator<Item = Kevent>,
-    ) {
-        self.batches += 1;
-        if placed.entered.is_none() {
-            self.unmarked = self.batches;
-        }
-        self.stats.batch_sizes.add(placed.head.events.into());
-        for attach in attached {
-            self.attach(&attach, placed.entered.unwrap_or(self.drained), placed.at);
-        }
-        for event in events {
-            self.event(&event, placed);
-        }
-        if let Some(entered) = placed.entered.filter(|_| placed.head.drained) {
-            self.drained = self.drained.max(entered);
-            // A call that timed out slept on an empty queue until then, or until a little earlier.
-            let idle = placed.head.events == 0 && placed.at.since(entered) <= IDLE_NS;
-            let empty = |before| if idle { placed.at.minus(before).max(entered) } else { entered };
-            self.settle_births(empty(self.config.settle_ns).min(entered.plus(SLEPT_NS)));
-            self.settle_deaths(empty(WAKE_NS));
-        }
-    }
-
-    fn attach(&mut self, attach: &Attach, entered: KernelTime, at: KernelTime) {
-        self.ensure_tree(attach.tree);
-        if attach.errno != 0 {
-            return;
-        }
-        let newest = self.table.newest(attach.pid);
-        let slot = match newest.filter(|s| self.table[*s].exited.is_none()) {
-            Some(slot) if self.table[slot].exit.is_none() => slot,
-            _ => self.begin(attach.pid, at),
-        };
-        if self.table[slot].tracked() {
-            return;
-        }
-        self.count_lost_alive(slot, false);
-        let inc = &mut self.table[slot];
-        inc.attached = Some((entered, at));
-        inc.tree.get_or_insert(attach.tree);
-        inc.proven = inc.proven.max(entered);
-        self.count_tracked(slot, true);
-    }
-
-    fn event(&mut self, event: &Kevent, placed: &Placed) {
-        for (bit, note) in [
-            (note::CHILD, Note::Child),
-            (note::EXIT, Note::Exit),
-            (note::FORK, Note::Fork),
-            (note::EXEC, Note::Exec),
-            (note::TRACKERR, Note::Trackerr),
-        ] {
-            self.stats.kevents[note.index()] += u64::from(event.fflags & bit != 0);
-        }
-        let tree = self.tree_of(event);
-        let Some(pid) = Pid::new(event.ident) else {
-            self.tree(tree).order_violations[Order::BadIdent.index()] += 1;
-            return;
-        };
-        self.observe_regime(event);
-        let said = Said {
-            flags: event.flags,
-            fflags: event.fflags,
-            data: event.data,
-            batch: placed.head.seq,
-            at: placed.at,
-            not_before: self.drained,
-        };
-        let born = (event.fflags & note::CHILD != 0).then(|| self.note_child(pid, tree, said));
-        if event.fflags & note::TRACKERR != 0 {
-            self.trackerr(pid, tree, &said);
-        }
-        if event.fflags & note::EXIT != 0 {
-            let slot = born.flatten().or_else(|| self.exiting(pid, tree, event.data));
-            if let Some(slot) = slot {
-                self.note_exit(slot, tree, said);
-            }
-        } else if event.fflags & note::CHILD == 0 {
-            self.sign_of_life(pid, tree);
-        }
-    }
-
-    fn trackerr(&mut self, pid: Pid, tree: TreeId, said: &Said) {
-        self.tree(tree).trackerr_reports += 1;
-        let (batch, unmarked) = (self.batches, self.unmarked);
-        let slot = self.table.latest(pid, Incarnation::known_to_kqueue);
-        // On split kernels a process whose birth was lost may still have a knote.
-        if let Some(slot) = slot.or_else(|| self.table.newest(pid)) {
-            self.table[slot].trackerr.add(batch, said, unmarked);
-        }
-    }
-
-    /// NOTE_FORK or NOTE_EXEC: the knote was alive after the last drain, so the pid was still this incarnation.
-    fn sign_of_life(&mut self, pid: Pid, tree: TreeId) {
-        let drained = self.drained;
-        match self.table.latest(pid, Incarnation::tracked) {
-            Some(slot) if self.table[slot].exit.is_none() => {
-                let inc = &mut self.table[slot];
-                inc.proven = inc.proven.max(drained);
-            }
-            _ => self.tree(tree).order_violations[Order::UnknownProcess.index()] += 1,
-        }
-    }
-
-    /// Joins NOTE_CHILD to its incarnation and returns that; `None` for a duplicate.
-    fn note_child(&mut self, pid: Pid, tree: TreeId, said: Said) -> Option<usize> {
-        if let Some(slot) = self.unannounced(pid, &said) {
-            // kqueue learns of it after all, if it was lost.
-            self.count_lost_alive(slot, false);
-            self.announce(slot, said);
-            self.table[slot].tree.get_or_insert(tree);
-            if self.table[slot].exit.is_none() && self.table[slot].death.is_none() {
-                self.count_tracked(slot, true);
-            }
-            if self.table[slot].birth.is_some() {
-                self.violation(slot, Order::Late);
-            } else {
-                self.owe_birth(slot);
-                match self.table[slot].created {
-                    Some(_) => self.join_birth(slot),
-                    None => self.await_dtrace(slot, said.at, Fact::Birth),
-                }
-            }
-            return Some(slot);
-        }
-        let open = self.table.newest(pid).filter(|s| {
-            let inc = &self.table[*s];
-            inc.exit.is_none() && inc.tracked() && !inc.closed
-        });
-        if let Some(slot) = open {
-            self.tree_at(slot).duplicate_child_notes += 1;
-            return Some(slot).filter(|_| said.is_collision());
-        }
-        let slot = self.begin(pid, said.at);
-        self.announce(slot, said);
-        self.table[slot].tree = Some(tree);
-        self.owe_birth(slot);
-        self.count_tracked(slot, true);
-        self.await_dtrace(slot, said.at, Fact::Birth);
-        Some(slot)
-    }
-
-    fn announce(&mut self, slot: usize, said: Said) {
-        let inc = &mut self.table[slot];
-        (inc.child, inc.announced_by) = (Some(said), self.batches);
-    }
-
-    /// The oldest incarnation of `pid` that DTrace knows and kqueue has not announced, among those that are newer than
-    /// everything kqueue has spoken of; one that fits the data goes first.
-    fn unannounced(&self, pid: Pid, said: &Said) -> Option<usize> {
-        let news = || self.table.chain(pid).take_while(|s| !self.table[*s].known_to_kqueue());
-        let fits = |slot: &usize| {
-            let inc = &self.table[*slot];
-            inc.forker.is_some_and(|f| i64::from(f.get()) == said.data)
-                || said.is_collision() && inc.status.is_some_and(|s| i64::from(s.0) == said.data)
-        };
-        news().filter(fits).last().or_else(|| news().last())
-    }
-
-    /// The incarnation that a lone NOTE_EXIT is about. `None` where it was told before.
-    fn exiting(&mut self, pid: Pid, tree: TreeId, data: i64) -> Option<usize> {
-        let fits =
-            |t: &Table, s: usize| t[s].status.is_some_and(|status| i64::from(status.0) == data);
-        let tracked = self.table.latest(pid, Incarnation::tracked);
-        let newer = self
-            .table
-            .chain(pid)
-            .take_while(|s| Some(*s) != tracked && !self.table[*s].known_to_kqueue())
-            .last();
-        let tracked_open = tracked.filter(|s| self.table[*s].exit.is_none());
-        match (tracked_open, newer) {
-            (Some(slot), None) => Some(slot),
-            (Some(slot), Some(new)) => {
-                let other = !fits(&self.table, slot) && fits(&self.table, new);
-                Some(if other { new } else { slot })
-            }
-            (None, Some(slot)) => {
-                self.tree(tree).order_violations[Order::ExitBeforeChild.index()] += 1;
-                Some(slot)
-            }
-            (None, None) => {
-                let told = tracked.and_then(|s| self.table[s].exit);
-                if told.is_some_and(|said| !self.dtrace.overlaps(said.at, self.now)) {
-                    self.tree(tree).order_violations[Order::DuplicateExit.index()] += 1;
-                    return None;
-                }
-                self.tree(tree).order_violations[Order::UnknownProcess.index()] += 1;
-                Some(self.begin(pid, self.now))
-            }
-        }
-    }
-
-    fn note_exit(&mut self, slot: usize, tree: TreeId, said: Said) {
-        if self.table[slot].exit.is_some() {
-            return self.violation(slot, Order::DuplicateExit);
-        }
-        let inc = &mut self.table[slot];
-        inc.exit = Some(said);
-        inc.tree.get_or_insert(tree);
-        if inc.death.is_some() {
-            return self.violation(slot, Order::Late);
-        }
-        self.count_tracked(slot, false);
-        self.owe_death(slot);
-        match self.table[slot].exited {
-            Some(_) => self.join_death(slot),
-            None => self.await_dtrace(slot, said.at, Fact::Death),
-        }
-    }
-
     // --- both -------------------------------------------------------------------------------------------------------
 
-    fn join_birth(&mut self, slot: usize) {
+    pub(super) fn join_birth(&mut self, slot: usize) {
         let verdict = verdict::birth(&self.table[slot], &self.dtrace);
         let inc = &mut self.table[slot];
         let (Some(created), Some(child)) = (inc.created, inc.child) else { return };
@@ -386,7 +160,7 @@ impl Ledger {
         self.decide_birth(slot, verdict);
     }
 
-    fn join_death(&mut self, slot: usize) {
+    pub(super) fn join_death(&mut self, slot: usize) {
         let verdict = verdict::death(&self.table[slot], &self.dtrace);
         if let (Some(exited), Some(exit)) = (self.table[slot].exited, self.table[slot].exit) {
             self.tree_at(slot).exit_latency.add(exit.at.since(exited));
@@ -443,7 +217,13 @@ impl Ledger {
         self.tell(slot, Fact::Death, verdict, happened);
     }
 
-    fn tell(&mut self, slot: usize, fact: Fact, verdict: Verdict, happened: Option<KernelTime>) {
+    pub(super) fn tell(
+        &mut self,
+        slot: usize,
+        fact: Fact,
+        verdict: Verdict,
+        happened: Option<KernelTime>,
+    ) {
         self.stats.verdict_delay.add(happened.map_or(0, |at| self.now.since(at)));
         let inc = &self.table[slot];
         let finding = Finding {
@@ -462,7 +242,7 @@ impl Ledger {
     }
 
     /// Whether kqueue has said nothing of the forker, and nothing that it said is missing.
-    fn unheard(&self, slot: usize) -> bool {
+    pub(super) fn unheard(&self, slot: usize) -> bool {
         let inc = &self.table[slot];
         let forker = inc.forker_handle.and_then(|h| self.table.find(h));
         forker.is_some_and(|f| !self.table[f].tracked())
@@ -471,7 +251,7 @@ impl Ledger {
 
     /// A lone NOTE_CHILD shows how many knotes a child has: on split kernels its own knote is EV_ONESHOT
     /// (13.2 `kern_event.c:581`), on merged ones it is the tracking knote (10.1 `kern_event.c:504`).
-    fn observe_regime(&mut self, event: &Kevent) {
+    pub(super) fn observe_regime(&mut self, event: &Kevent) {
         if event.fflags & (note::CHILD | note::EXIT) == note::CHILD {
             if event.flags & note::EV_ONESHOT != 0 {
                 self.stats.regime = Regime::Split;
@@ -488,31 +268,31 @@ impl Ledger {
         self.table.handle(slot)
     }
 
-    fn await_dtrace(&mut self, slot: usize, at: KernelTime, fact: Fact) {
+    pub(super) fn await_dtrace(&mut self, slot: usize, at: KernelTime, fact: Fact) {
         let pinned = self.pin(slot);
         self.notes.push_back((pinned, at, fact));
     }
 
     /// Whether kqueue believes this process alive; the gauge follows, whatever order the words came in.
-    fn count_tracked(&mut self, slot: usize, is: bool) {
+    pub(super) fn count_tracked(&mut self, slot: usize, is: bool) {
         let was = std::mem::replace(&mut self.table[slot].in_tracked, is);
         let gauge = &mut self.tree_at(slot).tracked;
         *gauge = *gauge + u64::from(is) - u64::from(was);
     }
 
     /// Whether this process is lost and alive; the gauge follows.
-    fn count_lost_alive(&mut self, slot: usize, is: bool) {
+    pub(super) fn count_lost_alive(&mut self, slot: usize, is: bool) {
         let was = std::mem::replace(&mut self.table[slot].in_lost_alive, is);
         let gauge = &mut self.tree_at(slot).lost_alive;
         *gauge = *gauge + u64::from(is) - u64::from(was);
     }
 
-    fn violation(&mut self, slot: usize, order: Order) {
+    pub(super) fn violation(&mut self, slot: usize, order: Order) {
         self.tree_at(slot).order_violations[order.index()] += 1;
     }
 
     /// The tree of an event: by its cookie, else that of the process that forked or is named, else the first.
-    fn tree_of(&mut self, event: &Kevent) -> TreeId {
+    pub(super) fn tree_of(&mut self, event: &Kevent) -> TreeId {
         let known = |pid: u64| {
             Pid::new(pid).and_then(|p| self.table.newest(p)).and_then(|s| self.table[s].tree)
         };

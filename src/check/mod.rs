@@ -11,6 +11,7 @@ mod clock;
 pub mod damage;
 pub mod finding;
 mod ledger;
+mod notes;
 mod reconcile;
 mod settle;
 pub mod stats;
