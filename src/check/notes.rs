@@ -48,11 +48,10 @@ impl Ledger {
         if attach.errno != 0 {
             return;
         }
-        let newest = self.table.newest(attach.pid);
-        let slot = match newest.filter(|s| self.table[*s].exited.is_none()) {
-            Some(slot) if self.table[slot].exit.is_none() => slot,
-            _ => self.begin(attach.pid, at),
-        };
+        let alive =
+            |inc: &Incarnation| inc.exited.is_none() && inc.exit.is_none() && inc.death.is_none();
+        let newest = self.table.newest(attach.pid).filter(|slot| alive(&self.table[*slot]));
+        let slot = newest.unwrap_or_else(|| self.begin(attach.pid, at));
         if self.table[slot].tracked() {
             return;
         }
