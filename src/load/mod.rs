@@ -13,36 +13,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::model::words;
+pub use crate::model::Shape;
 pub use shapes::run;
-
-words! {
-    /// What the processes do.
-    pub enum Shape {
-        /// Each exits at once, with a status that names it.
-        Exit = "exit",
-        /// Each fails to exec and exits 127: the load of PR 180385.
-        Enoent = "enoent",
-        /// Each runs /usr/bin/true.
-        Exec = "exec",
-        /// Each kills itself with SIGKILL.
-        Signal = "signal",
-        /// Each forks the next, `depth` deep, and waits for it.
-        Chain = "chain",
-        /// Each forks another, which outlives it as a daemon does: the double fork.
-        Orphan = "orphan",
-        /// vfork(2) with exec, every other one of a program that does not exist.
-        Vfork = "vfork",
-        /// As exit, from several threads at once.
-        Threads = "threads",
-        /// As enoent, in bursts of which all are alive at once.
-        Parallel = "parallel",
-        /// Exit, enoent, exec and signal in turn.
-        Mix = "mix",
-        /// As enoent, meant for a lowered kern.pid_max: every pid is soon used again.
-        Pidreuse = "pidreuse",
-    }
-}
 
 impl Shape {
     /// One line for the help text.

@@ -3,8 +3,8 @@
 use super::judge::Case;
 use super::options::Options;
 use super::rng::Rng;
-use super::shape::Shape;
 use crate::model::Regime;
+use crate::model::Shape;
 
 /// The regimes of the grid.
 pub const REGIMES: [Regime; 3] = [Regime::Split, Regime::MergedStatus, Regime::MergedPpid];

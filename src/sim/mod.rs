@@ -22,8 +22,8 @@ mod truth;
 
 use crate::source::Sink;
 
+pub use crate::model::Shape;
 pub use options::Options;
-pub use shape::Shape;
 pub use truth::{Fault, Injected, Life, LifeId, Truth};
 
 /// Runs the load of `options` once and tells the truth about it.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::shape::Shape;
 use crate::model::Regime;
+use crate::model::Shape;
 
 /// Defines each knob once: the field, its flag, its default, and its place in the line that repeats a run.
 macro_rules! options {
@@ -45,7 +45,7 @@ macro_rules! options {
 options! {
     /// How the kernel delivers: split, merged-status or merged-ppid
     regime: Regime = Regime::Split,
-    /// What the processes do: exit, enoent, exec, signal, chain, orphan, vfork, threads, parallel, mix or pidreuse
+    /// What the processes do
     shape: Shape = Shape::Mix,
     /// How often the shape is repeated
     count: u32 = 200,

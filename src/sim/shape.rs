@@ -3,35 +3,7 @@
 use std::sync::Arc;
 
 use super::options::Options;
-use crate::model::words;
-
-words! {
-    /// The load shapes, as the load generator has them.
-    pub enum Shape {
-        /// fork, _exit.
-        Exit = "exit",
-        /// fork, exec of a file that does not exist, _exit(127): the case of PR 180385.
-        Enoent = "enoent",
-        /// fork, exec, exit.
-        Exec = "exec",
-        /// fork, death by signal.
-        Signal = "signal",
-        /// Every child forks the next, `depth` generations deep.
-        Chain = "chain",
-        /// Double fork: the grandchild outlives its parent and goes to the reaper.
-        Orphan = "orphan",
-        /// vfork, exec or exec failure.
-        Vfork = "vfork",
-        /// Several threads of one process fork at the same time.
-        Threads = "threads",
-        /// All children live at once.
-        Parallel = "parallel",
-        /// exit, enoent, exec and signal, one after the other.
-        Mix = "mix",
-        /// Few pids, so that each is used again and again.
-        Pidreuse = "pidreuse",
-    }
-}
+use crate::model::Shape;
 
 impl Shape {
     /// The pid_max of this shape: `pid_max`, but low enough for pidreuse to deserve its name.
