@@ -8,6 +8,7 @@ mod explain;
 mod feed;
 mod fetch;
 mod ingest;
+mod keeper;
 pub mod live_args;
 mod load;
 pub mod log_args;
@@ -57,6 +58,9 @@ enum Command {
     /// Wait for a byte from a pipe, then become the command
     #[command(name = crate::source::barrier::SUBCOMMAND, hide = true)]
     RunBehindBarrier(barrier::Args),
+    /// Keep dtrace for the exporter that started this
+    #[command(name = crate::source::keeper::SUBCOMMAND, hide = true)]
+    KeepDtrace(keeper::Args),
     /// Simulate a kernel that knows which processes it lost, and measure how well that is found out
     Simulate(Box<simulate::Args>),
 }
@@ -77,6 +81,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Load(args) => load::run(&args),
             Command::RunBehindBarrier(args) => Ok(barrier::run(&args)),
+            Command::KeepDtrace(args) => keeper::run(args),
             Command::Simulate(args) => simulate::run(*args),
         }
     }
