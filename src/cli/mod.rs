@@ -19,6 +19,7 @@ mod serve;
 mod signals;
 mod simulate;
 mod stress;
+pub mod user;
 pub mod web_args;
 
 use std::process::ExitCode;

@@ -156,10 +156,7 @@ impl Reply {
 }
 
 /// Reads at least one byte, and the descriptors that come with it: they come with the first byte of a message.
-fn receive_with_rights(
-    from: &UnixStream,
-    bytes: &mut [u8],
-) -> io::Result<(usize, Vec<OwnedFd>)> {
+fn receive_with_rights(from: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; MOST]);
     let mut bytes = [IoSliceMut::new(bytes)];
     let message = retried(|| {

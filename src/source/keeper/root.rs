@@ -83,7 +83,8 @@ impl Root {
     fn outlive_signals(&self) -> io::Result<()> {
         extern "C" fn nothing(_: i32) {}
         // A handler, for dtrace would inherit that a signal is ignored.
-        let nothing = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+        let nothing =
+            SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
             // SAFETY: a handler that does nothing may run at any time.
             unsafe { sigaction(signal, &nothing)? };
@@ -127,7 +128,10 @@ impl Root {
             Err(error) => Reply::new(
                 Outcome::Failed,
                 0,
-                format!("cannot run {}: {error}; give dtrace's path with --dtrace.path", self.path().display()),
+                format!(
+                    "cannot run {}: {error}; give dtrace's path with --dtrace.path",
+                    self.path().display()
+                ),
             ),
         }
     }
