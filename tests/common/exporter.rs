@@ -10,17 +10,19 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use super::client::Client;
 use super::{PATIENCE, eventually};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kqproc_exporter");
 
-/// The program with this command, the flags of every exporter that a test starts, and these.
+/// The program with this command, the flags of every exporter that a test starts, and these. It stays the user that
+/// runs the tests, whose files it is to read.
 fn command<I: IntoIterator<Item: AsRef<OsStr>>>(words: &[&str], flags: I) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(words).arg("--web.listen-address=127.0.0.1:0").args(flags);
+    let user = format!("--user={}", geteuid());
+    command.args(words).args(["--web.listen-address=127.0.0.1:0", &user]).args(flags);
     command
 }
 
