@@ -14,7 +14,7 @@ const NOBODY: &str = "nobody";
 pub struct UserArgs {
     /// User to become before anybody is served, by name or number; "root" stays root [default: nobody, if root starts it]
     #[arg(long, value_name = "USER")]
-    user: Option<String>,
+    pub user: Option<String>,
 }
 
 /// Why the exporter cannot become another user.

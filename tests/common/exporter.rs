@@ -86,6 +86,10 @@ impl Exporter {
         }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().try_into().expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("it runs");

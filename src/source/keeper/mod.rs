@@ -198,3 +198,28 @@ impl Reply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::dtrace::programs::CAUSES;
+
+    /// A keeper that is silent: cat(1), which ends as a keeper does.
+    #[test]
+    fn a_keeper_that_does_not_answer_is_asked_no_more() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let child = Command::new("sh")
+            .args(["-c", "cat >/dev/null"])
+            .stdin(OwnedFd::from(theirs))
+            .spawn()
+            .expect("started");
+        let (socket, child) = (Mutex::new(ours), Mutex::new(child));
+        let keeper = Keeper(Arc::new(Inner { socket, child, compile: Duration::ZERO }));
+        let ask = || keeper.ask(Request::Kill(&CAUSES), Duration::from_millis(20));
+        let gone = ask().expect_err("no answer").to_string();
+        let expected =
+            "the keeper, which runs dtrace, has ended (exit status: 0): start the exporter again";
+        assert_eq!(gone, expected);
+        assert_eq!(ask().expect_err("no answer").to_string(), expected);
+    }
+}
