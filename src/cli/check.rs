@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::config::Settings;
+use super::user::UserArgs;
 use super::web_args::WebArgs;
 use crate::preflight::facts::{Facts, Program, Wants};
 use crate::preflight::host::Host;
@@ -24,6 +25,8 @@ pub(super) struct Args {
     #[arg(long = "dtrace.path", value_name = "FILE")]
     dtrace: Option<PathBuf>,
     #[command(flatten)]
+    user: UserArgs,
+    #[command(flatten)]
     web: WebArgs,
 }
 
@@ -38,7 +41,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         config: args.config.as_deref(),
         web: &args.web,
     };
-    let lines = judge(&Facts::gather(&Host, &wants));
+    let lines = judge(&Facts::gather(&Host { user: args.user.clone() }, &wants));
     stdout().write_all(told(&lines, Paint::for_stdout()).as_bytes())?;
     Ok(ExitCode::from(exit_status(&lines)))
 }
