@@ -3,6 +3,7 @@
 mod barrier;
 mod check;
 pub mod config;
+mod duration;
 pub mod exit;
 mod explain;
 mod feed;
@@ -12,6 +13,8 @@ mod keeper;
 pub mod live_args;
 mod load;
 pub mod log_args;
+#[cfg(unix)]
+mod preflight;
 mod record;
 mod replay;
 mod report;
@@ -19,8 +22,8 @@ mod serve;
 mod signals;
 mod simulate;
 mod stress;
+mod terminal;
 pub mod user;
-pub mod web_args;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -20,7 +20,7 @@ mod shape;
 mod threads;
 mod truth;
 
-use crate::source::Sink;
+use crate::input::Sink;
 
 pub use crate::model::Shape;
 pub use options::Options;

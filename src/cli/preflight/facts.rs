@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::user::Identity;
-use crate::cli::web_args::{ListenAddress, WebArgs};
+use crate::http::web_args::{ListenAddress, WebArgs};
 use crate::source::sysctl::HIDING;
 
 /// What a host is asked. Everything else in this module is pure.
