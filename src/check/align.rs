@@ -119,6 +119,12 @@ impl Align {
         self.blind = true;
     }
 
+    /// dtrace is there again: the batches from here on may have marks. Without this, one that does not wait for its mark
+    /// would overtake every record, which comes a switch of buffers later, and so on for ever.
+    pub(crate) fn regain_sight(&mut self) {
+        self.blind = false;
+    }
+
     /// Nothing more will come: everything is due.
     pub(crate) fn end(&mut self) {
         if let Some(record) = self.held.take() {
@@ -463,6 +469,26 @@ mod tests {
         assert!(matches!(refused, Arrival::Refused(Reason::Implausible, _)));
         align.end();
         assert_eq!(order(&mut align), ["tick@1", "tick@2", "tick@3"]);
+    }
+
+    #[test]
+    fn after_an_outage_batches_wait_for_their_marks_again() {
+        let mut align = align();
+        batch(&mut align, 2, 0);
+        for r in [tick(1), mark(2, 0), tick(3)] {
+            align.record(r, MonoTime(0));
+        }
+        align.lose_sight();
+        batch(&mut align, 100, 1);
+        let expected = ["tick@1", "batch0@2", "tick@3", "batch1@101?"];
+        assert_eq!(order(&mut align), expected);
+        align.regain_sight();
+        batch(&mut align, 190, 2);
+        batch(&mut align, 200, 3);
+        for r in [tick(195), mark(200, 3), tick(205), tick(300)] {
+            assert_eq!(align.record(r, MonoTime(0)), Arrival::Queued);
+        }
+        assert_eq!(order(&mut align), ["batch2@191?", "tick@195", "batch3@200", "tick@205"]);
     }
 
     #[test]

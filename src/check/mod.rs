@@ -197,6 +197,7 @@ impl Checker {
     pub fn dtrace_up(&mut self) {
         self.ledger.stats.dtrace_restarts += u64::from(std::mem::replace(&mut self.up, true));
         self.reconcile.restart();
+        self.align.regain_sight();
     }
 
     /// dtrace is gone.

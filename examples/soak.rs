@@ -1,0 +1,49 @@
+//! A live exporter on a kernel and a dtrace(1) that always agree, for `scripts/soak` to end its dtrace again and again:
+//! `soak FOLDER DTRACE EXPORTER [FLAG]...`
+
+#[path = "../tests/common/world.rs"]
+mod world;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use kqproc_exporter::cli::feed::Feed;
+use kqproc_exporter::cli::serve::ServiceArgs;
+use kqproc_exporter::model::Pid;
+use kqproc_exporter::source::dtrace::{self, Limits};
+use kqproc_exporter::source::live::{Config, Live};
+use kqproc_exporter::source::target::{Root, Target};
+use world::World;
+
+#[derive(Parser)]
+struct Args {
+    /// Where the kernel leaves its trace
+    folder: PathBuf,
+    /// What prints it
+    dtrace: PathBuf,
+    /// The exporter's binary, for its keeper
+    exporter: PathBuf,
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let limits = Limits {
+        retry_first: Duration::from_millis(100),
+        retry_most: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let root = Pid::new(12345).map(Root::Pid).ok_or(anyhow::anyhow!("no pid"))?;
+    let config = Config {
+        targets: vec![Target { name: "load".to_owned(), root }],
+        dtrace: dtrace::Options { path: Some(args.dtrace), limits, ..dtrace::Options::default() },
+        own_program: Some(args.exporter),
+        ..Config::default()
+    };
+    let world = World::new(&args.folder, u32::MAX, Duration::from_micros(700), true);
+    let live = Live::with_kernel(config, || Ok(Box::new(world)))?;
+    args.service.serve(Feed::Live(Box::new(live)))
+}
