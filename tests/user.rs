@@ -49,13 +49,11 @@ fn root_serves_as_nobody_unless_told_otherwise() {
 }
 
 #[test]
-fn root_that_is_told_to_stay_root_says_so() {
+fn root_that_is_told_to_stay_root_stays() {
     if !is_root() {
         return;
     }
-    let mut command = serve(&["--user=root"]);
-    command.args(["--log.level=info"]);
-    let exporter = Exporter::start(command);
+    let exporter = Exporter::start(serve(&["--user=root"]));
     let status = fs::read_to_string(format!("/proc/{}/status", exporter.id())).expect("status");
     assert!(status.contains("Uid:\t0\t0\t0\t0"), "{status}");
 }
@@ -74,7 +72,8 @@ fn what_nobody_may_read_is_not_read() {
     let flag = format!("--web.config.file={}", file.display());
     let (code, said) = refused(&[&flag]);
     assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains("Permission denied"), "{said}");
+    let whom = "kqproc_exporter: as nobody, the user to serve as (see --user): cannot read ";
+    assert!(said.contains(whom) && said.contains("Permission denied"), "{said}");
     let (code, said) = refused(&[&flag, "--config.check"]);
     assert_eq!(code, Some(78), "{said}");
     fs::set_permissions(&file, open(0o644)).expect("the mode");

@@ -15,7 +15,7 @@ use super::ingest::Ingest;
 use super::live_args::LiveArgs;
 use super::log_args::LogArgs;
 use super::signals::Signals;
-use super::user::{Identity, UserArgs};
+use super::user::{Identity, UserArgs, name_the_denied};
 use crate::check::Config;
 use crate::http::web_args::WebArgs;
 use crate::http::{BindError, Server, State};
@@ -85,6 +85,10 @@ enum SourceKind {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    start(args).map_err(name_the_denied)
+}
+
+fn start(args: Args) -> anyhow::Result<ExitCode> {
     args.service.log.init();
     let ConfigArgs { file, check } = args.config;
     let settings = Settings::load(file.as_deref(), &args.live).or_exit(CONFIG)?;

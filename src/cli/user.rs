@@ -74,10 +74,23 @@ impl UserArgs {
             Some(user) if user.uid == now => user.name,
             Some(user) if !now.is_root() => return Err(UserError::NotRoot(user.name)),
             Some(user) => become_user(user)?,
-            None => User::from_uid(now).ok().flatten().map_or(now.to_string(), |user| user.name),
+            None => name_of(now),
         };
         Ok(Identity { name, is_root: geteuid().is_root() })
     }
+}
+
+/// Where something was denied to whom root has become, it is to be said to whom.
+pub(super) fn name_the_denied(error: anyhow::Error) -> anyhow::Error {
+    let user = geteuid();
+    if user.is_root() || !format!("{error:#}").contains(Errno::EACCES.desc()) {
+        return error;
+    }
+    error.context(format!("as {}, the user to serve as (see --user)", name_of(user)))
+}
+
+fn name_of(user: Uid) -> String {
+    User::from_uid(user).ok().flatten().map_or(user.to_string(), |user| user.name)
 }
 
 /// By name, or by number.
