@@ -1,4 +1,4 @@
-//! A live exporter on a kernel and a dtrace(1) that always agree, for `scripts/soak` to end its dtrace again and again:
+//! A live exporter on a kernel that loses one process of a hundred, for `scripts/soak` to end its dtrace again and again:
 //! `soak FOLDER DTRACE EXPORTER [FLAG]...`
 
 #[path = "../tests/common/world.rs"]
@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<ExitCode> {
         own_program: Some(args.exporter),
         ..Config::default()
     };
-    let world = World::new(&args.folder, u32::MAX, Duration::from_micros(700), true);
+    let world = World::new(&args.folder, u32::MAX, Duration::from_micros(700), true).losing(100);
     let live = Live::with_kernel(config, || Ok(Box::new(world)))?;
     args.service.serve(Feed::Live(Box::new(live)))
 }

@@ -27,6 +27,8 @@ pub struct World {
     over: Option<Instant>,
     /// The load runs before anybody tracks it, and goes on until the test has seen enough.
     running: bool,
+    /// Of so many forks, one is kept from the queue.
+    loses: Option<u32>,
 }
 
 impl World {
@@ -43,7 +45,14 @@ impl World {
             forked: 0,
             over: None,
             running,
+            loses: None,
         }
+    }
+
+    /// Of every so many forks, the queue is not told of the last: neither of its birth nor of its death.
+    #[allow(dead_code, reason = "not every test loses something")]
+    pub fn losing(self, every: u32) -> World {
+        World { loses: Some(every), ..self }
     }
 
     fn now() -> u64 {
@@ -84,10 +93,15 @@ impl World {
             // The root has a pid of this host: the children take others.
             let pid = 1 + (root + self.forked % 60_000) % 90_000;
             self.forked += 1;
-            self.queue(pid, 0x30, note::CHILD, root.into());
+            let is_told = self.loses.is_none_or(|every| !self.forked.is_multiple_of(every));
+            if is_told {
+                self.queue(pid, 0x30, note::CHILD, root.into());
+            }
             self.trace(&format!("C {} 0 {pid} {root} {root} 14", World::now()));
             self.trace(&format!("X {} 1 {pid} {root} 1 32512", World::now()));
-            self.queue(pid, 0x8030, note::EXIT, 32512);
+            if is_told {
+                self.queue(pid, 0x8030, note::EXIT, 32512);
+            }
         }
         if self.forked == self.rounds && self.over.is_none() && !self.running {
             self.over = Some(Instant::now());
