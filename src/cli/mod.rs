@@ -2,6 +2,7 @@
 
 mod barrier;
 mod check;
+mod completions;
 pub mod config;
 pub mod exit;
 mod explain;
@@ -54,6 +55,8 @@ enum Command {
     Check(check::Args),
     /// Fork processes in one of the shapes that kernels are known to lose
     Load(load::Args),
+    /// Print what a shell needs to complete commands and flags
+    Completions(completions::Args),
     /// Wait for a byte from a pipe, then become the command
     #[command(name = crate::source::barrier::SUBCOMMAND, hide = true)]
     RunBehindBarrier(barrier::Args),
@@ -76,6 +79,7 @@ impl Cli {
             Command::Explain(args) => explain::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Load(args) => load::run(&args),
+            Command::Completions(args) => completions::run(&args),
             Command::RunBehindBarrier(args) => Ok(barrier::run(&args)),
             Command::Simulate(args) => simulate::run(*args),
         }
