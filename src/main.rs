@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kqproc_exporter::cli::{Cli, exit};
+use kqproc_exporter::report::paint::{Hue, Paint};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -16,7 +17,8 @@ fn main() -> ExitCode {
         // Whoever reads our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kqproc_exporter: {error:#}");
+            let name = Paint::for_stderr().dye(Hue::Bad, "kqproc_exporter:");
+            eprintln!("{name} {}", exit::told(&error));
             ExitCode::from(exit::status_of(&error))
         }
     }

@@ -1,6 +1,9 @@
 //! Colour on a terminal, and numbers as a person reads them.
 
-use std::io::IsTerminal;
+use std::io;
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 
 /// Whether words are coloured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,24 +32,39 @@ pub enum Hue {
 }
 
 impl Paint {
-    /// Colour where stdout is a terminal, unless `NO_COLOR` is set (no-color.org).
+    /// Colour where stdout is a terminal that knows colours, unless `NO_COLOR` is set (no-color.org): decided as clap
+    /// does for its own texts.
     pub fn for_stdout() -> Paint {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        if std::io::stdout().is_terminal() && !unwanted { Paint::Ansi } else { Paint::Plain }
+        Paint::of(AutoStream::choice(&io::stdout()))
+    }
+
+    /// The same for stderr.
+    pub fn for_stderr() -> Paint {
+        Paint::of(AutoStream::choice(&io::stderr()))
+    }
+
+    fn of(choice: ColorChoice) -> Paint {
+        if choice == ColorChoice::Never { Paint::Plain } else { Paint::Ansi }
     }
 
     /// `text` in this hue.
     pub fn dye(self, hue: Hue, text: &str) -> String {
-        let code = match hue {
-            Hue::Plain => return text.to_owned(),
-            _ if self == Paint::Plain => return text.to_owned(),
-            Hue::Good => "32",
-            Hue::Bad => "31",
-            Hue::Doubt => "33",
-            Hue::Dim => "2",
-            Hue::Title => "1",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        let style = hue.style();
+        if self == Paint::Plain { text.to_owned() } else { format!("{style}{text}{style:#}") }
+    }
+}
+
+impl Hue {
+    /// How a terminal shows it. Both of a terminal's backgrounds bear these.
+    pub const fn style(self) -> Style {
+        match self {
+            Hue::Plain => Style::new(),
+            Hue::Good => AnsiColor::Green.on_default(),
+            Hue::Bad => AnsiColor::Red.on_default(),
+            Hue::Doubt => AnsiColor::Yellow.on_default(),
+            Hue::Dim => Style::new().dimmed(),
+            Hue::Title => Style::new().bold(),
+        }
     }
 }
 
