@@ -1,11 +1,13 @@
 //! The configuration file as an operator meets it: the real binary, its words and exit statuses.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+mod common;
 
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use common::client::Reply;
+use common::exporter::{self, Exporter};
 use tempfile::TempDir;
 
 const TREE: &str = "[[tree]]\nname = \"cron\"\npidfile = \"/var/run/cron.pid\"\n";
@@ -28,16 +30,18 @@ impl Folder {
         fs::write(self.path(name), text).expect("written");
     }
 
-    /// The exporter with this configuration and these flags.
-    fn exporter(&self, command: &str, flags: &[&str]) -> Command {
-        let mut exporter = Command::new(env!("CARGO_BIN_EXE_kqproc_exporter"));
-        exporter.arg(command).arg("--config.file").arg(self.path("config.toml")).args(flags);
-        exporter
+    fn config(&self) -> String {
+        format!("--config.file={}", self.path("config.toml").display())
+    }
+
+    /// `serve` with this configuration and these flags.
+    fn serve(&self, flags: &[&str]) -> Command {
+        exporter::serve([self.config().as_str()].iter().chain(flags))
     }
 
     /// `--config.check`: the exit status and what was said.
     fn check(&self, flags: &[&str]) -> (Option<i32>, String) {
-        said(&self.exporter("serve", &["--config.check"]).args(flags).output().expect("it runs"))
+        said(&self.serve(&["--config.check"]).args(flags).output().expect("it runs"))
     }
 }
 
@@ -69,7 +73,7 @@ fn a_bad_one_is_refused_with_its_file_and_line_checked_or_served() {
     ] {
         let folder = Folder::with(&config);
         let expected = format!("kqproc_exporter: {}, ", folder.path("config.toml").display());
-        let served = folder.exporter("serve", &[]).output().expect("it runs");
+        let served = folder.serve(&[]).output().expect("it runs");
         for (status, said) in [folder.check(&[]), said(&served)] {
             assert_eq!(status, Some(78), "{said}");
             assert!(said.starts_with(&format!("{expected}line {line}: {why}")), "{said}");
@@ -112,87 +116,46 @@ fn what_does_not_go_together_is_refused() {
 #[test]
 fn a_tree_in_the_file_asks_for_this_kernel() {
     let folder = Folder::with(&format!("{TREE}[dtrace]\npath = \"/nonexistent/dtrace\"\n"));
-    let (status, said) = said(&folder.exporter("serve", &[]).output().expect("it runs"));
+    let (status, said) = said(&folder.serve(&[]).output().expect("it runs"));
     assert!(status == Some(69) && said.contains("cannot run /nonexistent/dtrace"), "{said}");
 }
 
 #[test]
 fn check_tells_of_it_too() {
     let folder = Folder::with("[check]\ncapacity = 0\n");
-    let free = "--web.listen-address=127.0.0.1:0";
-    let (_, told) = said(&folder.exporter("check", &[free]).output().expect("it runs"));
+    let check = || {
+        let flags = ["--web.listen-address=127.0.0.1:0", &folder.config()];
+        let output = Command::new(exporter::PROGRAM).arg("check").args(flags).output();
+        said(&output.expect("it runs")).1
+    };
+    let told = check();
     let line = told.lines().find(|line| line.starts_with("fail  config")).expect(&told);
     assert!(line.contains("config.toml, line 2: 0: give a number from 1024"), "{told}");
     folder.write("config.toml", TREE);
-    let (_, told) = said(&folder.exporter("check", &[free]).output().expect("it runs"));
+    let told = check();
     assert!(told.lines().any(|l| l.starts_with("ok    config") && l.ends_with("valid")), "{told}");
 }
 
-/// A running exporter; killed when dropped.
-struct Running(Child, String);
-
-impl Running {
-    fn start(folder: &Folder) -> Running {
-        let flags = ["--source=replay", "--speed=0", "--web.listen-address=127.0.0.1:0"];
-        let mut child = folder
-            .exporter("serve", &flags)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the exporter starts");
-        let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
-        let address = log
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| Some(line.split_once("msg=listening address=")?.1.to_owned()))
-            .expect("it listens");
-        // Keep the pipe open, or the exporter could not log any more.
-        std::thread::spawn(move || log.for_each(drop));
-        Running(child, address)
-    }
-
-    fn ask(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(&self.1).expect("a connection");
-        write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
-    }
-
-    /// Whether the reload succeeded, and the answer.
-    fn reload(&self) -> (bool, String) {
-        let answer = self.ask("POST /-/reload");
-        (answer.starts_with("HTTP/1.1 200"), answer)
-    }
-
-    /// Waits until the metrics say so.
-    fn shows(&self, sample: &str) {
-        while !self.ask("GET /metrics").contains(&format!("\n{sample}\n")) {
-            std::thread::yield_now();
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn reload(exporter: &Exporter) -> Reply {
+    exporter.request("POST", "/-/reload", "")
 }
 
 #[test]
 fn a_reload_takes_nothing_up_in_silence() {
     let folder = Folder::with(TREE);
-    let running = Running::start(&folder);
-    assert!(running.reload().0);
+    let exporter = Exporter::start(folder.serve(&["--source=replay", "--speed=0"]));
+    assert_eq!(reload(&exporter).status, 200);
     folder.write("config.toml", &format!("# only a comment\n{TREE}"));
-    assert!(running.reload().0, "it says the same");
+    assert_eq!(reload(&exporter).status, 200, "it says the same");
     folder.write("config.toml", &format!("{TREE}[kqueue]\nnote_fork = true\n"));
-    let (good, answer) = running.reload();
-    assert!(!good && answer.contains("restart for its changes to take effect"), "{answer}");
-    running.shows("kqproc_config_last_reload_successful 0");
+    let refused = reload(&exporter);
+    assert_eq!(refused.status, 500);
+    let why = refused.text();
+    assert!(why.contains("restart for its changes to take effect"), "{why}");
+    exporter.scrape_until(|s| s["kqproc_config_last_reload_successful"] == 0.0);
     folder.write("config.toml", &format!("{TREE}[kqeue]\n"));
-    let (good, answer) = running.reload();
-    assert!(!good && answer.contains("line 4: unknown field `kqeue`"), "{answer}");
+    let refused = reload(&exporter);
+    assert!(refused.text().contains("line 4: unknown field `kqeue`"), "{}", refused.text());
     folder.write("config.toml", TREE);
-    assert!(running.reload().0);
+    assert_eq!(reload(&exporter).status, 200);
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Words, path, words};
+use common::words::{Words, path, words};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{Order, Stats};
 use kqproc_exporter::input::Input;
@@ -350,7 +350,7 @@ mod held_up {
     use kqproc_exporter::input::{Attach, Batch};
     use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId};
 
-    use super::common::Call;
+    use super::common::words::Call;
     use super::*;
 
     const MS: u64 = 1_000_000;

@@ -1,21 +1,16 @@
 //! `explain` and `report` as they are called.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod common;
 
-use assert_cmd::cargo::CommandCargoExt;
+use std::process::Command;
+
+use common::exporter::{self, Exporter, PROGRAM};
+use common::words::path;
 use serde_json::Value;
-
-/// One of the project's recordings.
-fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(format!("{name}.kqr"))
-}
 
 /// Runs the program: its exit status, what it printed, and what it complained about.
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::cargo_bin("kqproc_exporter").expect("the program");
-    let output = command.args(args).output().expect("it runs");
+    let output = Command::new(PROGRAM).args(args).output().expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -57,37 +52,11 @@ fn explain_says_what_is_wrong_with_a_question() {
     }
 }
 
-/// A running exporter, ended with the test.
-struct Exporter(Child);
-
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn explain_asks_a_running_exporter() {
-    let mut command = Command::cargo_bin("kqproc_exporter").expect("the program");
-    command.args(["serve", "--source", "replay", "--speed", "0"]);
-    command.args(["--web.listen-address", "127.0.0.1:0", "--log.format", "json"]);
-    let mut exporter = Exporter(command.stderr(Stdio::piped()).spawn().expect("it runs"));
-    let log = BufReader::new(exporter.0.stderr.take().expect("its log"));
-    // It listens before it says that the recording has come to its end.
-    let (mut address, mut ended) = (None, false);
-    for line in log.lines() {
-        let line = line.expect("a line");
-        if let Some(at) = line.find("127.0.0.1:") {
-            let port: String = line[at + 10..].chars().take_while(char::is_ascii_digit).collect();
-            address = Some(format!("http://127.0.0.1:{port}"));
-        }
-        ended |= line.contains("come to its end");
-        if ended && address.is_some() {
-            break;
-        }
-    }
-    let url = address.expect("an address in the log");
+    let exporter = Exporter::start(exporter::serve(["--source=replay", "--speed=0"]));
+    exporter.logs("come to its end");
+    let url = format!("http://{}", exporter.addr);
     let (status, text, error) = run(&["explain", "--incident", "1", "--url", &url]);
     assert_eq!(status, Some(0), "{error}");
     assert!(text.starts_with("incident 1, pid 4153, tree default\n"), "{text}");

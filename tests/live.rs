@@ -115,7 +115,7 @@ impl StandIn {
                 ..dtrace::Options::default()
             },
             linger: None,
-            barrier: Some(env!("CARGO_BIN_EXE_kqproc_exporter").into()),
+            own_program: Some(env!("CARGO_BIN_EXE_kqproc_exporter").into()),
         }
     }
 }

@@ -1,76 +1,28 @@
 //! Faults of docs/reliability.md that no other test makes.
 
+mod common;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use common::exporter::{Exporter, PROGRAM, simulate};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Table;
 use kqproc_exporter::input::{Attach, Batch, Input};
 use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId, Verdict, note};
 use kqproc_exporter::pipeline::Pipeline;
-use nix::sys::signal::{Signal, kill};
-
-const EXPORTER: &str = env!("CARGO_BIN_EXE_kqproc_exporter");
-
-/// `serve` of the bundled recording; killed when dropped.
-struct Exporter {
-    child: Child,
-    address: String,
-}
-
-impl Exporter {
-    fn start(mut command: Command) -> Exporter {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("the exporter starts");
-        let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
-        let listening =
-            |line: String| Some(line.split_once("msg=listening address=")?.1.to_owned());
-        let address = log.by_ref().map_while(Result::ok).find_map(listening).expect("it listens");
-        std::thread::spawn(move || log.for_each(drop));
-        Exporter { child, address }
-    }
-
-    fn connect(&self) -> TcpStream {
-        TcpStream::connect(&self.address).expect("a connection")
-    }
-
-    fn ask(&self, method: &str, path: &str) -> String {
-        let mut stream = self.connect();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
-    }
-
-    fn pid(&self) -> nix::unistd::Pid {
-        nix::unistd::Pid::from_raw(self.child.id().try_into().expect("a pid"))
-    }
-}
-
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn serve(args: &[&str]) -> Command {
-    let mut command = Command::new(EXPORTER);
-    command.args(["simulate", "--serve", "--web.listen-address=127.0.0.1:0"]).args(args);
-    command
-}
+use nix::sys::signal::Signal;
 
 #[test]
 fn a_storm_of_hangups_ends_nothing() {
-    let exporter = Exporter::start(serve(&[]));
+    let exporter = Exporter::start(simulate([""; 0]));
     for _ in 0..500 {
-        kill(exporter.pid(), Signal::SIGHUP).expect("it runs");
+        exporter.signal(Signal::SIGHUP);
     }
-    assert!(exporter.ask("POST", "/-/reload").starts_with("HTTP/1.1 200"));
-    assert!(exporter.ask("GET", "/metrics").starts_with("HTTP/1.1 200"));
+    assert_eq!(exporter.request("POST", "/-/reload", "").status, 200);
+    assert_eq!(exporter.get("/metrics").status, 200);
 }
 
 #[test]
@@ -78,44 +30,43 @@ fn a_config_that_became_a_directory_leaves_the_old_one_in_force() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("web.yml");
     fs::write(&file, "http_server_config: {headers: {X-Frame-Options: deny}}\n").expect("written");
-    let exporter = Exporter::start(serve(&[&format!("--web.config.file={}", file.display())]));
+    let exporter = Exporter::start(simulate([format!("--web.config.file={}", file.display())]));
     fs::remove_file(&file).expect("removed");
     fs::create_dir(&file).expect("a directory in its place");
-    let answer = exporter.ask("POST", "/-/reload");
-    assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("was kept"), "{answer}");
-    assert!(exporter.ask("GET", "/-/healthy").contains("x-frame-options: deny"));
+    let refused = exporter.request("POST", "/-/reload", "");
+    assert!(refused.status == 500 && refused.text().contains("was kept"), "{refused:?}");
+    assert_eq!(exporter.get("/-/healthy").header("x-frame-options"), Some("deny"));
 }
 
 #[test]
 fn a_killed_exporter_begins_anew_and_accuses_nobody() {
     for _ in 0..2 {
-        let exporter = Exporter::start(serve(&["--seed=3"]));
+        let exporter = Exporter::start(simulate(["--seed=3"]));
+        let births = |name: &str| name.starts_with("kqproc_births_total{");
         // The first inputs declare the tree.
-        let page = std::iter::repeat_with(|| exporter.ask("GET", "/metrics"))
-            .find(|page| page.contains("kqproc_births_total{"))
-            .expect("a page with the tree");
-        let lost =
-            page.lines().filter(|l| l.starts_with("kqproc_births_total{") && l.contains("lost"));
-        assert!(lost.clone().count() > 0 && lost.clone().all(|l| l.ends_with(" 0")), "{page}");
+        let samples = exporter.scrape_until(|samples| samples.keys().any(|name| births(name)));
+        let mut lost = samples.iter().filter(|(name, _)| births(name) && name.contains("lost"));
+        assert!(lost.clone().count() > 0 && lost.all(|(_, n)| *n == 0.0), "{samples:?}");
     }
 }
 
 #[test]
 fn without_descriptors_connections_wait_and_are_answered_later() {
-    let mut command = Command::new("sh");
-    let line = "ulimit -n 24; exec \"$0\" simulate --serve --web.listen-address=127.0.0.1:0";
-    command.args(["-c", line, EXPORTER]);
-    let exporter = Exporter::start(command);
+    let unlimited = simulate([""; 0]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", r#"ulimit -n 24; exec "$0" "$@""#]);
+    limited.arg(unlimited.get_program()).args(unlimited.get_args());
+    let exporter = Exporter::start(limited);
     let idle: Vec<TcpStream> = (0..40).map(|_| exporter.connect()).collect();
     drop(idle);
-    assert!(exporter.ask("GET", "/metrics").starts_with("HTTP/1.1 200"));
+    assert_eq!(exporter.get("/metrics").status, 200);
 }
 
 #[test]
 fn a_closed_stdout_is_no_panic() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    let output = Command::new(EXPORTER)
+    let output = Command::new(PROGRAM)
         .args(["simulate", "--count=5"])
         .stdout(writer)
         .stderr(Stdio::piped())
@@ -128,7 +79,7 @@ fn a_closed_stdout_is_no_panic() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_ends_a_recording_with_the_reason() {
-    let output = Command::new(EXPORTER)
+    let output = Command::new(PROGRAM)
         .args(["simulate", "--count=2000", "--output=/dev/full"])
         .output()
         .expect("it runs");

@@ -159,7 +159,7 @@ fn config(folder: &TempDir, root: Root, stall: Duration) -> Config {
         stall,
         dtrace: dtrace::Options { path: Some(path), ..dtrace::Options::default() },
         linger: Some(Duration::from_secs(1)),
-        barrier: Some(env!("CARGO_BIN_EXE_kqproc_exporter").into()),
+        own_program: Some(env!("CARGO_BIN_EXE_kqproc_exporter").into()),
     }
 }
 

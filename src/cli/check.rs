@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::config::Settings;
 use super::output;
 use super::progress::Progress;
+use super::user::UserArgs;
 use super::web_args::WebArgs;
 use crate::preflight::facts::{Facts, Program, Wants};
 use crate::preflight::host::Host;
@@ -25,6 +26,8 @@ pub(super) struct Args {
     #[arg(long = "dtrace.path", value_name = "FILE")]
     dtrace: Option<PathBuf>,
     #[command(flatten)]
+    user: UserArgs,
+    #[command(flatten)]
     web: WebArgs,
 }
 
@@ -40,7 +43,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         web: &args.web,
     };
     let progress = Progress::new("looking", None);
-    let lines = judge(&Facts::gather(&Host, &wants));
+    let lines = judge(&Facts::gather(&Host { user: args.user.clone() }, &wants));
     drop(progress);
     output::print(&told(&lines, Paint::for_stdout()))?;
     Ok(ExitCode::from(exit_status(&lines)))

@@ -10,6 +10,7 @@ mod explain;
 mod feed;
 mod fetch;
 mod ingest;
+mod keeper;
 pub mod live_args;
 mod load;
 pub mod log_args;
@@ -23,6 +24,7 @@ mod serve;
 mod signals;
 mod simulate;
 mod stress;
+pub mod user;
 pub mod web_args;
 
 use std::process::ExitCode;
@@ -88,6 +90,9 @@ enum Command {
     /// Wait for a byte from a pipe, then become the command
     #[command(name = crate::source::barrier::SUBCOMMAND, hide = true)]
     RunBehindBarrier(barrier::Args),
+    /// Keep dtrace for the exporter that started this
+    #[command(name = crate::source::keeper::SUBCOMMAND, hide = true)]
+    KeepDtrace(keeper::Args),
 }
 
 /// The release and, where the build was told, the commit: scripts/release sets KQPROC_REVISION.
@@ -123,6 +128,7 @@ impl Cli {
             Command::Load(args) => load::run(&args),
             Command::Completions(args) => completions::run(&args),
             Command::RunBehindBarrier(args) => Ok(barrier::run(&args)),
+            Command::KeepDtrace(args) => keeper::run(args),
             Command::Simulate(args) => simulate::run(*args),
         }
     }

@@ -8,17 +8,19 @@ use anyhow::{Context, bail};
 use tokio::sync::oneshot;
 
 use super::config::Settings;
-use super::exit::{CONFIG, Failure, OrExit, UNAVAILABLE, USAGE};
+use super::exit::{CONFIG, Failure, NOPERM, OrExit, UNAVAILABLE, USAGE};
 use super::feed::Feed;
 use super::ingest::Ingest;
 use super::live_args::LiveArgs;
 use super::log_args::LogArgs;
 use super::output;
 use super::signals::Signals;
+use super::user::{Identity, UserArgs};
 use super::web_args::WebArgs;
 use crate::check::Config;
 use crate::http::{BindError, Server, State};
 use crate::source::live::{self, Live};
+use crate::source::sysctl::hidden_by;
 
 /// Where the inputs come from, and how they are served.
 #[derive(clap::Args, Debug)]
@@ -74,6 +76,9 @@ struct ConfigArgs {
 #[derive(clap::Args, Debug)]
 pub struct ServiceArgs {
     #[command(flatten)]
+    user: UserArgs,
+
+    #[command(flatten)]
     web: WebArgs,
 
     #[command(flatten)]
@@ -107,15 +112,21 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Err(anyhow::anyhow!("--recording goes with --source replay")).or_exit(USAGE);
     }
     if check {
+        args.service.user.settle().or_exit(NOPERM)?;
         return say_good(source, &settings, &args.service.web);
     }
     let mut check = settings.check;
     let feed = match source {
         SourceKind::Live => {
             check.switch_ns = settings.live.dtrace.switch_ns().unwrap_or(check.switch_ns);
-            Feed::Live(Box::new(Live::prepare(settings.live.clone()).or_exit(UNAVAILABLE)?))
+            // The keeper and the command begin before, as whoever started this.
+            let live = Live::prepare(settings.live.clone()).or_exit(UNAVAILABLE)?;
+            let identity = settle(&args.service.user)?;
+            must_see_others(&identity)?;
+            Feed::Live(Box::new(live))
         }
         SourceKind::Replay => {
+            settle(&args.service.user)?;
             if args.source.is_none() && args.recording.is_none() {
                 tracing::warn!(
                     "this is not FreeBSD: what is served is a recording of another kernel, not this host"
@@ -126,9 +137,36 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let state = State::new(feed.about());
     if let Some(file) = file {
+        if let Err(error) = Settings::load(Some(&file), &args.live) {
+            tracing::warn!("a reload will fail: {error}");
+        }
         state.on_reload(move || unchanged(&file, &args.live, &settings));
     }
     serve(feed, state, check, &args.service.web)
+}
+
+/// Becomes the user as whom to serve. Whatever is read from here on, it must be able to read.
+fn settle(user: &UserArgs) -> anyhow::Result<Identity> {
+    let identity = user.settle().or_exit(NOPERM)?;
+    match identity.is_root {
+        true => {
+            tracing::warn!("serving as root, as told: a fault in this server is a fault of root's")
+        }
+        false => tracing::info!("serving as {identity}"),
+    }
+    Ok(identity)
+}
+
+/// Processes that the kernel hides from a user cannot be tracked by it: kevent(2) says that they do not exist
+/// (13.2 `kern_event.c`, `filt_procattach`: `p_cansee`).
+fn must_see_others(identity: &Identity) -> anyhow::Result<()> {
+    match hidden_by().filter(|_| !identity.is_root) {
+        Some(sysctl) => Err(anyhow::anyhow!(
+            "{sysctl} hides other users' processes from {identity}: change it, or serve with --user root"
+        ))
+        .or_exit(NOPERM),
+        None => Ok(()),
+    }
 }
 
 /// `--config.check`: what was read already is good; the web configuration is to be.
@@ -159,6 +197,7 @@ impl ServiceArgs {
     /// The service cannot be started.
     pub fn serve(&self, feed: Feed) -> anyhow::Result<ExitCode> {
         self.log.init();
+        settle(&self.user)?;
         let state = State::new(feed.about());
         serve(feed, state, Config::default(), &self.web)
     }

@@ -125,6 +125,6 @@ fn config(args: &Args, plan: &Plan) -> anyhow::Result<live::Config> {
         stall: args.stall,
         dtrace: args.dtrace.options(),
         linger: Some(LINGER),
-        barrier: None,
+        own_program: None,
     })
 }

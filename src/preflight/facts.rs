@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::user::Identity;
 use crate::cli::web_args::{ListenAddress, WebArgs};
+use crate::source::sysctl::HIDING;
 
 /// What a host is asked. Everything else in this module is pure.
 pub trait Probe {
@@ -16,6 +18,8 @@ pub trait Probe {
     fn compile(&self, dtrace: &Path, program: &str, args: &[&str]) -> Ran;
     /// Opens a file for reading and closes it again.
     fn open(&self, path: &Path) -> Access;
+    /// Becomes the user as whom serve would serve, for good; `Err` says why that fails.
+    fn settle(&self) -> Result<Identity, String>;
     /// Reads the configuration file as serve would; `Err` says why it cannot be used.
     fn config(&self, path: &Path) -> Result<(), String>;
     /// Reads the web configuration and listens as serve would, then stops again; `Err` says why that fails.
@@ -83,6 +87,8 @@ pub struct Facts {
     pub uname: String,
     /// The effective user.
     pub uid: u32,
+    /// As whom serve would serve, or why it would not.
+    pub user: Result<Identity, String>,
     /// Where to listen, and why that fails.
     pub listen: Vec<(String, Result<(), String>)>,
     /// The configuration file, and what is wrong with it.
@@ -102,6 +108,8 @@ pub struct FreeBsd {
     pub jailed: Option<bool>,
     /// kern.securelevel.
     pub securelevel: Option<i32>,
+    /// The sysctl that hides other users' processes from whoever is not root.
+    pub hidden_by: Option<&'static str>,
     /// kern.features.kdtrace_hooks: only there if the kernel has KDTRACE_HOOKS (`sys/kern/kern_dtrace.c`).
     pub hooks: bool,
     /// Whether dtraceall was loaded before dtrace(1) ran.
@@ -146,18 +154,24 @@ impl Facts {
             })
         };
         let addresses = &wants.web.listen_addresses;
+        let (uid, freebsd) =
+            (probe.uid(), (probe.os() == "freebsd").then(|| FreeBsd::gather(probe, wants)));
+        let config = wants.config.map(|file| (file.to_owned(), probe.config(file)));
+        // In the order of serve: from here on with the rights of that user.
+        let user = probe.settle();
         Facts {
             os: probe.os().to_owned(),
             uname,
-            uid: probe.uid(),
+            uid,
+            user,
             listen: addresses.iter().map(|at| (at.to_string(), web(None, Some(at)))).collect(),
-            config: wants.config.map(|file| (file.to_owned(), probe.config(file))),
+            config,
             web_config: wants
                 .web
                 .config_file
                 .as_ref()
                 .map(|file| (file.clone(), web(Some(file), None))),
-            freebsd: (probe.os() == "freebsd").then(|| FreeBsd::gather(probe, wants)),
+            freebsd,
         }
     }
 }
@@ -168,12 +182,16 @@ impl FreeBsd {
             let ran = probe.compile(wants.dtrace, program.text, program.args);
             (program.name.to_owned(), ran)
         };
-        let modules = probe.run(Path::new("kldstat"), &["-q", "-m", "dtraceall"]);
+        let modules = probe.run(Path::new("/sbin/kldstat"), &["-q", "-m", "dtraceall"]);
         let probes = probe.run(wants.dtrace, &["-l", "-n", &PROBES.join(",")]);
         FreeBsd {
             osreldate: sysctl(probe, "kern.osreldate"),
             jailed: sysctl(probe, "security.jail.jailed").map(|jailed: i32| jailed != 0),
             securelevel: sysctl(probe, "kern.securelevel"),
+            hidden_by: HIDING
+                .iter()
+                .find(|(name, hides)| sysctl(probe, name) == Some(*hides))
+                .map(|(name, _)| *name),
             hooks: sysctl::<i32>(probe, "kern.features.kdtrace_hooks") == Some(1),
             modules: matches!(modules, Ran::Well(_)),
             device: probe.open(Path::new(DEVICE)),
@@ -186,7 +204,7 @@ impl FreeBsd {
 }
 
 fn sysctl<T: std::str::FromStr>(probe: &dyn Probe, name: &str) -> Option<T> {
-    match probe.run(Path::new("sysctl"), &["-n", name]) {
+    match probe.run(Path::new("/sbin/sysctl"), &["-n", name]) {
         Ran::Well(out) => out.trim().parse().ok(),
         _ => None,
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::facts::{Access, Probe, Ran};
 use crate::cli::config::Settings;
+use crate::cli::user::{Identity, UserArgs};
 use crate::cli::web_args::WebArgs;
 use crate::http::Server;
 use crate::source::dtrace::programs::Folder;
@@ -20,8 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const ENOUGH: u64 = 1 << 20;
 
 /// The host that we run on.
-#[derive(Clone, Copy, Debug)]
-pub struct Host;
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// As whom serve would serve.
+    pub user: UserArgs,
+}
 
 impl Probe for Host {
     fn os(&self) -> &str {
@@ -48,6 +52,10 @@ impl Probe for Host {
             Err(e) if e.kind() == ErrorKind::PermissionDenied => Access::Refused,
             Err(e) => Access::Failed(e.to_string()),
         }
+    }
+
+    fn settle(&self) -> Result<Identity, String> {
+        self.user.settle().map_err(|e| e.to_string())
     }
 
     fn config(&self, path: &Path) -> Result<(), String> {
@@ -125,7 +133,8 @@ mod tests {
     use super::*;
 
     fn sh(script: &str) -> Ran {
-        Host.run(Path::new("sh"), &["-c", script])
+        let host = Host { user: UserArgs::default() };
+        host.run(Path::new("sh"), &["-c", script])
     }
 
     #[test]
@@ -136,7 +145,8 @@ mod tests {
             Ran::Badly("why".to_owned())
         );
         assert_eq!(sh("exit 1"), Ran::Badly("no message".to_owned()));
-        assert_eq!(Host.run(Path::new("/nonexistent/prog"), &[]), Ran::NotFound);
+        let host = Host { user: UserArgs::default() };
+        assert_eq!(host.run(Path::new("/nonexistent/prog"), &[]), Ran::NotFound);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::facts::{Access, DEVICE, Facts, FreeBsd, PROBES, Ran};
 use super::{Line, Status};
 use crate::cli::exit::{CONFIG, NOPERM, UNAVAILABLE};
+use crate::cli::user::Identity;
 use crate::report::kernel::regime_by_osreldate;
 
 /// A binary of ours runs on 12.3 and later (the C library's ABI).
@@ -16,6 +17,10 @@ pub fn judge(facts: &Facts) -> Vec<Line> {
         Some(freebsd) => on_freebsd(facts, freebsd),
         None => elsewhere(facts),
     };
+    lines.push(user(&facts.user));
+    if let (Some(freebsd), Ok(identity)) = (&facts.freebsd, &facts.user) {
+        lines.push(sight(freebsd.hidden_by, identity));
+    }
     lines.extend(facts.config.as_ref().map(|(path, result)| config(path, result)));
     lines.push(match &facts.web_config {
         Some((path, result)) => config(path, result),
@@ -248,6 +253,30 @@ fn causes(name: &str, ran: &Ran, device: &Access) -> Line {
             "serve works without: only the errno behind a NOTE_TRACKERR stays unknown",
         ),
         Ran::Hung | Ran::NotFound => skip("causes", "cannot be told without dtrace"),
+    }
+}
+
+fn user(user: &Result<Identity, String>) -> Line {
+    match user {
+        Ok(identity) if identity.is_root => line(
+            "user",
+            Status::Warn,
+            "serves as root: a fault in the server is a fault of root's",
+            "leave out --user, or name an unprivileged user",
+        ),
+        Ok(identity) => ok("user", format!("serves as {identity}")),
+        Err(reason) => no_permission(fail("user", reason, "name a user with --user")),
+    }
+}
+
+fn sight(hidden_by: Option<&str>, identity: &Identity) -> Line {
+    match hidden_by.filter(|_| !identity.is_root) {
+        Some(sysctl) => no_permission(fail(
+            "sight",
+            format!("{sysctl} hides other users' processes from {identity}"),
+            "change it, or serve with --user root",
+        )),
+        None => ok("sight", format!("{identity} sees other users' processes")),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::facts::{Access, Facts, Probe, Program, Ran, Wants};
 use super::judge::judge;
 use super::{Line, Status, exit_status};
+use crate::cli::user::Identity;
 use crate::cli::web_args::WebArgs;
 
 /// A host that answers as it is told to.
@@ -24,6 +25,8 @@ struct Told {
     refusal: Ran,
     taken: bool,
     wrong_config: bool,
+    hiding: &'static str,
+    user: Result<Identity, String>,
 }
 
 const LISTING: &str = "   ID   PROVIDER            MODULE                          FUNCTION NAME
@@ -50,6 +53,8 @@ fn freebsd_13_2() -> Told {
         refusal: Ran::Badly("failed to compile script: p_xstat is not a member".to_owned()),
         taken: false,
         wrong_config: false,
+        hiding: "",
+        user: Ok(Identity { name: "nobody".to_owned(), is_root: false }),
     }
 }
 
@@ -68,11 +73,13 @@ impl Probe for Told {
         match (program.to_str().unwrap_or_default(), args) {
             ("uname", _) if self.os == "freebsd" => well("FreeBSD 13.2-RELEASE amd64"),
             ("uname", _) => well("Linux 6.1.0 x86_64"),
-            ("sysctl", ["-n", "kern.osreldate"]) => well(self.osreldate),
-            ("sysctl", ["-n", "security.jail.jailed"]) => well(self.jailed),
-            ("sysctl", ["-n", "kern.securelevel"]) => well(self.securelevel),
-            ("sysctl", ["-n", "kern.features.kdtrace_hooks"]) if self.hooks => well("1"),
-            ("kldstat", ["-q", "-m", "dtraceall"]) if self.modules => well(""),
+            ("/sbin/sysctl", ["-n", "kern.osreldate"]) => well(self.osreldate),
+            ("/sbin/sysctl", ["-n", "security.jail.jailed"]) => well(self.jailed),
+            ("/sbin/sysctl", ["-n", "kern.securelevel"]) => well(self.securelevel),
+            ("/sbin/sysctl", ["-n", name]) if *name == self.hiding => well("0"),
+            ("/sbin/sysctl", ["-n", name]) if name.starts_with("security.bsd.") => well("1"),
+            ("/sbin/sysctl", ["-n", "kern.features.kdtrace_hooks"]) if self.hooks => well("1"),
+            ("/sbin/kldstat", ["-q", "-m", "dtraceall"]) if self.modules => well(""),
             ("/usr/sbin/dtrace", ["-l", "-n", _]) => self.probes.clone(),
             _ => absent(),
         }
@@ -92,6 +99,10 @@ impl Probe for Told {
     fn open(&self, path: &Path) -> Access {
         assert_eq!(path, Path::new("/dev/dtrace/dtrace"));
         self.device.clone()
+    }
+
+    fn settle(&self) -> Result<Identity, String> {
+        self.user.clone()
     }
 
     fn config(&self, path: &Path) -> Result<(), String> {
@@ -162,6 +173,8 @@ fn freebsd_13_2_as_root() {
             "probes",
             "programs",
             "causes",
+            "user",
+            "sight",
             "config",
             "listen"
         ]
@@ -332,6 +345,25 @@ fn the_configuration_file_has_a_line_of_its_own() {
 }
 
 #[test]
+fn processes_that_are_hidden_from_the_user_cannot_be_watched() {
+    let hidden = Told { hiding: "security.bsd.see_other_uids", ..freebsd_13_2() };
+    let lines_as = |user: Identity| lines(&Told { user: Ok(user), ..hidden.clone() });
+    let nobody = lines(&hidden);
+    assert_eq!((names(&nobody, Status::Fail), exit_status(&nobody)), (vec!["sight"], 77));
+    let what = "security.bsd.see_other_uids hides other users' processes from user nobody";
+    assert_eq!(found(&nobody, "sight"), what);
+    let root = lines_as(Identity { name: "root".to_owned(), is_root: true });
+    assert_eq!((names(&root, Status::Warn), exit_status(&root)), (vec!["user"], 0));
+}
+
+#[test]
+fn a_user_that_is_not_there() {
+    let user = Err("there is no user \"x\" here".to_owned());
+    let lines = lines(&Told { user, ..freebsd_13_2() });
+    assert_eq!((names(&lines, Status::Fail), exit_status(&lines)), (vec!["user"], 77));
+}
+
+#[test]
 fn on_linux() {
     let lines = lines(&Told { os: "linux", ..freebsd_13_2() });
     assert_eq!(
@@ -340,6 +372,6 @@ fn on_linux() {
     );
     assert!(found(&lines, "kernel").starts_with("Linux 6.1.0 x86_64: "));
     assert!(found(&lines, "probes").starts_with("cannot be met on linux: "));
-    assert_eq!(names(&lines, Status::Ok), ["config", "listen"]);
+    assert_eq!(names(&lines, Status::Ok), ["user", "config", "listen"]);
     assert_eq!(exit_status(&lines), 69);
 }

@@ -6,6 +6,8 @@ pub mod barrier;
 mod clock;
 #[cfg(unix)]
 pub mod dtrace;
+#[cfg(unix)]
+pub mod keeper;
 #[cfg(target_os = "freebsd")]
 pub(crate) mod kinfo;
 #[cfg(unix)]

@@ -71,6 +71,32 @@ impl Growing {
     }
 }
 
+/// What may hide other users' processes from an unprivileged one, and the value with which it does so (13.2
+/// `kern_prot.c`, `cr_canseeotheruids` and `cr_canseeothergids`; mac_seeotheruids(4) where it is loaded).
+pub const HIDING: [(&str, i32); 3] = [
+    ("security.bsd.see_other_uids", 0),
+    ("security.bsd.see_other_gids", 0),
+    ("security.mac.seeotheruids.enabled", 1),
+];
+
+/// The first of [`HIDING`] that hides them here.
+pub fn hidden_by() -> Option<&'static str> {
+    HIDING.iter().find(|(name, hides)| integer(name) == Some(*hides)).map(|(name, _)| *name)
+}
+
+#[cfg(target_os = "freebsd")]
+fn integer(name: &str) -> Option<i32> {
+    match counter(&std::ffi::CString::new(name).ok()?).ok()? {
+        Raw::Narrow(value) => i32::try_from(value).ok(),
+        Raw::Wide(_) => None,
+    }
+}
+
+#[cfg(not(target_os = "freebsd"))]
+fn integer(_: &str) -> Option<i32> {
+    None
+}
+
 #[cfg(target_os = "freebsd")]
 fn fork_counters() -> io::Result<[Raw; 3]> {
     Ok([

@@ -3,8 +3,11 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use nix::fcntl::OFlag;
 
 use crate::model::Pid;
 
@@ -58,38 +61,38 @@ pub fn is_name(text: &str) -> bool {
 /// Why a pid file names no process.
 #[derive(Debug, thiserror::Error)]
 pub enum PidFileError {
-    /// It is not there (yet).
-    #[error("there is no such file")]
-    Missing,
-    /// It cannot be read.
+    /// It is not there (yet), or cannot be read.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// It is a folder, a pipe, or the like.
     #[error("it is not a plain file")]
     NotAFile,
-    /// It holds something else than a pid.
-    #[error("it holds no pid, but {0:?}")]
-    Junk(String),
+    /// It holds something else than a pid. What, is not told: whoever may write the file's name could have root read
+    /// another one aloud.
+    #[error("it holds no pid")]
+    Junk,
+}
+
+/// Opens a pid file.
+///
+/// # Errors
+/// [`PidFileError`], of what kind a file's content cannot be.
+pub fn open_pid_file(path: &Path) -> Result<File, PidFileError> {
+    // To open a pipe would otherwise wait for its writer, and a terminal would become ours.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(PidFileError::NotAFile) }
 }
 
 /// The pid in a pid file: the first line, as daemon(8) and rc(8) write it.
 ///
 /// # Errors
 /// [`PidFileError`]; whatever the file holds, it costs 64 bytes of reading.
-pub fn read_pid_file(path: &Path) -> Result<Pid, PidFileError> {
-    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => PidFileError::Missing,
-        _ => PidFileError::Io(error),
-    })?;
-    // To open a pipe would wait for its writer.
-    if !metadata.is_file() {
-        return Err(PidFileError::NotAFile);
-    }
+pub fn read_pid(file: File) -> Result<Pid, PidFileError> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(64).read_to_end(&mut bytes)?;
+    file.take(64).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().next().unwrap_or_default().trim();
-    pid(line).ok_or_else(|| PidFileError::Junk(line.chars().take(20).collect()))
+    pid(text.lines().next().unwrap_or_default().trim()).ok_or(PidFileError::Junk)
 }
 
 /// A pid that can be a root: the kernel's own, 0, cannot.
@@ -138,17 +141,20 @@ mod tests {
         let path = folder.path().join("pid");
         let read = |bytes: &[u8]| {
             std::fs::write(&path, bytes).expect("written");
-            read_pid_file(&path)
+            read_pid(open_pid_file(&path).expect("it is there"))
         };
         assert_eq!(read(b"812\n").ok(), Pid::new(812));
         assert_eq!(read(b"  812 \nsecond line").ok(), Pid::new(812));
         for junk in
             [&b""[..], b"\n812", b"pid", b"-1", b"0", b"1e3", b"99999999999999", &[0xff; 9999]]
         {
-            assert!(matches!(read(junk), Err(PidFileError::Junk(_))), "{}", junk.escape_ascii());
+            assert!(matches!(read(junk), Err(PidFileError::Junk)), "{}", junk.escape_ascii());
         }
-        assert!(matches!(read_pid_file(folder.path()), Err(PidFileError::NotAFile)));
-        let missing = folder.path().join("missing");
-        assert!(matches!(read_pid_file(&missing), Err(PidFileError::Missing)));
+        assert!(matches!(open_pid_file(folder.path()), Err(PidFileError::NotAFile)));
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
+        assert!(matches!(open_pid_file(&pipe), Err(PidFileError::NotAFile)));
+        let missing = open_pid_file(&folder.path().join("missing"));
+        assert!(matches!(missing, Err(PidFileError::Io(e)) if e.kind() == io::ErrorKind::NotFound));
     }
 }

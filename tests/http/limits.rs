@@ -7,7 +7,9 @@ use std::time::Duration;
 use kqproc_exporter::check::stats::TreeStats;
 use kqproc_exporter::http::Limits;
 
-use crate::support::{Exporter, Reply, eventually, some_stats};
+use crate::common::client::Reply;
+use crate::common::eventually;
+use crate::support::{Exporter, some_stats};
 
 /// Short for a limit, and long enough for an honest client on a busy machine.
 const SHORT: Duration = Duration::from_secs(1);

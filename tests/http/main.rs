@@ -1,5 +1,7 @@
 //! The HTTP face, over real sockets, as its clients know it.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod conventions;
 mod limits;
 mod metrics;

@@ -1,35 +1,19 @@
 //! The page of metrics, as Prometheus and promtool read it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, TryRecvError};
 
-use crate::support::{Exporter, some_stats};
 use kqproc_exporter::metrics::table::{TABLE, Type};
 use kqproc_exporter::model::Verdict;
 
-/// Samples by `name{labels}`.
-fn samples(page: &str) -> BTreeMap<&str, f64> {
-    let lines = page.lines().filter(|line| !line.starts_with('#'));
-    lines.map(|l| l.rsplit_once(' ').unwrap()).map(|(k, v)| (k, v.parse().unwrap())).collect()
-}
+use crate::common::client::Reply;
+use crate::common::promtool;
+use crate::support::{Exporter, some_stats};
 
 #[test]
 fn promtool_accepts_the_page() {
     let exporter = Exporter::start(&[]);
-    let page = exporter.get("/metrics");
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool is needed: it comes with Debian's package prometheus");
-    promtool.stdin.take().unwrap().write_all(&page.body).unwrap();
-    let said = promtool.wait_with_output().unwrap();
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    assert_eq!(String::from_utf8_lossy(&said.stderr), "");
+    assert_eq!(promtool::complaints(&exporter.get("/metrics").body), "");
 }
 
 #[test]
@@ -47,8 +31,7 @@ fn the_page_has_the_table_and_nothing_else() {
 #[test]
 fn every_known_label_value_is_there_from_the_start() {
     let exporter = Exporter::start(&[]);
-    let page = exporter.get("/metrics");
-    let samples = samples(page.text());
+    let samples = exporter.samples();
     for verdict in Verdict::ALL {
         for family in ["births", "deaths"] {
             let name = format!("kqproc_{family}_total{{tree=\"postgres\",verdict=\"{verdict}\"}}");
@@ -75,8 +58,7 @@ fn every_known_label_value_is_there_from_the_start() {
 #[test]
 fn parts_sum_to_totals() {
     let exporter = Exporter::start(&[]);
-    let page = exporter.get("/metrics");
-    let samples = samples(page.text());
+    let samples = exporter.samples();
     let sum = |prefix: &str| -> f64 {
         samples.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, v)| v).sum()
     };
@@ -115,11 +97,11 @@ fn openmetrics_says_the_same() {
     assert!(open.text().contains("# TYPE kqproc_births counter\n"));
     assert!(open.text().contains("kqproc_kevent_batch_size_bucket{le=\"1.0\"} 0\n"));
 
-    let names = |page: &str| -> BTreeSet<String> {
-        let name = |sample: &&str| sample.split(['{', ' ']).next().unwrap().to_string();
-        samples(page).keys().map(name).collect()
+    let names = |page: &Reply| -> BTreeSet<String> {
+        let name = |sample: &String| sample.split(['{', ' ']).next().unwrap().to_string();
+        page.samples().keys().map(name).collect()
     };
-    assert_eq!(names(plain.text()), names(open.text()));
+    assert_eq!(names(&plain), names(&open));
     for def in TABLE.iter().filter(|def| def.kind == Type::Counter) {
         let family = def.name.strip_suffix("_total").unwrap();
         assert!(open.text().contains(&format!("# TYPE {family} counter\n")), "{family}");
@@ -145,7 +127,7 @@ fn a_hostile_tree_name_stays_one_label_value() {
 fn counters_grow_and_a_published_snapshot_is_seen_at_once() {
     let exporter = Exporter::start(&[]);
     let agreed = r#"kqproc_births_total{tree="postgres",verdict="agreed"}"#;
-    let value = |exporter: &Exporter| samples(exporter.get("/metrics").text())[agreed];
+    let value = |exporter: &Exporter| exporter.samples()[agreed];
     assert_eq!(value(&exporter), 38.0);
     let mut stats = some_stats();
     stats.trees[0].births[Verdict::Agreed.index()] += 2;
@@ -172,8 +154,7 @@ fn a_scrape_sees_one_snapshot_while_others_are_published() {
     });
     let mut last = 0.0;
     for _ in 0..50 {
-        let page = exporter.get("/metrics");
-        let samples = samples(page.text());
+        let samples = exporter.samples();
         let agreed = |family: &str| {
             let name = format!("kqproc_{family}_total{{tree=\"postgres\",verdict=\"agreed\"}}");
             samples[name.as_str()]

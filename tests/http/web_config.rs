@@ -17,7 +17,9 @@ use tokio_rustls::rustls::{
 
 use kqproc_exporter::http::Server;
 
-use crate::support::{Exporter, Reply, eventually, web_args};
+use crate::common::client::Reply;
+use crate::common::eventually;
+use crate::support::{Exporter, web_args};
 
 /// An authority, and files as a server has them.
 struct Authority {

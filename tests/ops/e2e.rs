@@ -7,8 +7,10 @@ use kqproc_exporter::model::Regime;
 use kqproc_exporter::sim::{Options, Shape};
 use serde_json::Value;
 
+use crate::common::eventually;
+use crate::common::exporter::{Exporter, simulate};
 use crate::project::read;
-use crate::stack::{Daemon, wait_for, webhook};
+use crate::stack::{Daemon, webhook};
 
 /// The rules that operators load, with half a second in the place of every minute.
 fn hurried(file: &str) -> String {
@@ -37,8 +39,9 @@ fn a_loss_in_sight_reaches_the_webhook_and_one_inside_a_blind_window_does_not() 
     let kernel = Options { regime: Regime::Split, shape: Shape::Threads, ..Options::default() };
     // The same kernel under the same load, watched by a DTrace whose buffers are too small.
     let unwatched = Options { buffer: 8192, ..kernel.clone() };
-    let exporters = [kernel, unwatched].map(|kernel| Daemon::exporter(&kernel));
-    let [seeing, blind] = exporters.each_ref().map(|exporter| exporter.address);
+    let exporters =
+        [kernel, unwatched].map(|kernel| Exporter::start(simulate(kernel.to_string().split(' '))));
+    let [seeing, blind] = exporters.each_ref().map(|exporter| exporter.addr);
     let (hook, alerts) = webhook();
     let alertmanager = Daemon::alertmanager(hook);
     let config = format!(
@@ -53,7 +56,7 @@ fn a_loss_in_sight_reaches_the_webhook_and_one_inside_a_blind_window_does_not() 
     let prometheus = Daemon::prometheus(&config, &files);
 
     let mut told: Vec<Value> = Vec::new();
-    let page = wait_for("the page", || {
+    let page = eventually("the page", || {
         told.extend(alerts.try_iter());
         told.iter().find(|a| a["labels"]["severity"] == "critical").cloned()
     });

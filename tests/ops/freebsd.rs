@@ -47,7 +47,7 @@ fn rc(prefix: &Path, rc_conf: &str, command: &str) -> Result<String, String> {
 }
 
 #[test]
-fn the_rc_script_starts_the_exporter_as_root_under_daemon() {
+fn the_rc_script_starts_the_exporter_under_daemon_and_names_its_user() {
     let dir = tempfile::tempdir().unwrap();
     let prefix = dir.path();
     let config = prefix.join("c.toml");
@@ -57,12 +57,13 @@ fn the_rc_script_starts_the_exporter_as_root_under_daemon() {
         config.display()
     );
     let (prefix_text, config) = (prefix.display(), config.display());
-    let check = format!("serve --config.file {config} --config.check --log.level debug\n");
+    let flags = format!("--config.file {config} --user www --log.level debug");
+    let check = format!("serve {flags} --config.check\n");
     assert_eq!(
         rc(prefix, &conf, "start").unwrap(),
         format!(
             "{check}/usr/sbin/daemon -f -p /var/run/kqproc_exporter.pid -T kqproc_exporter -l daemon \
-             {prefix_text}/sbin/kqproc_exporter serve --config.file {config} --log.level debug\n"
+             {prefix_text}/sbin/kqproc_exporter serve {flags}\n"
         )
     );
     assert_eq!(rc(prefix, &conf, "configtest").unwrap(), check);
@@ -83,6 +84,7 @@ fn the_rc_script_refuses_a_bad_configuration() {
     for command in ["start", "reload"] {
         assert!(rc(prefix, "", command).unwrap_err().ends_with("refused\n"), "{command}");
     }
+    assert!(rc(prefix, "", "start").unwrap_err().contains(" --user nobody "));
     assert!(rc(prefix, "", "configtest").is_err());
 }
 

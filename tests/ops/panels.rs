@@ -4,8 +4,10 @@ use kqproc_exporter::model::Regime;
 use kqproc_exporter::sim::{Options, Shape};
 use serde_json::Value;
 
+use crate::common::eventually;
+use crate::common::exporter::{Exporter, simulate};
 use crate::project::read;
-use crate::stack::{Daemon, wait_for};
+use crate::stack::Daemon;
 
 /// A panel's query with the variables as Grafana would fill them in.
 fn filled_in(query: &str) -> String {
@@ -40,8 +42,8 @@ fn every_panel_shows_a_merged_and_a_split_kernel() {
             ..Options::default()
         },
     ];
-    let exporters = kernels.map(|kernel| Daemon::exporter(&kernel));
-    let [merged, split] = exporters.each_ref().map(|exporter| exporter.address);
+    let exporters = kernels.map(|kernel| Exporter::start(simulate(kernel.to_string().split(' '))));
+    let [merged, split] = exporters.each_ref().map(|exporter| exporter.addr);
     let prometheus = Daemon::prometheus(
         &format!(
             "global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}\n\
@@ -68,7 +70,7 @@ fn every_panel_shows_a_merged_and_a_split_kernel() {
             ),
         ),
     ] {
-        wait_for(what, || Some(prometheus.query(&query)).filter(|answer| shows(answer)));
+        eventually(what, || Some(prometheus.query(&query)).filter(|answer| shows(answer)));
     }
     for board in ["host", "fleet"] {
         let json: Value = serde_json::from_str(&read(&format!("dashboards/{board}.json"))).unwrap();

@@ -6,30 +6,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use kqproc_exporter::sim::Options;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything may take on a slow machine. Nothing waits this long unless it fails.
-const PATIENCE: Duration = Duration::from_secs(90);
+use crate::common::eventually;
 
 /// Its name, as the system packages it.
 const ALERTMANAGER: &str =
     if cfg!(target_os = "freebsd") { "alertmanager" } else { "prometheus-alertmanager" };
-
-/// Calls `found` until it has something, or fails with `what`.
-pub(crate) fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = found() {
-            return value;
-        }
-        assert!(start.elapsed() < PATIENCE, "no sign of {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// An address that nobody listens on.
 pub(crate) fn free_address() -> SocketAddr {
@@ -105,23 +90,12 @@ impl Daemon {
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let mut daemon = Daemon { child: child.unwrap(), address, _dir: dir };
-        wait_for(&format!("{command:?}"), || {
+        eventually(&format!("{command:?}"), || {
             let ended = daemon.child.try_wait().unwrap();
             assert!(ended.is_none(), "{command:?} ended: {ended:?}");
             get(address, ready).ok()
         });
         daemon
-    }
-
-    /// An exporter that watches a simulated kernel.
-    pub(crate) fn exporter(kernel: &Options) -> Daemon {
-        let address = free_address();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kqproc_exporter"));
-        command
-            .args(["simulate", "--serve"])
-            .args(kernel.to_string().split(' '))
-            .arg(format!("--web.listen-address={address}"));
-        Daemon::start(&mut command, tempfile::tempdir().unwrap(), address, "/-/ready")
     }
 
     /// A Prometheus with this configuration; `files` lie beside it.

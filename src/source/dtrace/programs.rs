@@ -17,6 +17,9 @@ pub const MAIN: [Program; 2] = [
 pub const CAUSES: Program =
     Program { name: "causes.d", text: include_str!("../../../d-scripts/causes.d") };
 
+/// All of them.
+pub(crate) const ALL: [Program; 3] = [MAIN[0], MAIN[1], CAUSES];
+
 /// A D program of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Program {
@@ -27,9 +30,20 @@ pub struct Program {
 }
 
 impl Program {
+    /// Its place in [`ALL`].
+    pub(crate) fn place(&self) -> u8 {
+        ALL.iter().zip(0..).find_map(|(p, place)| (p == self).then_some(place)).unwrap_or(u8::MAX)
+    }
+
+    /// Its text as dtrace gets it. The cause probes print next to nothing: they keep their own small buffers.
+    pub(crate) fn tuned(&self, bufsize: &str, switchrate: &str) -> String {
+        let options = [("switchrate", switchrate), ("bufsize", bufsize)];
+        self.with_options(if *self == CAUSES { &options[..1] } else { &options })
+    }
+
     /// Its text with other values of its `#pragma D option` lines. dtrace(1) reads `-x` first and the program later,
     /// so that a pragma would win over the command line (13.2 `cmd/dtrace/dtrace.c`, second and fourth pass).
-    pub(crate) fn with_options(&self, options: &[(&str, &str)]) -> String {
+    fn with_options(&self, options: &[(&str, &str)]) -> String {
         let mut text = String::with_capacity(self.text.len() + 32);
         for line in self.text.lines() {
             let option = line.strip_prefix("#pragma D option ").and_then(|o| o.split_once('='));

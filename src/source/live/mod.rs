@@ -5,7 +5,7 @@ mod warden;
 use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::thread::Builder;
@@ -15,6 +15,7 @@ use super::Sink;
 use super::barrier::Held;
 use super::clock;
 use super::dtrace::{self, Dtrace, SIDE_BUFFERS, STDOUT_BUFFERS};
+use super::keeper::{Gone, Keeper};
 use super::kqueue::{BATCH_BUFFERS, Kernel, Notes, Reader};
 use super::message::{self, Message};
 use super::stop::Stop;
@@ -23,7 +24,7 @@ use super::target::{Root, Target};
 use crate::input::Input;
 use crate::model::TreeId;
 use crate::recording::Meta;
-use warden::{Source, Tree, Warden};
+use warden::{Source, Tree, Warden, Witnesses};
 
 /// What to watch, and how.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -38,8 +39,8 @@ pub struct Config {
     pub dtrace: dtrace::Options,
     /// End so long after the last command among the targets has ended; `None` to go on for ever.
     pub linger: Option<Duration>,
-    /// The program that waits in a command's place: `None` for the one that runs.
-    pub barrier: Option<PathBuf>,
+    /// This program, which is started to keep dtrace and to wait in a command's place: `None` for the one that runs.
+    pub own_program: Option<PathBuf>,
 }
 
 /// Why a live source cannot begin, or had to end.
@@ -51,6 +52,12 @@ pub enum Error {
     /// DTrace is not there.
     #[error(transparent)]
     Dtrace(#[from] dtrace::Error),
+    /// The process that runs dtrace cannot be started.
+    #[error("cannot start the keeper, which runs dtrace: {0}")]
+    Keeper(io::Error),
+    /// It was there, and has gone.
+    #[error(transparent)]
+    KeeperGone(#[from] Gone),
     /// kqueue is not there.
     #[error("cannot open a kqueue: {0}")]
     Kqueue(io::Error),
@@ -73,11 +80,14 @@ pub enum Error {
     Thread(io::Error),
 }
 
-/// A live source whose prerequisites were found: nothing has been started yet but trial compilations.
+/// A live source whose prerequisites were found. Its keeper runs and its commands wait, all of them as the user that
+/// this process was then; whatever user it becomes, the rest can be done.
 pub struct Live {
     config: Config,
     dtrace: Dtrace,
+    keeper: Keeper,
     kernel: Box<dyn Kernel>,
+    trees: Vec<Tree>,
     stop: Stop,
 }
 
@@ -99,9 +109,17 @@ impl Live {
         open: impl FnOnce() -> io::Result<Box<dyn Kernel>>,
     ) -> Result<Live, Error> {
         check(&config.targets)?;
-        let dtrace = Dtrace::find(&config.dtrace)?;
+        let program = match &config.own_program {
+            Some(program) => Ok(program.clone()),
+            None => std::env::current_exe(),
+        };
+        let program = program.map_err(Error::Keeper)?;
+        let job = config.dtrace.job(pid_files(&config.targets))?;
+        let keeper = Keeper::start(&program, &job).map_err(Error::Keeper)?;
+        let dtrace = Dtrace::find(keeper.clone(), &config.dtrace)?;
         let kernel = open().map_err(Error::Kqueue)?;
-        Ok(Live { config, dtrace, kernel, stop: Stop::default() })
+        let trees = trees(&config.targets, &program)?;
+        Ok(Live { config, dtrace, keeper, kernel, trees, stop: Stop::default() })
     }
 
     /// Ends [`Live::run`], from any thread: the first request cleanly, the second one by killing dtrace.
@@ -115,7 +133,7 @@ impl Live {
         Meta {
             uname: kernel.uname,
             osreldate: kernel.osreldate,
-            program: self.dtrace.program_text().to_owned(),
+            program: self.dtrace.program_text(),
             note: note.to_owned(),
             start_mono_ns: clock::now().0,
             start_real_ns: clock::wall_now(),
@@ -130,14 +148,23 @@ impl Live {
     /// # Errors
     /// [`Error`]: what was read before was pushed.
     pub fn run(self, sink: &mut impl Sink) -> Result<Option<ExitStatus>, Error> {
-        let Live { config, dtrace, kernel, stop } = self;
+        let Live { config, dtrace, keeper, kernel, trees, stop } = self;
         for (target, id) in config.targets.iter().zip(0..) {
             if sink.push(Input::Tree { id: TreeId(id), name: &target.name }).is_break() {
                 return Ok(None);
             }
         }
         let (to, from) = message::channel(STDOUT_BUFFERS + 2 * SIDE_BUFFERS + BATCH_BUFFERS);
-        let warden = start(&config, dtrace, kernel, &stop, to)?;
+        let witnesses = witnesses(&config, dtrace, kernel, to.clone())?;
+        let warden = Warden {
+            trees,
+            keeper,
+            linger: config.linger,
+            patience: 2 * config.dtrace.limits.startup,
+            stop: stop.clone(),
+            witnesses,
+            to,
+        };
         let warden = Builder::new()
             .name("warden".to_owned())
             .spawn(|| warden.run())
@@ -173,21 +200,18 @@ pub fn check(targets: &[Target]) -> Result<(), Error> {
     }
 }
 
-/// Starts every thread but the warden's.
-fn start(
+/// Starts both witnesses.
+fn witnesses(
     config: &Config,
     dtrace: Dtrace,
     kernel: Box<dyn Kernel>,
-    stop: &Stop,
     to: SyncSender<Message>,
-) -> Result<Warden, Error> {
-    let trees = trees(config)?;
+) -> Result<Witnesses, Error> {
     let (wanted, to_attach) = channel();
     let (events, heard) = channel();
     let (reader_stop, dtrace_stop) = (Stop::default(), Stop::default());
-    let descriptor = kernel.descriptor();
-    let supervised = dtrace.supervise(descriptor, &to, &dtrace_stop)?;
-    let reader = Reader::new(kernel, config.notes, config.stall, to_attach, events, to.clone());
+    let supervised = dtrace.supervise(kernel.descriptor(), &to, &dtrace_stop)?;
+    let reader = Reader::new(kernel, config.notes, config.stall, to_attach, events, to);
     let run = {
         let stop = reader_stop.clone();
         move || reader.run(&stop)
@@ -199,41 +223,33 @@ fn start(
             return Err(Error::Thread(error));
         }
     };
-    Ok(Warden {
-        trees,
-        linger: config.linger,
-        patience: 2 * config.dtrace.limits.startup,
-        stop: stop.clone(),
-        wanted,
-        heard,
-        to,
-        reading,
-        reader_stop,
-        supervised,
-        dtrace_stop,
-    })
+    Ok(Witnesses { wanted, heard, reading, reader_stop, supervised, dtrace_stop })
+}
+
+/// The pid files among the targets, in their order: the keeper knows them by number.
+fn pid_files(targets: &[Target]) -> Vec<PathBuf> {
+    let path = |target: &Target| match &target.root {
+        Root::PidFile(path) => Some(path.clone()),
+        _ => None,
+    };
+    targets.iter().filter_map(path).collect()
 }
 
 /// The trees, with the commands among them behind their barriers.
-fn trees(config: &Config) -> Result<Vec<Tree>, Error> {
-    let tree = |(target, id): (&Target, u16)| {
+fn trees(targets: &[Target], program: &Path) -> Result<Vec<Tree>, Error> {
+    let mut pid_files = 0..;
+    let mut tree = |(target, id): (&Target, u16)| {
         let source = match &target.root {
             Root::Pid(pid) => Source::Pid(*pid),
-            Root::PidFile(path) => Source::file(path.clone()),
-            Root::Command(command) => {
-                let program = match &config.barrier {
-                    Some(program) => Ok(program.clone()),
-                    None => std::env::current_exe(),
-                };
-                let held = program.and_then(|program| Held::start(&program, command));
-                Source::Held(
-                    held.map_err(|source| Error::Command { name: target.name.clone(), source })?,
-                )
-            }
+            Root::PidFile(path) => Source::file(path.clone(), pid_files.next().unwrap_or_default()),
+            Root::Command(command) => Source::Held(
+                Held::start(program, command)
+                    .map_err(|source| Error::Command { name: target.name.clone(), source })?,
+            ),
         };
         Ok(Tree::new(TreeId(id), target.name.clone(), source))
     };
-    config.targets.iter().zip(0..).map(tree).collect()
+    targets.iter().zip(0..).map(&mut tree).collect()
 }
 
 /// Everything that comes, until nobody can send any more. `Break` where the sink wanted no more.

@@ -14,11 +14,12 @@ use crate::model::{Pid, TreeId};
 use crate::source::barrier::Held;
 use crate::source::clock;
 use crate::source::dtrace::Supervised;
+use crate::source::keeper::Keeper;
 use crate::source::kqueue::{Event, Kernel, Wanted};
 use crate::source::message::Message;
 use crate::source::stop::Stop;
 use crate::source::sysctl::ForkCounter;
-use crate::source::target::read_pid_file;
+use crate::source::target::{PidFileError, read_pid};
 
 const TICK: Duration = Duration::from_millis(100);
 /// How often the fork counters are read.
@@ -33,17 +34,30 @@ const PID_FILE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Warden {
     pub(super) trees: Vec<Tree>,
+    pub(super) keeper: Keeper,
     pub(super) linger: Option<Duration>,
     /// How long a run that is to end may wait for dtrace to begin.
     pub(super) patience: Duration,
     pub(super) stop: Stop,
+    pub(super) witnesses: Witnesses,
+    pub(super) to: SyncSender<Message>,
+}
+
+/// The threads of kqueue and of dtrace, and the ways to them.
+pub(super) struct Witnesses {
     pub(super) wanted: Sender<Wanted>,
     pub(super) heard: Receiver<Event>,
-    pub(super) to: SyncSender<Message>,
     pub(super) reading: JoinHandle<(Box<dyn Kernel>, io::Result<()>)>,
     pub(super) reader_stop: Stop,
     pub(super) supervised: Supervised,
     pub(super) dtrace_stop: Stop,
+}
+
+impl Witnesses {
+    /// One of their threads has ended, though nobody asked it to.
+    fn is_lost(&self) -> bool {
+        self.reading.is_finished() || self.supervised.threads.iter().any(JoinHandle::is_finished)
+    }
 }
 
 impl Warden {
@@ -56,11 +70,11 @@ impl Warden {
         let mut begun: Option<Instant> = None;
         let started = Instant::now();
         self.want_roots(Tree::is_command);
-        while !self.stop.is_requested() && !self.reading.is_finished() {
-            while let Ok(event) = self.heard.try_recv() {
+        while !self.stop.is_requested() && !self.witnesses.is_lost() {
+            while let Ok(event) = self.witnesses.heard.try_recv() {
                 self.hear(event);
             }
-            if self.supervised.begun.load(Ordering::Acquire)
+            if self.witnesses.supervised.begun.load(Ordering::Acquire)
                 && begun.get_or_insert_with(Instant::now).elapsed() >= MARKS_FIRST
             {
                 self.trees.iter_mut().for_each(Tree::begin);
@@ -92,10 +106,11 @@ impl Warden {
     /// The reader first, so that dtrace still marks its last calls; then dtrace.
     fn end(self) -> Result<Option<ExitStatus>, Error> {
         let ended = self.trees.iter().find_map(|tree| tree.ended);
-        let Warden { trees, stop, to, reading, reader_stop, supervised, dtrace_stop, .. } = self;
+        let Warden { trees, stop, to, witnesses, .. } = self;
+        let Witnesses { reading, reader_stop, supervised, dtrace_stop, .. } = witnesses;
         trees.into_iter().for_each(Tree::abandon);
         reader_stop.request();
-        let result = match reading.join() {
+        let mut result = match reading.join() {
             Ok((kernel, result)) => {
                 // On FreeBSD 10.4 and older a queue that is closed while a tracked process forks crashes the kernel
                 // (D18316): it stays open until this process ends.
@@ -114,7 +129,8 @@ impl Warden {
             }
         }
         for thread in supervised.threads {
-            thread.join().map_err(|_| panicked("dtrace's supervisor"))?;
+            let attended = thread.join().map_err(|_| panicked("dtrace's supervisor"))?;
+            result = result.and(attended.map_err(Error::KeeperGone));
         }
         drop(to);
         result.map(|()| ended)
@@ -122,9 +138,9 @@ impl Warden {
 
     fn want_roots(&mut self, which: impl Fn(&Tree) -> bool) {
         for tree in self.trees.iter_mut().filter(|tree| which(tree)) {
-            if let Some(wanted) = tree.want() {
+            if let Some(wanted) = tree.want(&self.keeper) {
                 // It fails when the reader has ended, which ends this loop.
-                let _ = self.wanted.send(wanted);
+                let _ = self.witnesses.wanted.send(wanted);
             }
         }
     }
@@ -176,6 +192,11 @@ impl Warden {
     }
 }
 
+/// The keeper opens it: the file, or the folder around it, may be closed to this process's user.
+fn read(keeper: &Keeper, number: u16) -> Result<Pid, PidFileError> {
+    read_pid(keeper.open_pid_file(number)?)
+}
+
 /// Something that is to happen again and again, at once for the first time.
 struct Every {
     period: Duration,
@@ -203,7 +224,7 @@ pub(super) enum Source {
     Pid(Pid),
     /// Whatever the file names. The last pid that ended or could not be tracked is not tried again; a problem is said
     /// once.
-    File { path: PathBuf, gone: Option<Pid>, complaint: Option<String> },
+    File { path: PathBuf, number: u16, gone: Option<Pid>, complaint: Option<String> },
     /// A command that has not begun.
     Held(Held),
     /// A command that runs.
@@ -213,8 +234,9 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) fn file(path: PathBuf) -> Source {
-        Source::File { path, gone: None, complaint: None }
+    /// The pid file with this number among the keeper's.
+    pub(super) fn file(path: PathBuf, number: u16) -> Source {
+        Source::File { path, number, gone: None, complaint: None }
     }
 }
 
@@ -257,14 +279,14 @@ impl Tree {
     }
 
     /// The root that the reader is to track, where there is one and it was not asked for.
-    fn want(&mut self) -> Option<Wanted> {
+    fn want(&mut self, keeper: &Keeper) -> Option<Wanted> {
         if self.state != State::Empty {
             return None;
         }
         let (pid, newborn) = match &mut self.source {
             Source::Pid(pid) => (*pid, false),
             Source::Held(held) => (Pid::new(held.child.id().into())?, true),
-            Source::File { path, gone, complaint } => match read_pid_file(path) {
+            Source::File { path, number, gone, complaint } => match read(keeper, *number) {
                 Ok(pid) if Some(pid) == *gone => return None,
                 Ok(pid) => {
                     *complaint = None;

@@ -1,10 +1,12 @@
 //! The kernel's side of dtrace(1): loaded where it is missing.
 
-use super::Error;
-
-/// FreeBSD: /dev/dtrace/dtrace must be there and open to us. A dtrace that the user chose answers for itself.
+/// FreeBSD: /dev/dtrace/dtrace must be there and open to us; what was done to that end. A dtrace that the user chose
+/// answers for itself.
+///
+/// # Errors
+/// What is missing, and what to do about it.
 #[cfg(target_os = "freebsd")]
-pub(super) fn prepare(chosen: bool) -> Result<(), Error> {
+pub(super) fn prepare(chosen: bool) -> Result<String, String> {
     use std::path::Path;
     use std::process::Command;
 
@@ -12,8 +14,9 @@ pub(super) fn prepare(chosen: bool) -> Result<(), Error> {
 
     const DEVICE: &str = "/dev/dtrace/dtrace";
     if chosen {
-        return Ok(());
+        return Ok(String::new());
     }
+    let mut said = "";
     if !Path::new(DEVICE).exists() {
         // -n: not an error where it is loaded already.
         let loaded = Command::new("/sbin/kldload").args(["-n", "dtraceall"]).output();
@@ -23,21 +26,24 @@ pub(super) fn prepare(chosen: bool) -> Result<(), Error> {
             Err(error) => Some(error.to_string()),
         };
         if !Path::new(DEVICE).exists() {
-            return Err(Error::Device(format!(
+            return Err(format!(
                 "{DEVICE} is missing, and kldload -n dtraceall {}; run as root on the host itself (not in a jail, \
                  kern.securelevel below 1), with a kernel that has KDTRACE_HOOKS",
                 why.map_or("did not bring it".to_owned(), |why| format!("says: {why}"))
-            )));
+            ));
         }
-        tracing::info!("loaded the dtraceall modules");
+        said = "loaded the dtraceall modules";
     }
-    access(DEVICE, AccessFlags::R_OK | AccessFlags::W_OK).map_err(|errno| {
-        Error::Device(format!("{DEVICE}: {}; run as root: only root may use dtrace", errno.desc()))
-    })
+    match access(DEVICE, AccessFlags::R_OK | AccessFlags::W_OK) {
+        Ok(()) => Ok(said.to_owned()),
+        Err(errno) => {
+            Err(format!("{DEVICE}: {}; run as root: only root may use dtrace", errno.desc()))
+        }
+    }
 }
 
 /// Elsewhere a dtrace is whatever the user says it is.
 #[cfg(not(target_os = "freebsd"))]
-pub(super) fn prepare(_chosen: bool) -> Result<(), Error> {
-    Ok(())
+pub(super) fn prepare(_chosen: bool) -> Result<String, String> {
+    Ok(String::new())
 }

@@ -1,0 +1,36 @@
+//! The hidden subcommand that keeps dtrace for an exporter.
+
+use std::fs::File;
+use std::io::stdin;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::source::keeper::{self, Job};
+
+/// What an exporter passes on when it starts its keeper.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[arg(long)]
+    dtrace: Option<PathBuf>,
+    #[arg(long)]
+    bufsize: String,
+    #[arg(long)]
+    switchrate: String,
+    #[arg(long)]
+    compile_ms: u64,
+    #[arg(long = "pid-file")]
+    pid_files: Vec<PathBuf>,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { dtrace, bufsize, switchrate, compile_ms, pid_files } = args;
+    let compile = Duration::from_millis(compile_ms);
+    let exporter = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);
+    // Nobody else is to have that end.
+    nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
+    keeper::run(exporter, Job { dtrace, bufsize, switchrate, compile, pid_files })?;
+    Ok(ExitCode::SUCCESS)
+}

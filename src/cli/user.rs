@@ -1,0 +1,134 @@
+//! `--user`: as whom the exporter serves. What reads kevents, decodes, checks and answers strangers is nobody's unless
+//! it was told otherwise; the keeper, which runs dtrace, was started before.
+
+use std::fmt;
+
+use nix::errno::Errno;
+use nix::unistd::{Uid, User, geteuid, initgroups, setgid, setuid};
+
+/// Where root starts the exporter and does not say as whom it is to serve.
+const NOBODY: &str = "nobody";
+
+/// As whom to serve.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Privileges")]
+pub struct UserArgs {
+    /// User to become before anybody is served, by name or number; "root" stays root [default: nobody, if root starts it]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+}
+
+/// Why the exporter cannot become another user.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// There is no such user.
+    #[error("there is no user {0:?} here: name another one with --user")]
+    Unknown(String),
+    /// Only root may.
+    #[error("only root can become user {0:?}: start this as root, or leave out --user")]
+    NotRoot(String),
+    /// The system would not have it.
+    #[error("cannot become user {name:?}: {}", errno.desc())]
+    Refused {
+        /// The user.
+        name: String,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// It has, and it has not.
+    #[error(
+        "became user {0:?}, and can still become root: refusing to serve so; please report this"
+    )]
+    StillRoot(String),
+}
+
+/// As whom this process runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The user's name, or number where it has none.
+    pub name: String,
+    /// May do everything.
+    pub is_root: bool,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "user {}", self.name)
+    }
+}
+
+impl UserArgs {
+    /// Becomes the user, for good. To be called while there is one thread.
+    ///
+    /// # Errors
+    /// [`UserError`]; then nobody is to be served.
+    pub fn settle(&self) -> Result<Identity, UserError> {
+        let now = geteuid();
+        let wanted = match &self.user {
+            Some(name) => Some(find(name).ok_or_else(|| UserError::Unknown(name.clone()))?),
+            None if now.is_root() => {
+                Some(find(NOBODY).ok_or_else(|| UserError::Unknown(NOBODY.to_owned()))?)
+            }
+            None => None,
+        };
+        let name = match wanted {
+            Some(user) if user.uid == now => user.name,
+            Some(user) if !now.is_root() => return Err(UserError::NotRoot(user.name)),
+            Some(user) => become_user(user)?,
+            None => User::from_uid(now).ok().flatten().map_or(now.to_string(), |user| user.name),
+        };
+        Ok(Identity { name, is_root: geteuid().is_root() })
+    }
+}
+
+/// By name, or by number.
+fn find(text: &str) -> Option<User> {
+    let by_number = || User::from_uid(Uid::from_raw(text.parse().ok()?)).ok().flatten();
+    User::from_name(text).ok().flatten().or_else(by_number)
+}
+
+fn become_user(user: User) -> Result<String, UserError> {
+    let name = user.name.clone();
+    change(&user).map_err(|errno| UserError::Refused { name: name.clone(), errno })?;
+    match setuid(Uid::from_raw(0)) {
+        Err(Errno::EPERM) => Ok(name),
+        _ => Err(UserError::StillRoot(name)),
+    }
+}
+
+/// As root, these set the real, effective and saved user and group at once.
+fn change(user: &User) -> nix::Result<()> {
+    let name = std::ffi::CString::new(user.name.as_str()).map_err(|_| Errno::EINVAL)?;
+    initgroups(&name, user.gid)?;
+    setgid(user.gid)?;
+    setuid(user.uid)?;
+    // Linux hides /proc/self/fd from a process that has changed its user, and process_open_fds comes from there.
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_dumpable(true)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settle(user: &str) -> Result<Identity, UserError> {
+        UserArgs { user: Some(user.to_owned()) }.settle()
+    }
+
+    #[test]
+    fn whoever_it_is_already_it_stays() {
+        let own = User::from_uid(geteuid()).expect("users are known").expect("this one too");
+        let is_root = own.uid.is_root();
+        let identity = Identity { name: own.name.clone(), is_root };
+        assert_eq!(settle(&own.name).expect("nothing to do"), identity);
+        assert_eq!(settle(&own.uid.to_string()).expect("nothing to do"), identity);
+    }
+
+    #[test]
+    fn an_unknown_user_is_refused() {
+        for name in ["", "no-such-user-here", "-1", "4294967290"] {
+            assert!(matches!(settle(name), Err(UserError::Unknown(_))), "{name}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Two processes, so that only one is root's. The *keeper* owns dtrace(1): it starts, signals and reaps it, and hands
+//! its pipes over a socket pair. The exporter, which started the keeper and may then become another user, asks for that
+//! and does everything else.
+//!
+//! A run as an unprivileged user has a keeper as well: there is one way of running dtrace, and tests walk it.
+
+mod modules;
+mod platform;
+mod process;
+mod protocol;
+mod root;
+
+use std::fs::File;
+use std::io::{self, PipeReader};
+use std::net::Shutdown;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use self::protocol::{Outcome, Reply, Request};
+use super::dtrace::programs::Program;
+use super::target::PidFileError;
+
+pub use self::root::{Job, run};
+
+/// The hidden subcommand that keeps dtrace for whoever has the other end of its stdin.
+pub const SUBCOMMAND: &str = "keep-dtrace";
+
+/// How long an answer may take that waits for nobody: a kernel may be busy with its probes when a dtrace is reaped.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long its own end may take.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The keeper does not answer, and nobody else can run dtrace.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the keeper, which runs dtrace, {0}: start the exporter again")]
+pub struct Gone(String);
+
+/// What the keeper could not do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// There is no keeper any more.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// It would not be right.
+    #[error("{0}")]
+    Refused(String),
+    /// The system would not let it.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A keeper. Clones are the same one; with the last it ends, and all that it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeper(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    socket: Mutex<UnixStream>,
+    child: Mutex<Child>,
+    compile: Duration,
+}
+
+/// A dtrace that the keeper has started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: u32,
+    pub(crate) stdout: PipeReader,
+    pub(crate) stderr: PipeReader,
+}
+
+impl Keeper {
+    /// Starts `program` (ourselves) as a keeper for this process.
+    pub(crate) fn start(program: &Path, job: &Job) -> io::Result<Keeper> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = Command::new(program)
+            .arg(SUBCOMMAND)
+            .args(job.arguments())
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        let (socket, child) = (Mutex::new(ours), Mutex::new(child));
+        Ok(Keeper(Arc::new(Inner { socket, child, compile: job.compile })))
+    }
+
+    /// Compiles a program without running it. What there is to be said about it, if anything.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with dtrace's words.
+    pub(crate) fn compile(&self, program: &'static Program) -> Result<String, Error> {
+        let patience = self.0.compile + PATIENCE;
+        Ok(self.ask(Request::Compile(program), patience)?.or_error()?.text)
+    }
+
+    /// Runs a program for the reader of `kqueue`, a descriptor of this process.
+    pub(crate) fn start_dtrace(
+        &self,
+        program: &'static Program,
+        kqueue: RawFd,
+    ) -> Result<Started, Error> {
+        let reply = self.ask(Request::Start(program, kqueue), PATIENCE)?.or_error()?;
+        let mut pipes = reply.descriptors.into_iter().map(PipeReader::from);
+        match (pipes.next(), pipes.next()) {
+            (Some(stdout), Some(stderr)) => {
+                Ok(Started { pid: reply.number as u32, stdout, stderr })
+            }
+            _ => Err(Error::Failed("its pipes did not come over".to_owned())),
+        }
+    }
+
+    /// Whether a program has ended. It must still be buried.
+    pub(crate) fn has_ended(&self, program: &'static Program) -> Result<bool, Gone> {
+        Ok(self.ask(Request::HasEnded(program), PATIENCE)?.number != 0)
+    }
+
+    /// Asks a program to end.
+    pub(crate) fn terminate(&self, program: &'static Program) -> Result<(), Gone> {
+        self.ask(Request::Terminate(program), PATIENCE).map(drop)
+    }
+
+    /// Ends a program.
+    pub(crate) fn kill(&self, program: &'static Program) -> Result<(), Gone> {
+        self.ask(Request::Kill(program), PATIENCE).map(drop)
+    }
+
+    /// Reaps a program, after killing it where it has not ended, and says how it ended.
+    pub(crate) fn bury(&self, program: &'static Program) -> Result<ExitStatus, Error> {
+        let reply = self.ask(Request::Bury(program), PATIENCE)?.or_error()?;
+        Ok(ExitStatus::from_raw(reply.number))
+    }
+
+    /// Opens one of the pid files of its [`Job`].
+    pub(crate) fn open_pid_file(&self, number: u16) -> Result<File, PidFileError> {
+        let reply = self
+            .ask(Request::OpenPidFile(number), PATIENCE)
+            .map_err(|gone| PidFileError::Io(io::Error::other(gone)))?;
+        match (reply.outcome, reply.descriptors.into_iter().next()) {
+            (Outcome::Done, Some(file)) => Ok(file.into()),
+            (Outcome::Refused, _) => Err(PidFileError::NotAFile),
+            _ => Err(io::Error::from_raw_os_error(reply.number).into()),
+        }
+    }
+
+    fn ask(&self, request: Request, patience: Duration) -> Result<Reply, Gone> {
+        let socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let reply = socket
+            .set_read_timeout(Some(patience))
+            .and_then(|()| request.send(&socket))
+            .and_then(|()| Reply::receive(&socket));
+        reply.map_err(|error| {
+            // A late answer must not be taken for that of another request.
+            let _ = socket.shutdown(Shutdown::Both);
+            match self.0.ended() {
+                Some(status) => Gone(format!("has ended ({status})")),
+                None => Gone(format!("does not answer ({error})")),
+            }
+        })
+    }
+}
+
+impl Inner {
+    /// How the keeper ended, which it does soon once its socket is closed.
+    fn ended(&self) -> Option<ExitStatus> {
+        let deadline = Instant::now() + GRACE;
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match child.try_wait() {
+                Ok(None) if Instant::now() < deadline => {}
+                ended => return ended.ok().flatten(),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let socket = self.socket.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // It fails where the keeper has closed its end already.
+        let _ = socket.shutdown(Shutdown::Both);
+        if self.ended().is_none() {
+            tracing::warn!("the keeper, which runs dtrace, does not end; dtrace may still run");
+        }
+    }
+}
+
+impl Reply {
+    fn or_error(self) -> Result<Reply, Error> {
+        match self.outcome {
+            Outcome::Done => Ok(self),
+            Outcome::Refused => Err(Error::Refused(self.text)),
+            Outcome::Failed => Err(Error::Failed(self.text)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::dtrace::programs::CAUSES;
+
+    /// A keeper that is silent: cat(1), which ends as a keeper does.
+    #[test]
+    fn a_keeper_that_does_not_answer_is_asked_no_more() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let child = Command::new("sh")
+            .args(["-c", "cat >/dev/null"])
+            .stdin(OwnedFd::from(theirs))
+            .spawn()
+            .expect("started");
+        let (socket, child) = (Mutex::new(ours), Mutex::new(child));
+        let keeper = Keeper(Arc::new(Inner { socket, child, compile: Duration::ZERO }));
+        let ask = || keeper.ask(Request::Kill(&CAUSES), Duration::from_millis(20));
+        let gone = ask().expect_err("no answer").to_string();
+        let expected =
+            "the keeper, which runs dtrace, has ended (exit status: 0): start the exporter again";
+        assert_eq!(gone, expected);
+        assert_eq!(ask().expect_err("no answer").to_string(), expected);
+    }
+}

@@ -1,0 +1,140 @@
+//! A process of root's: started, signalled, buried.
+
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, getpid, getppid};
+
+use super::platform;
+use crate::source::dtrace::programs::Folder;
+
+/// How often a trial compilation is looked at.
+const POLL: Duration = Duration::from_millis(10);
+/// How much of what dtrace says about a program that does not compile is kept.
+const ENOUGH: u64 = 16 << 10;
+
+/// A process in a group of its own, so that the terminal's ^C is not its to handle. Dropped, it is killed and reaped.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    reaped: bool,
+    /// Its program, as a file.
+    _folder: Folder,
+}
+
+impl Process {
+    pub(super) fn start(command: &mut Command, folder: Folder) -> io::Result<Process> {
+        let keeper = getpid();
+        command
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        // SAFETY: between fork(2) and exec(2) it makes system calls and nothing else.
+        unsafe {
+            command.pre_exec(move || {
+                platform::die_with_parent()?;
+                // It may have ended before that was asked for.
+                if getppid() == keeper { Ok(()) } else { Err(ErrorKind::BrokenPipe.into()) }
+            });
+        }
+        Ok(Process { child: command.spawn()?, reaped: false, _folder: folder })
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The ends of its pipes, once: good for reading and nothing else.
+    pub(super) fn take_pipes(&mut self) -> io::Result<Vec<OwnedFd>> {
+        let stdout = self.child.stdout.take().map(OwnedFd::from);
+        let stderr = self.child.stderr.take().map(OwnedFd::from);
+        let pipes: Vec<OwnedFd> = stdout.into_iter().chain(stderr).collect();
+        pipes.iter().try_for_each(|pipe| platform::for_reading_only(pipe.as_fd()))?;
+        Ok(pipes)
+    }
+
+    /// Whether it has ended. It stays a zombie until it is buried: its pid cannot be anybody else's before.
+    pub(super) fn has_ended(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(self.pid()), flags) {
+            Ok(WaitStatus::StillAlive) => false,
+            Ok(_) => true,
+            // EINVAL: it died of a signal that nix does not know. ECHILD: somebody else has reaped it.
+            Err(errno) => errno != nix::errno::Errno::EINTR,
+        }
+    }
+
+    /// To its group, which is nobody else's as long as it has not been reaped.
+    pub(super) fn signal(&self, signal: Signal) {
+        // It fails where nobody is left to be told.
+        let _ = killpg(self.pid(), signal);
+    }
+
+    /// Kills it where it has not ended by itself, and whatever it has started, reaps it, and says how it ended.
+    pub(super) fn bury(mut self) -> io::Result<ExitStatus> {
+        self.reap()
+    }
+
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        if !self.reaped {
+            self.signal(Signal::SIGKILL);
+        }
+        self.reaped = true;
+        self.child.wait()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Where it was buried, nothing is left to do.
+        let _ = self.reap();
+    }
+}
+
+/// Runs a command to its end, for `patience` at most and as long as `wanted`; its status and the beginning of its
+/// stderr.
+pub(super) fn run(
+    command: &mut Command,
+    folder: Folder,
+    patience: Duration,
+    wanted: impl Fn() -> bool,
+) -> io::Result<(ExitStatus, String)> {
+    let mut process = Process::start(command, folder)?;
+    let stderr = process.child.stderr.take();
+    // Only stderr is wanted, but a full pipe must not stop it.
+    let stdout = process.child.stdout.take();
+    let waste = std::thread::spawn(move || stdout.map(|mut o| io::copy(&mut o, &mut io::sink())));
+    let words = std::thread::spawn(move || stderr.map(beginning).unwrap_or_default());
+    let deadline = Instant::now() + patience;
+    while !process.has_ended() {
+        if Instant::now() >= deadline || !wanted() {
+            process.bury()?;
+            return Err(io::Error::new(
+                ErrorKind::TimedOut,
+                format!("no answer within {patience:?}"),
+            ));
+        }
+        std::thread::sleep(POLL);
+    }
+    let status = process.bury()?;
+    let _ = waste.join();
+    Ok((status, words.join().unwrap_or_default()))
+}
+
+fn beginning(mut pipe: impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = pipe.by_ref().take(ENOUGH).read_to_end(&mut bytes);
+    let _ = io::copy(&mut pipe, &mut io::sink());
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,262 @@
+//! What the exporter asks of its keeper, and what the keeper answers: one request at a time, one answer to each, eight
+//! and twelve bytes in front. The keeper takes whatever is not a request for the end of the exporter.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+
+use crate::source::dtrace::programs::{ALL, Program};
+
+/// Something to be done by root. A program is meant by its place in [`ALL`]: the exporter has no other words for dtrace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Request {
+    /// Compile it, and do not run it.
+    Compile(&'static Program),
+    /// Run it, for the reader whose kqueue has this descriptor.
+    Start(&'static Program, RawFd),
+    /// Has it ended?
+    HasEnded(&'static Program),
+    /// Send it SIGTERM.
+    Terminate(&'static Program),
+    /// Send it SIGKILL.
+    Kill(&'static Program),
+    /// Reap it; kill it, where it has not ended.
+    Bury(&'static Program),
+    /// Open the pid file with this number.
+    OpenPidFile(u16),
+}
+
+impl Request {
+    const LEN: usize = 8;
+
+    fn bytes(self) -> [u8; Request::LEN] {
+        let (letter, place, number) = match self {
+            Request::Compile(program) => (b'c', program.place(), 0),
+            Request::Start(program, kqueue) => (b's', program.place(), kqueue),
+            Request::HasEnded(program) => (b'e', program.place(), 0),
+            Request::Terminate(program) => (b't', program.place(), 0),
+            Request::Kill(program) => (b'k', program.place(), 0),
+            Request::Bury(program) => (b'b', program.place(), 0),
+            Request::OpenPidFile(number) => (b'p', 0, number.into()),
+        };
+        let [a, b, c, d] = number.to_le_bytes();
+        [letter, place, 0, 0, a, b, c, d]
+    }
+
+    fn of([letter, place, _, _, a, b, c, d]: [u8; Request::LEN]) -> Option<Request> {
+        let number = RawFd::from_le_bytes([a, b, c, d]);
+        if letter == b'p' {
+            return number.try_into().ok().map(Request::OpenPidFile);
+        }
+        let program = ALL.get(usize::from(place))?;
+        Some(match letter {
+            b'c' => Request::Compile(program),
+            b's' => Request::Start(program, number),
+            b'e' => Request::HasEnded(program),
+            b't' => Request::Terminate(program),
+            b'k' => Request::Kill(program),
+            b'b' => Request::Bury(program),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn send(self, mut to: &UnixStream) -> io::Result<()> {
+        to.write_all(&self.bytes())
+    }
+
+    /// The next request; `None` where there will be no other. Descriptors that come with it are closed unseen.
+    pub(super) fn receive(mut from: &UnixStream) -> Option<Request> {
+        let mut bytes = [0; Request::LEN];
+        from.read_exact(&mut bytes).ok()?;
+        Request::of(bytes)
+    }
+}
+
+/// How a request went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// It was done.
+    Done,
+    /// dtrace, or what a pid file's name names, is not what it should be.
+    Refused,
+    /// The system would not let the keeper do it.
+    Failed,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) outcome: Outcome,
+    /// A pid, a wait(2) status, an errno, or 1 for yes.
+    pub(super) number: i32,
+    /// What there is to be said about it.
+    pub(super) text: String,
+    /// Two pipes, or a file.
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+/// The longest text.
+const LONGEST: usize = 32 << 10;
+/// The most descriptors: dtrace's stdout and stderr.
+const MOST: usize = 2;
+
+impl Reply {
+    const LEN: usize = 12;
+
+    pub(super) fn done(number: i32) -> Reply {
+        Reply::new(Outcome::Done, number, String::new())
+    }
+
+    pub(super) fn refused(text: impl ToString) -> Reply {
+        Reply::new(Outcome::Refused, 0, text.to_string())
+    }
+
+    pub(super) fn failed(error: &io::Error) -> Reply {
+        let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
+        Reply::new(Outcome::Failed, errno, error.to_string())
+    }
+
+    pub(super) fn new(outcome: Outcome, number: i32, text: String) -> Reply {
+        Reply { outcome, number, text, descriptors: Vec::new() }
+    }
+
+    pub(super) fn send(&self, mut to: &UnixStream) -> io::Result<()> {
+        let text = &self.text.as_bytes()[..self.text.len().min(LONGEST)];
+        let mut head = [0; Reply::LEN];
+        head[0] = self.outcome as u8;
+        head[4..8].copy_from_slice(&self.number.to_le_bytes());
+        head[8..].copy_from_slice(&(text.len() as u32).to_le_bytes());
+        let raw: Vec<RawFd> = self.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let rights = if raw.is_empty() { &[][..] } else { &rights };
+        let sent = retried(|| {
+            sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(&head)], rights, MsgFlags::empty(), None)
+        })?;
+        to.write_all(&head[sent..])?;
+        to.write_all(text)
+    }
+
+    pub(super) fn receive(mut from: &UnixStream) -> io::Result<Reply> {
+        let mut head = [0; Reply::LEN];
+        let (begun, descriptors) = receive_with_rights(from, &mut head)?;
+        from.read_exact(&mut head[begun..])?;
+        let [outcome, _, _, _, number @ .., a, b, c, d] = head;
+        let outcome = [Outcome::Done, Outcome::Refused, Outcome::Failed]
+            .into_iter()
+            .find(|known| *known as u8 == outcome)
+            .ok_or(ErrorKind::InvalidData)?;
+        let mut text = vec![0; (u32::from_le_bytes([a, b, c, d]) as usize).min(LONGEST)];
+        from.read_exact(&mut text)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Ok(Reply { outcome, number: i32::from_le_bytes(number), text, descriptors })
+    }
+}
+
+/// Reads at least one byte, and the descriptors that come with it: they come with the first byte of a message.
+fn receive_with_rights(from: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; MOST]);
+    let mut bytes = [IoSliceMut::new(bytes)];
+    let message = retried(|| {
+        // The borrow checker cannot see that a call that failed has borrowed nothing.
+        let (from, flags) = (from.as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
+        recvmsg::<()>(from, &mut bytes, Some(&mut space), flags).map(|message| {
+            let rights = message.cmsgs().into_iter().flatten().filter_map(|part| match part {
+                ControlMessageOwned::ScmRights(descriptors) => Some(descriptors),
+                _ => None,
+            });
+            (message.bytes, rights.flatten().collect::<Vec<RawFd>>())
+        })
+    })?;
+    let (count, raw) = message;
+    // SAFETY: the kernel made these descriptors for us with this message; nobody else in this process knows them.
+    let descriptors = raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect();
+    match count {
+        0 => Err(ErrorKind::UnexpectedEof.into()),
+        _ => Ok((count, descriptors)),
+    }
+}
+
+fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// Whether the other side has closed `socket`, without waiting. Only while nothing is expected from it.
+pub(super) fn is_closed(socket: BorrowedFd<'_>) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    nix::sys::socket::recv(socket.as_raw_fd(), &mut [0], flags) == Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn every_request_arrives_as_it_was_sent() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let mut requests = vec![Request::OpenPidFile(0), Request::OpenPidFile(u16::MAX)];
+        for program in &ALL {
+            requests.extend([
+                Request::Compile(program),
+                Request::Start(program, 7),
+                Request::HasEnded(program),
+                Request::Terminate(program),
+                Request::Kill(program),
+                Request::Bury(program),
+            ]);
+        }
+        for request in requests {
+            request.send(&ours).expect("sent");
+            assert_eq!(Request::receive(&theirs), Some(request));
+        }
+        drop(ours);
+        assert_eq!(Request::receive(&theirs), None);
+    }
+
+    #[test]
+    fn what_is_no_request_is_the_end() {
+        for bytes in [*b"x\0\0\0\0\0\0\0", *b"c\x03\0\0\0\0\0\0", *b"p\0\0\0\xff\xff\xff\xff"] {
+            assert_eq!(Request::of(bytes), None, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn replies_carry_their_descriptors() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        let (other, _) = io::pipe().expect("a pipe");
+        let descriptors = vec![reader.into(), other.into()];
+        Reply { descriptors, ..Reply::done(812) }.send(&ours).expect("sent");
+        Reply::refused("no\n").send(&ours).expect("sent");
+        let mut reply = Reply::receive(&theirs).expect("a reply");
+        assert_eq!((reply.outcome, reply.number), (Outcome::Done, 812));
+        assert_eq!(reply.descriptors.len(), 2);
+        writer.write_all(b"hello").expect("written");
+        let mut bytes = [0; 5];
+        File::from(reply.descriptors.remove(0)).read_exact(&mut bytes).expect("read");
+        assert_eq!(&bytes, b"hello");
+        let reply = Reply::receive(&theirs).expect("a reply");
+        assert_eq!((reply.outcome, reply.text.as_str()), (Outcome::Refused, "no\n"));
+        assert!(reply.descriptors.is_empty());
+        drop(ours);
+        assert!(Reply::receive(&theirs).is_err());
+    }
+
+    #[test]
+    fn a_closed_socket_is_seen_without_waiting() {
+        use std::os::fd::AsFd;
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        assert!(!is_closed(theirs.as_fd()));
+        drop(ours);
+        assert!(is_closed(theirs.as_fd()));
+    }
+}

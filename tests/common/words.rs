@@ -1,0 +1,149 @@
+//! Recordings as owned values that tests can take apart, change and play.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use kqproc_exporter::check::Config;
+use kqproc_exporter::check::stats::Stats;
+use kqproc_exporter::input::{Attach, Batch, Input};
+use kqproc_exporter::model::{Kevent, MonoTime, TreeId};
+use kqproc_exporter::pipeline::Pipeline;
+use kqproc_exporter::source::replay::Replay;
+
+/// One kevent(2) call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub seq: u64,
+    pub before: MonoTime,
+    pub after: MonoTime,
+    pub attached: Vec<Attach>,
+    pub events: Vec<Kevent>,
+}
+
+/// Both witnesses' words, each in its own order.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    pub stderr: Vec<u8>,
+    pub lines: Vec<String>,
+    pub calls: Vec<Call>,
+}
+
+pub fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(format!("{name}.kqr"))
+}
+
+/// The words of one of the project's recordings.
+pub fn words(name: &str) -> Words {
+    let mut words = Words::default();
+    let mut stdout = Vec::new();
+    let replay = Replay::open(&path(name)).expect("a recording");
+    replay
+        .play(&mut |input: Input<'_>| {
+            match input {
+                Input::Stdout { bytes, .. } => stdout.extend_from_slice(bytes),
+                Input::Stderr { bytes, .. } => words.stderr.extend_from_slice(bytes),
+                Input::Batch(b) => words.calls.push(Call {
+                    seq: b.seq,
+                    before: b.before,
+                    after: b.after,
+                    attached: b.attached.to_vec(),
+                    events: b.events.to_vec(),
+                }),
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        })
+        .expect("an undamaged recording");
+    words.lines = String::from_utf8(stdout).expect("text").lines().map(str::to_owned).collect();
+    words
+}
+
+impl Words {
+    /// Plays the two streams, `order` saying whose turn it is (`true`: a line of stdout) until one is through; then the
+    /// other. The conservation law is checked after every input.
+    pub fn play(&self, order: impl IntoIterator<Item = bool>) -> Stats {
+        let mut pipeline = Pipeline::new(Config::default(), ());
+        let mut push = |input: Input<'_>| {
+            pipeline.push(input);
+            pipeline.stats().assert_conserved();
+        };
+        push(Input::Tree { id: TreeId(0), name: "default" });
+        push(Input::Stderr { at: MonoTime(0), bytes: &self.stderr });
+        let (mut lines, mut calls) = (self.lines.iter(), self.calls.iter());
+        let mut order = order.into_iter();
+        loop {
+            let turn = order.next().unwrap_or(lines.len() > 0);
+            if let Some(line) = lines.next_if(turn) {
+                push(Input::Stdout { at: MonoTime(0), bytes: format!("{line}\n").as_bytes() });
+            } else if let Some(call) = calls.next() {
+                push(Input::Batch(call.as_batch()));
+            } else if lines.len() == 0 {
+                break;
+            }
+        }
+        push(Input::End);
+        let stats = pipeline.stats().clone();
+        assert!(stats.trees.iter().all(|t| t.pending() == 0), "undecided at the end");
+        stats
+    }
+
+    /// Plays them in the order of their times, as they would be read.
+    pub fn play_in_time(&self) -> Stats {
+        self.play(self.order_with_lag(|_| 0))
+    }
+
+    /// The order of reading where item number `i` is read `lag(i)` nanoseconds after it happened.
+    pub fn order_with_lag(&self, lag: impl Fn(usize) -> u64) -> Vec<bool> {
+        let offset = self.offset();
+        let mut reads: Vec<(u64, bool)> = Vec::new();
+        let mut latest = 0;
+        for (i, line) in self.lines.iter().enumerate() {
+            let at = line.split(' ').nth(1).and_then(|f| f.parse::<u64>().ok()).unwrap_or(latest);
+            latest = latest.max(at + lag(i));
+            reads.push((latest, true));
+        }
+        latest = 0;
+        for (i, call) in self.calls.iter().enumerate() {
+            latest = latest.max(call.after.0.saturating_add_signed(offset) + lag(i + 7));
+            reads.push((latest, false));
+        }
+        reads.sort_by_key(|(at, _)| *at);
+        reads.into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// What to add to the reader's clock to get DTrace's, from the first marks.
+    fn offset(&self) -> i64 {
+        let mark = self.lines.iter().find(|l| l.starts_with("M ")).expect("a mark");
+        let field = |n: usize| mark.split(' ').nth(n).and_then(|f| f.parse::<u64>().ok()).unwrap();
+        let call = self
+            .calls
+            .iter()
+            .find(|c| u64::from(Batch::capacity_of(c.seq)) == field(4))
+            .expect("its call");
+        field(1) as i64 - call.after.0 as i64
+    }
+}
+
+/// `next`, on a condition.
+trait NextIf: Iterator {
+    fn next_if(&mut self, condition: bool) -> Option<Self::Item>;
+}
+
+impl<I: Iterator> NextIf for I {
+    fn next_if(&mut self, condition: bool) -> Option<I::Item> {
+        if condition { self.next() } else { None }
+    }
+}
+
+impl Call {
+    pub fn as_batch(&self) -> Batch<'_> {
+        Batch {
+            seq: self.seq,
+            capacity: Batch::capacity_of(self.seq),
+            before: self.before,
+            after: self.after,
+            attached: &self.attached,
+            events: &self.events,
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Two processes, one of them root's: who runs as whom, and who ends with whom. The exporter is this file's own test
+//! binary with a scripted kernel, since only FreeBSD has one to track processes with; keeper and user are the real ones.
+#![cfg(target_os = "linux")]
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::fs::{self, Permissions};
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::os::fd::RawFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::eventually;
+use common::exporter::PROGRAM;
+use kqproc_exporter::cli::user::UserArgs;
+use kqproc_exporter::input::Input;
+use kqproc_exporter::model::Kevent;
+use kqproc_exporter::source::dtrace::{self, Limits};
+use kqproc_exporter::source::kqueue::{Change, Kernel, Notes, Process};
+use kqproc_exporter::source::live::{Config, Live};
+use kqproc_exporter::source::target::{Root, Target};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
+use tempfile::TempDir;
+
+/// Where the exporter finds its dtrace and its pid file.
+const FOLDER: &str = "KQPROC_KEEPER_TEST_FOLDER";
+/// As whom it is to serve.
+const USER: &str = "KQPROC_KEEPER_TEST_USER";
+
+struct Quiet;
+
+impl Kernel for Quiet {
+    fn kevent(&mut self, _: &[Change], _: u32, _: Duration, _: &mut Vec<Kevent>) -> io::Result<()> {
+        std::thread::sleep(Duration::from_millis(2));
+        Ok(())
+    }
+
+    fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn descriptor(&self) -> RawFd {
+        42
+    }
+}
+
+/// Not a test: the exporter of the tests below, which start it. It says what it is told, until it is killed.
+#[test]
+#[ignore = "started by the others"]
+fn exporter() {
+    let Ok(folder) = std::env::var(FOLDER).map(PathBuf::from) else { return };
+    let limits = Limits {
+        silence: Duration::from_secs(3600),
+        retry_first: Duration::from_millis(1),
+        retry_most: Duration::from_millis(4),
+        poll: Duration::from_millis(5),
+        ..Limits::default()
+    };
+    let root = Root::PidFile(folder.join("pid"));
+    let config = Config {
+        targets: vec![Target { name: "tree".to_owned(), root }],
+        notes: Notes::default(),
+        dtrace: dtrace::Options {
+            path: Some(folder.join("dtrace")),
+            limits,
+            ..dtrace::Options::default()
+        },
+        own_program: Some(PROGRAM.into()),
+        ..Config::default()
+    };
+    let live = Live::with_kernel(config, || Ok(Box::new(Quiet))).expect("prepared");
+    UserArgs { user: std::env::var(USER).ok() }.settle().expect("another user");
+    let ended = live.run(&mut |input: Input<'_>| {
+        match input {
+            Input::Batch(batch) => {
+                for attached in batch.attached {
+                    println!("\nattached {}", attached.pid);
+                }
+            }
+            Input::DtraceUp { .. } => println!("\nup"),
+            Input::DtraceDown { .. } => println!("\ndown"),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    match ended {
+        Ok(_) => println!("\nended well"),
+        Err(error) => println!("\nended: {error}"),
+    }
+}
+
+/// The exporter, its keeper and its dtrace, in a folder that is its owner's alone.
+struct Family {
+    exporter: Child,
+    folder: TempDir,
+    keeper: Pid,
+}
+
+impl Family {
+    fn start(fault: &str, user: &str) -> Family {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mode = Permissions::from_mode(0o700);
+        fs::set_permissions(folder.path(), mode).expect("the mode");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        fs::create_dir(folder.path().join("bin")).expect("a folder");
+        let named = folder.path().join("bin").join(fault);
+        symlink(script.join("stand-in-dtrace.sh"), &named).expect("a link");
+        let start = format!("#!/bin/sh\nexec '{}' \"$@\"\n", named.display());
+        let dtrace = folder.path().join("dtrace");
+        fs::write(&dtrace, start).expect("written");
+        fs::set_permissions(&dtrace, Permissions::from_mode(0o700)).expect("the mode");
+        fs::write(folder.path().join("pid"), "12345\n").expect("written");
+        let words = fs::File::create(folder.path().join("words")).expect("a file");
+        let exporter = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--ignored", "--exact", "exporter", "--nocapture"])
+            .env(FOLDER, folder.path())
+            .env(USER, user)
+            .stdin(Stdio::null())
+            .stdout(words)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        let of = Pid::from_raw(exporter.id() as i32);
+        let is_keeper = |pid: &Pid| word_of(*pid, "cmdline").contains("keep-dtrace");
+        let keeper = eventually("a keeper", || children(of).into_iter().find(is_keeper));
+        Family { exporter, folder, keeper }
+    }
+
+    fn exporter(&self) -> Pid {
+        Pid::from_raw(self.exporter.id() as i32)
+    }
+
+    /// What the keeper runs, both programs, once they have said what they say.
+    fn dtraces(&self) -> [Pid; 2] {
+        let settled = |pid: &Pid| word_of(*pid, "cmdline").starts_with("sleep\0");
+        eventually("two dtraces", || {
+            let settled: Vec<Pid> = children(self.keeper).into_iter().filter(settled).collect();
+            settled.try_into().ok()
+        })
+    }
+
+    fn words(&self) -> String {
+        fs::read_to_string(self.folder.path().join("words")).expect("its words")
+    }
+
+    fn says(&self, words: &str) {
+        eventually(words, || self.words().lines().any(|line| line == words).then_some(()));
+    }
+
+    fn ends(&mut self) -> String {
+        eventually("its end", || self.exporter.try_wait().expect("a child"));
+        self.words()
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        let _ = self.exporter.kill();
+        let _ = self.exporter.wait();
+    }
+}
+
+fn word_of(pid: Pid, file: &str) -> String {
+    let mut bytes = Vec::new();
+    // It may have ended.
+    let _ =
+        fs::File::open(format!("/proc/{pid}/{file}")).and_then(|mut f| f.read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn children(of: Pid) -> Vec<Pid> {
+    let parent = |pid: Pid| -> Option<i32> {
+        let stat = word_of(pid, "stat");
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    let numbers = fs::read_dir("/proc")
+        .expect("processes")
+        .filter_map(|entry| Some(Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?)));
+    numbers.filter(|pid| parent(*pid) == Some(of.as_raw())).collect()
+}
+
+/// Dead, though perhaps not reaped by whoever adopts orphans here.
+fn is_gone(pid: Pid) -> bool {
+    let stat = word_of(pid, "stat");
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Real, effective, saved and filesystem user.
+fn users(pid: Pid) -> Vec<u32> {
+    let status = word_of(pid, "status");
+    let line = status.lines().find_map(|l| l.strip_prefix("Uid:")).expect("its users");
+    line.split_ascii_whitespace().map(|n| n.parse().expect("a number")).collect()
+}
+
+fn own_user() -> String {
+    geteuid().to_string()
+}
+
+fn is_root() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        eprintln!("skipped: only root can become another user");
+    }
+    is_root
+}
+
+#[test]
+fn only_the_keeper_and_dtrace_are_root() {
+    if !is_root() {
+        return;
+    }
+    let nobody = User::from_name("nobody").expect("users").expect("nobody").uid.as_raw();
+    let family = Family::start("falls-silent", "nobody");
+    // Nobody may open this pid file but root, and it is read all the same.
+    family.says("attached 12345");
+    assert_eq!(users(family.exporter()), [nobody; 4]);
+    assert_eq!(users(family.keeper), [0; 4]);
+    assert_eq!(family.dtraces().map(users), [[0; 4]; 2]);
+    let groups = word_of(family.exporter(), "status");
+    let groups = groups.lines().find_map(|l| l.strip_prefix("Groups:")).expect("its groups");
+    assert!(!groups.split_ascii_whitespace().any(|group| group == "0"), "{groups}");
+}
+
+#[test]
+fn dtrace_is_started_again_for_an_exporter_that_is_nobody() {
+    if !is_root() {
+        return;
+    }
+    let family = Family::start("early", "nobody");
+    eventually("three starts", || {
+        let words = family.words();
+        let count = |what| words.lines().filter(|line| *line == what).count();
+        (count("up") >= 3 && count("down") >= 2).then_some(())
+    });
+    let started = family.folder.path().join("bin/started");
+    let started = fs::read_to_string(started).expect("it was started");
+    let reader = format!(" {} 42", family.exporter());
+    assert!(started.lines().all(|line| line.ends_with(&reader)), "{started}");
+}
+
+#[test]
+fn an_exporter_that_is_killed_leaves_nobody_behind() {
+    let family = Family::start("falls-silent", &own_user());
+    family.says("attached 12345");
+    let (keeper, dtraces) = (family.keeper, family.dtraces());
+    drop(family);
+    eventually("the keeper's end", || is_gone(keeper).then_some(()));
+    eventually("dtrace's end", || dtraces.iter().all(|pid| is_gone(*pid)).then_some(()));
+}
+
+#[test]
+fn a_keeper_that_is_killed_takes_dtrace_along_and_the_exporter_says_so() {
+    let mut family = Family::start("falls-silent", &own_user());
+    family.says("attached 12345");
+    let dtraces = family.dtraces();
+    kill(family.keeper, Signal::SIGKILL).expect("it runs");
+    eventually("dtrace's end", || dtraces.iter().all(|pid| is_gone(*pid)).then_some(()));
+    let words = family.ends();
+    let gone = "ended: the keeper, which runs dtrace, has ended (signal: 9 (SIGKILL)): start the exporter again";
+    assert!(words.lines().any(|line| line == gone), "{words}");
+    let count = |what| words.lines().filter(|line| *line == what).count();
+    assert_eq!((count("up"), count("down")), (1, 1), "{words}");
+}
+
+/// At a shutdown init tells everybody to end: the exporter decides, the keeper follows.
+#[test]
+fn a_keeper_that_is_told_to_end_goes_on_for_its_exporter() {
+    let family = Family::start("early", &own_user());
+    family.says("up");
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        kill(family.keeper, signal).expect("it runs");
+    }
+    let ups = || family.words().lines().filter(|line| *line == "up").count();
+    let before = ups();
+    eventually("more starts", || (ups() > before + 2).then_some(()));
+    assert!(!is_gone(family.keeper));
+}
+
+#[test]
+fn a_keeper_that_hears_nonsense_ends_and_runs_nothing() {
+    for words in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", &[0; 4096], b"s\x03\0\0\x05\0\0\0", b"s\0\0"]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dtrace = folder.path().join("early");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        symlink(script.join("stand-in-dtrace.sh"), &dtrace).expect("a link");
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let mut keeper = Command::new(PROGRAM)
+            .args(["keep-dtrace", "--bufsize=8m", "--switchrate=10hz", "--compile-ms=1000"])
+            .arg(format!("--dtrace={}", dtrace.display()))
+            .stdin(std::os::fd::OwnedFd::from(theirs))
+            .spawn()
+            .expect("started");
+        // It may have hung up before it was all said.
+        let _ = io::Write::write_all(&mut ours, words);
+        ours.shutdown(std::net::Shutdown::Write).expect("shut");
+        eventually("its end", || keeper.try_wait().expect("a child"));
+        assert!(!folder.path().join("started").exists(), "{}", words.escape_ascii());
+    }
+}
