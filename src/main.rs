@@ -4,7 +4,9 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Parser;
+use kqproc_exporter::cli::terminal::paint_for_stderr;
 use kqproc_exporter::cli::{Cli, exit};
+use kqproc_exporter::report::paint::Hue;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -16,7 +18,8 @@ fn main() -> ExitCode {
         // Whoever reads our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kqproc_exporter: {error:#}");
+            let name = paint_for_stderr().dye(Hue::Bad, "kqproc_exporter:");
+            eprintln!("{name} {}", exit::told(&error));
             ExitCode::from(exit::status_of(&error))
         }
     }

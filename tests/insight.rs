@@ -34,13 +34,17 @@ fn explain_says_what_is_wrong_with_a_question() {
     let recording = recording.to_str().expect("a path");
     for (args, status, words) in [
         (vec!["explain", "100000"], 64, "no pid"),
-        (vec!["explain"], 64, "<PID>"),
+        (vec!["explain"], 64, "<PID|--incident <ID>>"),
         (vec!["explain", "7", "--incident", "1"], 64, "cannot be used with"),
-        (vec!["explain", "99998", "--recording", recording], 66, "neither witness"),
+        (vec!["explain", "99998", "--recording", recording], 66, "neither kqueue nor DTrace"),
         (vec!["explain", "7", "--recording", "/nowhere.kqr"], 66, "cannot open"),
-        (vec!["explain", "--incident", "1", "--url", "https://localhost"], 69, "only http://"),
-        (vec!["explain", "--incident", "1", "--url", "a b"], 69, "is no URL"),
-        (vec!["explain", "--incident", "1", "--url", "http://127.0.0.1:1"], 69, "cannot get"),
+        (vec!["explain", "--incident", "1", "--url", "https://localhost"], 64, "only http "),
+        (vec!["explain", "--incident", "1", "--url", "a b"], 64, "is no URL"),
+        (
+            vec!["explain", "--incident", "1", "--url", "http://127.0.0.1:1"],
+            69,
+            "is an exporter there?",
+        ),
     ] {
         let (code, _, error) = run(&args);
         assert_eq!(code, Some(status), "{args:?}: {error}");

@@ -1,14 +1,15 @@
 //! `check`: would serve work here, and if not, what is to be done?
 
-use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::config::Settings;
+use super::output;
 use super::preflight::facts::{Facts, Program, Wants};
 use super::preflight::host::Host;
 use super::preflight::judge::judge;
 use super::preflight::{Line, Status, exit_status};
+use super::progress::Progress;
 use super::terminal::paint_for_stdout;
 use super::user::UserArgs;
 use crate::http::web_args::WebArgs;
@@ -19,10 +20,10 @@ use crate::source::dtrace::programs::{self, CAUSES, MAIN};
 /// What serve would be told.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// The configuration file
+    /// The TOML file that serve would be given
     #[arg(id = "config.file", long = "config.file", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// dtrace(1), where it is neither that of the configuration file nor /usr/sbin/dtrace
+    /// Where dtrace(1) is; without it, where the TOML file says, or /usr/sbin/dtrace
     #[arg(long = "dtrace.path", value_name = "FILE")]
     dtrace: Option<PathBuf>,
     #[command(flatten)]
@@ -42,8 +43,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         config: args.config.as_deref(),
         web: &args.web,
     };
+    let progress = Progress::new("looking", None);
     let lines = judge(&Facts::gather(&Host { user: args.user.clone() }, &wants));
-    stdout().write_all(told(&lines, paint_for_stdout()).as_bytes())?;
+    drop(progress);
+    output::print(&told(&lines, paint_for_stdout()))?;
     Ok(ExitCode::from(exit_status(&lines)))
 }
 

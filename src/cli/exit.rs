@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use crate::source::{raw, replay};
+
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
 /// What was read is not what it should be.
@@ -66,6 +68,19 @@ impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
     }
 }
 
+/// The error and its causes, each told once: many texts have their cause in them already.
+pub fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
 /// The exit status for this error: its own where it has one, what the system's error means otherwise.
 pub fn status_of(error: &anyhow::Error) -> u8 {
     if let Some(failure) = error.downcast_ref::<Failure>() {
@@ -78,6 +93,12 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
         Some(ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => UNAVAILABLE,
         Some(ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => DATAERR,
         Some(_) => IOERR,
+        None if error
+            .chain()
+            .any(|cause| cause.is::<replay::Error>() || cause.is::<raw::Error>()) =>
+        {
+            DATAERR
+        }
         None => SOFTWARE,
     }
 }
@@ -91,6 +112,8 @@ pub fn usage(error: &clap::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use anyhow::{Context, anyhow};
 
     use super::*;
@@ -100,7 +123,7 @@ mod tests {
         let error = Err::<(), _>(anyhow!("no dtrace")).or_exit(UNAVAILABLE).context("cannot serve");
         let error = error.expect_err("an error");
         assert_eq!(status_of(&error), UNAVAILABLE);
-        assert_eq!(format!("{error:#}"), "cannot serve: no dtrace");
+        assert_eq!(told(&error), "cannot serve: no dtrace");
     }
 
     #[test]
@@ -108,7 +131,11 @@ mod tests {
         let io = std::io::Error::from(ErrorKind::NotFound);
         let error =
             Err::<(), _>(io).context("cannot read x").or_exit(CONFIG).expect_err("an error");
-        assert_eq!(format!("{error:#}"), "cannot read x: entity not found");
+        assert_eq!(told(&error), "cannot read x: entity not found");
+        let path = Path::new("x");
+        let source = std::io::Error::from(ErrorKind::NotFound);
+        let error = anyhow::Error::from(replay::Error::Open { path: path.to_owned(), source });
+        assert_eq!(told(&error).matches("entity not found").count(), 1);
     }
 
     #[test]
@@ -124,5 +151,7 @@ mod tests {
             assert_eq!(status_of(&error), status, "{kind}");
         }
         assert_eq!(status_of(&anyhow!("other")), SOFTWARE);
+        let none = anyhow::Error::from(raw::Error::NoKevents(Path::new("x").to_owned()));
+        assert_eq!(status_of(&none.context("context")), DATAERR);
     }
 }

@@ -1,15 +1,18 @@
 //! `explain`: what happened to one process, and why.
 
-use std::io::{Write, stdout};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::{Context, anyhow};
+use clap::ArgGroup;
 
 use super::exit::{DATAERR, NOINPUT, OrExit, UNAVAILABLE, USAGE};
-use super::fetch;
+use super::fetch::Exporter;
+use super::progress::Progress;
 use super::terminal::paint_for_stdout;
+use super::{output, playing};
 use crate::check::Config;
 use crate::input::Input;
 use crate::model::Pid;
@@ -22,25 +25,26 @@ use crate::source::replay::Replay;
 
 /// Which process, and where it was seen.
 #[derive(clap::Args, Debug)]
+#[command(group = ArgGroup::new("what").required(true).args(["pid", "incident"]))]
 pub struct Args {
-    /// The process
-    #[arg(required_unless_present = "incident")]
+    /// The process; every life of this pid is told
     pid: Option<u64>,
-    /// A recording, or a directory with dtrace.txt, dtrace.err and kevents.jsonl; without it, the recording that is
-    /// part of the program
+    /// A recording, or a folder with dtrace.txt, dtrace.err and kevents.jsonl; without it, the recording that is part of
+    /// the program
     #[arg(long, value_name = "PATH")]
     recording: Option<PathBuf>,
-    /// An incident of a running exporter, by its number
+    /// Instead of a pid: an incident of a running exporter, by its number on the status page
     #[arg(long, value_name = "ID", conflicts_with_all = ["pid", "recording"])]
     incident: Option<u64>,
-    /// Where that exporter is
+    /// Where that exporter is; http only
     #[arg(
         long,
         value_name = "URL",
         default_value = "http://127.0.0.1:10180",
-        requires = "incident"
+        value_parser = Exporter::from_str,
+        conflicts_with_all = ["pid", "recording"]
     )]
-    url: String,
+    url: Exporter,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -48,9 +52,9 @@ pub struct Args {
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Debug)]
 enum Format {
-    /// A time line for a person
+    /// a time line for a person
     Text,
-    /// One object for a program
+    /// one object for a program
     Json,
 }
 
@@ -62,8 +66,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn incident(args: &Args, id: u64) -> anyhow::Result<ExitCode> {
-    let body =
-        fetch::json(&args.url, &format!("/incidents/{id}?format=json")).or_exit(UNAVAILABLE)?;
+    let progress = Progress::new(&format!("asking {}", args.url), None);
+    let body = args.url.json(&format!("/incidents/{id}?format=json")).or_exit(UNAVAILABLE)?;
+    drop(progress);
     let unknown = || format!("{} does not answer like this release; use its own explain", args.url);
     let text = match args.format {
         Format::Text => {
@@ -77,7 +82,7 @@ fn incident(args: &Args, id: u64) -> anyhow::Result<ExitCode> {
             serde_json::to_string_pretty(&value)? + "\n"
         }
     };
-    stdout().write_all(text.as_bytes())?;
+    output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,9 +90,12 @@ fn lives(args: &Args, pid: u64) -> anyhow::Result<ExitCode> {
     let pid = Pid::new(pid)
         .with_context(|| format!("{pid} is no pid: FreeBSD has none above {}", Pid::MAX))
         .or_exit(USAGE)?;
-    let (replay, source) = match &args.recording {
-        Some(path) => (Replay::open(path)?, path.display().to_string()),
-        None => (Replay::bundled()?, "the bundled recording".to_owned()),
+    let (replay, progress, source) = match &args.recording {
+        Some(path) => {
+            let (replay, progress) = playing::open(path)?;
+            (replay, Some(progress), path.display().to_string())
+        }
+        None => (Replay::bundled()?, None, "the bundled recording".to_owned()),
     };
     let meta = replay.meta();
     let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
@@ -97,12 +105,13 @@ fn lives(args: &Args, pid: u64) -> anyhow::Result<ExitCode> {
         pipeline.push(input);
         ControlFlow::Continue(())
     });
+    drop(progress);
     let regime = pipeline.stats().regime;
     let explanation = Explanation::of(pid, pipeline.observer(), regime, kernel, source);
     if explanation.lives.is_empty() {
         played?;
         return Err(anyhow!(
-            "neither witness says anything of pid {pid} in {}",
+            "neither kqueue nor DTrace says anything of pid {pid} in {}; give the recording that it is in with --recording",
             explanation.source
         ))
         .or_exit(NOINPUT);
@@ -111,7 +120,7 @@ fn lives(args: &Args, pid: u64) -> anyhow::Result<ExitCode> {
         Format::Text => explanation.text(paint_for_stdout()),
         Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
     };
-    stdout().write_all(text.as_bytes())?;
+    output::print(&text)?;
     played.context("this is of the part before the damage")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,7 @@
 //! One GET over plain HTTP: for questions to a running exporter.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -16,29 +18,60 @@ const MAX_BODY: usize = 4 << 20;
 /// How long the whole exchange may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Gets `path` from the service at `base`, as JSON.
-///
-/// # Errors
-/// It cannot be reached in time, or answers with anything but 200.
-pub(super) fn json(base: &str, path: &str) -> anyhow::Result<Vec<u8>> {
-    let uri: Uri = format!("{}{path}", base.trim_end_matches('/'))
-        .parse()
-        .with_context(|| format!("{base} is no URL; give one like http://127.0.0.1:10180"))?;
-    let host = match (uri.scheme_str(), uri.host()) {
-        (Some("http"), Some(host)) => host.trim_matches(['[', ']']).to_owned(),
-        _ => bail!("{base}: only http:// is spoken here; with TLS, fetch {path} with curl(1)"),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, get(&uri, &host))
-            .await
-            .map_err(|_| anyhow!("{uri} did not answer within {} s", PATIENCE.as_secs()))?
-            .with_context(|| format!("cannot get {uri}"))
-    })
+/// Where an exporter is: `http://HOST:PORT`, with a path where a proxy has put it below one.
+#[derive(Clone, Debug)]
+pub(super) struct Exporter {
+    base: String,
+    host: String,
+}
+
+impl FromStr for Exporter {
+    type Err = String;
+
+    fn from_str(base: &str) -> Result<Exporter, String> {
+        let uri: Uri = base
+            .parse()
+            .map_err(|_| "this is no URL; give one like http://127.0.0.1:10180".to_owned())?;
+        match (uri.scheme_str(), uri.host()) {
+            (Some("http"), Some(host)) => Ok(Exporter {
+                base: base.trim_end_matches('/').to_owned(),
+                host: host.trim_matches(['[', ']']).to_owned(),
+            }),
+            (Some("https"), _) => Err("only http is spoken here; with TLS, get \
+                 /incidents/N?format=json with curl(1)"
+                .to_owned()),
+            _ => Err("give a URL like http://127.0.0.1:10180".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Exporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)
+    }
+}
+
+impl Exporter {
+    /// Gets `path` from it, as JSON.
+    ///
+    /// # Errors
+    /// It cannot be reached in time, or answers with anything but 200.
+    pub(super) fn json(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let uri: Uri = format!("{}{path}", self.base).parse()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, get(&uri, &self.host))
+                .await
+                .map_err(|_| anyhow!("{uri} did not answer within {} s", PATIENCE.as_secs()))?
+                .with_context(|| format!("cannot get {uri}"))
+        })
+    }
 }
 
 async fn get(uri: &Uri, host: &str) -> anyhow::Result<Vec<u8>> {
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80)))
+        .await
+        .map_err(|error| anyhow!("{error}; is an exporter there? Say where it is with --url"))?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let authority = uri.authority().map_or(host, |authority| authority.as_str());

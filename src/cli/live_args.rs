@@ -15,45 +15,52 @@ pub const COMMAND_TREE: &str = "command";
 
 /// What to watch on this kernel, and how.
 #[derive(clap::Args, Clone, Debug)]
-#[command(next_help_heading = "Live source")]
+#[command(next_help_heading = "What to watch")]
 pub struct LiveArgs {
-    /// A process tree to watch: NAME=pid:NUMBER or NAME=pidfile:PATH; may be given several times
+    /// A process and its descendants: NAME=pid:NUMBER or NAME=pidfile:PATH. Repeatable
     #[arg(long = "kqueue.target", value_name = "TARGET")]
     targets: Vec<Target>,
 
-    /// Notes to ask for beside NOTE_TRACK and NOTE_EXIT; with them the kernel delivers some events out of order
-    #[arg(long = "kqueue.notes", value_name = "NOTE", value_enum, value_delimiter = ',')]
+    /// Also ask for NOTE_FORK (fork), NOTE_EXEC (exec) or both (fork,exec), as a tracker may; the kernel then delivers
+    /// some events out of order
+    #[arg(
+        long = "kqueue.notes",
+        value_name = "NOTE",
+        value_enum,
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
     notes: Vec<NoteArg>,
 
-    /// Sleep so long before each kevent(2) call, to be a slow consumer on purpose: 50ms, 2s
+    /// Sleep so long before each kevent(2) call, as a slow tracker does: 50ms, 2s
     #[arg(long = "kqueue.stall", value_name = "DURATION", value_parser = duration)]
     stall: Option<Duration>,
 
     #[command(flatten)]
     dtrace: DtraceArgs,
 
-    /// A command to start and watch, as a tree named "command"; it begins once both witnesses watch it
-    #[arg(last = true, value_name = "COMMAND")]
+    /// A command to start and watch, as a tree named "command"; it begins once kqueue and DTrace watch it
+    #[arg(last = true, value_name = "COMMAND", help_heading = "What to watch")]
     command: Vec<OsString>,
 }
 
 /// How dtrace(1) is run.
 #[derive(clap::Args, Clone, Debug)]
-#[command(next_help_heading = "Live source")]
+#[command(next_help_heading = "dtrace")]
 pub struct DtraceArgs {
-    /// dtrace(1), where it is not /usr/sbin/dtrace
+    /// Where dtrace(1) is [default: /usr/sbin/dtrace]
     #[arg(long = "dtrace.path", value_name = "FILE")]
     dtrace_path: Option<PathBuf>,
 
-    /// dtrace's principal buffer on each CPU; it takes less where memory is short [default: 8m]
+    /// Its buffer on each CPU; dtrace takes less where memory is short [default: 8m]
     #[arg(long = "dtrace.bufsize", value_name = "SIZE", value_parser = dtrace::size)]
     bufsize: Option<String>,
 
-    /// How often dtrace reads its buffers [default: 10hz]
+    /// How often it reads its buffers [default: 10hz]
     #[arg(long = "dtrace.switchrate", value_name = "RATE", value_parser = dtrace::rate)]
     switchrate: Option<String>,
 
-    /// Leave out the fbt probes that name the causes of losses
+    /// Do without the fbt probes that say why the kernel lost something
     #[arg(long = "no-dtrace.causes")]
     no_causes: bool,
 }

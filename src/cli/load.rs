@@ -1,13 +1,13 @@
 //! `load`: real forks in one of the known shapes, as a process of its own that others watch.
 
 use std::cmp::Reverse;
-use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValue;
 
 use super::exit::{self, OrExit};
+use super::output;
 use crate::load::{self, Plan, Shape, Tally};
 use crate::model::WaitStatus;
 use crate::report::paint::count_of;
@@ -17,28 +17,29 @@ use crate::report::paint::count_of;
 pub(super) struct Args {
     /// What the processes do
     shape: Shape,
-    #[command(flatten)]
-    size: Size,
-    /// Do not say what was forked
+    /// Do not print what was forked
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    size: Size,
 }
 
 /// How much load; `stress` has the same flags.
 #[derive(clap::Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Load")]
 pub(super) struct Size {
-    /// Rounds: forks of the root, each followed by those of its children
-    #[arg(long, default_value_t = 2000)]
+    /// Rounds: forks of the first process, each followed by those of its children
+    #[arg(long, value_name = "N", default_value_t = 2000)]
     pub(super) count: u64,
-    /// Rounds a second; 0 for as fast as possible
-    #[arg(long, default_value_t = 0)]
+    /// Rounds a second; 0: as fast as possible
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) rate: u32,
-    /// Generations of a chain below its first process. FreeBSD 12 and later repeat NOTE_CHILD 2^generation times: 14
+    /// Generations of shape chain below its first process. FreeBSD 12 and later repeat NOTE_CHILD 2^generation times: 14
     /// gives 32,767 notes a chain, 16 costs minutes of kernel time
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=16))]
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=16))]
     pub(super) depth: u8,
-    /// Threads that fork at once
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Threads of shape threads that fork at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) threads: u16,
     /// No new round begins after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
@@ -75,7 +76,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let tally = load::run(&plan).or_exit(exit::OSERR)?;
     if !args.quiet {
-        stdout().write_all(told(&tally, begun.elapsed()).as_bytes())?;
+        output::print(&told(&tally, begun.elapsed()))?;
     }
     let complete = !tally.timed_out && tally.cut_short() == 0;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(exit::TEMPFAIL) })

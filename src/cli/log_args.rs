@@ -8,15 +8,30 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format::Writer};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::progress::AroundTheBar;
+
 /// What is logged, and how. Logs go to stderr.
 #[derive(clap::Args, Clone, Copy, PartialEq, Debug)]
+#[command(next_help_heading = "Log")]
 pub struct LogArgs {
-    /// Only log messages of this severity or above.
-    #[arg(id = "log.level", long = "log.level", value_name = "LEVEL", default_value = "info")]
+    /// Log messages of this severity and above: debug, info, warn, error
+    #[arg(
+        id = "log.level",
+        long = "log.level",
+        value_name = "LEVEL",
+        default_value = "info",
+        hide_possible_values = true
+    )]
     pub level: LogLevel,
 
-    /// Format of log messages.
-    #[arg(id = "log.format", long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    /// How to write it: logfmt, or json, an object a line
+    #[arg(
+        id = "log.format",
+        long = "log.format",
+        value_name = "FORMAT",
+        default_value = "logfmt",
+        hide_possible_values = true
+    )]
     pub format: LogFormat,
 }
 
@@ -53,7 +68,7 @@ impl LogArgs {
         };
         let _ = tracing_subscriber::fmt()
             .with_max_level(level)
-            .with_writer(std::io::stderr)
+            .with_writer(|| AroundTheBar)
             .event_format(self.format)
             .try_init();
     }

@@ -2,8 +2,10 @@
 
 mod barrier;
 mod check;
+mod completions;
 pub mod config;
 mod duration;
+mod examples;
 pub mod exit;
 mod explain;
 pub mod feed;
@@ -13,8 +15,11 @@ mod keeper;
 pub mod live_args;
 mod load;
 pub mod log_args;
+mod output;
+mod playing;
 #[cfg(unix)]
 mod preflight;
+mod progress;
 mod record;
 mod replay;
 mod report;
@@ -22,20 +27,32 @@ pub mod serve;
 mod signals;
 mod simulate;
 mod stress;
-mod terminal;
+pub mod terminal;
 pub mod user;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use clap::builder::Styles;
 use clap::{Parser, Subcommand};
+
+use crate::report::paint::Hue;
 
 /// How long both witnesses go on after a command has ended: longer than any note or record may take.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Cross-checks kqueue's process events against DTrace and tells Prometheus how often they disagree.
+/// Does kqueue lose your processes? Watches them with kqueue and with DTrace, compares the two event by event, and tells
+/// Prometheus how often they disagree.
+// As wide as a manual page, however wide the terminal is: so it can be read, quoted and mailed.
 #[derive(Parser, Debug)]
-#[command(name = "kqproc_exporter", version, max_term_width = 100)]
+#[command(
+    name = "kqproc_exporter",
+    version = VERSION.as_str(),
+    max_term_width = 80,
+    styles = STYLES,
+    after_help = examples::ALL
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -43,31 +60,59 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Watch processes and serve what was found to Prometheus
+    /// Watch processes and export what is found to Prometheus
+    #[command(after_help = examples::SERVE)]
     Serve(Box<serve::Args>),
-    /// Load this kernel with processes and say whether a tracker can trust it
-    Stress(Box<stress::Args>),
-    /// Write down both witnesses' words, for replay anywhere
-    Record(Box<record::Args>),
-    /// Check a recording again and print the verdicts
-    Replay(replay::Args),
-    /// Write the report of a recording, as a page with plots
-    Report(report::Args),
-    /// Tell what happened to one process of a recording, and why
-    Explain(explain::Args),
     /// Say whether serve would work here, and what to do if not
+    #[command(after_help = examples::CHECK)]
     Check(check::Args),
-    /// Fork processes in one of the shapes that kernels are known to lose
+    /// Load this kernel and say whether a process tracker can trust it
+    #[command(after_help = examples::STRESS)]
+    Stress(Box<stress::Args>),
+    /// Write what kqueue and DTrace say to a file, for replay anywhere
+    #[command(after_help = examples::RECORD)]
+    Record(Box<record::Args>),
+    /// Judge a recording again and print the verdicts
+    #[command(after_help = examples::REPLAY)]
+    Replay(replay::Args),
+    /// Tell what happened to one process, and why
+    #[command(after_help = examples::EXPLAIN)]
+    Explain(explain::Args),
+    /// Make one page of a recording: HTML with plots, Markdown or JSON
+    #[command(after_help = examples::REPORT)]
+    Report(report::Args),
+    /// Judge a simulated kernel, which knows what it lost
+    #[command(after_help = examples::SIMULATE)]
+    Simulate(Box<simulate::Args>),
+    /// Fork processes in a shape that kernels are known to lose
+    #[command(after_help = examples::LOAD)]
     Load(load::Args),
+    /// Print the completions of a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(completions::Args),
     /// Wait for a byte from a pipe, then become the command
     #[command(name = crate::source::barrier::SUBCOMMAND, hide = true)]
     RunBehindBarrier(barrier::Args),
     /// Keep dtrace for the exporter that started this
     #[command(name = crate::source::keeper::SUBCOMMAND, hide = true)]
     KeepDtrace(keeper::Args),
-    /// Simulate a kernel that knows which processes it lost, and measure how well that is found out
-    Simulate(Box<simulate::Args>),
 }
+
+/// The release and, where the build was told, the commit: scripts/release sets KQPROC_REVISION.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let release = env!("CARGO_PKG_VERSION");
+    option_env!("KQPROC_REVISION")
+        .map_or(release.to_owned(), |commit| format!("{release} ({commit})"))
+});
+
+/// clap's colours are those of everything else that is printed.
+const STYLES: Styles = Styles::styled()
+    .header(Hue::Title.style())
+    .usage(Hue::Title.style())
+    .literal(Hue::Title.style())
+    .error(Hue::Bad.style())
+    .invalid(Hue::Doubt.style())
+    .valid(Hue::Good.style());
 
 impl Cli {
     /// Runs the command.
@@ -84,6 +129,7 @@ impl Cli {
             Command::Explain(args) => explain::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Load(args) => load::run(&args),
+            Command::Completions(args) => completions::run(&args),
             Command::RunBehindBarrier(args) => Ok(barrier::run(&args)),
             Command::KeepDtrace(args) => keeper::run(args),
             Command::Simulate(args) => simulate::run(*args),

@@ -12,6 +12,8 @@ use anyhow::Context;
 use super::exit::{IOERR, OrExit, UNAVAILABLE};
 use super::live_args::LiveArgs;
 use super::log_args::LogArgs;
+use super::output;
+use super::progress::Progress;
 use super::signals;
 use crate::input::Input;
 use crate::model::TreeId;
@@ -22,19 +24,19 @@ use crate::source::raw::Raw;
 /// What to record, and where to.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The recording; further parts get a number before the ending
+    /// Where to write; further parts get a number before the ending: run.1.kqr
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Begin another part when one has so many MiB; replay takes all parts in their order
+    /// Begin another part after so many MiB before compression; replay takes all parts in their order
     #[arg(long = "rotate.size", value_name = "MIB", default_value_t = 256)]
     rotate_mib: u64,
-    /// Keep the newest parts only; 0 keeps all
+    /// Keep this many parts, the newest; 0 keeps all
     #[arg(long = "rotate.keep", value_name = "N", default_value_t = 0)]
     keep: usize,
     /// What a reader should know besides: the load, a patched kernel
-    #[arg(long, default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     note: String,
-    /// Convert a directory with dtrace.txt, dtrace.err and kevents.jsonl instead of recording this kernel
+    /// Convert a folder with dtrace.txt, dtrace.err and kevents.jsonl instead of recording this kernel
     #[arg(long, value_name = "DIR", conflicts_with_all = ["targets", "command"])]
     import: Option<PathBuf>,
     #[command(flatten)]
@@ -52,12 +54,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn import(args: &Args, directory: &Path) -> anyhow::Result<ExitCode> {
+    let _progress = Progress::new(&format!("reading {}", directory.display()), None);
     let raw = Raw::open(directory)?;
     let meta = Meta { note: args.note.clone(), ..raw.meta() };
-    let out = create(&args.output).or_exit(IOERR)?;
+    let out = output::create(&args.output)?;
     raw.import(meta, out)
         .and_then(|mut out| out.flush())
-        .with_context(|| args.output.display().to_string())
+        .with_context(|| output::unwritable(&args.output))
         .or_exit(IOERR)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -84,12 +87,6 @@ fn record(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
-    Ok(BufWriter::new(
-        File::create(path).with_context(|| format!("cannot write {}", path.display()))?,
-    ))
-}
-
 /// The parts of a recording, each a whole file by itself.
 struct Parts {
     output: PathBuf,
@@ -105,7 +102,7 @@ struct Parts {
 
 impl Parts {
     fn begin(args: &Args, meta: Meta) -> anyhow::Result<Parts> {
-        let part = Writer::new(create(&args.output)?, &meta)?;
+        let part = Writer::new(output::create(&args.output)?, &meta)?;
         Ok(Parts {
             output: args.output.clone(),
             limit: args.rotate_mib.max(1) << 20,
@@ -184,7 +181,7 @@ mod tests {
 
     fn parts(folder: &Path, limit: u64, keep: usize) -> Parts {
         let output = folder.join("run.kqr");
-        let part = Writer::new(create(&output).unwrap(), &Meta::default()).unwrap();
+        let part = Writer::new(output::create(&output).unwrap(), &Meta::default()).unwrap();
         Parts {
             output,
             limit,

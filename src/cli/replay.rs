@@ -1,6 +1,5 @@
 //! `replay`: the verdicts of a recording, as fast as it can be read.
 
-use std::io::{Write, stdout};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,16 +7,16 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::terminal::paint_for_stdout;
+use super::{output, playing};
 use crate::check::Config;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
 use crate::report::summary::{self, Summary};
-use crate::source::replay::Replay;
 
 /// What to replay, and how to say what was found.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A recording or its parts in their order, or a directory with dtrace.txt, dtrace.err and kevents.jsonl
+    /// A recording or its parts in their order, or a folder with dtrace.txt, dtrace.err and kevents.jsonl
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// How to print the verdicts
@@ -27,9 +26,9 @@ pub struct Args {
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 enum Format {
-    /// A table for a person
+    /// a table for a person
     Text,
-    /// One object for a program
+    /// one object for a program
     Json,
 }
 
@@ -37,7 +36,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut pipeline = Pipeline::new(Config::default(), ());
     let mut played = Ok(());
     for path in &args.paths {
-        let part = Replay::open(path)?;
+        let (part, _progress) = playing::open(path)?;
         played = played.and(part.play(&mut |input: Input<'_>| {
             // Only the last part has an end of its own.
             if input != Input::End {
@@ -52,7 +51,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Text => summary::text(stats, paint_for_stdout()),
         Format::Json => serde_json::to_string_pretty(&Summary::of(stats))? + "\n",
     };
-    stdout().write_all(text.as_bytes())?;
+    output::print(&text)?;
     played.context("the verdicts are those of the part before the damage")?;
     Ok(ExitCode::SUCCESS)
 }

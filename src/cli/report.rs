@@ -1,13 +1,12 @@
 //! `report`: a recording as one page, for a person or a program.
 
-use std::io::{Write, stdout};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::exit::{IOERR, OrExit};
+use super::{output, playing};
 use crate::check::Config;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
@@ -20,23 +19,23 @@ use crate::source::replay::Replay;
 /// What to report on, and how.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A recording, or a directory with dtrace.txt, dtrace.err and kevents.jsonl
+    /// A recording, or a folder with dtrace.txt, dtrace.err and kevents.jsonl
     path: PathBuf,
-    /// Where to write it; without it, stdout
+    /// Write the page there instead of to stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// What to write; without it, what the name of the output says, else HTML
+    /// What to write; without it, what the ending of --output says, else html
     #[arg(long, value_enum)]
     format: Option<Format>,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Format {
-    /// One file with plots, for a browser or a printer
+    /// one file with plots, for a browser or a printer
     Html,
-    /// One object for a program
+    /// one object for a program
     Json,
-    /// Tables for a bug report
+    /// tables for a bug report
     Markdown,
 }
 
@@ -52,8 +51,9 @@ impl Format {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let replay = Replay::open(&args.path)?;
+    let (replay, progress) = playing::open(&args.path)?;
     let (page, played) = page(replay, &args.path);
+    drop(progress);
     let format =
         args.format.unwrap_or_else(|| args.output.as_deref().map_or(Format::Html, Format::of));
     let text = match format {
@@ -62,10 +62,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Markdown => page.markdown(),
     };
     match &args.output {
-        Some(path) => std::fs::write(path, text)
-            .with_context(|| format!("cannot write {}", path.display()))
-            .or_exit(IOERR)?,
-        None => stdout().write_all(text.as_bytes())?,
+        Some(path) => output::write(path, &text)?,
+        None => output::print(&text)?,
     }
     played.context("the report is on the part before the damage")?;
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,5 @@
 //! `serve`: the exporter.
 
-use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -14,6 +13,7 @@ use super::feed::Feed;
 use super::ingest::Ingest;
 use super::live_args::LiveArgs;
 use super::log_args::LogArgs;
+use super::output;
 use super::signals::Signals;
 use super::user::{Identity, UserArgs, name_the_denied};
 use crate::check::Config;
@@ -24,17 +24,25 @@ use crate::source::sysctl::hidden_by;
 
 /// Where the inputs come from, and how they are served.
 #[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Source")]
 pub struct Args {
-    /// Where both witnesses' words come from; without it: this kernel on FreeBSD, elsewhere a recording
+    /// What to judge; without it this kernel on FreeBSD, a recording elsewhere
     #[arg(long, value_enum)]
     source: Option<SourceKind>,
 
-    /// What to replay; without it, the recording that is part of the program
+    /// What to replay: a recording, or a folder with dtrace.txt, dtrace.err and kevents.jsonl; without it, the recording
+    /// that is part of the program
     #[arg(long, value_name = "PATH")]
     recording: Option<PathBuf>,
 
-    /// How many times faster than it was recorded; 0 is as fast as it can be read
-    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    /// How many times faster than it was recorded; 0: as fast as it can be read
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1.0,
+        allow_negative_numbers = true,
+        value_parser = speed
+    )]
     speed: f64,
 
     /// Begin again when the recording has come to its end; its counters go on growing
@@ -53,12 +61,13 @@ pub struct Args {
 
 /// The configuration file.
 #[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Configuration")]
 struct ConfigArgs {
-    /// File with the trees to watch and how, TOML; a flag that is given comes before it
+    /// TOML file with the trees to watch, and how; a flag comes before what it says
     #[arg(id = "config.file", long = "config.file", value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// Say whether the configuration and the web configuration are good, and exit
+    /// Say whether both configuration files are good, and exit
     #[arg(id = "config.check", long = "config.check")]
     check: bool,
 }
@@ -78,10 +87,15 @@ pub struct ServiceArgs {
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Debug)]
 enum SourceKind {
-    /// This kernel: EVFILT_PROC and dtrace(1); FreeBSD only, as root
+    /// this kernel, by EVFILT_PROC and dtrace(1): FreeBSD, as root
     Live,
-    /// A recording of some kernel at some other time
+    /// a recording of some kernel, in its own time
     Replay,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed >= 0.0);
+    speed.ok_or_else(|| "give a number such as 0.5, 1 or 10; 0 is as fast as possible".to_owned())
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -165,7 +179,7 @@ fn say_good(source: SourceKind, settings: &Settings, web: &WebArgs) -> anyhow::R
         live::check(&settings.live.targets).or_exit(CONFIG)?;
     }
     Server::bind(&WebArgs { listen_addresses: Vec::new(), ..web.clone() }).or_exit(CONFIG)?;
-    writeln!(stdout(), "configuration is good")?;
+    output::print("configuration is good\n")?;
     Ok(ExitCode::SUCCESS)
 }
 

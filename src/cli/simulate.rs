@@ -1,7 +1,7 @@
 //! `simulate`: a simulated kernel, its verdicts held against the truth, and the quality of detection over many.
 
 use std::fs::File;
-use std::io::{BufWriter, Write, stdout};
+use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +13,8 @@ use anyhow::Context;
 use super::duration::duration;
 use super::exit::{IOERR, OrExit, SOFTWARE};
 use super::feed::Feed;
+use super::output;
+use super::progress::Progress;
 use super::serve::ServiceArgs;
 use super::terminal::paint_for_stdout;
 use crate::check::Config;
@@ -30,25 +32,25 @@ const ROUNDS: u64 = 24;
 /// What to simulate.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The seed: with the options below it is the whole of a run
-    #[arg(long, default_value_t = 1)]
+    /// The seed: with the flags below it is the whole of a run, byte for byte
+    #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Measure the quality of detection over a swarm of runs, and print it as Markdown
+    /// Instead of one run: judge thousands that differ, and print how often each verdict is right, as Markdown
     #[arg(long, conflicts_with = "seed")]
     quality: bool,
-    /// With --quality: go on for as long as this (90s, 10m, 2h)
+    /// With --quality: go on for so long (90s, 10m, 2h); without it, about half a minute
     #[arg(long, requires = "quality", value_name = "DURATION", value_parser = duration)]
     full: Option<Duration>,
-    /// Write the run's recording there; with --quality, the page
+    /// Write the run there as a recording; with --quality, the page
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Run for ever in real time and serve what the checker says of it, as the exporter does
+    /// Instead of one run: go on for ever in real time and export the verdicts, as serve does
     #[arg(long, conflicts_with_all = ["quality", "output"])]
     serve: bool,
     #[command(flatten)]
-    service: ServiceArgs,
-    #[command(flatten, next_help_heading = "The simulated kernel")]
     options: Options,
+    #[command(flatten)]
+    service: ServiceArgs,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -68,6 +70,7 @@ fn once(args: &Args) -> anyhow::Result<ExitCode> {
     let mut recording = args.output.as_deref().map(|path| record(path, &case)).transpose()?;
     let mut written = Ok(());
     let mut pipeline = Pipeline::new(Config::default(), Vec::new());
+    let progress = Progress::new("simulating", None);
     let truth = sim::run(case.seed, &case.options, &mut |input: Input<'_>| {
         pipeline.push(input);
         match recording.as_mut().map_or(Ok(()), |writer| writer.append(&input)) {
@@ -78,7 +81,11 @@ fn once(args: &Args) -> anyhow::Result<ExitCode> {
             }
         }
     });
-    written.and_then(|()| recording.map_or(Ok(()), finish)).context("recording").or_exit(IOERR)?;
+    written
+        .and_then(|()| recording.map_or(Ok(()), finish))
+        .with_context(|| args.output.as_deref().map_or(String::new(), output::unwritable))
+        .or_exit(IOERR)?;
+    drop(progress);
     let misses = score(&case, &truth, pipeline.observer()).misses;
     let mut text = summary::text(pipeline.stats(), paint_for_stdout());
     text += &format!("\nThe truth of {case}\n{}", injected(&truth));
@@ -88,7 +95,7 @@ fn once(args: &Args) -> anyhow::Result<ExitCode> {
     if misses.is_empty() {
         text += "  every verdict is right, or undecided\n";
     }
-    stdout().write_all(text.as_bytes())?;
+    output::print(&text)?;
     Ok(if misses.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOFTWARE) })
 }
 
@@ -98,10 +105,8 @@ fn record(path: &Path, case: &Case) -> anyhow::Result<Writer<BufWriter<File>>> {
         note: format!("simulate {case}"),
         ..Meta::default()
     };
-    let file = File::create(path).with_context(|| path.display().to_string()).or_exit(IOERR)?;
-    Writer::new(BufWriter::new(file), &meta)
-        .with_context(|| path.display().to_string())
-        .or_exit(IOERR)
+    let file = output::create(path)?;
+    Writer::new(file, &meta).with_context(|| output::unwritable(path)).or_exit(IOERR)
 }
 
 fn finish(writer: Writer<BufWriter<File>>) -> std::io::Result<()> {
@@ -118,17 +123,18 @@ fn injected(truth: &Truth) -> String {
 
 /// The swarm, on two threads.
 fn measure(args: &Args) -> anyhow::Result<ExitCode> {
-    let deadline = args.full.map(|duration| Instant::now() + duration);
+    let begun = Instant::now();
+    let runs = ROUNDS * grid::CELLS;
+    let total = args.full.map_or(runs, |duration| duration.as_secs());
+    let progress = Progress::new("judging simulated runs", Some(total));
     let next = AtomicU64::new(0);
     let work = || {
         let mut quality = Quality::default();
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
-            let done = match deadline {
-                Some(deadline) => Instant::now() >= deadline,
-                None => n >= ROUNDS * grid::CELLS,
-            };
-            if done {
+            let done = args.full.map_or(n, |_| begun.elapsed().as_secs());
+            progress.set(done);
+            if done >= total {
                 return quality;
             }
             quality.add(n);
@@ -143,12 +149,11 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
         }
         quality
     });
+    drop(progress);
     let page = quality.markdown();
     match &args.output {
-        Some(path) => std::fs::write(path, &page)
-            .with_context(|| path.display().to_string())
-            .or_exit(IOERR)?,
-        None => stdout().write_all(page.as_bytes())?,
+        Some(path) => output::write(path, &page)?,
+        None => output::print(&page)?,
     }
     Ok(ExitCode::SUCCESS)
 }

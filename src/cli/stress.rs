@@ -1,11 +1,8 @@
 //! `stress`: a load on this kernel, checked as it runs, and a one-page answer.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
 use std::ops::ControlFlow;
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::LINGER;
 use super::duration::duration;
@@ -13,6 +10,8 @@ use super::exit::{OrExit, UNAVAILABLE};
 use super::live_args::DtraceArgs;
 use super::load::Size;
 use super::log_args::LogArgs;
+use super::output;
+use super::progress::Progress;
 use super::report::take;
 use super::signals;
 use super::terminal::paint_for_stdout;
@@ -32,17 +31,23 @@ use crate::source::target::{Root, Target};
 /// Which load, and how slow the reader is to be.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// What the processes do
-    #[arg(long, default_value = "mix")]
-    shape: Shape,
-    #[command(flatten)]
-    size: Size,
-    /// Sleep so long before each kevent(2) call, to be a slow consumer on purpose: 50ms, 2s
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0ms")]
-    stall: Duration,
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// What the processes do
+    #[arg(long, default_value = "mix", help_heading = "Load")]
+    shape: Shape,
+    #[command(flatten)]
+    size: Size,
+    /// Sleep so long before each kevent(2) call, as a slow tracker does: 50ms, 2s
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        default_value = "0ms",
+        help_heading = "Load"
+    )]
+    stall: Duration,
     #[command(flatten)]
     dtrace: DtraceArgs,
     #[command(flatten)]
@@ -51,11 +56,11 @@ pub struct Args {
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 enum Format {
-    /// A page for a person
+    /// a page for a person
     Text,
-    /// One object for a program
+    /// one object for a program
     Json,
-    /// One file with plots, for a browser or a printer
+    /// one file with plots, for a browser or a printer
     Html,
 }
 
@@ -77,15 +82,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut config = Config::default();
     config.switch_ns = args.dtrace.options().switch_ns().unwrap_or(config.switch_ns);
     let mut pipeline = Pipeline::new(config, Chronicle::default());
-    let mut progress = Progress::new(&plan);
+    let progress = Progress::new(&format!("shape {}", plan.shape), Some(plan.processes()));
     let ended = live
         .run(&mut |input: Input<'_>| {
             take(&mut pipeline, input);
-            progress.show(pipeline.stats().trees.first().map_or(0, |tree| tree.births_reported));
+            progress.set(pipeline.stats().trees.first().map_or(0, |tree| tree.births_reported));
             ControlFlow::Continue(())
         })
         .or_exit(UNAVAILABLE)?;
-    progress.bar.finish_and_clear();
+    drop(progress);
     let stats = pipeline.stats();
     let run = Run {
         load: format!("{}, {} rounds", plan.shape, plan.count),
@@ -106,7 +111,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Json => serde_json::to_string_pretty(&page.report)? + "\n",
         Format::Html => page.html(),
     };
-    stdout().write_all(text.as_bytes())?;
+    output::print(&text)?;
     Ok(ExitCode::from(page.report.summary.decision.exit_status()))
 }
 
@@ -123,32 +128,4 @@ fn config(args: &Args, plan: &Plan) -> anyhow::Result<live::Config> {
         linger: Some(LINGER),
         own_program: None,
     })
-}
-
-/// How many of the load's processes were heard of, on a terminal.
-struct Progress {
-    bar: ProgressBar,
-    shown: Instant,
-}
-
-impl Progress {
-    fn new(plan: &Plan) -> Progress {
-        let target = match stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let bar = ProgressBar::with_draw_target(Some(plan.processes()), target);
-        let style =
-            ProgressStyle::with_template("{bar:40} {pos}/{len} processes, {elapsed}, {eta} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Progress { bar, shown: Instant::now() }
-    }
-
-    fn show(&mut self, births: u64) {
-        const EVERY: Duration = Duration::from_millis(100);
-        if self.shown.elapsed() >= EVERY {
-            self.shown = Instant::now();
-            self.bar.set_position(births);
-        }
-    }
 }

@@ -11,6 +11,7 @@ const NOBODY: &str = "nobody";
 
 /// As whom to serve.
 #[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Privileges")]
 pub struct UserArgs {
     /// User to become before anybody is served, by name or number; "root" stays root [default: nobody, if root starts it]
     #[arg(long, value_name = "USER")]
@@ -57,7 +58,7 @@ impl fmt::Display for Identity {
 }
 
 impl UserArgs {
-    /// Becomes the user, for good. To be called while there is one thread.
+    /// Becomes the user, for good: every thread does, setuid(2) is about the whole process.
     ///
     /// # Errors
     /// [`UserError`]; then nobody is to be served.

@@ -57,7 +57,7 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address is taken, not ours, or cannot be resolved.
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address}: {error}; give another address with --web.listen-address")]
     Listen {
         /// The address as it was given.
         address: String,

@@ -7,8 +7,9 @@ use std::{fmt, io};
 
 /// How the exporter is reached over HTTP.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
+#[command(next_help_heading = "Web")]
 pub struct WebArgs {
-    /// Address to listen on, HOST:PORT, or :PORT for every interface. Repeatable.
+    /// Address to listen on: HOST:PORT, or :PORT for every interface. Repeatable
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS",
@@ -17,7 +18,7 @@ pub struct WebArgs {
     )]
     pub listen_addresses: Vec<ListenAddress>,
 
-    /// Path of the metrics.
+    /// Path of the metrics
     #[arg(
         long = "web.telemetry-path",
         value_name = "PATH",
@@ -26,11 +27,11 @@ pub struct WebArgs {
     )]
     pub telemetry_path: String,
 
-    /// File with TLS, basic authentication, headers and rate limit, in exporter-toolkit's format.
+    /// YAML file with TLS, passwords, headers and rate limit, as exporter-toolkit has it
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
 
-    /// Scrapes that may be answered at the same time; more get 503. 0 is no limit.
+    /// Scrapes that are answered at the same time, others get 503; 0: no limit
     #[arg(long = "web.max-requests", value_name = "N", default_value_t = 40)]
     pub max_requests: usize,
 }

@@ -1,5 +1,7 @@
 //! Colour on a terminal, and numbers as a person reads them.
 
+use anstyle::{AnsiColor, Style};
+
 /// Whether words are coloured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Paint {
@@ -29,16 +31,22 @@ pub enum Hue {
 impl Paint {
     /// `text` in this hue.
     pub fn dye(self, hue: Hue, text: &str) -> String {
-        let code = match hue {
-            Hue::Plain => return text.to_owned(),
-            _ if self == Paint::Plain => return text.to_owned(),
-            Hue::Good => "32",
-            Hue::Bad => "31",
-            Hue::Doubt => "33",
-            Hue::Dim => "2",
-            Hue::Title => "1",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        let style = hue.style();
+        if self == Paint::Plain { text.to_owned() } else { format!("{style}{text}{style:#}") }
+    }
+}
+
+impl Hue {
+    /// How a terminal shows it. Both of a terminal's backgrounds bear these.
+    pub const fn style(self) -> Style {
+        match self {
+            Hue::Plain => Style::new(),
+            Hue::Good => AnsiColor::Green.on_default(),
+            Hue::Bad => AnsiColor::Red.on_default(),
+            Hue::Doubt => AnsiColor::Yellow.on_default(),
+            Hue::Dim => Style::new().dimmed(),
+            Hue::Title => Style::new().bold(),
+        }
     }
 }
 

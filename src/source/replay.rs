@@ -15,7 +15,7 @@ use crate::recording::{self, BUNDLED, Meta, Reader};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be opened.
-    #[error("cannot open {path}: {source}")]
+    #[error("cannot open {path}: {source}; give a recording, or the folder of a raw one")]
     Open {
         /// Which one.
         path: PathBuf,
@@ -54,12 +54,23 @@ impl Replay {
     /// # Errors
     /// [`Error`], where it is neither or cannot be read.
     pub fn open(path: &Path) -> Result<Replay, Error> {
+        Replay::open_through(path, |file| Box::new(file))
+    }
+
+    /// As [`Replay::open`]; a file is read through what `through` makes of it.
+    ///
+    /// # Errors
+    /// Those of [`Replay::open`].
+    pub fn open_through(
+        path: &Path,
+        through: impl FnOnce(File) -> Box<dyn Read + Send>,
+    ) -> Result<Replay, Error> {
         if path.is_dir() {
             return Ok(Replay::Raw(Raw::open(path)?));
         }
         let file =
             File::open(path).map_err(|source| Error::Open { path: path.to_path_buf(), source })?;
-        Replay::recording(path, Box::new(file))
+        Replay::recording(path, through(file))
     }
 
     /// The recording that is part of the program.

@@ -119,6 +119,22 @@ fn the_packing_list_has_every_example_and_no_other() {
 }
 
 #[test]
+fn the_completions_that_are_packed_are_those_that_the_program_made() {
+    let (makefile, plist) = (read(&format!("{PORT}/Makefile")), read(&format!("{PORT}/pkg-plist")));
+    for (shell, folder, file) in [
+        ("bash", "share/bash-completion/completions", "kqproc_exporter"),
+        ("fish", "share/fish/vendor_completions.d", "kqproc_exporter.fish"),
+        ("zsh", "share/zsh/site-functions", "_kqproc_exporter"),
+    ] {
+        let name = file.replace("kqproc_exporter", "${PORTNAME}");
+        let variable = format!("{}_DIR", shell.to_uppercase());
+        assert!(makefile.contains(&format!("{variable}=\t${{STAGEDIR}}${{PREFIX}}/{folder}\n")));
+        assert!(makefile.contains(&format!("${{COMPLETIONS}} {shell} >${{{variable}}}/{name}\n")));
+        assert!(plist.contains(&format!("{folder}/{file}\n")), "{shell}");
+    }
+}
+
+#[test]
 fn log_and_pid_file_are_where_the_runbook_looks() {
     let runbook = read("docs/runbook.md");
     for file in ["newsyslog.conf", "syslog.conf"] {

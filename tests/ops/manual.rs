@@ -51,12 +51,12 @@ fn argument(arg: &Arg) -> String {
     };
     let mut text = prose(&arg.get_help().expect("every argument is explained").to_string());
     let values = arg.get_possible_values();
-    if takes_value && !values.is_empty() {
+    if takes_value && !values.is_empty() && !arg.is_hide_possible_values_set() {
         let names: Vec<_> = values.iter().map(|v| v.get_name()).collect();
         text += &format!("One of: {}.\n", names.join(", "));
     }
     let defaults: Vec<_> = arg.get_default_values().iter().map(|v| v.to_string_lossy()).collect();
-    if takes_value && !defaults.is_empty() {
+    if takes_value && !defaults.is_empty() && !arg.is_hide_default_value_set() {
         text += &format!("Default: {}.\n", defaults.join(", "));
     }
     format!("{name}\n{text}")

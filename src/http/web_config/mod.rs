@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum WebConfigError {
     /// The file cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {error}; give one that can be read with --web.config.file", path.display())]
     Read {
         /// The file.
         path: PathBuf,

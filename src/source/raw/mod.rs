@@ -48,9 +48,14 @@ const fn plausible(ns: u64) -> bool {
 /// Why a directory cannot be played.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Not a folder.
+    #[error(
+        "{0} is no folder: give that of a raw recording; a recording file is replayed as it is"
+    )]
+    NoFolder(PathBuf),
     /// Not a raw recording at all.
     #[error(
-        "{0}: no kevents.jsonl in it, so it is no raw recording: give the directory of one run, or a recording file"
+        "{0}: no kevents.jsonl in it, so it is no raw recording: give the folder of one run, or a recording file"
     )]
     NoKevents(PathBuf),
     /// Nobody knows what was watched.
@@ -83,6 +88,11 @@ impl Raw {
     /// # Errors
     /// [`Error`], where nothing can be said without what is missing.
     pub fn open(dir: &Path) -> Result<Raw, Error> {
+        let metadata = std::fs::metadata(dir)
+            .map_err(|source| Error::Read { path: dir.to_path_buf(), source })?;
+        if !metadata.is_dir() {
+            return Err(Error::NoFolder(dir.to_path_buf()));
+        }
         let path = dir.join("kevents.jsonl");
         let text = read(&path)?.ok_or_else(|| Error::NoKevents(dir.to_path_buf()))?;
         Ok(Raw {

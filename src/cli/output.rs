@@ -1,0 +1,43 @@
+//! Where answers and files go.
+
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, Write, stdout};
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::exit::{IOERR, OrExit};
+
+/// Prints an answer.
+///
+/// # Errors
+/// A closed pipe as the bare error of the system: whoever read it has seen enough. Anything else.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(error.into()),
+        written => written.context("cannot write to stdout").or_exit(IOERR),
+    }
+}
+
+/// Writes a whole file.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| unwritable(path)).or_exit(IOERR)
+}
+
+/// Begins a file.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
+    let file = File::create(path).with_context(|| unwritable(path)).or_exit(IOERR)?;
+    Ok(BufWriter::new(file))
+}
+
+/// What to say of a file that `--output` names.
+pub(super) fn unwritable(path: &Path) -> String {
+    format!("cannot write {}, which --output names", path.display())
+}

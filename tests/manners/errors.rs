@@ -1,0 +1,105 @@
+//! What cannot be done is told once, with what to do about it, and with the status of sysexits(3).
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::{program, recording, run};
+
+/// A folder with every kind of file that is no recording.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let whole = fs::read(recording("merged-orphan")).expect("a recording");
+    let mut newer = whole.clone();
+    newer[8] = 9;
+    let mut damaged = whole.clone();
+    damaged[9000] ^= 1;
+    for (name, bytes) in [
+        ("empty", &b""[..]),
+        ("text", b"hello\n"),
+        ("cut.kqr", &whole[..5000]),
+        ("newer.kqr", &newer),
+        ("damaged.kqr", &damaged),
+        ("whole.kqr", &whole),
+    ] {
+        fs::write(at(name), bytes).expect("written");
+    }
+    fs::create_dir(at("bare")).expect("a folder");
+    folder
+}
+
+/// The line, its status, and what it says of what to do.
+const FAILURES: &[(&str, i32, &str)] = &[
+    ("replay nowhere", 66, "No such file or directory (os error 2); give a recording"),
+    ("replay bare", 65, "give the folder of one run, or a recording file"),
+    ("replay empty", 65, "nothing was recorded"),
+    ("replay text", 65, "give a file that `record` wrote"),
+    ("replay cut.kqr", 65, "verdicts are those of the part before the damage"),
+    ("replay damaged.kqr", 65, "copy the file again"),
+    ("replay newer.kqr", 65, "use the release that recorded it, or a newer one"),
+    ("replay --formt json whole.kqr", 64, "'--format'"),
+    ("report nowhere", 66, "give a recording"),
+    ("report cut.kqr", 65, "the report is on the part before the damage"),
+    ("report whole.kqr --output bare", 74, "cannot write bare, which --output names"),
+    ("report whole.kqr --output /dev/full", 74, "No space left"),
+    ("explain 1 --recording bare", 65, "give the folder of one run"),
+    ("explain 99 --recording whole.kqr", 66, "give the recording that it is in"),
+    ("explain 99 --url http://localhost", 64, "cannot be used with"),
+    ("explain --incident 1 --url localhost:1", 64, "give a URL like http://127.0.0.1:10180"),
+    ("explain --incident 1 --url http://127.0.0.1:1", 69, "Say where it is with --url"),
+    ("record --output new --import nowhere", 66, "cannot read nowhere"),
+    ("record --output new --import text", 65, "a recording file is replayed as it is"),
+    ("record --output new", 69, "give --kqueue.target, or a command after --"),
+    ("simulate --count 2 --output bare", 74, "which --output names"),
+    ("simulate --preempt 2", 64, "give a chance from 0"),
+    ("simulate --reader-us 99999999999999999999", 64, "'--reader-us <US>'"),
+    ("load exit --depth 17", 64, "0..=16"),
+    ("serve --source replay --recording text", 65, "give a file that `record` wrote"),
+    ("serve --source replay --speed=-1", 64, "0 is as fast as possible"),
+    ("serve --source replay --web.config.file nowhere", 78, "with --web.config.file"),
+    ("serve --source replay --web.listen-address 192.0.2.1:80", 69, "--web.listen-address"),
+    ("serve --config.file nowhere", 78, "with --config.file"),
+    ("completions tcsh", 64, "zsh"),
+    ("nothing", 64, "--help"),
+];
+
+#[test]
+fn every_failure_says_what_to_do_once_and_has_its_status() {
+    let folder = folder();
+    for (line, status, words) in FAILURES {
+        let args: Vec<&str> = line.split(' ').collect();
+        let (code, _, error) = run(program(&args).current_dir(&folder));
+        assert_eq!(code, Some(*status), "{line}: {error}");
+        assert!(error.contains(words), "{line}: {error}");
+        assert!(error.matches("(os error").count() <= 1, "{line}, told twice: {error}");
+        assert!(!error.contains("panicked"), "{line}: {error}");
+    }
+    assert!(!Path::new(folder.path()).join("new").exists(), "nothing came of it");
+}
+
+#[test]
+fn whoever_closes_the_pipe_has_seen_enough() {
+    let recording = recording("merged-orphan").display().to_string();
+    for args in [vec!["report", &recording], vec!["--help"], vec!["completions", "zsh"]] {
+        let mut command = program(&args);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_behind_stdout_is_told() {
+    let recording = recording("merged-orphan").display().to_string();
+    for args in [vec!["replay", &recording], vec!["report", &recording], vec!["explain", "4463"]] {
+        let full = File::options().write(true).open("/dev/full").expect("it is there");
+        let (code, _, error) = run(program(&args).stdout(full));
+        assert_eq!(code, Some(74), "{args:?}: {error}");
+        assert!(error.contains("cannot write to stdout"), "{args:?}: {error}");
+    }
+}
