@@ -1,6 +1,27 @@
 //! Does kqueue lose your processes? Two witnesses watch every fork and exit: kqueue's EVFILT_PROC, the accused, and
 //! DTrace's proc provider, the truth. This library compares them event by event.
+//!
+//! Both witnesses' words, of a live, a recorded or a simulated kernel, become verdicts in one way:
+//!
+//! ```
+//! use kqproc_exporter::check::Config;
+//! use kqproc_exporter::model::Verdict;
+//! use kqproc_exporter::pipeline::Pipeline;
+//! use kqproc_exporter::recording::{BUNDLED, Reader};
+//!
+//! let mut pipeline = Pipeline::new(Config::default(), ());
+//! let mut recording = Reader::new(BUNDLED)?;
+//! while let Some(input) = recording.next()? {
+//!     pipeline.push(input);
+//! }
+//! let tree = &pipeline.stats().trees[0];
+//! assert_eq!(tree.births[Verdict::Overwritten.index()], 184);
+//! assert_eq!(tree.births[Verdict::LostSilent.index()], 1);
+//! # Ok::<(), kqproc_exporter::recording::Error>(())
+//! ```
 
+// What can fail says how.
+#![deny(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 // No input ends the process. (Tests may: they say what they expect.)
 #![cfg_attr(
     not(test),

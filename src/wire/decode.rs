@@ -29,6 +29,22 @@ words! {
 }
 
 /// Decodes one line (without its newline). `Ok(None)` for an empty line: dtrace prints one when it ends.
+///
+/// ```
+/// use kqproc_exporter::model::{KernelTime, Pid, WaitStatus};
+/// use kqproc_exporter::wire::decode::{Reason, decode};
+/// use kqproc_exporter::wire::record::Record;
+///
+/// let exit = decode(b"X 13816468975 1 629 16 1 32512")?;
+/// let (pid, parent) = (Pid::new(629).expect("a pid"), Pid::new(16).expect("a pid"));
+/// let (at, status) = (KernelTime(13_816_468_975), WaitStatus(127 << 8));
+/// assert_eq!(exit, Some(Record::Exit { at, pid, parent, status }));
+/// assert_eq!(decode(b"X 13816468975 1 629"), Err(Reason::FieldCount));
+/// # Ok::<(), Reason>(())
+/// ```
+///
+/// # Errors
+/// Why the line is no record; nothing else is lost with it.
 pub fn decode(line: &[u8]) -> Result<Option<Record>, Reason> {
     let Some((&letter, mut rest)) = line.split_first() else { return Ok(None) };
     let layout = SCHEMA.layout(letter).ok_or(Reason::UnknownKind)?;

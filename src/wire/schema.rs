@@ -103,6 +103,15 @@ impl Field {
 }
 
 /// The schema that this build was made with.
+///
+/// ```
+/// use kqproc_exporter::wire::record::Kind;
+/// use kqproc_exporter::wire::schema::SCHEMA;
+///
+/// let create = SCHEMA.layout(b'C').expect("C begins a record");
+/// assert_eq!(create.kind, Kind::Create);
+/// assert!(create.fields()[5].hex, "the flags of rfork(2)");
+/// ```
 #[allow(clippy::unreachable, reason = "wire.d is part of the build, and every test reads it")]
 pub static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema::read(WIRE_D).unwrap_or_else(|e| unreachable!("wire.d is part of the build: {e}"))
