@@ -86,7 +86,7 @@ fn lives(args: &Args, pid: u64) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("{pid} is no pid: FreeBSD has none above {}", Pid::MAX))
         .or_exit(USAGE)?;
     let (replay, source) = match &args.recording {
-        Some(path) => (Replay::open(path)?, path.display().to_string()),
+        Some(path) => (super::open(path)?, path.display().to_string()),
         None => (Replay::bundled()?, "the bundled recording".to_owned()),
     };
     let meta = replay.meta();

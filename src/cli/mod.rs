@@ -20,10 +20,13 @@ mod simulate;
 mod stress;
 pub mod web_args;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+use crate::source::replay::Replay;
 
 /// How long both witnesses go on after a command has ended: longer than any note or record may take.
 const LINGER: Duration = Duration::from_secs(2);
@@ -80,6 +83,15 @@ impl Cli {
             Command::Simulate(args) => simulate::run(*args),
         }
     }
+}
+
+/// Opens a recording or a raw directory, and says what is missing from it.
+fn open(path: &Path) -> Result<Replay, crate::source::replay::Error> {
+    let replay = Replay::open(path)?;
+    for remark in replay.remarks() {
+        eprintln!("kqproc_exporter: {remark}");
+    }
+    Ok(replay)
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use crate::input::Input;
 use crate::pipeline::Pipeline;
 use crate::report::paint::Paint;
 use crate::report::summary::{self, Summary};
-use crate::source::replay::Replay;
 
 /// What to replay, and how to say what was found.
 #[derive(clap::Args, Debug)]
@@ -37,7 +36,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut pipeline = Pipeline::new(Config::default(), ());
     let mut played = Ok(());
     for path in &args.paths {
-        let part = Replay::open(path)?;
+        let part = super::open(path)?;
         played = played.and(part.play(&mut |input: Input<'_>| {
             // Only the last part has an end of its own.
             if input != Input::End {

@@ -52,7 +52,7 @@ impl Format {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let replay = Replay::open(&args.path)?;
+    let replay = super::open(&args.path)?;
     let (page, played) = page(replay, &args.path);
     let format =
         args.format.unwrap_or_else(|| args.output.as_deref().map_or(Format::Html, Format::of));

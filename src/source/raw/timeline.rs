@@ -21,7 +21,7 @@ const REGISTRATION_NS: u64 = 1_000_000_000;
 
 /// Said in dtrace's place where the two witnesses have no common time line: like any message that nobody knows, it makes
 /// DTrace blind throughout.
-const UNALIGNED: &[u8] = b"no K line could be matched with a kevent(2) call\n";
+pub(super) const UNALIGNED: &[u8] = b"no K line could be matched with a kevent(2) call\n";
 
 /// A raw recording, ready to be played.
 pub(super) struct Timeline<'a> {
