@@ -12,6 +12,9 @@ use kqproc_exporter::sim::judge::{Case, judge};
 use kqproc_exporter::sim::{self, grid};
 use proptest::prelude::*;
 
+#[path = "simulated/trouble.rs"]
+mod trouble;
+
 #[derive(Parser)]
 struct Line {
     #[arg(long)]

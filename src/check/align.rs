@@ -64,6 +64,8 @@ pub(crate) struct Align {
     pub(crate) events: VecDeque<Kevent>,
     pub(crate) attached: VecDeque<Attach>,
     next_seq: u64,
+    /// The number behind the last batch that was placed.
+    placed_seq: u64,
     /// The last batch that was placed without its mark.
     unmarked: Option<Head>,
     pub(crate) clock: ClockMap,
@@ -73,6 +75,8 @@ pub(crate) struct Align {
     /// Records that could not wait for their batch, batches that could not wait for their mark, for want of room.
     pub(crate) hurried_records: u64,
     pub(crate) hurried_batches: u64,
+    /// When the last of those batches had returned, until a mark tells what time that was.
+    pub(crate) hurried: Option<MonoTime>,
 }
 
 impl Align {
@@ -90,12 +94,14 @@ impl Align {
             events: VecDeque::new(),
             attached: VecDeque::new(),
             next_seq: 0,
+            placed_seq: 0,
             unmarked: None,
             clock: ClockMap::default(),
             blind: false,
             ended: false,
             hurried_records: 0,
             hurried_batches: 0,
+            hurried: None,
         }
     }
 
@@ -290,7 +296,8 @@ impl Align {
     }
 
     /// Where in the queue the batch of this mark is: nearly always the first one. Capacities repeat after 1024 calls;
-    /// then the clock tells them apart, and what was returned.
+    /// then the clock tells them apart, and what was returned. Where no batch fits, it is that of the next call with this
+    /// capacity, if that has not been lost.
     fn place_of(&self, mark: &Mark) -> Option<usize> {
         let named = |head: &Head| head.capacity == mark.capacity;
         let fits = |head: &Head| {
@@ -299,7 +306,10 @@ impl Align {
                 && self.clock.latest(head.after).is_none_or(|t| t.plus(SLACK_NS) >= mark.at)
                 && self.clock.earliest(head.before).is_none_or(|t| t <= mark.at.plus(SLACK_NS))
         };
-        self.batches.iter().position(fits).or_else(|| self.batches.iter().position(named))
+        let ahead = mark.capacity.wrapping_sub(Batch::capacity_of(self.placed_seq)) % 1024;
+        let next = self.placed_seq.saturating_add(ahead.into());
+        let is_next = |head: &Head| named(head) && head.seq == next;
+        self.batches.iter().position(fits).or_else(|| self.batches.iter().position(is_next))
     }
 
     /// The mark of a batch that did not wait for it: the clocks were not where they were thought to be.
@@ -339,6 +349,7 @@ impl Align {
         }
         if self.is_crowded() {
             self.hurried_batches += 1;
+            self.hurried = Some(head.after);
             return self.pop_unmarked();
         }
         None
@@ -346,6 +357,7 @@ impl Align {
 
     fn pop_marked(&mut self, mark: &Mark) -> Option<Placed> {
         let head = self.batches.pop_front()?;
+        self.placed_seq = head.seq.saturating_add(1);
         self.clock.marked(&head, mark.at);
         self.last = self.records.pop_front().map(|(_, record)| record);
         self.now = self.now.max(mark.at);
@@ -354,6 +366,7 @@ impl Align {
 
     fn pop_unmarked(&mut self) -> Option<Placed> {
         let head = self.batches.pop_front()?;
+        self.placed_seq = head.seq.saturating_add(1);
         let bound = match self.records.front() {
             Some((at, _)) => *at,
             None if self.ended || self.blind => KernelTime(u64::MAX),

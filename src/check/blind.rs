@@ -17,6 +17,10 @@ pub(crate) struct Blind {
     dawn: KernelTime,
     /// A window whose end is not known yet.
     open: Option<(KernelTime, BlindReason)>,
+    /// For each reason since when something was missed of which nobody can say yet when it ended.
+    unsure: [Option<KernelTime>; BlindReason::COUNT],
+    /// The earliest of those.
+    unsure_since: Option<KernelTime>,
     /// Something was missed and nobody knows when.
     everywhere: bool,
     /// Nanoseconds that the windows cover, by the reason that covered them first.
@@ -27,6 +31,8 @@ impl Blind {
     /// The witness saw nothing before `at`. Not counted: nobody was asked then.
     pub(crate) fn begins(&mut self, at: KernelTime) {
         self.dawn = at;
+        self.unsure.iter_mut().flatten().for_each(|since| *since = at.max(*since));
+        self.unsure_since = self.unsure_since.map(|since| at.max(since));
     }
 
     /// The witness may have missed something between `from` and `to`, both included.
@@ -62,6 +68,21 @@ impl Blind {
         }
     }
 
+    /// Something was missed after `since`, until [`Blind::sure`] for the same reason.
+    pub(crate) fn unsure(&mut self, since: KernelTime, reason: BlindReason) {
+        let (since, slot) = (since.max(self.dawn), &mut self.unsure[reason.index()]);
+        *slot = Some(slot.map_or(since, |earlier| earlier.min(since)));
+        self.unsure_since = self.unsure.iter().flatten().min().copied();
+    }
+
+    /// What was missed for this reason was missed before `to`.
+    pub(crate) fn sure(&mut self, to: KernelTime, reason: BlindReason) {
+        if let Some(from) = self.unsure[reason.index()].take() {
+            self.unsure_since = self.unsure.iter().flatten().min().copied();
+            self.add(from, to, reason);
+        }
+    }
+
     /// Something was missed and nobody can say when: nothing can be held against the other witness any more.
     pub(crate) fn everywhere(&mut self) {
         self.everywhere = true;
@@ -71,6 +92,9 @@ impl Blind {
     pub(crate) fn finish(&mut self, first: KernelTime, last: KernelTime) {
         self.close(last);
         self.open = None;
+        for reason in BlindReason::ALL {
+            self.sure(last, *reason);
+        }
         if self.everywhere {
             self.add(first, last, BlindReason::Drops);
         }
@@ -78,7 +102,9 @@ impl Blind {
 
     /// Whether the witness may have missed something at any time from `from` to `to`.
     pub(crate) fn overlaps(&self, from: KernelTime, to: KernelTime) -> bool {
-        if self.everywhere || from < self.dawn || self.open.is_some_and(|(since, _)| to >= since) {
+        let reaches = |since: Option<KernelTime>| since.is_some_and(|since| to >= since);
+        let open = self.open.map(|(since, _)| since);
+        if self.everywhere || from < self.dawn || reaches(open) || reaches(self.unsure_since) {
             return true;
         }
         let at = self.windows.partition_point(|w| w.1 < from);
@@ -87,7 +113,7 @@ impl Blind {
 
     /// Whether the witness may be missing something at this moment.
     pub(crate) fn now(&self) -> bool {
-        self.everywhere || self.open.is_some()
+        self.everywhere || self.open.is_some() || self.unsure_since.is_some()
     }
 }
 
@@ -128,6 +154,19 @@ mod tests {
         blind.close(t(199));
         assert!(!blind.overlaps(t(1000), t(2000)) && blind.overlaps(t(150), t(150)));
         assert_eq!(blind.ns[Outage.index()], 100);
+    }
+
+    #[test]
+    fn each_reason_to_be_unsure_ends_on_its_own() {
+        let mut blind = Blind::default();
+        blind.unsure(t(100), BlindReason::Overflow);
+        blind.unsure(t(50), Drops);
+        assert!(blind.overlaps(t(50), t(50)) && !blind.overlaps(t(0), t(49)) && blind.now());
+        blind.sure(t(60), Drops);
+        assert!(blind.overlaps(t(100), t(200)) && !blind.overlaps(t(61), t(99)));
+        blind.sure(t(120), BlindReason::Overflow);
+        assert!(!blind.overlaps(t(121), t(200)) && !blind.now());
+        assert_eq!((blind.ns[Drops.index()], blind.ns[BlindReason::Overflow.index()]), (11, 21));
     }
 
     #[test]

@@ -18,6 +18,10 @@ use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, WaitS
 
 /// On 10.4 and older a child may run, and end, before proc:::create fires; not longer than this.
 pub(crate) const CREATE_TRAILS_NS: u64 = 50_000_000;
+/// A host whose threads were once held up for so long may hold one up for so many times that.
+const HELD_UP_TIMES: u64 = 4;
+/// Nobody is waited for longer than so many settle times.
+const MOST_SETTLE_TIMES: u64 = 20;
 
 pub(crate) struct Ledger {
     pub(crate) config: Config,
@@ -40,6 +44,10 @@ pub(crate) struct Ledger {
     /// The beginning of the last call that drained the queue.
     pub(super) drained: KernelTime,
     pub(crate) now: KernelTime,
+    /// When something was last given up for want of room.
+    pub(super) overflowed: KernelTime,
+    /// The longest that a thread was seen held up between a probe and its note, either way.
+    held_up_ns: u64,
     /// What a tracker makes of the kevents.
     naive: NaiveTable,
     /// Findings that nobody has heard yet.
@@ -62,6 +70,8 @@ impl Ledger {
             unmarked: 0,
             drained: KernelTime(0),
             now: KernelTime(0),
+            overflowed: KernelTime(0),
+            held_up_ns: 0,
             naive: NaiveTable::default(),
             findings: Vec::new(),
         }
@@ -144,11 +154,30 @@ impl Ledger {
 
     // --- both -------------------------------------------------------------------------------------------------------
 
+    /// How long a note, or its probe, may be behind: the settle time, and more on a host that starves its threads.
+    pub(super) fn patience_ns(&self) -> u64 {
+        let settle_ns = self.config.settle_ns;
+        let most = settle_ns.saturating_mul(MOST_SETTLE_TIMES);
+        settle_ns.max(self.held_up_ns.saturating_mul(HELD_UP_TIMES).min(most))
+    }
+
+    /// One was queued, or fired, so long after the other.
+    fn held_up(&mut self, earlier: KernelTime, later: KernelTime) {
+        self.held_up_ns = self.held_up_ns.max(later.since(earlier));
+    }
+
+    fn missed(&self) -> verdict::Missed<'_> {
+        let Ledger { dtrace, kqueue, config, .. } = self;
+        verdict::Missed { dtrace, kqueue, settle_ns: config.settle_ns }
+    }
+
     pub(super) fn join_birth(&mut self, slot: usize) {
-        let verdict = verdict::birth(&self.table[slot], &self.dtrace);
+        let verdict = verdict::birth(&self.table[slot], &self.missed());
         let inc = &mut self.table[slot];
         let (Some(created), Some(child)) = (inc.created, inc.child) else { return };
         inc.proven = inc.proven.max(created);
+        self.held_up(child.at, created);
+        let inc = &self.table[slot];
         let forker = inc.forker_handle;
         self.tree_at(slot).child_latency.add(child.at.since(created));
         if let Some(forker) = forker.and_then(|h| self.table.find(h))
@@ -161,8 +190,10 @@ impl Ledger {
     }
 
     pub(super) fn join_death(&mut self, slot: usize) {
-        let verdict = verdict::death(&self.table[slot], &self.dtrace);
+        let verdict = verdict::death(&self.table[slot], &self.missed());
         if let (Some(exited), Some(exit)) = (self.table[slot].exited, self.table[slot].exit) {
+            // The queue was drained then, and the note was not in it.
+            self.held_up(exited, exit.not_before);
             self.tree_at(slot).exit_latency.add(exit.at.since(exited));
         }
         self.decide_death(slot, verdict);

@@ -64,6 +64,10 @@ pub struct Checker {
     /// Since when a line is missing that could not be decoded; ends with the next record.
     missing_since: Option<(KernelTime, BlindReason)>,
     first: Option<KernelTime>,
+    /// Between which readings batches were lost, and when dtrace last told of drops, where it is not known yet what time
+    /// that was on DTrace's clock.
+    lost: Option<(MonoTime, MonoTime)>,
+    dropped: Option<MonoTime>,
     up: bool,
 }
 
@@ -76,6 +80,8 @@ impl Checker {
             reconcile: Reconcile::default(),
             missing_since: None,
             first: None,
+            lost: None,
+            dropped: None,
             up: false,
         }
     }
@@ -182,8 +188,11 @@ impl Checker {
             .then(|| Some((self.align.clock.earliest(read)?, self.align.clock.latest(read)?)));
         match placed {
             None => self.ledger.dtrace.everywhere(),
-            // Nothing was read yet: from the beginning to the first record.
-            Some(None) => self.missing_since = Some((KernelTime(0), reason)),
+            // Nothing was read yet: from the beginning until a mark tells what time it is.
+            Some(None) => {
+                self.ledger.dtrace.unsure(KernelTime(0), reason);
+                self.dropped = Some(read);
+            }
             Some(Some((earliest, latest))) => {
                 let from = earliest
                     .minus(2 * self.ledger.config.switch_ns)
@@ -227,9 +236,26 @@ impl Checker {
         self.align.skip_batches(first.saturating_add(count));
         let lost = &mut self.ledger.stats.evictions[Table::Events.index()];
         *lost = lost.saturating_add(count);
+        self.lost = Some(self.lost.map_or((from, to), |lost| (lost.0.min(from), lost.1.max(to))));
         let from = self.align.clock.earliest(from).unwrap_or(self.align.now());
-        let to = self.align.clock.latest(to).unwrap_or(from);
-        self.ledger.kqueue.add(from, to, BlindReason::Overflow);
+        self.ledger.kqueue.unsure(from, BlindReason::Overflow);
+    }
+
+    /// A mark tells what time it is: everything has its place that waited for that.
+    fn place(&mut self) {
+        let clock = &self.align.clock;
+        if let Some((from, to)) = self.lost.take()
+            && let (Some(from), Some(to)) = (clock.earliest(from), clock.latest(to))
+        {
+            self.ledger.kqueue.add(from, to, BlindReason::Overflow);
+            self.ledger.kqueue.sure(to, BlindReason::Overflow);
+        }
+        if let Some(to) = self.dropped.take().and_then(|read| clock.latest(read)) {
+            self.ledger.dtrace.sure(to, BlindReason::Drops);
+        }
+        if let Some(to) = self.align.hurried.take().and_then(|after| clock.latest(after)) {
+            self.ledger.overflowed = self.ledger.overflowed.max(to);
+        }
     }
 
     /// The kernel's count of forks, read at `at`.
@@ -265,6 +291,12 @@ impl Checker {
                     self.apply(&record);
                 }
                 Step::Batch(placed) => {
+                    if placed.entered.is_some() {
+                        self.place();
+                    } else if self.align.hurried.is_some() {
+                        // It came before the records that it belongs behind.
+                        self.ledger.dtrace.unsure(placed.at, BlindReason::Overflow);
+                    }
                     self.ledger.advance(placed.at);
                     let Align { attached, events, .. } = &mut self.align;
                     let attached = (0..placed.head.attached).map_while(|_| attached.pop_front());

@@ -2,7 +2,7 @@
 
 use super::align::Placed;
 use super::ledger::Ledger;
-use super::stats::{Note, Order};
+use super::stats::{BlindReason, Note, Order};
 use super::table::{Incarnation, Said, Table};
 use crate::input::Attach;
 use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, note};
@@ -40,6 +40,10 @@ impl Ledger {
             let empty = |before| if idle { placed.at.minus(before).max(entered) } else { entered };
             self.settle_births(empty(self.config.settle_ns).min(entered.plus(SLEPT_NS)));
             self.settle_deaths(empty(WAKE_NS));
+            // Every note of what was given up has been delivered.
+            if self.overflowed.plus(self.config.settle_ns) <= entered {
+                self.dtrace.sure(entered, BlindReason::Overflow);
+            }
         }
     }
 
@@ -167,9 +171,14 @@ impl Ledger {
     }
 
     /// The oldest incarnation of `pid` that DTrace knows and kqueue has not announced, among those that are newer than
-    /// everything kqueue has spoken of; one that fits the data goes first.
+    /// everything kqueue has spoken of; one that fits the data goes first. Not one that ended and was not announced by
+    /// the drain after its create: the note is of the next life, whose create is on its way.
     fn unannounced(&self, pid: Pid, said: &Said) -> Option<usize> {
-        let news = || self.table.chain(pid).take_while(|s| !self.table[*s].known_to_kqueue());
+        let over = |inc: &Incarnation| inc.closed && inc.exited.is_some();
+        let news = || {
+            let unheard = self.table.chain(pid).take_while(|s| !self.table[*s].known_to_kqueue());
+            unheard.filter(|s| !over(&self.table[*s]))
+        };
         let fits = |slot: &usize| {
             let inc = &self.table[*slot];
             inc.forker.is_some_and(|f| i64::from(f.get()) == said.data)

@@ -35,11 +35,11 @@ impl Ledger {
         }
     }
 
-    /// The queue was empty at `quiet`: NOTE_EXIT of whatever ended the settle time before that has been delivered, or
-    /// never will be.
+    /// The queue was empty at `quiet`: NOTE_EXIT of whatever ended the settle time before that (more, where threads were
+    /// held up) has been delivered, or never will be.
     pub(crate) fn settle_deaths(&mut self, quiet: KernelTime) {
         while let Some((pinned, at)) = self.deaths.front().copied() {
-            if at.plus(self.config.settle_ns) > quiet {
+            if at.plus(self.patience_ns()) > quiet {
                 break;
             }
             self.deaths.pop_front();
@@ -50,11 +50,12 @@ impl Ledger {
         }
     }
 
-    /// DTrace's order has come to `now`: notes that it has not confirmed within the settle time stay unconfirmed.
+    /// DTrace's order has come to `now`: notes that it has not confirmed within the settle time, or longer where threads
+    /// were held up, stay unconfirmed.
     pub(crate) fn advance(&mut self, now: KernelTime) {
         self.now = self.now.max(now);
         while let Some((pinned, at, fact)) = self.notes.front().copied() {
-            if at.plus(self.config.settle_ns) > self.now {
+            if at.plus(self.patience_ns()) > self.now {
                 break;
             }
             self.notes.pop_front();
@@ -135,7 +136,9 @@ impl Ledger {
                 None => self.release(slot),
             }
             self.stats.evictions[Bounded::Incarnations.index()] += 1;
-            self.dtrace.add(at, self.now, BlindReason::Overflow);
+            // Its notes may still come, and would be taken for those of the next life of its pid.
+            self.dtrace.unsure(at, BlindReason::Overflow);
+            self.overflowed = self.overflowed.max(self.now);
         }
     }
 
@@ -244,9 +247,10 @@ impl Ledger {
     }
 
     /// Whether nobody may be accused of a note that is missing for a fact of this time: DTrace was blind then, or kqueue's
-    /// words of since then are incomplete.
+    /// words of since then are incomplete. The note may have been queued a while before the probe fired.
     fn blind_since(&self, fact: KernelTime) -> bool {
-        self.dtrace.overlaps(fact, fact) || self.kqueue.overlaps(fact, self.now)
+        let queued = fact.minus(self.config.settle_ns);
+        self.dtrace.overlaps(fact, fact) || self.kqueue.overlaps(queued, self.now)
     }
 
     fn settle_death(&mut self, slot: usize) {
@@ -286,11 +290,11 @@ impl Ledger {
         let from = match fact {
             Fact::Birth => said.not_before.minus(SKEW_NS),
             Fact::Death => {
-                let from = said.not_before.minus(self.config.settle_ns);
+                let from = said.not_before.minus(self.patience_ns());
                 inc.created.map_or(from, |created| from.max(created))
             }
         };
-        let blind = self.dtrace.overlaps(from, said.at.plus(self.config.settle_ns));
+        let blind = self.dtrace.overlaps(from, said.at.plus(self.patience_ns()));
         let verdict = if blind { Verdict::Undecided } else { Verdict::KqueueOnly };
         match fact {
             Fact::Birth => {

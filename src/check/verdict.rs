@@ -2,32 +2,46 @@
 
 use super::blind::Blind;
 use super::table::Incarnation;
-use crate::model::{Pid, Regime, Verdict, Winner};
+use crate::model::{KernelTime, Pid, Regime, Verdict, Winner};
+
+/// What may have been missed: while a witness was blind, a note may be about another life of its pid.
+pub(crate) struct Missed<'a> {
+    pub(crate) dtrace: &'a Blind,
+    pub(crate) kqueue: &'a Blind,
+    /// How long before a fact kqueue's words about the life before may have come.
+    pub(crate) settle_ns: u64,
+}
+
+impl Missed<'_> {
+    fn between(&self, from: KernelTime, to: KernelTime) -> bool {
+        self.dtrace.overlaps(from, to) || self.kqueue.overlaps(from.minus(self.settle_ns), to)
+    }
+}
 
 /// The birth of an incarnation with both create and NOTE_CHILD.
-pub(crate) fn birth(inc: &Incarnation, dtrace: &Blind) -> Verdict {
+pub(crate) fn birth(inc: &Incarnation, missed: &Missed<'_>) -> Verdict {
     let (Some(created), Some(child)) = (inc.created, inc.child) else { return Verdict::Undecided };
     if inc.forker.is_some_and(|f| i64::from(f.get()) == child.data) {
         return Verdict::Agreed;
     }
-    // The data is not the forker's pid. While DTrace was blind the note may be about another life of this pid.
+    // The data is not the forker's pid: it may be about a life that DTrace missed since the drain before.
     let status_fits = inc.status.is_some_and(|s| i64::from(s.0) == child.data);
-    let (from, to) = (created.min(child.at), created.max(child.at));
-    if !(child.is_collision() && status_fits) && dtrace.overlaps(from, to) {
+    let (from, to) = (created.min(child.at).min(child.not_before), created.max(child.at));
+    if !(child.is_collision() && status_fits) && missed.between(from, to) {
         return Verdict::Undecided;
     }
     if child.is_collision() { Verdict::Overwritten } else { Verdict::Corrupt }
 }
 
 /// The death of an incarnation with both exit and NOTE_EXIT.
-pub(crate) fn death(inc: &Incarnation, dtrace: &Blind) -> Verdict {
+pub(crate) fn death(inc: &Incarnation, missed: &Missed<'_>) -> Verdict {
     let (Some(exited), Some(exit), Some(status)) = (inc.exited, inc.exit, inc.status) else {
         return Verdict::Undecided;
     };
     if i64::from(status.0) == exit.data {
         return Verdict::Agreed;
     }
-    if dtrace.overlaps(inc.proven.min(exited), exited.max(exit.at)) {
+    if missed.between(inc.proven.min(exited).min(exit.not_before), exited.max(exit.at)) {
         return Verdict::Undecided;
     }
     let ppid_won = match inc.forker {

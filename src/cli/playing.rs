@@ -6,7 +6,7 @@ use std::path::Path;
 use super::progress::Progress;
 use crate::source::replay::{Error, Replay};
 
-/// A recording or a raw folder at its beginning, and how far it has been read.
+/// A recording or a raw folder at its beginning, and how far it has been read. What is missing from it is said.
 ///
 /// # Errors
 /// It is neither, or cannot be read.
@@ -16,5 +16,8 @@ pub(super) fn open(path: &Path) -> Result<(Replay, Progress), Error> {
     let size = path.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
     let progress = Progress::new(&format!("reading {name}"), size);
     let replay = Replay::open_through(path, |file| Box::new(progress.reading(file)))?;
+    for remark in replay.remarks() {
+        eprintln!("kqproc_exporter: {remark}");
+    }
     Ok((replay, progress))
 }

@@ -97,6 +97,14 @@ impl Replay {
         }
     }
 
+    /// What is missing from it that the verdicts need: one line each.
+    pub fn remarks(&self) -> Vec<String> {
+        match self {
+            Replay::Recording { .. } => vec![],
+            Replay::Raw(raw) => raw.remarks(),
+        }
+    }
+
     /// Pushes everything into `sink`, [`Input::End`] always as the last, unless `sink` breaks off.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What cannot be done is told once, with what to do about it, and with the status of sysexits(3).
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -97,7 +97,7 @@ fn whoever_closes_the_pipe_has_seen_enough() {
 fn a_full_disk_behind_stdout_is_told() {
     let recording = recording("merged-orphan").display().to_string();
     for args in [vec!["replay", &recording], vec!["report", &recording], vec!["explain", "4463"]] {
-        let full = File::options().write(true).open("/dev/full").expect("it is there");
+        let full = fs::File::options().write(true).open("/dev/full").expect("it is there");
         let (code, _, error) = run(program(&args).stdout(full));
         assert_eq!(code, Some(74), "{args:?}: {error}");
         assert!(error.contains("cannot write to stdout"), "{args:?}: {error}");

@@ -1,7 +1,8 @@
 //! Which kevent(2) return that DTrace saw is which call that the reader wrote down.
 //!
-//! The two tell the time on two clocks that run at the same rate: one constant, the offset, lies between them. It is
-//! where most returns come just before the `after` of some call. Each return then belongs to the call that it lies in.
+//! The two tell the time on two clocks that run at nearly the same rate: the offset that lies between them is where most
+//! returns come just before the `after` of some call. Each return then belongs to the call that it lies in. In a long run
+//! the clocks drift apart, and the offset is followed from call to call.
 //! Counting decides nothing, as long as there are more than a few calls: a missing or repeated line on either side
 //! changes nothing else.
 
@@ -23,8 +24,8 @@ pub(super) struct Span {
 /// The result.
 #[derive(Debug, PartialEq)]
 pub(super) struct Alignment {
-    /// DTrace's clock minus CLOCK_MONOTONIC.
-    pub(super) offset: i64,
+    /// For each span DTrace's clock minus CLOCK_MONOTONIC.
+    pub(super) offsets: Vec<i64>,
     /// For each span which return is its own.
     pub(super) returns: Vec<Option<usize>>,
 }
@@ -40,32 +41,81 @@ const LAGS: [i64; 3] = [50_000, 10_000, 2_000];
 const HINT: u32 = 4;
 /// Ranges of equally good offsets that are compared at most.
 const MAX_OFFSETS: usize = 64;
-/// Pairs that are compared at most; 2,000 returns with 2,000 calls where there is no guess.
-const MAX_VOTES: usize = 4_000_000;
+/// Pairs that are compared at most.
+const MAX_VOTES: usize = 1_000_000;
+/// So many calls are enough to find the offset, and the clocks hardly drift apart within them; more, where most returns
+/// are missing.
+const PIECES: [usize; 2] = [200, 1_000];
+/// Pieces in which the offset is looked for at most.
+const MOST_PIECES: usize = 16;
+/// How fast the clocks may drift apart: 1/2048, about 488 ppm. ntpd(8) slews CLOCK_MONOTONIC by 500 ppm at most.
+const DRIFT_SHIFT: u32 = 11;
 
-/// Finds the offset near one of `guesses` (anywhere, if there is none) and the return of each span.
+/// The offset at each span, and its return.
+type Found = (Vec<i64>, Vec<Option<usize>>);
+
+/// Finds the offset near one of `guesses` (else where both begin or end together, else anywhere) and the return of each
+/// span. `None` where what is found does not hold for most of them: a wrong place is worse than none.
 pub(super) fn align(returns: &[Return], spans: &[Span], guesses: &[i64]) -> Option<Alignment> {
     let mut order: Vec<usize> = (0..spans.len()).collect();
     order.sort_by_key(|i| spans[*i].after);
     let sorted: Vec<Span> = order.iter().map(|i| spans[*i]).collect();
-    let mut votes = votes(returns, &sorted, &ranges(guesses));
-    if votes.is_empty() {
-        votes = self::votes(returns, &sorted, &[(i64::MIN / 4, i64::MAX / 4)]);
-    }
-    votes.sort_unstable();
-    let offsets = match LAGS.into_iter().find_map(|lag| Some((peak(&votes, lag)?, lag))) {
-        Some((peak, lag)) => refine(returns, &sorted, (peak - lag, peak + lag)),
-        None => in_order(returns, &sorted).into_iter().collect(),
-    };
-    let mut agreed = assign(returns, &sorted, *offsets.first()?);
-    for offset in &offsets[1..] {
-        for (found, other) in agreed.iter_mut().zip(assign(returns, &sorted, *offset)) {
-            *found = found.filter(|_| *found == other);
+    let ends = [
+        returns.first()?.at.saturating_sub(sorted.first()?.after),
+        returns.last()?.at.saturating_sub(sorted.last()?.after),
+    ];
+    let anywhere = [(i64::MIN / 4, i64::MAX / 4)];
+    let found = [&ranges(guesses)[..], &ranges(&ends), &anywhere]
+        .into_iter()
+        .find_map(|ranges| near(returns, &sorted, ranges))
+        .or_else(|| {
+            let offset = in_order(returns, &sorted)?;
+            Some((vec![offset; sorted.len()], assign(returns, &sorted, offset)))
+        })?;
+    let mut of_span = vec![(0, None); spans.len()];
+    let pairs = found.0.into_iter().zip(found.1);
+    order.into_iter().zip(pairs).for_each(|(span, pair)| of_span[span] = pair);
+    let (offsets, returns) = of_span.into_iter().unzip();
+    Some(Alignment { offsets, returns })
+}
+
+/// The offset at each span and its return, with an offset in one of `ranges`: the same throughout a short run, else found
+/// where it shows first and followed from there in both directions.
+fn near(returns: &[Return], sorted: &[Span], ranges: &[(i64, i64)]) -> Option<Found> {
+    let whole = || {
+        let offsets = offsets(returns, sorted, ranges, 0).filter(|_| sorted.len() <= PIECES[1])?;
+        let first = *offsets.first()?;
+        let mut agreed = assign(returns, sorted, first);
+        for offset in &offsets[1..] {
+            for (found, other) in agreed.iter_mut().zip(assign(returns, sorted, *offset)) {
+                *found = found.filter(|_| *found == other);
+            }
         }
-    }
-    let mut of_span = vec![None; spans.len()];
-    order.into_iter().zip(agreed).for_each(|(span, found)| of_span[span] = found);
-    Some(Alignment { offset: offsets[0], returns: of_span })
+        Some((vec![first; sorted.len()], agreed))
+    };
+    let pieces = |size: usize| {
+        let mut tried = sorted.chunks(size).enumerate().take(MOST_PIECES);
+        let (start, offsets) = tried.find_map(|(piece, spans)| {
+            let start = piece * size;
+            Some((start, offsets(returns, spans, ranges, start)?))
+        })?;
+        Some(follow(returns, sorted, start, *offsets.first()?))
+    };
+    let holding = |found: &Found| holds(returns, sorted, found);
+    let in_pieces = || PIECES.into_iter().filter_map(pieces).find(holding);
+    whole().filter(holding).or_else(in_pieces)
+}
+
+/// The offsets at which most of these spans have a return, where some stand out. The spans begin with number `start`.
+fn offsets(
+    returns: &[Return],
+    spans: &[Span],
+    ranges: &[(i64, i64)],
+    start: usize,
+) -> Option<Vec<i64>> {
+    let votes = votes(returns, spans, ranges, start);
+    let (peak, lag) = LAGS.into_iter().find_map(|lag| Some((peak(&votes, lag)?, lag)))?;
+    Some(refine(returns, spans, (peak - lag, peak + lag))).filter(|offsets| !offsets.is_empty())
 }
 
 /// The offsets that come into question, without overlap.
@@ -88,10 +138,18 @@ fn weight(a: &Return, span: &Span) -> u32 {
     if a.returned == span.returned { HINT } else { 1 }
 }
 
-/// The offset that each pair would have if the reader had looked at its clock at once, and the pair's weight.
-fn votes(returns: &[Return], sorted: &[Span], ranges: &[(i64, i64)]) -> Vec<(i64, u32)> {
+/// The offset that each pair would have if the reader had looked at its clock at once, and the pair's weight, sorted. Where any
+/// offset comes into question, only returns about number `around` do.
+fn votes(
+    returns: &[Return],
+    sorted: &[Span],
+    ranges: &[(i64, i64)],
+    around: usize,
+) -> Vec<(i64, u32)> {
     let mut votes = Vec::new();
-    for a in returns {
+    let anywhere = ranges.iter().any(|(low, high)| high.saturating_sub(*low) > i64::MAX / 4);
+    let skipped = if anywhere { around.saturating_sub(sorted.len() / 4) } else { 0 };
+    for a in &returns[skipped.min(returns.len())..] {
         for &(low, high) in ranges {
             let first = sorted.partition_point(|s| s.after < a.at.saturating_sub(high));
             let last = a.at.saturating_sub(low);
@@ -103,6 +161,7 @@ fn votes(returns: &[Return], sorted: &[Span], ranges: &[(i64, i64)]) -> Vec<(i64
             break;
         }
     }
+    votes.sort_unstable();
     votes
 }
 
@@ -172,6 +231,65 @@ fn in_order(returns: &[Return], sorted: &[Span]) -> Option<i64> {
     (complete && same && low <= high).then_some(low)
 }
 
+/// As [`assign`], with an offset that changes: from the one at span number `start` on, first forwards, then backwards.
+fn follow(returns: &[Return], sorted: &[Span], start: usize, offset: i64) -> Found {
+    let mut found = (vec![offset; sorted.len()], vec![None; sorted.len()]);
+    let begin = sorted[start].before.saturating_add(offset);
+    let (earlier, later): (Vec<usize>, Vec<usize>) =
+        (0..returns.len()).partition(|i| returns[*i].at < begin);
+    follow_on(returns, sorted, offset, later.into_iter(), &mut found);
+    follow_on(returns, sorted, offset, earlier.into_iter().rev(), &mut found);
+    // Spans without a return have the offset of the last one before them that has one.
+    let mut last = None;
+    for (offset, pair) in found.0.iter_mut().zip(&found.1) {
+        match pair {
+            Some(_) => last = Some(*offset),
+            None => *offset = last.unwrap_or(*offset),
+        }
+    }
+    found
+}
+
+/// The offset is known to be at least what the last pairs say, less what the clocks may have drifted since.
+fn follow_on(
+    returns: &[Return],
+    sorted: &[Span],
+    mut offset: i64,
+    which: impl Iterator<Item = usize>,
+    (offsets, pairs): &mut Found,
+) {
+    let mut last = None;
+    for index in which {
+        let a = &returns[index];
+        let drift = (a.at - last.unwrap_or(a.at)).abs() >> DRIFT_SHIFT;
+        let slack = LAGS[0] + drift;
+        let at = a.at - offset;
+        let first = sorted.partition_point(|s| s.after < at - slack);
+        let near = (first..sorted.len()).take_while(|i| sorted[*i].before <= at + slack);
+        let inside = |i: &usize| sorted[*i].before - slack <= at && pairs[*i].is_none();
+        let rank = |i: &usize| (a.returned != sorted[*i].returned, (sorted[*i].after - at).abs());
+        let Some(span) = near.take(16).filter(inside).min_by_key(rank) else { continue };
+        if a.returned == sorted[span].returned {
+            offset = (offset - drift).max(a.at - sorted[span].after);
+            last = Some(a.at);
+        }
+        (offsets[span], pairs[span]) = (offset, Some(index));
+    }
+}
+
+/// Whether the counts of nearly all pairs agree, and most returns that lie between the calls have found theirs, or most
+/// calls.
+fn holds(returns: &[Return], sorted: &[Span], (offsets, pairs): &Found) -> bool {
+    let paired = || pairs.iter().zip(sorted).filter_map(|(pair, span)| Some(((*pair)?, span)));
+    let agree = paired().filter(|(i, span)| returns[*i].returned == span.returned).count();
+    let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else { return false };
+    let begin = first.before.saturating_add(offsets[0]);
+    let end = last.after.saturating_add(offsets[offsets.len() - 1]);
+    let among = returns.iter().filter(|a| (begin..=end).contains(&a.at)).count();
+    let count = paired().count();
+    agree * 4 >= count * 3 && count * 2 >= among.min(sorted.len())
+}
+
 /// For each span the return inside of it, the fitting and last one if there are more.
 fn assign(returns: &[Return], sorted: &[Span], offset: i64) -> Vec<Option<usize>> {
     let mut best: Vec<Option<usize>> = vec![None; sorted.len()];
@@ -220,9 +338,45 @@ mod tests {
         let (returns, spans) = run(500);
         for guesses in [&guess()[..], &[]] {
             let found = align(&returns, &spans, guesses).expect("an alignment");
-            assert!((found.offset - OFFSET).abs() < 30_000, "{}", found.offset);
+            assert!(found.offsets.iter().all(|offset| (offset - OFFSET).abs() < 30_000));
             assert!(found.returns.iter().copied().eq((0..500).map(Some)));
         }
+    }
+
+    /// All pairs of a long run are too many, and a few of them tell nothing.
+    #[test]
+    fn a_long_run_is_aligned_without_a_guess() {
+        let (returns, spans) = run(30_000);
+        for missing in [0, 300] {
+            let found = align(&returns[missing..], &spans, &[]).expect("an alignment");
+            let expected = (0..30_000).map(|call: usize| call.checked_sub(missing));
+            assert!(found.returns.iter().copied().eq(expected), "{missing}");
+        }
+    }
+
+    /// ntpd slews the reader's clock; DTrace's is left alone.
+    #[test]
+    fn clocks_that_drift_apart_are_followed() {
+        for ppm in [-100, 30, 100] {
+            let (mut returns, spans) = run(20_000);
+            let begin = returns[0].at;
+            returns.iter_mut().for_each(|a| a.at += (a.at - begin) / 1000 * ppm / 1000);
+            let found = align(&returns, &spans, &guess()).expect("an alignment").returns;
+            let wrong = found.iter().enumerate().filter(|(i, found)| **found != Some(*i)).count();
+            assert_eq!(wrong, 0, "{ppm} ppm");
+        }
+    }
+
+    #[test]
+    fn an_offset_that_explains_few_returns_is_none() {
+        let (mut returns, spans) = run(300);
+        let mut state = 1i64;
+        for a in &mut returns[10..] {
+            state = (state * 69069 + 1) % 1_000_003;
+            a.at += 5_000_000 + state * 20;
+            a.returned += state % 3;
+        }
+        assert_eq!(align(&returns, &spans, &guess()), None);
     }
 
     #[test]

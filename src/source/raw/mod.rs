@@ -7,7 +7,8 @@
 //! | `dtrace.err` | dtrace's stderr, then a line `dtrace rc N` of the script that ran it |
 //! | `cmd.txt` | the load |
 //!
-//! A bad line costs itself. Only without the start line nothing can be said.
+//! A bad line costs itself. Only without the start line nothing can be said. Without dtrace.err nobody knows what was
+//! dropped.
 
 mod align;
 mod kevents;
@@ -15,6 +16,7 @@ mod kevents;
 mod tests;
 mod timeline;
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,9 @@ pub enum Error {
         "{0}: no kevents.jsonl in it, so it is no raw recording: give the folder of one run, or a recording file"
     )]
     NoKevents(PathBuf),
+    /// There is a file that must be unpacked first.
+    #[error("{0} is compressed: unpack it first, under its name without the ending")]
+    Packed(PathBuf),
     /// Nobody knows what was watched.
     #[error(
         "{0}: no start line that can be read, so nothing says which process was watched: copy it again or record again"
@@ -76,9 +81,10 @@ pub enum Error {
 /// The files of one raw recording, read.
 #[derive(Debug)]
 pub struct Raw {
+    dir: PathBuf,
     kevents: Kevents,
     stdout: Option<Vec<u8>>,
-    stderr: Vec<u8>,
+    stderr: Option<Vec<u8>>,
     command: String,
 }
 
@@ -96,9 +102,10 @@ impl Raw {
         let path = dir.join("kevents.jsonl");
         let text = read(&path)?.ok_or_else(|| Error::NoKevents(dir.to_path_buf()))?;
         Ok(Raw {
+            dir: dir.to_path_buf(),
             kevents: kevents::read(&text).ok_or(Error::NoStart(path))?,
             stdout: read(&dir.join("dtrace.txt"))?,
-            stderr: read(&dir.join("dtrace.err"))?.map(without_status).unwrap_or_default(),
+            stderr: read(&dir.join("dtrace.err"))?.map(without_status),
             command: read(&dir.join("cmd.txt"))?.map(first_line).unwrap_or_default(),
         })
     }
@@ -119,6 +126,31 @@ impl Raw {
         self.kevents.bad_lines
     }
 
+    /// What is missing from it, and what that means for the verdicts: one line each.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = vec![];
+        if self.stdout.is_none() {
+            remarks.push(
+                "no dtrace.txt in it: only kqueue's words are there, and no verdict".to_string(),
+            );
+        } else if self.stderr.is_none() {
+            remarks.push(
+                "no dtrace.err in it, so nobody knows what dtrace dropped: \
+                 where the two differ, the verdict is undecided"
+                    .to_string(),
+            );
+        }
+        match self.bad_lines() {
+            0 => {}
+            1 => remarks.push("1 line of kevents.jsonl cannot be read and is left out".to_string()),
+            n => {
+                remarks.push(format!("{n} lines of kevents.jsonl cannot be read and are left out"))
+            }
+        }
+        let dir = self.dir.display();
+        remarks.into_iter().map(|remark| format!("{dir}: {remark}")).collect()
+    }
+
     /// Pushes everything into `sink`, in about the order in which it would have come live.
     ///
     /// dtrace's stderr comes first, at time 0: nothing says when a drop happened.
@@ -126,7 +158,7 @@ impl Raw {
         sink.push(Input::Tree { id: TreeId(0), name: TREE })?;
         if let Some(stdout) = &self.stdout {
             sink.push(Input::DtraceUp { at: MonoTime(self.kevents.start.clock.mono_ns) })?;
-            for bytes in self.stderr.chunks(CHUNK) {
+            for bytes in self.stderr.as_deref().unwrap_or(NO_STDERR).chunks(CHUNK) {
                 sink.push(Input::Stderr { at: MonoTime(0), bytes })?;
             }
             Timeline::new(&self.kevents, stdout).play(sink)?;
@@ -153,14 +185,31 @@ impl Raw {
     }
 }
 
+/// Said in place of a dtrace.err that is not there: like any message that nobody knows, it may be a drop.
+const NO_STDERR: &[u8] = b"no dtrace.err\n";
+
 /// Bytes are pushed in pieces of about this size at most.
 const CHUNK: usize = 64 << 10;
 
 /// A file's bytes, `None` where there is no such file.
+///
+/// # Errors
+/// Where it cannot be read, or is there under the name of a compressed one only.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    const PACKED: [&str; 4] = [".gz", ".zst", ".xz", ".bz2"];
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let named = |ending| {
+                PathBuf::from(
+                    [path.as_os_str(), OsStr::new(ending)].into_iter().collect::<OsString>(),
+                )
+            };
+            match PACKED.into_iter().map(named).find(|packed| packed.exists()) {
+                Some(packed) => Err(Error::Packed(packed)),
+                None => Ok(None),
+            }
+        }
         Err(source) => Err(Error::Read { path: path.to_path_buf(), source }),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use super::timeline::UNALIGNED;
 use super::*;
 use crate::input::Batch;
 use crate::recording::{BUNDLED, Reader};
@@ -136,9 +137,10 @@ impl Lines {
     fn raw(&self) -> Raw {
         let text = self.kevents.join("\n") + "\n";
         Raw {
+            dir: PathBuf::new(),
             kevents: kevents::read(text.as_bytes()).expect("a start line"),
             stdout: Some((self.stdout.join("\n") + "\n").into_bytes()),
-            stderr: self.stderr.clone(),
+            stderr: Some(self.stderr.clone()),
             command: String::new(),
         }
     }
@@ -365,4 +367,59 @@ fn an_import_is_heard_as_its_directory() {
     assert_eq!(heard, Heard::of(&raw));
     assert_eq!(reader.meta().osreldate, 1302001);
     assert_eq!(reader.meta().start_mono_ns, raw.meta().start_mono_ns);
+}
+
+#[test]
+fn what_is_missing_from_a_directory_is_said() {
+    let lines = Lines::bundled();
+    let kevents = lines.kevents.join("\n");
+    let stdout = lines.stdout.join("\n");
+    let all = [
+        ("kevents.jsonl", kevents.as_bytes()),
+        ("dtrace.txt", stdout.as_bytes()),
+        ("dtrace.err", &b""[..]),
+    ];
+    for (missing, remark) in [(2, Some("what dtrace dropped")), (1, Some("no verdict")), (3, None)]
+    {
+        let mut files = all.to_vec();
+        files.truncate(missing);
+        let dir = directory(&files);
+        let remarks = Raw::open(dir.path()).unwrap().remarks();
+        assert_eq!(remarks.len(), usize::from(remark.is_some()), "{remarks:?}");
+        let dir = dir.path().display().to_string();
+        let says = |r: &String| r.starts_with(&dir) && r.contains(remark.unwrap_or_default());
+        assert!(remarks.iter().all(says), "{remarks:?}");
+    }
+}
+
+#[test]
+fn without_dtrace_err_nobody_knows_what_was_dropped() {
+    let lines = Lines::bundled();
+    let dir = directory(&[
+        ("kevents.jsonl", lines.kevents.join("\n").as_bytes()),
+        ("dtrace.txt", (lines.stdout.join("\n") + "\n").as_bytes()),
+    ]);
+    let heard = Heard::of(&Raw::open(dir.path()).unwrap());
+    assert_eq!(heard.stderr, NO_STDERR);
+}
+
+#[test]
+fn a_compressed_part_is_not_a_missing_one() {
+    for (there, packed) in [("dtrace.txt", "kevents.jsonl.gz"), ("kevents.jsonl", "dtrace.txt.zst")]
+    {
+        let start = Lines::bundled().kevents[0].clone();
+        let dir = directory(&[(there, start.as_bytes()), (packed, b"?")]);
+        let message = Raw::open(dir.path()).unwrap_err().to_string();
+        assert!(message.contains(packed) && message.contains("unpack it"), "{message}");
+    }
+}
+
+/// What one witness said before or after the other is unknown then: a note that came without its create, for one.
+#[test]
+fn without_a_common_time_line_dtrace_counts_as_blind() {
+    let lines = Lines::bundled();
+    let mut deaf = lines.clone();
+    deaf.stdout.retain(|line| !line.starts_with('K'));
+    let blind = |raw: Raw| Heard::of(&raw).stderr.ends_with(UNALIGNED);
+    assert!(!blind(lines.raw()) && blind(deaf.raw()));
 }

@@ -18,6 +18,10 @@ const RENUMBERED: u64 = 1024;
 /// The reader had not been running for longer when it registered the root.
 const REGISTRATION_NS: u64 = 1_000_000_000;
 
+/// Said in dtrace's place where the two witnesses have no common time line: like any message that nobody knows, it makes
+/// DTrace blind throughout.
+pub(super) const UNALIGNED: &[u8] = b"no K line could be matched with a kevent(2) call\n";
+
 /// A raw recording, ready to be played.
 pub(super) struct Timeline<'a> {
     text: &'a [u8],
@@ -25,6 +29,8 @@ pub(super) struct Timeline<'a> {
     /// The registration first.
     calls: Vec<Call>,
     marks: Vec<Mark>,
+    /// Whether it is known which mark is which call.
+    aligned: bool,
     /// Calls behind the last one that DTrace saw and the reader did not write down.
     lost_at_end: u64,
     end: u64,
@@ -57,14 +63,18 @@ impl<'a> Timeline<'a> {
             root: Attach { tree: TreeId(0), pid: start.root, root: true, errno: 0 },
             calls,
             marks,
+            aligned: false,
             lost_at_end: 0,
             end: kevents.end.map_or(last, |clock| clock.mono_ns.max(last)),
         };
         let spans: Vec<Span> = timeline.calls.iter().map(span).collect();
         let returns: Vec<Return> = timeline.marks.iter().map(returned).collect();
         if let Some(found) = align::align(&returns, &spans, &guesses) {
+            timeline.aligned = true;
             timeline.name(&found, &spans);
-            timeline.finish(found.offset, kevents);
+            if let Some(offset) = found.offsets.last() {
+                timeline.finish(*offset, kevents);
+            }
         }
         timeline
     }
@@ -77,7 +87,7 @@ impl<'a> Timeline<'a> {
             mark.call = Some(call);
             // An earlier call had returned before this one began: that is all that is certain. Where a garbled clock
             // says otherwise, nothing is.
-            let began = spans[call].before + found.offset;
+            let began = spans[call].before + found.offsets[call];
             mark.entered = if earlier as i64 <= began { earlier } else { 0 };
             earlier = mark.at;
         }
@@ -105,6 +115,10 @@ impl<'a> Timeline<'a> {
 
     /// Stdout up to each mark, then the batches up to the one that it names.
     pub(super) fn play(&self, sink: &mut impl Sink) -> ControlFlow<()> {
+        if !self.aligned && self.calls.len() > 1 && !self.text.is_empty() {
+            // Nobody knows what came first: nothing that one of them did not say can be held against the other.
+            sink.push(Input::Stderr { at: MonoTime(0), bytes: UNALIGNED })?;
+        }
         let mut out =
             Out { timeline: self, sink, next: 0, now: self.calls[0].after, chunk: vec![] };
         let mut marks = self.marks.iter().peekable();

@@ -1,0 +1,150 @@
+//! What can happen to the words between the witnesses and the checker: they are read late, there is no room for them, or
+//! they are lost on our side. It may cost verdicts; it never makes a wrong one.
+
+use kqproc_exporter::check::Config;
+use kqproc_exporter::check::finding::Finding;
+use kqproc_exporter::input::Input;
+use kqproc_exporter::model::{MonoTime, Verdict};
+use kqproc_exporter::pipeline::Pipeline;
+use kqproc_exporter::sim::judge::{Case, score};
+use kqproc_exporter::sim::{self, grid};
+
+use super::{Owned, case};
+use std::ops::ControlFlow;
+
+const MS: u64 = 1_000_000;
+
+/// What goes wrong with the words of a run.
+#[derive(Clone, Copy, Default)]
+struct Trouble {
+    /// dtrace's stdout is read so much later, and up to `jitter_ms` more.
+    lag_ms: u64,
+    jitter_ms: u64,
+    /// One batch of so many begins a loss of up to six.
+    lose: u64,
+    /// How much the checker may hold; 0 for its default.
+    capacity: usize,
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % n.max(1)
+    }
+}
+
+impl Trouble {
+    /// The inputs as they come in the end.
+    fn happens(&self, seed: u64, inputs: Vec<Owned>) -> Vec<Owned> {
+        let mut dice = Dice(seed);
+        let (mut now, mut read, mut losing) = (0, 0, 0);
+        let mut lost: Option<(u64, u64, MonoTime, MonoTime)> = None;
+        let mut keyed: Vec<(u64, Owned)> = vec![];
+        for input in inputs {
+            now = input.at().map_or(now, |at| at.0);
+            match input {
+                Owned::Stdout(at, bytes) => {
+                    read = read.max(at.0 + self.lag_ms * MS + dice.below(self.jitter_ms * MS));
+                    keyed.push((read, Owned::Stdout(MonoTime(read), bytes)));
+                }
+                Owned::Batch { head, attached, events } => {
+                    if losing == 0 && self.lose > 0 && head.seq > 3 && dice.below(self.lose) == 0 {
+                        losing = 1 + dice.below(6);
+                    }
+                    if losing > 0 {
+                        losing -= 1;
+                        let lost = lost.get_or_insert((head.seq, 0, head.before, head.after));
+                        (lost.1, lost.3) = (lost.1 + 1, head.after);
+                        continue;
+                    }
+                    if let Some((first, count, from, to)) = lost.take() {
+                        let input = Input::BatchesLost { first, count, from, to };
+                        keyed.push((now, Owned::Other(input)));
+                    }
+                    keyed.push((now, Owned::Batch { head, attached, events }));
+                }
+                Owned::Other(Input::DtraceDown { .. } | Input::DtraceUp { .. }) => {
+                    read = read.max(now);
+                    keyed.push((read, input));
+                }
+                Owned::Other(Input::End) => keyed.push((u64::MAX, input)),
+                other => keyed.push((now, other)),
+            }
+        }
+        keyed.sort_by_key(|(at, _)| *at);
+        keyed.into_iter().map(|(_, input)| input).collect()
+    }
+
+    /// Every verdict of this case that accuses someone and is not the truth.
+    fn false_words(&self, case: &Case) -> Vec<String> {
+        let mut inputs = vec![];
+        let truth = sim::run(case.seed, &case.options, &mut |input: Input<'_>| {
+            inputs.push(Owned::of(input));
+            ControlFlow::Continue(())
+        });
+        let mut config = Config::default();
+        if self.capacity > 0 {
+            config.capacity = self.capacity;
+        }
+        let mut pipeline = Pipeline::new(config, Vec::<Finding>::new());
+        for input in self.happens(case.seed, inputs) {
+            input.with(&mut |input| pipeline.push(input));
+            pipeline.stats().assert_conserved();
+        }
+        let score = score(case, &truth, pipeline.observer());
+        let accuses = |verdict: usize| Verdict::ALL[verdict] != Verdict::Agreed;
+        let misses = score.misses.keys().filter(|miss| miss.verdict.is_some_and(accuses));
+        misses.map(|miss| format!("{miss}: {case}")).collect()
+    }
+}
+
+/// Nothing that this trouble makes of some cases of the grid is a false word.
+fn accuses_nobody(trouble: Trouble, cases: std::ops::Range<u64>, pid_max: u32) {
+    for n in cases {
+        let mut case = grid::case(n);
+        case.options.count = case.options.count.min(60);
+        case.options.pid_max = pid_max;
+        assert_eq!(trouble.false_words(&case), Vec::<String>::new());
+    }
+}
+
+/// Batches that could not wait for their marks were placed before the creates whose notes they brought.
+#[test]
+fn crowded_tables_accuse_nobody() {
+    for (capacity, lag_ms) in [(20, 0), (60, 1000), (200, 0), (200, 100)] {
+        accuses_nobody(Trouble { capacity, lag_ms, ..Trouble::default() }, 0..40, 400);
+    }
+}
+
+/// The place of batches that are lost before dtrace has said a word was not known, and not asked for again.
+#[test]
+fn lost_batches_accuse_nobody_however_late_dtrace_is() {
+    for (lag_ms, jitter_ms) in [(0, 0), (2000, 0), (0, 400)] {
+        accuses_nobody(Trouble { lag_ms, jitter_ms, lose: 5, ..Trouble::default() }, 0..40, 1500);
+    }
+}
+
+/// Drops of the first switch of buffers, whose message is read before the first record, were thought to be over by then.
+#[test]
+fn drops_that_are_told_of_before_the_first_record_accuse_nobody() {
+    accuses_nobody(Trouble { jitter_ms: 600, ..Trouble::default() }, 100..130, 99_999);
+}
+
+/// NOTE_CHILD, which came before its create, was taken for that of a stranger who had had the pid before.
+#[test]
+fn a_pid_that_a_stranger_had_is_announced_as_another_life() {
+    let seed = "--seed 2093 --regime merged-ppid --shape chain --count 30 --pid-max 300 --note-fork true --note-exec true --scan-ns 20000 --alloc-fail 0.002";
+    assert_eq!(Trouble::default().false_words(&case(seed)), Vec::<String>::new());
+}
+
+/// Threads that are held up for longer than the settle time, on a host where some were held up for a while before.
+#[test]
+fn a_host_that_starves_its_threads_is_given_more_time() {
+    for seed in [1, 2, 3, 6, 7] {
+        let flags = "--regime split --shape exit --count 200 --preempt 0.05 --preempt-us 650000";
+        let case = case(&format!("--seed {seed} {flags}"));
+        assert_eq!(Trouble::default().false_words(&case), Vec::<String>::new());
+    }
+}
