@@ -93,7 +93,6 @@ fn whoever_closes_the_pipe_has_seen_enough() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_full_disk_behind_stdout_is_told() {
     let recording = recording("merged-orphan").display().to_string();
     for args in [vec!["replay", &recording], vec!["report", &recording], vec!["explain", "4463"]] {
