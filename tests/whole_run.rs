@@ -95,7 +95,8 @@ impl World {
             self.next.filter(|at| *at <= Instant::now() && self.forked < self.rounds)
         {
             self.next = Some(at + self.period);
-            let pid = 20_000 + self.forked % 60_000;
+            // The root has a pid of this host: the children take others.
+            let pid = 1 + (root + self.forked % 60_000) % 90_000;
             self.forked += 1;
             self.queue(pid, 0x30, note::CHILD, root.into());
             self.trace(&format!("C {} 0 {pid} {root} {root} 14", World::now()));
