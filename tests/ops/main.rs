@@ -12,3 +12,4 @@ mod panels;
 mod project;
 mod promql;
 mod stack;
+mod supply;
