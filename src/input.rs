@@ -2,6 +2,8 @@
 //!
 //! Live, replay and simulation differ only in who makes these; everything behind them is the same code.
 
+use std::ops::ControlFlow;
+
 use crate::model::{Kevent, MonoTime, Pid, TreeId};
 
 /// One thing that a source has to say. Borrows the source's buffers: nothing is allocated per event.
@@ -108,4 +110,16 @@ pub struct Attach {
     pub root: bool,
     /// 0, or why kevent(2) refused (ESRCH: it was gone already).
     pub errno: i32,
+}
+
+/// Where a source puts its inputs. `Break` tells it to stop.
+pub trait Sink {
+    /// Takes the next input.
+    fn push(&mut self, input: Input<'_>) -> ControlFlow<()>;
+}
+
+impl<F: FnMut(Input<'_>) -> ControlFlow<()>> Sink for F {
+    fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
+        self(input)
+    }
 }

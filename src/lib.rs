@@ -1,19 +1,76 @@
 //! Does kqueue lose your processes? Two witnesses watch every fork and exit: kqueue's EVFILT_PROC, the accused, and
 //! DTrace's proc provider, the truth. This library compares them event by event.
+//!
+//! Both witnesses' words, of a live, a recorded or a simulated kernel, become verdicts in one way:
+//!
+//! ```
+//! use kqproc_exporter::check::Config;
+//! use kqproc_exporter::model::Verdict;
+//! use kqproc_exporter::pipeline::Pipeline;
+//! use kqproc_exporter::recording::{BUNDLED, Reader};
+//!
+//! let mut pipeline = Pipeline::new(Config::default(), ());
+//! let mut recording = Reader::new(BUNDLED)?;
+//! while let Some(input) = recording.next()? {
+//!     pipeline.push(input);
+//! }
+//! let tree = &pipeline.stats().trees[0];
+//! assert_eq!(tree.births[Verdict::Overwritten.index()], 184);
+//! assert_eq!(tree.births[Verdict::LostSilent.index()], 1);
+//! # Ok::<(), kqproc_exporter::recording::Error>(())
+//! ```
+
+// What can fail says how.
+#![deny(clippy::missing_errors_doc, clippy::missing_panics_doc)]
+// No input ends the process. (Tests may: they say what they expect.)
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+// The same inputs give the same verdicts: no clock, no file, no process, no thread, no order by chance. clippy.toml lists
+// what that means; only the modules at the end, which touch the world, may.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::iter_over_hash_type,
+        clippy::print_stdout
+    )
+)]
 
 pub mod check;
-pub mod cli;
-pub mod http;
-pub mod input;
-#[cfg(unix)]
-pub mod load;
-pub mod metrics;
-pub mod model;
-pub mod pipeline;
-#[cfg(unix)]
-pub mod preflight;
-pub mod recording;
 pub mod report;
 pub mod sim;
-pub mod source;
+
+// What others wrote is decoded here: no byte of it is an index.
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+pub mod input;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+pub mod model;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+pub mod pipeline;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
+pub mod recording;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod wire;
+
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod cli;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod http;
+#[cfg(unix)]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, unsafe_code)]
+pub mod load;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod metrics;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, unsafe_code)]
+pub mod source;

@@ -11,6 +11,30 @@ use crate::wire::lines::{Line, Lines};
 use crate::wire::records::Records;
 
 /// Decodes both of dtrace's streams and feeds the cross-checker. Pure: it reads no clock and does no IO.
+///
+/// A fork that DTrace saw, and of which kqueue says nothing although its queue was drained after it:
+///
+/// ```
+/// use kqproc_exporter::check::Config;
+/// use kqproc_exporter::input::{Attach, Batch, Input};
+/// use kqproc_exporter::model::{MonoTime, Pid, TreeId, Verdict};
+/// use kqproc_exporter::pipeline::Pipeline;
+///
+/// let mut pipeline = Pipeline::new(Config::default(), ());
+/// pipeline.push(Input::Tree { id: TreeId(0), name: "shell" });
+/// pipeline.push(Input::DtraceUp { at: MonoTime(0) });
+/// let pid = Pid::new(100).expect("a pid");
+/// let root = [Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
+/// for (seq, attached) in [(0, &root[..]), (1, &[])] {
+///     let (capacity, at) = (Batch::capacity_of(seq), MonoTime(seq * 1_000_000_000));
+///     let batch = Batch { seq, capacity, before: at, after: at, attached, events: &[] };
+///     pipeline.push(Input::Batch(batch));
+/// }
+/// let bytes = b"B 1000 1\nM 2000 0 1500 1024 0 0\nC 3000 0 101 100 100 0\n\
+///     M 1000002000 0 1000001000 1025 0 0\nT 9000000000 1\n";
+/// pipeline.push(Input::Stdout { at: MonoTime(1_000_000_000), bytes });
+/// assert_eq!(pipeline.stats().trees[0].births[Verdict::LostSilent.index()], 1);
+/// ```
 pub struct Pipeline<O> {
     stdout: Records,
     stderr: Lines,

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use kqproc_exporter::cli::web_args::WebArgs;
 use kqproc_exporter::http::Server;
+use kqproc_exporter::http::web_args::WebArgs;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::recording::{MAGIC, MAX_BLOCK, Reader, VERSION};
 use kqproc_exporter::source::raw::Raw;

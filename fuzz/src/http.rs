@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use kqproc_exporter::check::Config;
-use kqproc_exporter::cli::web_args::WebArgs;
+use kqproc_exporter::http::web_args::WebArgs;
 use kqproc_exporter::http::{About, Server, State};
 use kqproc_exporter::metrics::Origin;
 use kqproc_exporter::pipeline::Pipeline;

@@ -234,7 +234,10 @@ impl Stats {
         }
     }
 
-    /// Panics unless every reported fact has one verdict or is pending.
+    /// The law of conservation, for tests: every reported fact has one verdict or is pending.
+    ///
+    /// # Panics
+    /// It is broken.
     pub fn assert_conserved(&self) {
         for tree in &self.trees {
             assert!(

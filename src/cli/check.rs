@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::config::Settings;
-use super::web_args::WebArgs;
-use crate::preflight::facts::{Facts, Program, Wants};
-use crate::preflight::host::Host;
-use crate::preflight::judge::judge;
-use crate::preflight::{Line, Status, exit_status};
+use super::preflight::facts::{Facts, Program, Wants};
+use super::preflight::host::Host;
+use super::preflight::judge::judge;
+use super::preflight::{Line, Status, exit_status};
+use super::terminal::paint_for_stdout;
+use crate::http::web_args::WebArgs;
 use crate::report::paint::{Hue, Paint, count_of, printable};
 use crate::source::dtrace::DTRACE;
 use crate::source::dtrace::programs::{self, CAUSES, MAIN};
@@ -39,7 +40,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         web: &args.web,
     };
     let lines = judge(&Facts::gather(&Host, &wants));
-    stdout().write_all(told(&lines, Paint::for_stdout()).as_bytes())?;
+    stdout().write_all(told(&lines, paint_for_stdout()).as_bytes())?;
     Ok(ExitCode::from(exit_status(&lines)))
 }
 
@@ -66,7 +67,7 @@ fn told(lines: &[Line], paint: Paint) -> String {
             Status::Fail => Hue::Bad,
             Status::Skip => Hue::Dim,
         };
-        let word = paint.dye(hue, &format!("{status:<5}"));
+        let word = paint.dye(hue, &format!("{:<5}", status.word()));
         out += &format!("{word} {what:<12} {}", printable(found));
         if !remedy.is_empty() {
             out += &format!(" -> {remedy}");

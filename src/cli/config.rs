@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, Error as _, Visitor};
 use toml::Spanned;
 
-use super::live_args::{LiveArgs, duration};
+use super::duration::duration;
+use super::live_args::LiveArgs;
 use crate::check;
 use crate::source::dtrace;
 use crate::source::kqueue::Notes;
@@ -376,7 +377,7 @@ mod tests {
             ("[kqueue]\nnote_fork = 1", "2: invalid type: integer `1`, expected a boolean"),
             ("[check]\nsettle = 500", "2: invalid type: integer `500`, expected a duration in"),
             ("[check]\nreorder = \"0s\"", "2: \"0s\": give more than 0"),
-            ("[check]\nsettle = \"2h\"", "2: \"2h\": give a number with its unit"),
+            ("[check]\nsettle = \"25h\"", "2: \"25h\": give a number with its unit"),
             ("[check]\ncapacity = -1", "2: -1: give a number from 1024 to 16777216"),
             ("[[tree]]\npid = 1", "1: missing field `name`"),
             ("[[tree]]\nname = \"\"\npid = 1", "1: a tree needs a name"),

@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 
 use super::exit::{DATAERR, NOINPUT, OrExit, UNAVAILABLE, USAGE};
 use super::fetch;
+use super::terminal::paint_for_stdout;
 use crate::check::Config;
 use crate::input::Input;
 use crate::model::Pid;
@@ -17,7 +18,6 @@ use crate::report::explain::Explanation;
 use crate::report::explain::collect::Collector;
 use crate::report::explain::incident::Incident;
 use crate::report::kernel::Kernel;
-use crate::report::paint::Paint;
 use crate::source::replay::Replay;
 
 /// Which process, and where it was seen.
@@ -69,7 +69,7 @@ fn incident(args: &Args, id: u64) -> anyhow::Result<ExitCode> {
         Format::Text => {
             let incident: Incident =
                 serde_json::from_slice(&body).with_context(unknown).or_exit(DATAERR)?;
-            incident.text(Paint::for_stdout())
+            incident.text(paint_for_stdout())
         }
         Format::Json => {
             let value: serde_json::Value =
@@ -108,7 +108,7 @@ fn lives(args: &Args, pid: u64) -> anyhow::Result<ExitCode> {
         .or_exit(NOINPUT);
     }
     let text = match args.format {
-        Format::Text => explanation.text(Paint::for_stdout()),
+        Format::Text => explanation.text(paint_for_stdout()),
         Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
     };
     stdout().write_all(text.as_bytes())?;

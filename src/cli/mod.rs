@@ -3,6 +3,7 @@
 mod barrier;
 mod check;
 pub mod config;
+mod duration;
 pub mod exit;
 mod explain;
 mod feed;
@@ -11,6 +12,8 @@ mod ingest;
 pub mod live_args;
 mod load;
 pub mod log_args;
+#[cfg(unix)]
+mod preflight;
 mod record;
 mod replay;
 mod report;
@@ -18,7 +21,7 @@ mod serve;
 mod signals;
 mod simulate;
 mod stress;
-pub mod web_args;
+mod terminal;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use super::terminal::paint_for_stdout;
 use crate::check::Config;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
-use crate::report::paint::Paint;
 use crate::report::summary::{self, Summary};
 use crate::source::replay::Replay;
 
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     pipeline.push(Input::End);
     let stats = pipeline.stats();
     let text = match args.format {
-        Format::Text => summary::text(stats, Paint::for_stdout()),
+        Format::Text => summary::text(stats, paint_for_stdout()),
         Format::Json => serde_json::to_string_pretty(&Summary::of(stats))? + "\n",
     };
     stdout().write_all(text.as_bytes())?;

@@ -15,8 +15,8 @@ use super::ingest::Ingest;
 use super::live_args::LiveArgs;
 use super::log_args::LogArgs;
 use super::signals::Signals;
-use super::web_args::WebArgs;
 use crate::check::Config;
+use crate::http::web_args::WebArgs;
 use crate::http::{BindError, Server, State};
 use crate::source::live::{self, Live};
 

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::duration::duration;
 use super::exit::{IOERR, OrExit, SOFTWARE};
 use super::feed::Feed;
 use super::serve::ServiceArgs;
+use super::terminal::paint_for_stdout;
 use crate::check::Config;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
 use crate::recording::{Meta, Writer};
-use crate::report::paint::Paint;
 use crate::report::summary;
 use crate::sim::judge::{Case, score};
 use crate::sim::quality::Quality;
@@ -79,7 +80,7 @@ fn once(args: &Args) -> anyhow::Result<ExitCode> {
     });
     written.and_then(|()| recording.map_or(Ok(()), finish)).context("recording").or_exit(IOERR)?;
     let misses = score(&case, &truth, pipeline.observer()).misses;
-    let mut text = summary::text(pipeline.stats(), Paint::for_stdout());
+    let mut text = summary::text(pipeline.stats(), paint_for_stdout());
     text += &format!("\nThe truth of {case}\n{}", injected(&truth));
     for (miss, found) in &misses {
         text += &format!("  wrong {} times, first for pid {}: {miss}\n", found.times, found.pid);
@@ -150,31 +151,4 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
         None => stdout().write_all(page.as_bytes())?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// `90s`, `10m` or `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let number = text.trim_end_matches(['s', 'm', 'h']);
-    let unit = match &text[number.len()..] {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err("write a duration as 90s, 10m or 2h".to_string()),
-    };
-    match number.parse::<u32>() {
-        Ok(count) => Ok(Duration::from_secs(u64::from(count) * unit)),
-        Err(_) => Err("write a duration as 90s, 10m or 2h".to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
-        assert!(duration("5d").is_err() && duration("").is_err() && duration("1mh").is_err());
-    }
 }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::LINGER;
+use super::duration::duration;
 use super::exit::{OrExit, UNAVAILABLE};
-use super::live_args::{DtraceArgs, duration};
+use super::live_args::DtraceArgs;
 use super::load::Size;
 use super::log_args::LogArgs;
 use super::report::take;
 use super::signals;
+use super::terminal::paint_for_stdout;
 use crate::check::Config;
 use crate::input::Input;
 use crate::load::pid_max::{FOR_REUSE, Lowered};
@@ -22,7 +24,6 @@ use crate::pipeline::Pipeline;
 use crate::report::kernel::Kernel;
 use crate::report::page::chronicle::Chronicle;
 use crate::report::page::{Origin, Page};
-use crate::report::paint::Paint;
 use crate::report::stress::Run;
 use crate::source::kqueue::Notes;
 use crate::source::live::{self, Live};
@@ -101,7 +102,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
     let page = Page::of(stats, pipeline.observer(), kernel, run, origin);
     let text = match args.format {
-        Format::Text => page.report.text(stats, Paint::for_stdout()),
+        Format::Text => page.report.text(stats, paint_for_stdout()),
         Format::Json => serde_json::to_string_pretty(&page.report)? + "\n",
         Format::Html => page.html(),
     };

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::cli::web_args::ListenAddress;
+use crate::http::web_args::ListenAddress;
 
 /// The first address of the host that can be bound. `::` takes IPv4 too, as Go's programs do; where there is no
 /// IPv6 at all, `0.0.0.0` stands for it.

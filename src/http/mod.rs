@@ -21,11 +21,14 @@ mod listen;
 mod negotiate;
 mod pages;
 mod peers;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 mod query;
 mod route;
 mod server;
 mod state;
 mod timed;
+pub mod web_args;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 mod web_config;
 
 pub use incidents::{Incident, Incidents};

@@ -22,19 +22,22 @@ fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| byte == b'%');
-        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
-        let value =
-            hex.filter(|h| !h.starts_with('+')).and_then(|h| u8::from_str_radix(h, 16).ok());
-        let (decoded, next) = match value {
-            Some(value) => (value, &after[2..]),
-            None if byte == b'+' => (b' ', after),
-            None => (byte, after),
+        let (decoded, next) = match byte {
+            b'%' => hex(after).unwrap_or((byte, after)),
+            b'+' => (b' ', after),
+            _ => (byte, after),
         };
         bytes.push(decoded);
         rest = next;
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The byte that two hexadecimal digits at the beginning of `text` stand for, and what follows them.
+fn hex(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, rest) = text.split_first_chunk::<2>()?;
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    Some(((high? << 4 | low?) as u8, rest))
 }
 
 /// `text` for use in a query.

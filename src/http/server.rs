@@ -23,7 +23,7 @@ use super::state::State;
 use super::timed::Timed;
 use super::web_config::{WebConfig, WebConfigError};
 use super::{history, route};
-use crate::cli::web_args::WebArgs;
+use crate::http::web_args::WebArgs;
 
 /// What a client may cost.
 #[derive(Clone, Copy, PartialEq, Debug)]

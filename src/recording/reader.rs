@@ -73,7 +73,7 @@ impl<R: Read> Reader<R> {
         if self.done {
             return Ok(None);
         }
-        let mut bytes = Bytes(&self.block[self.pos..]);
+        let mut bytes = Bytes(self.block.get(self.pos..).unwrap_or_default());
         let decoded = self.base.decode(&mut bytes, &mut self.scratch);
         self.pos = self.block.len() - bytes.0.len();
         match decoded {
@@ -117,8 +117,8 @@ impl<R: Read> Reader<R> {
     fn lengths(&mut self) -> Result<(usize, usize), Error> {
         self.take(8)?;
         self.crc.update(&self.packed);
-        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, b| n << 8 | *b as usize);
-        let (len, stored) = (number(&self.packed[..4]), number(&self.packed[4..]));
+        let mut numbers = self.packed.as_chunks().0.iter().map(|n| u32::from_le_bytes(*n) as usize);
+        let (len, stored) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if len > MAX_BLOCK || stored > MAX_STORED || (len == 0) != (stored == 0) {
             return Err(Error::Damaged { offset: self.offset, what: "impossible lengths" });
         }
@@ -157,11 +157,11 @@ fn check_header(header: &[u8]) -> Result<(), Error> {
     if header.is_empty() {
         return Err(Error::Empty);
     }
-    let magic = &header[..header.len().min(MAGIC.len())];
-    if magic != &MAGIC[..magic.len()] {
-        return Err(Error::NotARecording);
-    }
-    match header[magic.len()..].try_into().map(u32::from_le_bytes) {
+    let Some(version) = header.strip_prefix(&MAGIC) else {
+        let cut = MAGIC.starts_with(header);
+        return Err(if cut { Error::Cut { offset: 0 } } else { Error::NotARecording });
+    };
+    match version.try_into().map(u32::from_le_bytes) {
         Err(_) => Err(Error::Cut { offset: 0 }),
         Ok(VERSION) => Ok(()),
         Ok(version) => Err(Error::Version(version)),

@@ -12,6 +12,24 @@ const LEVEL: i32 = 3;
 
 /// Writes a recording. Without [`Writer::finish`] the file counts as cut short, and is readable up to the last block;
 /// so it is after an error of the underlying writer, and nothing more can be appended then.
+///
+/// ```
+/// use kqproc_exporter::input::Input;
+/// use kqproc_exporter::model::MonoTime;
+/// use kqproc_exporter::recording::{Meta, Reader, Writer};
+///
+/// let meta = Meta { note: "a fork bomb".to_owned(), ..Meta::default() };
+/// let said = Input::Stdout { at: MonoTime(7), bytes: b"B 1000 1\n" };
+/// let mut writer = Writer::new(Vec::new(), &meta)?;
+/// writer.append(&said)?;
+/// let file = writer.finish()?;
+///
+/// let mut reader = Reader::new(&file[..])?;
+/// assert_eq!(reader.meta(), &meta);
+/// assert_eq!(reader.next()?, Some(said));
+/// assert_eq!(reader.next()?, None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Writer<W> {
     out: W,
     base: Base,
@@ -23,6 +41,9 @@ pub struct Writer<W> {
 
 impl<W: Write> Writer<W> {
     /// Begins a recording: writes its header and `meta`.
+    ///
+    /// # Errors
+    /// `out` fails, or `meta` is longer than [`MAX_BLOCK`].
     pub fn new(out: W, meta: &Meta) -> io::Result<Writer<W>> {
         let mut writer = Writer {
             out,
@@ -56,6 +77,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes what has been appended, as a block of its own. Often means larger files.
+    ///
+    /// # Errors
+    /// The underlying writer fails.
     pub fn flush(&mut self) -> io::Result<()> {
         if !self.block.is_empty() {
             self.write_block()?;
@@ -64,6 +88,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes the rest and the end mark, and gives the underlying writer back.
+    ///
+    /// # Errors
+    /// The underlying writer fails.
     pub fn finish(mut self) -> io::Result<W> {
         self.flush()?;
         self.write_block()?;

@@ -1,7 +1,5 @@
 //! Colour on a terminal, and numbers as a person reads them.
 
-use std::io::IsTerminal;
-
 /// Whether words are coloured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Paint {
@@ -29,12 +27,6 @@ pub enum Hue {
 }
 
 impl Paint {
-    /// Colour where stdout is a terminal, unless `NO_COLOR` is set (no-color.org).
-    pub fn for_stdout() -> Paint {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        if std::io::stdout().is_terminal() && !unwanted { Paint::Ansi } else { Paint::Plain }
-    }
-
     /// `text` in this hue.
     pub fn dye(self, hue: Hue, text: &str) -> String {
         let code = match hue {

@@ -1,6 +1,6 @@
 //! Holds the checker's verdicts against the truth.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use super::options::Options;
@@ -113,7 +113,7 @@ pub struct Score {
     /// By fact and class: births first, then deaths.
     pub classes: [[Class; Verdict::COUNT]; 2],
     /// What went wrong.
-    pub misses: HashMap<Miss, Found>,
+    pub misses: BTreeMap<Miss, Found>,
 }
 
 impl Score {

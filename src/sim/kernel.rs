@@ -13,9 +13,8 @@ use super::reader::Reader;
 use super::rng::Rng;
 use super::shape;
 use super::truth::{LifeId, Truth};
-use crate::input::Input;
+use crate::input::{Input, Sink};
 use crate::model::{Fact, MonoTime, Pid, Regime, TreeId, note};
-use crate::source::Sink;
 
 pub(super) const US: u64 = 1_000;
 pub(super) const MS: u64 = 1_000_000;

@@ -20,13 +20,32 @@ mod shape;
 mod threads;
 mod truth;
 
-use crate::source::Sink;
+use crate::input::Sink;
 
 pub use crate::model::Shape;
 pub use options::Options;
 pub use truth::{Fault, Injected, Life, LifeId, Truth};
 
 /// Runs the load of `options` once and tells the truth about it.
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use kqproc_exporter::input::Input;
+/// use kqproc_exporter::sim::{self, Options};
+///
+/// let options = Options { count: 10, ..Options::default() };
+/// let inputs = |seed| {
+///     let mut said = String::new();
+///     sim::run(seed, &options, &mut |input: Input<'_>| {
+///         said += &format!("{input:?}\n");
+///         ControlFlow::Continue(())
+///     });
+///     said
+/// };
+/// assert_eq!(inputs(1), inputs(1), "a run is its seed and its options");
+/// assert_ne!(inputs(1), inputs(2));
+/// ```
 pub fn run(seed: u64, options: &Options, sink: &mut dyn Sink) -> Truth {
     kernel::Kernel::new(seed, options, false, sink).run()
 }

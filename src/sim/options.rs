@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::model::Regime;
-use crate::model::Shape;
+use crate::model::{Regime, Shape};
 
 /// Defines each knob once: the field, its flag, its default, and its place in the line that repeats a run.
 macro_rules! options {
@@ -112,15 +111,6 @@ impl FromStr for Regime {
     }
 }
 
-impl FromStr for Shape {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Shape, String> {
-        let words = || Shape::ALL.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
-        Shape::from_word(word).ok_or_else(|| format!("no such shape: use one of {}", words()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -159,6 +149,5 @@ mod tests {
     #[test]
     fn an_unknown_word_is_refused() {
         assert!("unknown".parse::<Regime>().is_err());
-        assert!("forkbomb".parse::<Shape>().is_err());
     }
 }

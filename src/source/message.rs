@@ -7,9 +7,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use memchr::memchr;
 
-use super::Sink;
 use super::pool::{Loan, Pool};
-use crate::input::{Attach, Batch, Input};
+use crate::input::{Attach, Batch, Input, Sink};
 use crate::model::{Kevent, MonoTime, TreeId};
 
 /// Messages beyond those that carry a buffer: starts and ends of dtrace, fork counts.

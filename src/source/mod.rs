@@ -24,19 +24,3 @@ pub mod stop;
 pub mod sysctl;
 #[cfg(unix)]
 pub mod target;
-
-use std::ops::ControlFlow;
-
-use crate::input::Input;
-
-/// Where a source puts its inputs. `Break` tells it to stop.
-pub trait Sink {
-    /// Takes the next input.
-    fn push(&mut self, input: Input<'_>) -> ControlFlow<()>;
-}
-
-impl<F: FnMut(Input<'_>) -> ControlFlow<()>> Sink for F {
-    fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
-        self(input)
-    }
-}

@@ -6,9 +6,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::Sink;
 use super::raw::{self, Raw};
-use crate::input::{Batch, Input};
+use crate::input::{Batch, Input, Sink};
 use crate::model::MonoTime;
 use crate::recording::{self, BUNDLED, Meta, Reader};
 

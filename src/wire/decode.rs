@@ -29,6 +29,22 @@ words! {
 }
 
 /// Decodes one line (without its newline). `Ok(None)` for an empty line: dtrace prints one when it ends.
+///
+/// ```
+/// use kqproc_exporter::model::{KernelTime, Pid, WaitStatus};
+/// use kqproc_exporter::wire::decode::{Reason, decode};
+/// use kqproc_exporter::wire::record::Record;
+///
+/// let exit = decode(b"X 13816468975 1 629 16 1 32512")?;
+/// let (pid, parent) = (Pid::new(629).expect("a pid"), Pid::new(16).expect("a pid"));
+/// let (at, status) = (KernelTime(13_816_468_975), WaitStatus(127 << 8));
+/// assert_eq!(exit, Some(Record::Exit { at, pid, parent, status }));
+/// assert_eq!(decode(b"X 13816468975 1 629"), Err(Reason::FieldCount));
+/// # Ok::<(), Reason>(())
+/// ```
+///
+/// # Errors
+/// Why the line is no record; nothing else is lost with it.
 pub fn decode(line: &[u8]) -> Result<Option<Record>, Reason> {
     let Some((&letter, mut rest)) = line.split_first() else { return Ok(None) };
     let layout = SCHEMA.layout(letter).ok_or(Reason::UnknownKind)?;
@@ -65,7 +81,8 @@ fn number<'a>(text: &'a [u8], field: &Field) -> Result<(u64, &'a [u8]), Reason> 
     if len > if field.hex { 16 } else { 19 } || value > field.max + u64::from(negative) {
         return Err(Reason::OutOfRange);
     }
-    Ok((if negative { value.wrapping_neg() } else { value }, &digits[len..]))
+    let rest = digits.get(len..).unwrap_or_default();
+    Ok((if negative { value.wrapping_neg() } else { value }, rest))
 }
 
 fn decimal(text: &[u8]) -> (u64, usize) {
@@ -90,23 +107,23 @@ fn hex(text: &[u8]) -> (u64, usize) {
 #[inline(always)]
 pub(super) fn record(kind: Kind, v: &[u64; MAX_FIELDS]) -> Result<Record, Reason> {
     let at = KernelTime(v[0]);
-    let pid = |i: usize| Pid::new(v[i]).ok_or(Reason::OutOfRange);
+    let pid = |number: u64| Pid::new(number).ok_or(Reason::OutOfRange);
     Ok(match kind {
         Kind::Begin => Record::Begin { at, wall: v[1] },
         Kind::Tick => Record::Tick { at, wall: v[1] },
         Kind::Create => Record::Create {
             at,
-            child: pid(2)?,
-            forker: pid(3)?,
-            parent: pid(4)?,
+            child: pid(v[2])?,
+            forker: pid(v[3])?,
+            parent: pid(v[4])?,
             flags: v[5] as u32,
         },
         Kind::Exit => {
             let status = status(v[4] as i32, v[5] as u32).ok_or(Reason::OutOfRange)?;
-            Record::Exit { at, pid: pid(2)?, parent: pid(3)?, status }
+            Record::Exit { at, pid: pid(v[2])?, parent: pid(v[3])?, status }
         }
-        Kind::Exec => Record::Exec { at, pid: pid(2)? },
-        Kind::ExecFail => Record::ExecFail { at, pid: pid(2)?, errno: v[3] as i32 },
+        Kind::Exec => Record::Exec { at, pid: pid(v[2])? },
+        Kind::ExecFail => Record::ExecFail { at, pid: pid(v[2])?, errno: v[3] as i32 },
         Kind::Mark => Record::Mark(Mark {
             at,
             entered: KernelTime(v[2]),
@@ -114,11 +131,11 @@ pub(super) fn record(kind: Kind, v: &[u64; MAX_FIELDS]) -> Result<Record, Reason
             returned: v[4] as i32,
             errno: v[5] as i32,
         }),
-        Kind::Kevent => Record::Kevent { at, pid: pid(2)?, returned: v[3] as i32 },
+        Kind::Kevent => Record::Kevent { at, pid: pid(v[2])?, returned: v[3] as i32 },
         Kind::RegFail => {
-            Record::RegFail { at, forker: pid(1)?, child: pid(2)?, errno: v[3] as i32 }
+            Record::RegFail { at, forker: pid(v[1])?, child: pid(v[2])?, errno: v[3] as i32 }
         }
-        Kind::Influx => Record::Influx { at, forker: pid(1)?, child: pid(2)? },
+        Kind::Influx => Record::Influx { at, forker: pid(v[1])?, child: pid(v[2])? },
     })
 }
 

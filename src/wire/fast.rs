@@ -27,10 +27,8 @@ pub(super) fn usual_line<'a>(schema: &Schema, text: &'a [u8]) -> Option<(Record,
             return None;
         }
     }
-    if *text.get(at)? != b'\n' {
-        return None;
-    }
-    Some((record(layout.kind, &values).ok()?, &text[at + 1..]))
+    let (b'\n', rest) = text.get(at..)?.split_first()? else { return None };
+    Some((record(layout.kind, &values).ok()?, rest))
 }
 
 /// The decimal number at `at` and where it ends; where it is `long`, eight digits at a time.

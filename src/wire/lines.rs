@@ -25,8 +25,9 @@ pub enum Line<'a> {
 impl Lines {
     /// Hands over every line that `bytes` completes.
     pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
-        while let Some(end) = memchr(b'\n', bytes) {
-            let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
+        while let Some((head, [_newline, rest @ ..])) =
+            memchr(b'\n', bytes).and_then(|end| bytes.split_at_checked(end))
+        {
             bytes = rest;
             if std::mem::take(&mut self.skipping) {
                 continue;

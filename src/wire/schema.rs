@@ -37,7 +37,7 @@ impl Layout {
     /// The fields in their order on the line.
     #[inline]
     pub fn fields(&self) -> &[Field] {
-        &self.fields[..self.len]
+        self.fields.get(..self.len).unwrap_or_default()
     }
 }
 
@@ -66,7 +66,9 @@ impl Schema {
             for (field, data_type) in fields.iter_mut().zip(&probe.types) {
                 *field = Field::of(data_type).ok_or(format!("{} has a string", probe.name))?;
             }
-            schema.0[kind.letter() as usize] = Some(Layout { kind, len, fields });
+            if let Some(layout) = schema.0.get_mut(usize::from(kind.letter())) {
+                *layout = Some(Layout { kind, len, fields });
+            }
         }
         match Kind::ALL.iter().find(|k| schema.layout(k.letter()).is_none()) {
             Some(kind) => Err(format!("no probe {kind}")),
@@ -101,6 +103,16 @@ impl Field {
 }
 
 /// The schema that this build was made with.
+///
+/// ```
+/// use kqproc_exporter::wire::record::Kind;
+/// use kqproc_exporter::wire::schema::SCHEMA;
+///
+/// let create = SCHEMA.layout(b'C').expect("C begins a record");
+/// assert_eq!(create.kind, Kind::Create);
+/// assert!(create.fields()[5].hex, "the flags of rfork(2)");
+/// ```
+#[allow(clippy::unreachable, reason = "wire.d is part of the build, and every test reads it")]
 pub static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema::read(WIRE_D).unwrap_or_else(|e| unreachable!("wire.d is part of the build: {e}"))
 });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use kqproc_exporter::check::stats::{Stats, TreeStats};
-use kqproc_exporter::cli::web_args::WebArgs;
+use kqproc_exporter::http::web_args::WebArgs;
 use kqproc_exporter::http::{About, Limits, Server, State};
 use kqproc_exporter::metrics::{Origin, Source};
 use kqproc_exporter::model::{Verdict, Winner};

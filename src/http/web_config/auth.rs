@@ -114,10 +114,10 @@ fn credentials(header: &HeaderValue) -> Option<(String, Vec<u8>)> {
         return None;
     }
     let decoded = BASE64_STANDARD.decode(encoded.trim()).ok()?;
-    let colon = decoded.iter().position(|&byte| byte == b':')?;
+    let mut parts = decoded.splitn(2, |&byte| byte == b':');
+    let (user, password) = (parts.next()?, parts.next()?);
     // A name that is not UTF-8 is nobody's, and costs as much as any other name.
-    let user = String::from_utf8_lossy(&decoded[..colon]).into_owned();
-    Some((user, decoded[colon + 1..].to_vec()))
+    Some((String::from_utf8_lossy(user).into_owned(), password.to_vec()))
 }
 
 #[cfg(test)]

@@ -209,11 +209,11 @@ fn parse_go_duration(text: &str) -> Option<Duration> {
     let mut seconds = 0.0;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        seconds += number
-            * match &rest[..unit] {
+        let (number, after) = rest.split_at_checked(digits)?;
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, next) = after.split_at_checked(end)?;
+        seconds += number.parse::<f64>().ok()?
+            * match unit {
                 "ns" => 1e-9,
                 "us" | "µs" => 1e-6,
                 "ms" => 1e-3,
@@ -222,7 +222,7 @@ fn parse_go_duration(text: &str) -> Option<Duration> {
                 "h" => 3600.0,
                 _ => return None,
             };
-        rest = &rest[unit..];
+        rest = next;
     }
     if text.is_empty() { None } else { Duration::try_from_secs_f64(seconds).ok() }
 }

@@ -238,7 +238,7 @@ fn period_ns(rate: &str) -> Option<u64> {
         return None;
     }
     let unit = rate.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number: u64 = rate[..rate.len() - unit.len()].parse().ok()?;
+    let number: u64 = rate.strip_suffix(unit)?.parse().ok()?;
     Some(match unit.to_ascii_lowercase().as_str() {
         "hz" => 1_000_000_000 / number,
         "ns" => number,

@@ -82,7 +82,7 @@ impl Drop for Folder {
 /// Whether dtrace(1) takes this for the value of a size or a rate: digits and a unit (`8m`, `10hz`).
 pub(crate) fn is_option_value(value: &str, units: &[&str]) -> bool {
     let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = value[digits.len()..].to_ascii_lowercase();
+    let unit = value.strip_prefix(digits).unwrap_or_default().to_ascii_lowercase();
     let is_number = digits.bytes().all(|b| b.is_ascii_digit()) && digits.len() < 10;
     is_number && digits.bytes().any(|b| b != b'0') && units.contains(&unit.as_str())
 }

@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-use super::Sink;
 use super::barrier::Held;
 use super::clock;
 use super::dtrace::{self, Dtrace, SIDE_BUFFERS, STDOUT_BUFFERS};
@@ -20,7 +19,7 @@ use super::message::{self, Message};
 use super::stop::Stop;
 use super::sysctl::kernel_info;
 use super::target::{Root, Target};
-use crate::input::Input;
+use crate::input::{Input, Sink};
 use crate::model::TreeId;
 use crate::recording::Meta;
 use warden::{Source, Tree, Warden};

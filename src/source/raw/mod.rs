@@ -21,10 +21,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::input::Input;
+use crate::input::{Input, Sink};
 use crate::model::{MonoTime, TreeId};
 use crate::recording::{Meta, Writer};
-use crate::source::Sink;
 use kevents::Kevents;
 use timeline::Timeline;
 

@@ -5,9 +5,8 @@ use std::ops::ControlFlow;
 use super::align::{self, Alignment, Return, Span};
 use super::kevents::{Call, Kevents};
 use super::{CHUNK, Clock, plausible};
-use crate::input::{Attach, Batch, Input};
+use crate::input::{Attach, Batch, Input, Sink};
 use crate::model::{Kevent, MonoTime, TreeId, note};
-use crate::source::Sink;
 use crate::wire::decode::decode;
 use crate::wire::record::Record;
 

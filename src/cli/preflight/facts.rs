@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::web_args::{ListenAddress, WebArgs};
+use crate::http::web_args::{ListenAddress, WebArgs};
 
 /// What a host is asked. Everything else in this module is pure.
 pub trait Probe {

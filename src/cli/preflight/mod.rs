@@ -6,19 +6,28 @@ pub mod judge;
 #[cfg(test)]
 mod tests;
 
-use crate::model::words;
+/// How a prerequisite stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// serve works, but not as well as it could.
+    Warn,
+    /// serve does not work.
+    Fail,
+    /// Cannot be told, because something before it failed, or was not asked for.
+    Skip,
+}
 
-words! {
-    /// How a prerequisite stands.
-    pub enum Status {
-        /// As it should be.
-        Ok = "ok",
-        /// serve works, but not as well as it could.
-        Warn = "warn",
-        /// serve does not work.
-        Fail = "fail",
-        /// Cannot be told, because something before it failed, or was not asked for.
-        Skip = "skip",
+impl Status {
+    /// The word for it at the beginning of a line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Warn => "warn",
+            Status::Fail => "fail",
+            Status::Skip => "skip",
+        }
     }
 }
 

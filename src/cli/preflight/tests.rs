@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::facts::{Access, Facts, Probe, Program, Ran, Wants};
 use super::judge::judge;
 use super::{Line, Status, exit_status};
-use crate::cli::web_args::WebArgs;
+use crate::http::web_args::WebArgs;
 
 /// A host that answers as it is told to.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::facts::{Access, Probe, Ran};
 use crate::cli::config::Settings;
-use crate::cli::web_args::WebArgs;
 use crate::http::Server;
+use crate::http::web_args::WebArgs;
 use crate::source::dtrace::programs::Folder;
 
 /// How long a program may take: a first dtrace(1) loads its modules and reads the kernel's types.
