@@ -68,9 +68,7 @@ impl<O: Observer> Pipeline<O> {
                 self.cut_streams();
                 self.checker.dtrace_down();
             }
-            Input::BatchesLost { first, count, from, to } => {
-                self.checker.batches_lost(first, count, from, to);
-            }
+            Input::BatchesLost { first, count, .. } => self.checker.batches_lost(first, count),
             Input::Forks { at, total } => self.checker.forks(at, total),
             Input::End => {
                 self.cut_streams();

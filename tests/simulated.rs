@@ -115,6 +115,20 @@ impl Owned {
         }
     }
 
+    /// As if the reader's clock had been `ns` ahead.
+    fn delay(&mut self, ns: u64) {
+        match self {
+            Owned::Batch { head: Batch { before, after, .. }, .. } => {
+                (before.0, after.0) = (before.0 + ns, after.0 + ns);
+            }
+            Owned::Stdout(at, _) | Owned::Stderr(at, _) => at.0 += ns,
+            Owned::Other(
+                Input::DtraceUp { at } | Input::DtraceDown { at } | Input::Forks { at, .. },
+            ) => at.0 += ns,
+            Owned::Other(_) => {}
+        }
+    }
+
     fn is_batch(&self) -> bool {
         matches!(self, Owned::Batch { .. })
     }

@@ -64,6 +64,8 @@ pub(crate) struct Align {
     pub(crate) events: VecDeque<Kevent>,
     pub(crate) attached: VecDeque<Attach>,
     next_seq: u64,
+    /// The place of the last batch that had its mark.
+    pub(crate) marked: KernelTime,
     /// The number behind the last batch that was placed.
     placed_seq: u64,
     /// The last batch that was placed without its mark.
@@ -94,6 +96,7 @@ impl Align {
             events: VecDeque::new(),
             attached: VecDeque::new(),
             next_seq: 0,
+            marked: KernelTime(0),
             placed_seq: 0,
             unmarked: None,
             clock: ClockMap::default(),
@@ -211,6 +214,9 @@ impl Align {
         if batch.seq < self.next_seq {
             return false;
         }
+        if self.next_seq == 0 {
+            self.placed_seq = batch.seq;
+        }
         self.next_seq = batch.seq.saturating_add(1);
         self.batches.push_back(Head::of(batch));
         self.events.extend(batch.events);
@@ -296,8 +302,8 @@ impl Align {
     }
 
     /// Where in the queue the batch of this mark is: nearly always the first one. Capacities repeat after 1024 calls;
-    /// then the clock tells them apart, and what was returned. Where no batch fits, it is that of the next call with this
-    /// capacity, if that has not been lost.
+    /// then the clock tells them apart, and what was returned. Where no batch fits, it is that of the nearest call with
+    /// this capacity, if that has not been lost.
     fn place_of(&self, mark: &Mark) -> Option<usize> {
         let named = |head: &Head| head.capacity == mark.capacity;
         let fits = |head: &Head| {
@@ -306,10 +312,9 @@ impl Align {
                 && self.clock.latest(head.after).is_none_or(|t| t.plus(SLACK_NS) >= mark.at)
                 && self.clock.earliest(head.before).is_none_or(|t| t <= mark.at.plus(SLACK_NS))
         };
-        let ahead = mark.capacity.wrapping_sub(Batch::capacity_of(self.placed_seq)) % 1024;
-        let next = self.placed_seq.saturating_add(ahead.into());
-        let is_next = |head: &Head| named(head) && head.seq == next;
-        self.batches.iter().position(fits).or_else(|| self.batches.iter().position(is_next))
+        let nearest = self.nearest(mark);
+        let is_nearest = |head: &Head| named(head) && head.seq == nearest;
+        self.batches.iter().position(fits).or_else(|| self.batches.iter().position(is_nearest))
     }
 
     /// The mark of a batch that did not wait for it: the clocks were not where they were thought to be.
@@ -319,10 +324,17 @@ impl Align {
         }
     }
 
+    /// The call with this capacity that is nearest to the last one that has its place.
+    fn nearest(&self, mark: &Mark) -> u64 {
+        let ahead = mark.capacity.wrapping_sub(Batch::capacity_of(self.placed_seq)) % 1024;
+        let next = self.placed_seq.saturating_add(ahead.into());
+        if ahead < 512 { next } else { next.saturating_sub(1024) }
+    }
+
     /// Whether this mark names a batch that has not arrived yet, rather than one that is gone.
     fn is_ahead(&self, mark: &Mark) -> bool {
-        let ahead = mark.capacity.wrapping_sub(Batch::capacity_of(self.next_seq)) % 1024;
-        mark.capacity >= Batch::capacity_of(0) && (ahead < 512 || self.next_seq == 0)
+        let ahead = self.next_seq == 0 || self.nearest(mark) >= self.next_seq;
+        mark.capacity >= Batch::capacity_of(0) && ahead
     }
 
     /// Whether there is time and room to wait for the batch of this mark.
@@ -358,6 +370,7 @@ impl Align {
     fn pop_marked(&mut self, mark: &Mark) -> Option<Placed> {
         let head = self.batches.pop_front()?;
         self.placed_seq = head.seq.saturating_add(1);
+        self.marked = mark.at;
         self.clock.marked(&head, mark.at);
         self.last = self.records.pop_front().map(|(_, record)| record);
         self.now = self.now.max(mark.at);

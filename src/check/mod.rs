@@ -24,7 +24,7 @@ use crate::model::{KernelTime, MonoTime, TreeId};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Record;
-use align::{Align, Arrival, Step};
+use align::{Align, Arrival, Placed, Step};
 use finding::Finding;
 use ledger::Ledger;
 use reconcile::Reconcile;
@@ -64,9 +64,9 @@ pub struct Checker {
     /// Since when a line is missing that could not be decoded; ends with the next record.
     missing_since: Option<(KernelTime, BlindReason)>,
     first: Option<KernelTime>,
-    /// Between which readings batches were lost, and when dtrace last told of drops, where it is not known yet what time
-    /// that was on DTrace's clock.
-    lost: Option<(MonoTime, MonoTime)>,
+    /// The number behind the batches that were lost, until one that came later has its place.
+    lost: Option<u64>,
+    /// When dtrace told of drops, until a mark tells what time that was on its own clock.
     dropped: Option<MonoTime>,
     up: bool,
 }
@@ -231,24 +231,22 @@ impl Checker {
         }
     }
 
-    /// Batches that were read and could not be kept.
-    pub fn batches_lost(&mut self, first: u64, count: u64, from: MonoTime, to: MonoTime) {
-        self.align.skip_batches(first.saturating_add(count));
+    /// Batches that were read and could not be kept: between the call before them and the one after them kqueue may have
+    /// said anything.
+    pub fn batches_lost(&mut self, first: u64, count: u64) {
+        let next = first.saturating_add(count);
+        self.align.skip_batches(next);
         let lost = &mut self.ledger.stats.evictions[Table::Events.index()];
         *lost = lost.saturating_add(count);
-        self.lost = Some(self.lost.map_or((from, to), |lost| (lost.0.min(from), lost.1.max(to))));
-        let from = self.align.clock.earliest(from).unwrap_or(self.align.now());
-        self.ledger.kqueue.unsure(from, BlindReason::Overflow);
+        self.lost = self.lost.max(Some(next));
+        self.ledger.kqueue.unsure(self.align.marked, BlindReason::Overflow);
     }
 
     /// A mark tells what time it is: everything has its place that waited for that.
-    fn place(&mut self) {
+    fn place(&mut self, placed: &Placed) {
         let clock = &self.align.clock;
-        if let Some((from, to)) = self.lost.take()
-            && let (Some(from), Some(to)) = (clock.earliest(from), clock.latest(to))
-        {
-            self.ledger.kqueue.add(from, to, BlindReason::Overflow);
-            self.ledger.kqueue.sure(to, BlindReason::Overflow);
+        if self.lost.take_if(|next| placed.head.seq >= *next).is_some() {
+            self.ledger.kqueue.sure(placed.at, BlindReason::Overflow);
         }
         if let Some(to) = self.dropped.take().and_then(|read| clock.latest(read)) {
             self.ledger.dtrace.sure(to, BlindReason::Drops);
@@ -292,7 +290,7 @@ impl Checker {
                 }
                 Step::Batch(placed) => {
                     if placed.entered.is_some() {
-                        self.place();
+                        self.place(&placed);
                     } else if self.align.hurried.is_some() {
                         // It came before the records that it belongs behind.
                         self.ledger.dtrace.unsure(placed.at, BlindReason::Overflow);

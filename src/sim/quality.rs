@@ -226,4 +226,8 @@ A **fact** is the birth or the death of a process of the tree; its **class** is 
 class, the share that was recognised. **undecided**: the checker says that it cannot know. **unheard**: neither witness
 told of the fact (DTrace dropped it and kqueue lost it, or nobody told that its forker belongs to the tree). **really blind**: the share of facts whose probe fired while
 DTrace was dropping records of some CPU, or was not running.
+
+The optional cause probes (R and S records) do not refine these verdicts: R does not name the kqueue whose knote failed,
+S sees only the first knote of a list, and both come from a second dtrace that is late and may drop without our knowing,
+so every loss would have to wait for a witness that proves nothing about our knote. `explain` shows them beside the verdict.
 ";
