@@ -246,6 +246,17 @@ fn a_changed_number_is_one_corrupt_fact() {
     }
 }
 
+/// No drain came before it: it was thought to be about a life that ended before anyone was registered.
+#[test]
+fn a_number_changed_in_the_first_batch_is_corrupt_too() {
+    let mut words = words("merged-exit-stall");
+    let first = words.calls.iter_mut().find(|call| !call.events.is_empty()).expect("events");
+    let child = first.events.iter_mut().find(|e| e.fflags == note::CHILD).expect("a birth");
+    child.data = 70_001;
+    let corrupt = births(&words.play_in_time()).into_iter().find(|b| b.0 == Verdict::Corrupt);
+    assert_eq!(corrupt, Some((Verdict::Corrupt, 1)));
+}
+
 #[test]
 fn missing_marks_ticks_and_idle_calls_change_nothing() {
     for n in SOME {

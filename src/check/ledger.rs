@@ -46,6 +46,8 @@ pub(crate) struct Ledger {
     pub(crate) now: KernelTime,
     /// When something was last given up for want of room.
     pub(super) overflowed: KernelTime,
+    /// When the first process was registered.
+    pub(super) watching: Option<KernelTime>,
     /// The longest that a thread was seen held up between a probe and its note, either way.
     held_up_ns: u64,
     /// What a tracker makes of the kevents.
@@ -71,6 +73,7 @@ impl Ledger {
             drained: KernelTime(0),
             now: KernelTime(0),
             overflowed: KernelTime(0),
+            watching: None,
             held_up_ns: 0,
             naive: NaiveTable::default(),
             findings: Vec::new(),
@@ -167,8 +170,9 @@ impl Ledger {
     }
 
     fn missed(&self) -> verdict::Missed<'_> {
-        let Ledger { dtrace, kqueue, config, .. } = self;
-        verdict::Missed { dtrace, kqueue, settle_ns: config.settle_ns }
+        let Ledger { dtrace, kqueue, config, watching, .. } = self;
+        let watching = watching.unwrap_or_default();
+        verdict::Missed { dtrace, kqueue, settle_ns: config.settle_ns, watching }
     }
 
     pub(super) fn join_birth(&mut self, slot: usize) {

@@ -52,6 +52,7 @@ impl Ledger {
         if attach.errno != 0 {
             return;
         }
+        self.watching.get_or_insert(at);
         let alive =
             |inc: &Incarnation| inc.exited.is_none() && inc.exit.is_none() && inc.death.is_none();
         let newest = self.table.newest(attach.pid).filter(|slot| alive(&self.table[*slot]));

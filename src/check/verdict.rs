@@ -10,6 +10,8 @@ pub(crate) struct Missed<'a> {
     pub(crate) kqueue: &'a Blind,
     /// How long before a fact kqueue's words about the life before may have come.
     pub(crate) settle_ns: u64,
+    /// When the first process was registered: no note is about a life that ended before.
+    pub(crate) watching: KernelTime,
 }
 
 impl Missed<'_> {
@@ -26,7 +28,8 @@ pub(crate) fn birth(inc: &Incarnation, missed: &Missed<'_>) -> Verdict {
     }
     // The data is not the forker's pid: it may be about a life that DTrace missed since the drain before.
     let status_fits = inc.status.is_some_and(|s| i64::from(s.0) == child.data);
-    let (from, to) = (created.min(child.at).min(child.not_before), created.max(child.at));
+    let drained = child.not_before.max(missed.watching);
+    let (from, to) = (created.min(child.at).min(drained), created.max(child.at));
     if !(child.is_collision() && status_fits) && missed.between(from, to) {
         return Verdict::Undecided;
     }
@@ -41,7 +44,8 @@ pub(crate) fn death(inc: &Incarnation, missed: &Missed<'_>) -> Verdict {
     if i64::from(status.0) == exit.data {
         return Verdict::Agreed;
     }
-    if missed.between(inc.proven.min(exited).min(exit.not_before), exited.max(exit.at)) {
+    let drained = exit.not_before.max(missed.watching);
+    if missed.between(inc.proven.min(exited).min(drained), exited.max(exit.at)) {
         return Verdict::Undecided;
     }
     let ppid_won = match inc.forker {

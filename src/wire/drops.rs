@@ -119,6 +119,10 @@ fn worded(text: &str) -> Option<Message<'_>> {
     if let Some(why) = text.strip_prefix("processing aborted: ") {
         return Some(Message::Abort(why));
     }
+    // Said without -q: `script 'truth.d' matched 11 probes`.
+    if text.contains("' matched ") && (text.ends_with(" probe") || text.ends_with(" probes")) {
+        return Some(Message::Notice(text));
+    }
     let failures = ["could not enable tracing", "failed to ", "invalid probe specifier", "script "];
     if failures.iter().any(|f| text.starts_with(f)) {
         return Some(Message::Failure(text));
@@ -185,6 +189,14 @@ mod tests {
             (
                 "dtrace: buffer size lowered to 4m",
                 Some(Message::Notice("buffer size lowered to 4m")),
+            ),
+            (
+                "dtrace: description 'tick-1s ' matched 1 probe",
+                Some(Message::Notice("description 'tick-1s ' matched 1 probe")),
+            ),
+            (
+                "dtrace: script 'truth.d' matched 11 probes",
+                Some(Message::Notice("script 'truth.d' matched 11 probes")),
             ),
             ("dtrace: 3 things nobody knows", Some(Message::Unknown)),
             ("dtrace: 99999999999999999999 drops on CPU 0", Some(Message::Unknown)),
