@@ -54,6 +54,8 @@ pub fn write(dir: &Path, records: u64) -> anyhow::Result<()> {
     let create = |path: std::path::PathBuf| -> anyhow::Result<BufWriter<File>> {
         Ok(BufWriter::new(File::create(&path).with_context(|| path.display().to_string())?))
     };
+    // dtrace said nothing of drops.
+    create(raw.join("dtrace.err"))?;
     let meta = Meta { uname: "simulated".into(), note: options().to_string(), ..Meta::default() };
     let mut files = Files {
         dtrace: create(dir.join("dtrace.txt"))?,
