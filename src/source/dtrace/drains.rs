@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use memchr::memrchr;
 
-use super::process::Drain;
+use super::pipes::Drain;
 use crate::model::MonoTime;
 use crate::source::message::TextLane;
 use crate::wire::lines::{Line, Lines};

@@ -2,6 +2,7 @@
 //! tells the pipeline about every outage. The [keeper](super::keeper) starts and ends it for us.
 
 mod drains;
+mod pipes;
 mod policy;
 mod process;
 pub mod programs;

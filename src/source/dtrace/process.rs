@@ -1,25 +1,14 @@
-//! One dtrace(1) process of the keeper's, with a thread at each of its pipes.
+//! One dtrace(1) process of the keeper's, with a thread at its pipes.
 
-use std::io::{ErrorKind, Read};
 use std::os::fd::RawFd;
 use std::process::ExitStatus;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 
+use super::pipes::{Drain, Pipes, Watch};
 use super::programs::Program;
 use crate::model::MonoTime;
-use crate::source::clock;
-use crate::source::keeper::{Error, Gone, Keeper, Started};
-
-/// Whoever takes what comes out of a pipe. It must not wait: dtrace(1) blocked on a full pipe for 30 s is killed by
-/// the kernel's deadman (13.2 `dtrace.c:205`, `dtrace_deadman_user`).
-pub(crate) trait Drain: Send {
-    /// Bytes as they were read at `at`, cut anywhere.
-    fn take(&mut self, at: MonoTime, bytes: &[u8]);
-    /// The pipe has ended.
-    fn end(&mut self, at: MonoTime);
-}
+use crate::source::keeper::{Error, Gone, Keeper};
 
 /// A dtrace(1) process.
 #[derive(Debug)]
@@ -27,15 +16,8 @@ pub(crate) struct Process {
     keeper: Keeper,
     program: &'static Program,
     pid: u32,
-    drains: Vec<JoinHandle<()>>,
+    reading: Option<JoinHandle<()>>,
     watch: Watch,
-}
-
-/// What the threads at the pipes and the supervisor tell each other.
-#[derive(Clone, Debug, Default)]
-struct Watch {
-    heard: Arc<AtomicU64>,
-    abandoned: Arc<AtomicBool>,
 }
 
 impl Process {
@@ -47,15 +29,18 @@ impl Process {
         out: Box<dyn Drain>,
         err: Box<dyn Drain>,
     ) -> Result<Process, Error> {
-        let Started { pid, stdout, stderr } = keeper.start_dtrace(program, kqueue)?;
-        let (drains, watch) = (Vec::new(), Watch::default());
-        let mut process = Process { keeper: keeper.clone(), program, pid, drains, watch };
-        let drained = process
-            .drain("dtrace-stdout", stdout, out, true)
-            .and_then(|()| process.drain("dtrace-stderr", stderr, err, false));
-        match drained {
-            Ok(()) => Ok(process),
-            Err(error) => {
+        let started = keeper.start_dtrace(program, kqueue)?;
+        let (pid, watch) = (started.pid, Watch::default());
+        let pipes = Pipes::new(started, out, err, watch.clone());
+        let reading = Builder::new().name("dtrace-pipes".to_owned()).spawn(|| pipes.run());
+        let (reading, failed) = match reading {
+            Ok(thread) => (Some(thread), None),
+            Err(error) => (None, Some(error)),
+        };
+        let process = Process { keeper: keeper.clone(), program, pid, reading, watch };
+        match failed {
+            None => Ok(process),
+            Some(error) => {
                 process.bury()?;
                 Err(Error::Failed(format!("cannot start a thread: {error}")))
             }
@@ -98,50 +83,15 @@ impl Process {
         ended
     }
 
-    /// Without a keeper: reads until its pipes end, as they do with it and the keeper; or no further than the next
-    /// word, should both live on.
+    /// Without a keeper: dtrace has ended with it, or nobody can end it.
     pub(crate) fn abandon(self) {
         self.watch.abandoned.store(true, Ordering::Relaxed);
         self.join();
     }
 
     fn join(self) {
-        for drain in self.drains {
-            if drain.join().is_err() {
-                tracing::error!("a thread that reads dtrace's output panicked");
-            }
+        if self.reading.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that reads dtrace's output panicked");
         }
-    }
-
-    fn drain(
-        &mut self,
-        name: &str,
-        mut pipe: impl Read + Send + 'static,
-        mut to: Box<dyn Drain>,
-        is_life: bool,
-    ) -> std::io::Result<()> {
-        let Watch { heard, abandoned } = self.watch.clone();
-        let thread = Builder::new().name(name.to_owned()).spawn(move || {
-            let mut buffer = vec![0; 64 << 10];
-            while !abandoned.load(Ordering::Relaxed) {
-                let n = match pipe.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(n) => n,
-                    Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                    Err(error) => {
-                        tracing::warn!("cannot read dtrace's output: {error}");
-                        break;
-                    }
-                };
-                let at = clock::now();
-                if is_life {
-                    heard.store(at.0, Ordering::Relaxed);
-                }
-                to.take(at, &buffer[..n]);
-            }
-            to.end(clock::now());
-        })?;
-        self.drains.push(thread);
-        Ok(())
     }
 }

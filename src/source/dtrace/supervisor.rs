@@ -8,8 +8,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use super::drains::{Causes, Messages, Records};
+use super::pipes::Drain;
 use super::policy::{Action, Limits, Policy, View};
-use super::process::{Drain, Process};
+use super::process::Process;
 use super::programs::Program;
 use super::{Error, SIDE_BUFFERS, STDOUT_BUFFERS};
 use crate::source::clock;

@@ -26,7 +26,7 @@ pub(super) fn die_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a descriptor good for read(2) and nothing else, for whoever will have it (capsicum(4)).
+/// Makes a descriptor good for read(2) and poll(2) and nothing else, for whoever will have it (capsicum(4)).
 #[cfg(target_os = "freebsd")]
 pub(super) fn for_reading_only(descriptor: BorrowedFd<'_>) -> io::Result<()> {
     use std::mem::MaybeUninit;
@@ -39,6 +39,7 @@ pub(super) fn for_reading_only(descriptor: BorrowedFd<'_>) -> io::Result<()> {
             libc::CAP_RIGHTS_VERSION,
             rights.as_mut_ptr(),
             libc::CAP_READ,
+            libc::CAP_EVENT,
             0_u64,
         );
         rights.assume_init()
