@@ -7,13 +7,10 @@
 use std::collections::VecDeque;
 
 use super::clock::{ClockMap, Head};
+use super::records::{Arrival, Records};
 use crate::input::{Attach, Batch};
 use crate::model::{KernelTime, Kevent, MonoTime};
-use crate::wire::decode::Reason;
 use crate::wire::record::{Mark, Record};
-
-/// A time stamp this far from its neighbours needs a second one that confirms it: dtrace's heartbeat comes at 10 Hz.
-const JUMP_NS: u64 = 60_000_000_000;
 
 /// How far a mark may lie outside of its batch's bracket before it must be another batch's.
 const SLACK_NS: u64 = 1_000_000;
@@ -35,29 +32,12 @@ pub(crate) struct Placed {
     pub(crate) entered: Option<KernelTime>,
 }
 
-/// What became of a record on its arrival.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Arrival {
-    /// It waits for its turn.
-    Queued,
-    /// It waits for a second record that confirms its time.
-    Held,
-    /// It has no place: why, and from when DTrace's words are incomplete for it.
-    Refused(Reason, KernelTime),
-}
-
 pub(crate) struct Align {
     reorder_ns: u64,
     patience_ns: u64,
     capacity: usize,
-    /// Those that wait for their turn, with their times, in order.
-    records: VecDeque<(KernelTime, Record)>,
-    /// A record whose time nothing confirms yet.
-    held: Option<Record>,
-    /// The latest time stamp so far.
-    newest: Option<KernelTime>,
-    /// The last record that was handed on.
-    last: Option<Record>,
+    /// Those that wait for their turn.
+    records: Records,
     /// The time of the last step.
     now: KernelTime,
     batches: VecDeque<Head>,
@@ -87,10 +67,7 @@ impl Align {
             reorder_ns,
             patience_ns,
             capacity,
-            records: VecDeque::new(),
-            held: None,
-            newest: None,
-            last: None,
+            records: Records::default(),
             now: KernelTime(0),
             batches: VecDeque::new(),
             events: VecDeque::new(),
@@ -110,12 +87,12 @@ impl Align {
 
     /// How far DTrace's records have been read.
     pub(crate) fn newest(&self) -> Option<KernelTime> {
-        self.newest
+        self.records.newest()
     }
 
     /// The time of the first record that has not been handed on.
     pub(crate) fn first(&self) -> Option<KernelTime> {
-        self.records.front().map(|(at, _)| *at)
+        self.records.first().map(|(at, _)| at)
     }
 
     /// How far DTrace's records have been handed on.
@@ -136,77 +113,19 @@ impl Align {
 
     /// Nothing more will come: everything is due.
     pub(crate) fn end(&mut self) {
-        if let Some(record) = self.held.take() {
-            self.insert(record);
-        }
+        self.records.end();
         self.ended = true;
     }
 
     /// Takes a record that was read at `read`.
-    pub(crate) fn record(&mut self, record: Record, read: MonoTime) -> Arrival {
-        let at = record.at();
-        if let Some(newest) = self.newest {
-            if at < self.now {
-                let (reason, from) = if self.now.since(at) > JUMP_NS {
-                    (Reason::Implausible, self.now)
-                } else {
-                    (Reason::Late, at)
-                };
-                return Arrival::Refused(reason, from);
-            }
-            if at.since(newest) <= JUMP_NS {
-                let refused = self.held.take().is_some();
-                self.clock.read(at, read);
-                let arrival = self.insert(record);
-                return match refused {
-                    true => Arrival::Refused(Reason::Implausible, newest),
-                    false => arrival,
-                };
-            }
-        }
-        match self.held.take() {
-            Some(held) if held.at().since(at).max(at.since(held.at())) <= JUMP_NS => {
-                self.insert(held);
-                self.insert(record)
-            }
-            Some(_) => {
-                self.held = Some(record);
-                Arrival::Refused(Reason::Implausible, self.newest.unwrap_or(self.now))
-            }
-            None => {
-                self.held = Some(record);
-                Arrival::Held
-            }
-        }
-    }
-
     #[inline]
-    fn insert(&mut self, record: Record) -> Arrival {
-        let at = record.at();
-        self.newest = self.newest.max(Some(at));
-        self.blind = false;
-        match self.records.back() {
-            Some((then, _)) if *then >= at => return self.insert_between(at, record),
-            None if self.last == Some(record) => return Arrival::Refused(Reason::Duplicate, at),
-            _ => {}
+    pub(crate) fn record(&mut self, record: Record, read: MonoTime) -> Arrival {
+        let arrival = self.records.take(record, self.now);
+        if arrival == Arrival::Queued {
+            self.blind = false;
+            self.clock.read(record.at(), read);
         }
-        self.records.push_back((at, record));
-        Arrival::Queued
-    }
-
-    /// Takes a record that comes out of order, or at the same time as the one before.
-    #[cold]
-    fn insert_between(&mut self, at: KernelTime, record: Record) -> Arrival {
-        let place = self.records.partition_point(|(then, _)| *then <= at);
-        let before = match place {
-            0 => self.last,
-            _ => self.records.get(place - 1).map(|(_, record)| *record),
-        };
-        if before == Some(record) {
-            return Arrival::Refused(Reason::Duplicate, at);
-        }
-        self.records.insert(place, (at, record));
-        Arrival::Queued
+        arrival
     }
 
     /// Takes a batch. `false` where its number is not a new one.
@@ -232,8 +151,8 @@ impl Align {
     /// Whether [`Align::next`] may have something: cheap, for the record that only has to wait.
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
-        let ready = match self.records.front() {
-            Some((at, _)) => self.is_due(*at) || self.records.len() > self.capacity,
+        let ready = match self.records.first() {
+            Some((at, _)) => self.is_due(at) || self.records.len() > self.capacity,
             None => !self.batches.is_empty(),
         };
         ready || self.is_crowded()
@@ -242,7 +161,7 @@ impl Align {
     /// Whether nothing can come before a record of this time any more.
     #[inline]
     fn is_due(&self, at: KernelTime) -> bool {
-        self.newest.is_some_and(|newest| at.plus(self.reorder_ns) <= newest)
+        self.newest().is_some_and(|newest| at.plus(self.reorder_ns) <= newest)
             || self.ended
             || self.blind
     }
@@ -259,12 +178,10 @@ impl Align {
         if !self.is_record_due() {
             return self.overdue_batch().map(Step::Batch);
         }
-        let (at, record) = self.records.front()?;
-        let at = *at;
+        let (at, record) = self.records.first()?;
         if let Record::Mark(mark) = record
             && mark.returned >= 0
         {
-            let mark = *mark;
             match self.place_of(&mark) {
                 Some(0) => return self.pop_marked(&mark).map(Step::Batch),
                 // The marks of the batches before it were dropped.
@@ -278,8 +195,7 @@ impl Align {
         if self.is_front_passed(at) {
             return self.pop_unmarked().map(Step::Batch);
         }
-        let (_, record) = self.records.pop_front()?;
-        self.last = Some(record);
+        let record = self.records.hand_on()?;
         self.now = self.now.max(at);
         Some(Step::Record(record))
     }
@@ -292,8 +208,8 @@ impl Align {
 
     /// Whether nothing can come before the first record any more, or there is no room to wait for it.
     fn is_record_due(&mut self) -> bool {
-        let Some((at, _)) = self.records.front() else { return false };
-        let due = self.is_due(*at);
+        let Some((at, _)) = self.records.first() else { return false };
+        let due = self.is_due(at);
         if !due && self.records.len() > self.capacity {
             self.hurried_records += 1;
             return true;
@@ -339,7 +255,7 @@ impl Align {
 
     /// Whether there is time and room to wait for the batch of this mark.
     fn may_wait(&mut self, mark: &Mark) -> bool {
-        let waited = self.newest.map_or(0, |newest| newest.since(mark.at));
+        let waited = self.newest().map_or(0, |newest| newest.since(mark.at));
         if self.ended || waited > self.reorder_ns + self.patience_ns {
             return false;
         }
@@ -354,7 +270,7 @@ impl Align {
     fn overdue_batch(&mut self) -> Option<Placed> {
         let head = self.batches.front()?;
         if self.records.is_empty() {
-            let passed = |at: KernelTime| self.newest >= Some(at.plus(self.reorder_ns));
+            let passed = |at: KernelTime| self.newest() >= Some(at.plus(self.reorder_ns));
             if self.ended || self.blind || self.clock.latest(head.after).is_some_and(passed) {
                 return self.pop_unmarked();
             }
@@ -372,7 +288,7 @@ impl Align {
         self.placed_seq = head.seq.saturating_add(1);
         self.marked = mark.at;
         self.clock.marked(&head, mark.at);
-        self.last = self.records.pop_front().map(|(_, record)| record);
+        self.records.hand_on();
         self.now = self.now.max(mark.at);
         Some(Placed { head, at: mark.at, entered: Some(mark.entered.min(mark.at)) })
     }
@@ -380,10 +296,10 @@ impl Align {
     fn pop_unmarked(&mut self) -> Option<Placed> {
         let head = self.batches.pop_front()?;
         self.placed_seq = head.seq.saturating_add(1);
-        let bound = match self.records.front() {
-            Some((at, _)) => *at,
+        let bound = match self.records.first() {
+            Some((at, _)) => at,
             None if self.ended || self.blind => KernelTime(u64::MAX),
-            None => self.newest.unwrap_or(self.now),
+            None => self.newest().unwrap_or(self.now),
         };
         let at = self.clock.latest(head.after).unwrap_or(self.now);
         self.now = at.min(bound).max(self.now);
@@ -395,6 +311,7 @@ impl Align {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::decode::Reason;
 
     const MS: u64 = 1_000_000;
 

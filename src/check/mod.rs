@@ -13,6 +13,7 @@ pub mod finding;
 mod ledger;
 mod notes;
 mod reconcile;
+mod records;
 mod settle;
 pub mod stats;
 pub mod strategies;
@@ -24,10 +25,11 @@ use crate::model::{KernelTime, MonoTime, TreeId};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Record;
-use align::{Align, Arrival, Placed, Step};
+use align::{Align, Placed, Step};
 use finding::Finding;
 use ledger::Ledger;
 use reconcile::Reconcile;
+use records::Arrival;
 use stats::{BlindReason, Stats, Table};
 
 /// How patient the checker is, and how much it may hold.

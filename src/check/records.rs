@@ -1,0 +1,142 @@
+//! DTrace's records in the order of their time stamps, as far as those can be believed.
+
+use std::collections::VecDeque;
+
+use crate::model::KernelTime;
+use crate::wire::decode::Reason;
+use crate::wire::record::Record;
+
+/// A time stamp this far from its neighbours needs a second one that confirms it: dtrace's heartbeat comes at 10 Hz.
+const JUMP_NS: u64 = 60_000_000_000;
+
+/// What became of a record on its arrival.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arrival {
+    /// It waits for its turn.
+    Queued,
+    /// It waits for a second record that confirms its time.
+    Held,
+    /// It has no place: why, and from when DTrace's words are incomplete for it.
+    Refused(Reason, KernelTime),
+}
+
+/// The records that wait for their turn.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    /// With their times, in order.
+    queue: VecDeque<(KernelTime, Record)>,
+    /// A record whose time nothing confirms yet.
+    held: Option<Record>,
+    /// The latest time stamp so far.
+    newest: Option<KernelTime>,
+    /// The last record that was handed on.
+    last: Option<Record>,
+}
+
+impl Records {
+    /// The latest time stamp so far.
+    #[inline]
+    pub(crate) fn newest(&self) -> Option<KernelTime> {
+        self.newest
+    }
+
+    /// The one whose turn is next, and its time.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<(KernelTime, Record)> {
+        self.queue.front().copied()
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Takes a record that has just been read, when everything before `now` was handed on.
+    #[inline]
+    pub(crate) fn take(&mut self, record: Record, now: KernelTime) -> Arrival {
+        let at = record.at();
+        match self.newest {
+            Some(_) if at < now => {
+                let is_jump = now.since(at) > JUMP_NS;
+                match is_jump {
+                    true => Arrival::Refused(Reason::Implausible, now),
+                    false => Arrival::Refused(Reason::Late, at),
+                }
+            }
+            Some(newest) if at.since(newest) <= JUMP_NS => {
+                let refused = self.held.take().is_some();
+                let arrival = self.insert(record);
+                if refused { Arrival::Refused(Reason::Implausible, newest) } else { arrival }
+            }
+            _ => self.confirm(record, now),
+        }
+    }
+
+    /// Takes a record far from all others, or the very first: where the one before was as far, they confirm each other.
+    #[cold]
+    fn confirm(&mut self, record: Record, now: KernelTime) -> Arrival {
+        let at = record.at();
+        match self.held.take() {
+            Some(held) if held.at().since(at).max(at.since(held.at())) <= JUMP_NS => {
+                self.insert(held);
+                self.insert(record)
+            }
+            Some(_) => {
+                self.held = Some(record);
+                Arrival::Refused(Reason::Implausible, self.newest.unwrap_or(now))
+            }
+            None => {
+                self.held = Some(record);
+                Arrival::Held
+            }
+        }
+    }
+
+    /// No other will come that could confirm one.
+    pub(crate) fn end(&mut self) {
+        if let Some(record) = self.held.take() {
+            self.insert(record);
+        }
+    }
+
+    /// Hands on the first one.
+    #[inline]
+    pub(crate) fn hand_on(&mut self) -> Option<Record> {
+        let (_, record) = self.queue.pop_front()?;
+        self.last = Some(record);
+        Some(record)
+    }
+
+    #[inline]
+    fn insert(&mut self, record: Record) -> Arrival {
+        let at = record.at();
+        self.newest = self.newest.max(Some(at));
+        match self.queue.back() {
+            Some((then, _)) if *then >= at => return self.insert_between(at, record),
+            None if self.last == Some(record) => return Arrival::Refused(Reason::Duplicate, at),
+            _ => {}
+        }
+        self.queue.push_back((at, record));
+        Arrival::Queued
+    }
+
+    /// Takes a record that comes out of order, or at the same time as the one before.
+    #[cold]
+    fn insert_between(&mut self, at: KernelTime, record: Record) -> Arrival {
+        let place = self.queue.partition_point(|(then, _)| *then <= at);
+        let before = match place {
+            0 => self.last,
+            _ => self.queue.get(place - 1).map(|(_, record)| *record),
+        };
+        if before == Some(record) {
+            return Arrival::Refused(Reason::Duplicate, at);
+        }
+        self.queue.insert(place, (at, record));
+        Arrival::Queued
+    }
+}
