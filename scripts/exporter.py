@@ -18,11 +18,13 @@ def running(binary, *words):
     """An exporter with these words and FLAGS: its process and its URL. It is killed when the block is left."""
     process = subprocess.Popen([binary, *words, *FLAGS], stderr=subprocess.PIPE, text=True)
     try:
+        said = ""
         for line in process.stderr:
+            said += line
             if found := re.search(r"msg=listening address=(\S+)", line):
                 break
         else:
-            sys.exit(f"{sys.argv[0]}: the exporter does not listen")
+            sys.exit(f"{sys.argv[0]}: the exporter does not listen:\n{said}")
         # A full pipe would stop it.
         threading.Thread(target=lambda: [None for _ in process.stderr], daemon=True).start()
         yield process, f"http://{found[1]}"
