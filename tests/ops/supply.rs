@@ -1,6 +1,6 @@
-//! What the dependencies run on the machine that builds: nothing that nobody has decided on.
+//! The dependencies: one set of versions, and nothing of theirs runs on the machine that builds that nobody has decided on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
@@ -55,6 +55,37 @@ fn assert_decided(kind: &str, decided: &[String]) {
     for name in decided {
         assert!(lock.contains(&format!("\nname = \"{name}\"\n")), "{name} is not used any more");
     }
+}
+
+/// The packages of a lock file: name and version, and the names of what each needs.
+fn locked(file: &str) -> BTreeMap<(String, String), BTreeSet<String>> {
+    let lock: toml::Table = read(file).parse().expect("toml");
+    let text = |value: &toml::Value| value.as_str().expect("text").to_owned();
+    let of = |package: &toml::Value| {
+        let needs = package.get("dependencies").and_then(|needs| needs.as_array());
+        let names = needs.into_iter().flatten().map(text);
+        let names = names.filter_map(|need| need.split(' ').next().map(str::to_owned)).collect();
+        ((text(&package["name"]), text(&package["version"])), names)
+    };
+    lock["package"].as_array().expect("a list").iter().map(of).collect()
+}
+
+#[test]
+fn the_fuzz_targets_are_built_from_what_the_program_is_built_from() {
+    let (ours, fuzz) = (locked("Cargo.lock"), locked("fuzz/Cargo.lock"));
+    let known: BTreeSet<&String> = ours.keys().map(|(name, _)| name).collect();
+    for package in fuzz.keys().filter(|(name, _)| known.contains(name)) {
+        assert!(ours.contains_key(package), "{package:?} is not ours: scripts/generate");
+    }
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("toml");
+    let own =
+        ("kqproc_exporter".to_owned(), manifest["package"]["version"].as_str().unwrap().to_owned());
+    let system = manifest["target"].as_table().expect("systems").values();
+    let tables =
+        system.filter_map(|system| system.get("dependencies")).chain([&manifest["dependencies"]]);
+    let needs: BTreeSet<String> =
+        tables.flat_map(|table| table.as_table().expect("a table").keys().cloned()).collect();
+    assert_eq!(fuzz.get(&own), Some(&needs), "scripts/generate");
 }
 
 #[test]
