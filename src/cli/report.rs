@@ -11,7 +11,7 @@ use crate::check::Config;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
 use crate::report::kernel::Kernel;
-use crate::report::page::chronicle::{Chronicle, damage};
+use crate::report::page::chronicle::{Chronicle, take};
 use crate::report::page::{Origin, Page};
 use crate::report::stress::Run;
 use crate::source::replay::Replay;
@@ -67,14 +67,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     played.context("the report is on the part before the damage")?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Pushes an input, and keeps what a page shows of it.
-pub(super) fn take(pipeline: &mut Pipeline<Chronicle>, input: Input<'_>) {
-    pipeline.observer_mut().hear(&input);
-    pipeline.push(input);
-    let damage = damage(pipeline.stats());
-    pipeline.observer_mut().sample(damage);
 }
 
 fn page(replay: Replay, path: &Path) -> (Page, Result<(), crate::source::replay::Error>) {

@@ -8,6 +8,7 @@ use crate::check::finding::{Finding, Observer};
 use crate::check::stats::Stats;
 use crate::input::Input;
 use crate::model::{KernelTime, Kevent, Pid, Verdict, note};
+use crate::pipeline::Pipeline;
 use crate::report::evidence::happened;
 use crate::report::paths::Clues;
 
@@ -53,16 +54,24 @@ impl Default for Chronicle {
     }
 }
 
+/// Pushes an input, and keeps what a page shows of it.
+pub fn take(pipeline: &mut Pipeline<Chronicle>, input: Input<'_>) {
+    pipeline.observer_mut().hear(&input);
+    pipeline.push(input);
+    let damage = damage(pipeline.stats());
+    pipeline.observer_mut().sample(damage);
+}
+
 impl Chronicle {
     /// Listens to the next input.
-    pub fn hear(&mut self, input: &Input<'_>) {
+    fn hear(&mut self, input: &Input<'_>) {
         if let Input::Batch(batch) = input {
             batch.events.iter().for_each(|event| self.event(event));
         }
     }
 
     /// Notes how wrong the tracker's table is now, from the first fact on.
-    pub fn sample(&mut self, (now, damage): (KernelTime, [u64; Damage::COUNT])) {
+    fn sample(&mut self, (now, damage): (KernelTime, [u64; Damage::COUNT])) {
         if let Some(start) = self.verdicts.start() {
             self.damage.begin(start);
             self.damage.put(now, Levels(damage));
@@ -119,7 +128,7 @@ impl Chronicle {
 }
 
 /// How far the input has come, and the damage of all trees.
-pub fn damage(stats: &Stats) -> (KernelTime, [u64; Damage::COUNT]) {
+fn damage(stats: &Stats) -> (KernelTime, [u64; Damage::COUNT]) {
     let mut sum = [0; Damage::COUNT];
     for tree in &stats.trees {
         sum.iter_mut().zip(tree.damage).for_each(|(sum, n)| *sum += n);

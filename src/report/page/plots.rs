@@ -1,6 +1,9 @@
 //! Plots as SVG text. Black is what the page's stylesheet turns into the colour of its text; the legend is the page's.
 
+use std::ops::Range;
+
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -10,8 +13,11 @@ use crate::report::paint::duration;
 type Failed<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
 type Drawn<'a> = Result<(), Failed<'a>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 const SIZE: (u32, u32) = (760, 240);
+/// As many marks as plotters gives an axis by itself.
+const MARKS: usize = 11;
 const FONT: (&str, u32) = ("sans-serif", 13);
 
 /// A line of a plot, or a layer of a stack.
@@ -22,14 +28,47 @@ pub(super) struct Series<'a> {
     pub(super) values: &'a [u64],
 }
 
-/// Draws into a string; empty where nothing can be drawn.
-fn drawn(draw: impl for<'a> FnOnce(&Area<'a>) -> Drawn<'a>) -> String {
-    let mut svg = String::new();
-    let done = {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        draw(&area).and_then(|()| area.present()).is_ok()
-    };
-    if done { svg } else { String::new() }
+/// The axes of a plot; the upright one begins at 0.
+struct Axes<'f> {
+    x: Range<f64>,
+    top: f64,
+    /// How a place on each is written; empty for no mark.
+    formats: [&'f dyn Fn(&f64) -> String; 2],
+    /// How many marks each has at most.
+    marks: [usize; 2],
+}
+
+impl Axes<'_> {
+    /// Draws them and what `draw` adds into a string; empty where nothing can be drawn.
+    fn with(self, draw: impl for<'a> FnOnce(&mut Chart<'a>) -> Drawn<'a>) -> String {
+        let mut svg = String::new();
+        let done = {
+            let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+            let drawn = self.on(&area).and_then(|mut chart| draw(&mut chart));
+            drawn.and_then(|()| area.present()).is_ok()
+        };
+        if done { svg } else { String::new() }
+    }
+
+    fn on<'a>(self, area: &Area<'a>) -> Result<Chart<'a>, Failed<'a>> {
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .x_label_area_size(28)
+            .y_label_area_size(52)
+            .build_cartesian_2d(self.x, 0.0..self.top)?;
+        let ([x_format, y_format], [x_marks, y_marks]) = (self.formats, self.marks);
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .max_light_lines(0)
+            .label_style(FONT)
+            .x_labels(x_marks)
+            .y_labels(y_marks)
+            .x_label_formatter(&x_format)
+            .y_label_formatter(&y_format)
+            .draw()?;
+        Ok(chart)
+    }
 }
 
 fn seconds(value: &f64) -> String {
@@ -46,21 +85,13 @@ pub(super) fn stacked(bin_seconds: f64, layers: &[Series<'_>]) -> String {
     let at = |layer: &Series<'_>, i: usize| layer.values.get(i).copied().unwrap_or(0);
     let height =
         (0..bins).map(|i| layers.iter().map(|layer| at(layer, i)).sum::<u64>()).max().unwrap_or(0);
-    drawn(|area| {
-        let x = 0.0..(bins.max(1) as f64 * bin_seconds);
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .x_label_area_size(28)
-            .y_label_area_size(52)
-            .build_cartesian_2d(x, 0.0..(height.max(1) as f64 * 1.05))?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .max_light_lines(0)
-            .label_style(FONT)
-            .x_label_formatter(&seconds)
-            .y_label_formatter(&number)
-            .draw()?;
+    let axes = Axes {
+        x: 0.0..bins.max(1) as f64 * bin_seconds,
+        top: height.max(1) as f64 * 1.05,
+        formats: [&seconds, &number],
+        marks: [MARKS, MARKS],
+    };
+    axes.with(|chart| {
         for i in 0..bins {
             let (left, right) = (i as f64 * bin_seconds, (i + 1) as f64 * bin_seconds);
             let mut low = 0;
@@ -81,21 +112,13 @@ pub(super) fn stacked(bin_seconds: f64, layers: &[Series<'_>]) -> String {
 pub(super) fn steps(bin_seconds: f64, lines: &[Series<'_>]) -> String {
     let bins = lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
     let height = lines.iter().flat_map(|line| line.values).copied().max().unwrap_or(0);
-    drawn(|area| {
-        let x = 0.0..(bins.max(1) as f64 * bin_seconds);
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .x_label_area_size(28)
-            .y_label_area_size(52)
-            .build_cartesian_2d(x, 0.0..(height.max(1) as f64 * 1.05))?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .max_light_lines(0)
-            .label_style(FONT)
-            .x_label_formatter(&seconds)
-            .y_label_formatter(&number)
-            .draw()?;
+    let axes = Axes {
+        x: 0.0..bins.max(1) as f64 * bin_seconds,
+        top: height.max(1) as f64 * 1.05,
+        formats: [&seconds, &number],
+        marks: [MARKS, MARKS],
+    };
+    axes.with(|chart| {
         // The first one on top, and thinner: two that are the same are both seen.
         for (i, line) in lines.iter().enumerate().rev() {
             let points =
@@ -115,24 +138,13 @@ pub(super) fn steps(bin_seconds: f64, lines: &[Series<'_>]) -> String {
 pub(super) fn latency_bars(rows: &[(u64, u64, u64)], colours: [RGBColor; 2]) -> String {
     let height = rows.iter().map(|row| row.1.max(row.2)).max().unwrap_or(0);
     let label = ends(rows);
-    drawn(|area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .x_label_area_size(28)
-            .y_label_area_size(52)
-            .build_cartesian_2d(
-                0.0..rows.len().max(1) as f64,
-                0.0..(height.max(1) as f64 * 1.05),
-            )?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .max_light_lines(0)
-            .label_style(FONT)
-            .x_labels(rows.len().clamp(2, 9))
-            .x_label_formatter(&label)
-            .y_label_formatter(&number)
-            .draw()?;
+    let axes = Axes {
+        x: 0.0..rows.len().max(1) as f64,
+        top: height.max(1) as f64 * 1.05,
+        formats: [&label, &number],
+        marks: [rows.len().clamp(2, 9), MARKS],
+    };
+    axes.with(|chart| {
         for (i, row) in rows.iter().enumerate() {
             for (left, value, colour) in [(0.08, row.1, colours[0]), (0.5, row.2, colours[1])] {
                 let left = i as f64 + left;
@@ -148,22 +160,13 @@ pub(super) fn latency_bars(rows: &[(u64, u64, u64)], colours: [RGBColor; 2]) -> 
 pub(super) fn latency_cdf(rows: &[(u64, u64, u64)], colours: [RGBColor; 2]) -> String {
     let label = ends(rows);
     let share = |value: &f64| format!("{:.0} %", value * 100.0);
-    drawn(|area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .x_label_area_size(28)
-            .y_label_area_size(52)
-            .build_cartesian_2d(0.0..rows.len().max(1) as f64, 0.0..1.02)?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .max_light_lines(0)
-            .label_style(FONT)
-            .x_labels(rows.len().clamp(2, 9))
-            .y_labels(5)
-            .x_label_formatter(&label)
-            .y_label_formatter(&share)
-            .draw()?;
+    let axes = Axes {
+        x: 0.0..rows.len().max(1) as f64,
+        top: 1.02,
+        formats: [&label, &share],
+        marks: [rows.len().clamp(2, 9), 5],
+    };
+    axes.with(|chart| {
         let child = rows.iter().map(|row| row.1).collect::<Vec<u64>>();
         let exit = rows.iter().map(|row| row.2).collect::<Vec<u64>>();
         for (counts, colour) in [child, exit].into_iter().zip(colours) {
@@ -202,28 +205,21 @@ pub(super) fn generations(generations: &[Generation], colour: RGBColor) -> Strin
         true => format!("generation {value}"),
         false => String::new(),
     };
-    drawn(|area| {
-        let x = 0.5..generations.len().max(1) as f64 + 0.5;
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .x_label_area_size(28)
-            .y_label_area_size(52)
-            .build_cartesian_2d(x, 0.0..height * 1.1)?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .max_light_lines(0)
-            .label_style(FONT)
-            .x_labels(generations.len().clamp(2, 8))
-            .x_label_formatter(&label)
-            .y_label_formatter(&number)
-            .draw()?;
+    let axes = Axes {
+        x: 0.5..generations.len().max(1) as f64 + 0.5,
+        top: height * 1.1,
+        formats: [&label, &number],
+        marks: [generations.len().clamp(2, 8), MARKS],
+    };
+    axes.with(|chart| {
         for (i, generation) in generations.iter().enumerate() {
             let (place, value) = ((i + 1) as f64, each(generation));
             let corners = [(place - 0.3, 0.0), (place + 0.3, value)];
             chart.draw_series([Rectangle::new(corners, colour.filled())])?;
             let words = format!("{value:.1}").replace(".0", "");
-            let style = FONT.into_text_style(area).pos(Pos::new(HPos::Center, VPos::Bottom));
+            let style = FONT
+                .into_text_style(chart.plotting_area())
+                .pos(Pos::new(HPos::Center, VPos::Bottom));
             chart.draw_series([Text::new(words, (place, value), style)])?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::chronicle::damage;
+use super::chronicle::take;
 use super::*;
 use crate::check::Config;
 use crate::input::Input;
@@ -17,10 +17,7 @@ fn page(recording: &str) -> Page {
     let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
     replay
         .play(&mut |input: Input<'_>| {
-            pipeline.observer_mut().hear(&input);
-            pipeline.push(input);
-            let now = damage(pipeline.stats());
-            pipeline.observer_mut().sample(now);
+            take(&mut pipeline, input);
             ControlFlow::Continue(())
         })
         .expect("an undamaged recording");
