@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 use super::body::{Answer, Page, answer, text};
 use super::incidents::{self, Filter};
 use super::pages::runbook::RUNBOOK;
-use super::server::Service;
+use super::service::Service;
 use super::web_config::{Access, Rules};
 use super::{negotiate, pages};
 

@@ -13,45 +13,19 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
+use super::limits::Limits;
 use super::listen::listen;
 use super::peers::{Peers, Seat};
+use super::service::Service;
 use super::state::State;
 use super::timed::Timed;
 use super::web_config::{WebConfig, WebConfigError};
 use super::{history, route};
 use crate::http::web_args::WebArgs;
-
-/// What a client may cost.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Limits {
-    /// How long a client may take from its connection or first byte to the end of a request's header, and for taking
-    /// the next piece of a response.
-    pub header: Duration,
-    /// How long a connection may be silent between requests.
-    pub idle: Duration,
-    /// Bytes of a request's header.
-    pub header_bytes: usize,
-    /// Connections at the same time; with one more, the least useful one gives way.
-    pub connections: usize,
-    /// How long requests may go on after the service was told to stop.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            header: Duration::from_secs(10),
-            idle: Duration::from_secs(120),
-            header_bytes: 16 << 10,
-            connections: 512,
-            drain: Duration::from_secs(5),
-        }
-    }
-}
 
 /// Why the service cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +93,17 @@ impl Server {
     pub async fn run(self, state: State, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let drain = self.limits.drain;
         let (stop, stopping) = watch::channel(Stop::No);
-        let service = Arc::new(Service::new(&self, state));
+        let service = Arc::new(Service::new(
+            state,
+            self.telemetry_path,
+            Arc::clone(&self.web_config),
+            self.max_requests,
+        ));
+        let connections = Arc::new(Connections {
+            service: Arc::clone(&service),
+            limits: self.limits,
+            peers: Arc::new(Peers::new(self.limits.connections)),
+        });
         let mut tasks = JoinSet::new();
         // Before anyone can know that the service is there: an early SIGHUP would end the process.
         tasks.spawn(reload_on_hangup(signal(SignalKind::hangup())?, Arc::clone(&service)));
@@ -127,9 +111,9 @@ impl Server {
             tracing::info!(address = %listener.local_addr()?, "listening");
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
-            tasks.spawn(accept(listener, Arc::clone(&service), stopping.clone()));
+            tasks.spawn(accept(listener, Arc::clone(&connections), stopping.clone()));
         }
-        tasks.spawn(Arc::clone(&service.web_config).follow());
+        tasks.spawn(self.web_config.follow());
         tasks.spawn(sample(service.state.clone()));
         drop(stopping);
         shutdown.await;
@@ -154,50 +138,17 @@ enum Stop {
 }
 
 /// What every connection needs.
-pub(super) struct Service {
-    pub(super) state: State,
-    pub(super) telemetry_path: String,
-    pub(super) web_config: Arc<WebConfig>,
+struct Connections {
+    service: Arc<Service>,
     limits: Limits,
     peers: Arc<Peers>,
-    scrapes: Option<Arc<Semaphore>>,
-    reloads: Semaphore,
 }
 
-impl Service {
-    fn new(server: &Server, state: State) -> Service {
-        let scrapes = server.max_requests.min(Semaphore::MAX_PERMITS);
-        Service {
-            state,
-            telemetry_path: server.telemetry_path.clone(),
-            web_config: Arc::clone(&server.web_config),
-            limits: server.limits,
-            peers: Arc::new(Peers::new(server.limits.connections)),
-            scrapes: (scrapes > 0).then(|| Arc::new(Semaphore::new(scrapes))),
-            reloads: Semaphore::new(1),
-        }
-    }
-
-    /// Loads the configuration and the web configuration again, off the async workers and one after the other.
-    pub(super) async fn reload(self: &Arc<Self>) -> Result<(), String> {
-        let _turn = self.reloads.acquire().await.map_err(|error| error.to_string())?;
-        let service = Arc::clone(self);
-        let web = move || service.web_config.reload().map_err(|error| error.to_string());
-        let state = self.state.clone();
-        let done = tokio::task::spawn_blocking(move || state.reload(web)).await;
-        done.unwrap_or_else(|error| Err(format!("the reload did not come to its end: {error}")))
-    }
-
-    /// Leave to answer a scrape; `Some(None)` where there is no limit.
-    pub(super) fn scrape_permit(&self) -> Option<Option<OwnedSemaphorePermit>> {
-        match &self.scrapes {
-            None => Some(None),
-            Some(scrapes) => Arc::clone(scrapes).try_acquire_owned().ok().map(Some),
-        }
-    }
-}
-
-async fn accept(listener: TcpListener, service: Arc<Service>, stopping: watch::Receiver<Stop>) {
+async fn accept(
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    stopping: watch::Receiver<Stop>,
+) {
     const FIRST_PAUSE: Duration = Duration::from_millis(1);
     let mut pause = FIRST_PAUSE;
     loop {
@@ -212,32 +163,32 @@ async fn accept(listener: TcpListener, service: Arc<Service>, stopping: watch::R
             }
         };
         pause = FIRST_PAUSE;
-        let Some(seat) = service.peers.admit().await else { return };
-        tokio::spawn(connection(stream, seat, Arc::clone(&service), stopping.clone()));
+        let Some(seat) = connections.peers.admit().await else { return };
+        tokio::spawn(connection(stream, seat, Arc::clone(&connections), stopping.clone()));
     }
 }
 
 async fn connection(
     stream: TcpStream,
     seat: Seat,
-    service: Arc<Service>,
+    connections: Arc<Connections>,
     stopping: watch::Receiver<Stop>,
 ) {
     // Without it, a response of two segments would wait for the client's delayed ACK.
     let _ = stream.set_nodelay(true);
-    let stream = Timed::new(stream, Arc::clone(&seat.peer), &service.limits);
+    let stream = Timed::new(stream, Arc::clone(&seat.peer), &connections.limits);
     let way = seat.peer.gives_way();
-    let Some(tls) = service.web_config.rules().tls.clone() else {
-        return serve(stream, &seat, way, service, stopping).await;
+    let Some(tls) = connections.service.web_config.rules().tls.clone() else {
+        return serve(stream, &seat, way, connections, stopping).await;
     };
     let mut way = pin!(way);
     let stream = tokio::select! {
-        accepted = timeout(service.limits.header, tls.acceptor.accept(stream)) => accepted,
+        accepted = timeout(connections.limits.header, tls.acceptor.accept(stream)) => accepted,
         () = way.as_mut() => return,
     };
     match stream {
         Ok(Ok(stream)) if tls.admits(stream.get_ref().1.peer_certificates()) => {
-            serve(stream, &seat, way, service, stopping).await;
+            serve(stream, &seat, way, connections, stopping).await;
         }
         Ok(Ok(_)) => tracing::debug!("client certificate bears no allowed name"),
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
@@ -250,23 +201,23 @@ async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
     stream: T,
     seat: &Seat,
     gives_way: impl Future<Output = ()>,
-    service: Arc<Service>,
+    connections: Arc<Connections>,
     mut stopping: watch::Receiver<Stop>,
 ) {
     let peer = &seat.peer;
     let answer = service_fn(|request| {
-        let service = Arc::clone(&service);
+        let connections = Arc::clone(&connections);
         async move {
-            service.peers.begin(peer);
-            let response = route::respond(&service, &request).await;
-            service.peers.end(peer);
+            connections.peers.begin(peer);
+            let response = route::respond(&connections.service, &request).await;
+            connections.peers.end(peer);
             Ok::<_, Infallible>(response)
         }
     });
     let mut http = http1::Builder::new();
     http.header_read_timeout(None)
-        .max_buf_size(service.limits.header_bytes.max(8 << 10))
-        .max_header_size(service.limits.header_bytes);
+        .max_buf_size(connections.limits.header_bytes.max(8 << 10))
+        .max_header_size(connections.limits.header_bytes);
     let mut served = pin!(http.serve_connection(TokioIo::new(stream), answer));
     let mut gives_way = pin!(gives_way);
     loop {

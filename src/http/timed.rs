@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::limits::Limits;
 use super::peers::Peer;
-use super::server::Limits;
 
 /// Adds time limits to a stream. [`Peer`] says which one counts: hyper's own header timer would cut idle connections
 /// as early as slow headers.

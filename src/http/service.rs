@@ -1,0 +1,54 @@
+//! What every answer is made from.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::state::State;
+use super::web_config::WebConfig;
+
+/// What every answer is made from.
+pub(super) struct Service {
+    pub(super) state: State,
+    pub(super) telemetry_path: String,
+    pub(super) web_config: Arc<WebConfig>,
+    scrapes: Option<Arc<Semaphore>>,
+    reloads: Semaphore,
+}
+
+impl Service {
+    /// Answers `scrapes` scrapes at the same time at most; 0: as many as come.
+    pub(super) fn new(
+        state: State,
+        telemetry_path: String,
+        web_config: Arc<WebConfig>,
+        scrapes: usize,
+    ) -> Service {
+        let scrapes = scrapes.min(Semaphore::MAX_PERMITS);
+        Service {
+            state,
+            telemetry_path,
+            web_config,
+            scrapes: (scrapes > 0).then(|| Arc::new(Semaphore::new(scrapes))),
+            reloads: Semaphore::new(1),
+        }
+    }
+
+    /// Loads the configuration and the web configuration again, off the async workers and one after the other.
+    pub(super) async fn reload(self: &Arc<Self>) -> Result<(), String> {
+        let _turn = self.reloads.acquire().await.map_err(|error| error.to_string())?;
+        let service = Arc::clone(self);
+        let web = move || service.web_config.reload().map_err(|error| error.to_string());
+        let state = self.state.clone();
+        let done = tokio::task::spawn_blocking(move || state.reload(web)).await;
+        done.unwrap_or_else(|error| Err(format!("the reload did not come to its end: {error}")))
+    }
+
+    /// Leave to answer a scrape; `Some(None)` where there is no limit.
+    pub(super) fn scrape_permit(&self) -> Option<Option<OwnedSemaphorePermit>> {
+        match &self.scrapes {
+            None => Some(None),
+            Some(scrapes) => Arc::clone(scrapes).try_acquire_owned().ok().map(Some),
+        }
+    }
+}
