@@ -17,6 +17,7 @@ use super::output;
 use super::progress::Progress;
 use super::serve::ServiceArgs;
 use super::terminal::paint_for_stdout;
+use super::user::name_the_denied;
 use crate::check::Config;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
@@ -56,7 +57,7 @@ pub struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.serve {
         let options = Box::new(args.options);
-        args.service.serve(Feed::Simulate { seed: args.seed, options })
+        args.service.serve(Feed::Simulate { seed: args.seed, options }).map_err(name_the_denied)
     } else if args.quality {
         measure(&args)
     } else {

@@ -50,6 +50,8 @@ const FAILURES: &[(&str, i32, &str)] = &[
     ("explain --incident 1 --url http://127.0.0.1:1", 69, "Say where it is with --url"),
     ("record --output new --import nowhere", 66, "cannot read nowhere"),
     ("record --output new --import text", 65, "a recording file is replayed as it is"),
+    ("stress --count 1", 69, "this is not FreeBSD; here, serve and replay judge recordings"),
+    ("record --output new -- true", 69, "this is not FreeBSD"),
     ("record --output new", 69, "give --kqueue.target, or a command after --"),
     ("simulate --count 2 --output bare", 74, "which --output names"),
     ("simulate --preempt 2", 64, "give a chance from 0"),

@@ -101,7 +101,6 @@ pub fn open() -> io::Result<Box<dyn Kernel>> {
     #[cfg(not(target_os = "freebsd"))]
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
-        "this system has no kqueue that tracks processes: the live source needs FreeBSD; \
-         use --source replay or --source simulate here",
+        "this is not FreeBSD; here, serve and replay judge recordings, and simulate a simulated kernel",
     ))
 }

@@ -58,7 +58,7 @@ pub enum Error {
     #[error(transparent)]
     KeeperGone(#[from] Gone),
     /// kqueue is not there.
-    #[error("cannot open a kqueue: {0}")]
+    #[error("cannot open a kqueue that tracks processes: {0}")]
     Kqueue(io::Error),
     /// kevent(2) failed.
     #[error("kevent(2) failed, so kqueue tells nothing any more: {0}")]
@@ -91,7 +91,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Finds dtrace(1) and opens a kqueue.
+    /// Opens a kqueue and finds dtrace(1).
     ///
     /// # Errors
     /// [`Error`], worded for the person who runs the exporter.
@@ -108,6 +108,8 @@ impl Live {
         open: impl FnOnce() -> io::Result<Box<dyn Kernel>>,
     ) -> Result<Live, Error> {
         check(&config.targets)?;
+        // First: where there is no such kernel, it is not dtrace that is missing.
+        let kernel = open().map_err(Error::Kqueue)?;
         let program = match &config.own_program {
             Some(program) => Ok(program.clone()),
             None => std::env::current_exe(),
@@ -116,7 +118,6 @@ impl Live {
         let job = config.dtrace.job(pid_files(&config.targets))?;
         let keeper = Keeper::start(&program, &job).map_err(Error::Keeper)?;
         let dtrace = Dtrace::find(keeper.clone(), &config.dtrace)?;
-        let kernel = open().map_err(Error::Kqueue)?;
         let trees = trees(&config.targets, &program)?;
         Ok(Live { config, dtrace, keeper, kernel, trees, stop: Stop::default() })
     }
