@@ -345,7 +345,7 @@ fn causes_that_die_or_do_not_compile_are_no_outage() {
 
 /// Why a source cannot be prepared.
 fn refusal(config: Config) -> String {
-    match Live::prepare(config) {
+    match Live::with_kernel(config, || Ok(Box::new(Scripted(quiet)))) {
         Ok(_) => "none".to_owned(),
         Err(error) => error.to_string(),
     }
@@ -383,11 +383,13 @@ fn what_is_missing_is_said_with_what_to_do() {
 
 #[test]
 #[cfg(not(target_os = "freebsd"))]
-fn without_a_kqueue_it_says_so_when_everything_else_was_found() {
+fn without_a_kqueue_nothing_else_is_missed() {
     let stand_in = StandIn::new("replay");
-    let error = Live::prepare(stand_in.config()).err().expect("no kqueue here");
+    let mut config = stand_in.config();
+    config.dtrace.path = Some("/nonexistent/dtrace".into());
+    let error = Live::prepare(config).err().expect("no kqueue here");
     assert!(matches!(error, Error::Kqueue(_)));
-    assert!(error.to_string().contains("needs FreeBSD"), "{error}");
+    assert!(error.to_string().contains("this is not FreeBSD"), "{error}");
 }
 
 #[test]

@@ -50,8 +50,6 @@ const FAILURES: &[(&str, i32, &str)] = &[
     ("explain --incident 1 --url http://127.0.0.1:1", 69, "Say where it is with --url"),
     ("record --output new --import nowhere", 66, "cannot read nowhere"),
     ("record --output new --import text", 65, "a recording file is replayed as it is"),
-    ("stress --count 1", 69, "this is not FreeBSD; here, serve and replay judge recordings"),
-    ("record --output new -- true", 69, "this is not FreeBSD"),
     ("record --output new", 69, "give --kqueue.target, or a command after --"),
     ("simulate --count 2 --output bare", 74, "which --output names"),
     ("simulate --preempt 2", 64, "give a chance from 0"),
@@ -78,6 +76,20 @@ fn every_failure_says_what_to_do_once_and_has_its_status() {
         assert!(!error.contains("panicked"), "{line}: {error}");
     }
     assert!(!Path::new(folder.path()).join("new").exists(), "nothing came of it");
+}
+
+#[test]
+#[cfg(not(target_os = "freebsd"))]
+fn where_there_is_no_such_kernel_that_is_said_and_what_can_be_done() {
+    for line in
+        ["stress", "record --output /nonexistent/new -- true", "serve --kqueue.target=a=pid:1"]
+    {
+        let args: Vec<&str> = line.split(' ').collect();
+        let (code, _, error) = run(&mut program(&args));
+        assert_eq!(code, Some(69), "{line}: {error}");
+        let words = "this is not FreeBSD; here, serve and replay judge recordings";
+        assert!(error.contains(words), "{line}: {error}");
+    }
 }
 
 #[test]
