@@ -186,9 +186,9 @@ words! {
         Unknown = "unknown",
         /// Two knotes a child: no collision (FreeBSD 10.4, 11.0 and later; NetBSD).
         Split = "split",
-        /// One knote a child, the wait status wins (FreeBSD 7.0 to 10.3).
+        /// One knote a child, the wait status wins (FreeBSD 7.0 to 10.3; OpenBSD and DragonFly now).
         MergedStatus = "merged-status",
-        /// One knote a child, the parent's pid wins (older OpenBSD and DragonFly).
+        /// One knote a child, the parent's pid wins (older NetBSD, OpenBSD and DragonFly).
         MergedPpid = "merged-ppid",
     }
 }

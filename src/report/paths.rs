@@ -129,7 +129,7 @@ const PPID_OVER_STATUS: KernelPath = KernelPath {
     sentence: "The process ended before its NOTE_CHILD was read, and the one kevent for both kept the parent's pid.",
     function: "filt_proc",
     condition: "one knote a child, and a filt_proc that leaves data alone on exit",
-    releases: "no FreeBSD from 7.0 on; older NetBSD",
+    releases: "no FreeBSD from 7.0 on; older NetBSD, OpenBSD and DragonFly",
     sure: Sure::Certain,
 };
 

@@ -25,6 +25,15 @@ const BLUE: RGBColor = RGBColor(0x3d, 0x7d, 0xd8);
 const PINK: RGBColor = RGBColor(0xd8, 0x5a, 0xa6);
 const GREY: RGBColor = RGBColor(0x93, 0x9c, 0xa6);
 
+/// What the plot of verdicts tells apart, from the bottom up.
+const LAYERS: [(&str, RGBColor, &[Verdict]); 5] = [
+    ("agreed", GREEN, &[Verdict::Agreed]),
+    ("overwritten", ORANGE, &[Verdict::Overwritten]),
+    ("corrupt", PURPLE, &[Verdict::Corrupt]),
+    ("lost", RED, &[Verdict::LostReported, Verdict::LostSilent, Verdict::LostInherited]),
+    ("undecided or kqueue only", GREY, &[Verdict::Undecided, Verdict::KqueueOnly]),
+];
+
 impl Page {
     /// The page as one HTML file.
     pub fn html(&self) -> String {
@@ -67,6 +76,11 @@ impl Page {
             Escaped(capital(rest)),
             Escaped(&report.advice)
         );
+        self.cards(out);
+    }
+
+    /// What is wrong, each in one number.
+    fn cards(&self, out: &mut String) {
         let totals = &self.totals;
         let wrong = |by: &[u64; Verdict::COUNT]| {
             let bad = |v: &&Verdict| {
@@ -96,36 +110,23 @@ impl Page {
             let _ =
                 writeln!(out, "<div{class}><dt>{name}</dt><dd>{}{of}</dd></div>", thousands(value));
         }
-        let blind = report.summary.blind_seconds;
+        let blind = self.report.summary.blind_seconds;
         let class = if blind > 0.0 { " class=\"doubt\"" } else { "" };
         let _ = writeln!(
             out,
             "<div{class}><dt>blind</dt><dd>{blind:.3} s <small>of {:.1} s</small></dd></div>\n</dl>",
-            report.run.seconds
+            self.report.run.seconds
         );
     }
 
     fn verdicts(&self, out: &mut String) {
         out.push_str("<section>\n<h2>Verdicts</h2>\n");
         let over_time = &self.over_time;
-        let layers = [
-            ("agreed", GREEN, vec![Verdict::Agreed]),
-            ("overwritten", ORANGE, vec![Verdict::Overwritten]),
-            ("corrupt", PURPLE, vec![Verdict::Corrupt]),
-            ("lost", RED, vec![Verdict::LostReported, Verdict::LostSilent, Verdict::LostInherited]),
-            ("undecided or kqueue only", GREY, vec![Verdict::Undecided, Verdict::KqueueOnly]),
-        ];
-        let sums: Vec<(&str, RGBColor, Vec<u64>)> = layers
-            .into_iter()
+        let sums: Vec<(&str, RGBColor, Vec<u64>)> = LAYERS
+            .iter()
             .map(|(name, colour, verdicts)| {
-                (
-                    name,
-                    colour,
-                    sum(
-                        &over_time.verdicts,
-                        &verdicts.iter().map(|v| v.as_str()).collect::<Vec<_>>(),
-                    ),
-                )
+                let words: Vec<&str> = verdicts.iter().map(|v| v.as_str()).collect();
+                (*name, *colour, sum(&over_time.verdicts, &words))
             })
             .filter(|(_, _, values)| values.iter().any(|n| *n > 0))
             .collect();
