@@ -1,5 +1,5 @@
 //! dtrace(1), the witness: chooses the D program that this kernel understands, keeps it running, reads its pipes, and
-//! tells the pipeline about every outage. The [keeper](super::keeper) starts and ends it for us.
+//! tells the pipeline about every outage. The [keeper] starts and ends it for us.
 
 mod drains;
 mod pipes;
