@@ -14,6 +14,7 @@ const PORT: &str = "deploy/freebsd/sysutils/kqproc_exporter";
 const RC_SUBR: &str = r#"
 load_rc_config() { . "$RC_CONF"; }
 run_rc_command() {
+    [ -z "${flags-}" ] || { echo "would start $command $flags"; exit 1; }
     [ -z "${kqproc_exporter_user-}" ] || { echo "would start as $kqproc_exporter_user"; exit 1; }
     case $1 in
     start|reload) precmd=$(eval "echo \$${1}_precmd"); $precmd || { echo "refused"; exit 1; } ;;
