@@ -117,13 +117,13 @@ impl Align {
         self.ended = true;
     }
 
-    /// Takes a record that was read at `read`.
+    /// Takes a record of the time `at` that was read at `read`.
     #[inline]
-    pub(crate) fn record(&mut self, record: Record, read: MonoTime) -> Arrival {
-        let arrival = self.records.take(record, self.now);
+    pub(crate) fn record(&mut self, at: KernelTime, record: Record, read: MonoTime) -> Arrival {
+        let arrival = self.records.take(at, record, self.now);
         if arrival == Arrival::Queued {
             self.blind = false;
-            self.clock.read(record.at(), read);
+            self.clock.read(at, read);
         }
         arrival
     }
@@ -228,9 +228,10 @@ impl Align {
                 && self.clock.latest(head.after).is_none_or(|t| t.plus(SLACK_NS) >= mark.at)
                 && self.clock.earliest(head.before).is_none_or(|t| t <= mark.at.plus(SLACK_NS))
         };
-        let nearest = self.nearest(mark);
-        let is_nearest = |head: &Head| named(head) && head.seq == nearest;
-        self.batches.iter().position(fits).or_else(|| self.batches.iter().position(is_nearest))
+        self.batches.iter().position(fits).or_else(|| {
+            let nearest = self.nearest(mark);
+            self.batches.iter().position(|head| named(head) && head.seq == nearest)
+        })
     }
 
     /// The mark of a batch that did not wait for it: the clocks were not where they were thought to be.
@@ -340,6 +341,10 @@ mod tests {
         assert!(align.batch(&Batch { seq, capacity, before, after, attached: &[], events: &[] }));
     }
 
+    fn tell(align: &mut Align, record: Record) -> Arrival {
+        align.record(record.at(), record, MonoTime(0))
+    }
+
     fn order(align: &mut Align) -> Vec<String> {
         std::iter::from_fn(|| align.next())
             .map(|step| match step {
@@ -359,13 +364,13 @@ mod tests {
         batch(&mut early, 2, 0);
         batch(&mut early, 4, 1);
         for r in [tick(1), mark(2, 0), tick(3), mark(4, 1), tick(5)] {
-            early.record(r, MonoTime(0));
+            early.record(r.at(), r, MonoTime(0));
         }
         early.end();
         assert_eq!(order(&mut early), expected);
         let mut late = align();
         for r in [tick(1), mark(2, 0), tick(3), mark(4, 1), tick(5), tick(40)] {
-            late.record(r, MonoTime(0));
+            late.record(r.at(), r, MonoTime(0));
         }
         assert_eq!(order(&mut late), expected[..1]);
         batch(&mut late, 2, 0);
@@ -377,12 +382,12 @@ mod tests {
     fn records_are_sorted_within_the_horizon_and_refused_behind_it() {
         let mut align = align();
         for ms in [1, 9, 4, 30] {
-            align.record(tick(ms), MonoTime(0));
+            tell(&mut align, tick(ms));
         }
         assert_eq!(order(&mut align), ["tick@1", "tick@4", "tick@9"]);
-        let late = align.record(tick(5), MonoTime(0));
+        let late = tell(&mut align, tick(5));
         assert_eq!(late, Arrival::Refused(Reason::Late, KernelTime(5 * MS)));
-        let twice = align.record(tick(30), MonoTime(0));
+        let twice = tell(&mut align, tick(30));
         assert_eq!(twice, Arrival::Refused(Reason::Duplicate, KernelTime(30 * MS)));
     }
 
@@ -393,7 +398,7 @@ mod tests {
         batch(&mut align, 4, 1);
         batch(&mut align, 7, 2);
         for r in [tick(1), mark(2, 0), tick(3), tick(5), tick(6), mark(7, 2), tick(8), tick(50)] {
-            align.record(r, MonoTime(0));
+            align.record(r.at(), r, MonoTime(0));
         }
         let expected =
             ["tick@1", "batch0@2", "tick@3", "tick@5", "batch1@5?", "tick@6", "batch2@7"];
@@ -403,12 +408,12 @@ mod tests {
     #[test]
     fn a_garbled_time_stamp_costs_itself() {
         let mut align = align();
-        assert_eq!(align.record(tick(1 << 40), MonoTime(0)), Arrival::Held);
-        let refused = align.record(tick(1), MonoTime(0));
+        assert_eq!(tell(&mut align, tick(1 << 40)), Arrival::Held);
+        let refused = tell(&mut align, tick(1));
         assert!(matches!(refused, Arrival::Refused(Reason::Implausible, _)));
-        align.record(tick(2), MonoTime(0));
-        assert_eq!(align.record(tick(1 << 40), MonoTime(0)), Arrival::Held);
-        let refused = align.record(tick(3), MonoTime(0));
+        tell(&mut align, tick(2));
+        assert_eq!(tell(&mut align, tick(1 << 40)), Arrival::Held);
+        let refused = tell(&mut align, tick(3));
         assert!(matches!(refused, Arrival::Refused(Reason::Implausible, _)));
         align.end();
         assert_eq!(order(&mut align), ["tick@1", "tick@2", "tick@3"]);
@@ -419,7 +424,7 @@ mod tests {
         let mut align = align();
         batch(&mut align, 2, 0);
         for r in [tick(1), mark(2, 0), tick(3)] {
-            align.record(r, MonoTime(0));
+            align.record(r.at(), r, MonoTime(0));
         }
         align.lose_sight();
         batch(&mut align, 100, 1);
@@ -429,7 +434,7 @@ mod tests {
         batch(&mut align, 190, 2);
         batch(&mut align, 200, 3);
         for r in [tick(195), mark(200, 3), tick(205), tick(300)] {
-            assert_eq!(align.record(r, MonoTime(0)), Arrival::Queued);
+            assert_eq!(align.record(r.at(), r, MonoTime(0)), Arrival::Queued);
         }
         assert_eq!(order(&mut align), ["batch2@191?", "tick@195", "batch3@200", "tick@205"]);
     }

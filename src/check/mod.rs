@@ -120,16 +120,16 @@ impl Checker {
         }
         let at = record.at();
         let before = self.align.newest();
-        match self.align.record(record, read) {
+        match self.align.record(at, record, read) {
             Arrival::Held => {}
-            Arrival::Queued => self.sees(&record, before),
+            Arrival::Queued => self.sees(at, &record, before),
             Arrival::Refused(Reason::Duplicate, _) => self.bad_line(Reason::Duplicate),
             Arrival::Refused(reason, from) => {
                 self.ledger.stats.bad_lines[reason.index()] += 1;
                 let to = self.align.now().max(from);
                 self.ledger.dtrace.add(from, to, BlindReason::Late);
                 if self.align.newest() >= Some(at) {
-                    self.sees(&record, before);
+                    self.sees(at, &record, before);
                 }
             }
         }
@@ -140,8 +140,18 @@ impl Checker {
 
     /// DTrace is there and has come to the time of this record.
     #[inline]
-    fn sees(&mut self, record: &Record, before: Option<KernelTime>) {
-        let at = record.at();
+    fn sees(&mut self, at: KernelTime, record: &Record, before: Option<KernelTime>) {
+        let is_news = matches!(record, Record::Begin { .. }) || self.first.is_none();
+        if is_news || self.missing_since.is_some() {
+            self.sees_again(at, record, before);
+        } else {
+            self.ledger.dtrace.close(at);
+        }
+    }
+
+    /// DTrace has just begun, or something is missing before this record.
+    #[cold]
+    fn sees_again(&mut self, at: KernelTime, record: &Record, before: Option<KernelTime>) {
         if self.first.is_none() {
             let first = self.align.first().unwrap_or(at);
             self.first = Some(first);

@@ -56,10 +56,9 @@ impl Records {
         self.queue.is_empty()
     }
 
-    /// Takes a record that has just been read, when everything before `now` was handed on.
+    /// Takes a record of the time `at` that has just been read, when everything before `now` was handed on.
     #[inline]
-    pub(crate) fn take(&mut self, record: Record, now: KernelTime) -> Arrival {
-        let at = record.at();
+    pub(crate) fn take(&mut self, at: KernelTime, record: Record, now: KernelTime) -> Arrival {
         match self.newest {
             Some(_) if at < now => {
                 let is_jump = now.since(at) > JUMP_NS;
@@ -70,21 +69,20 @@ impl Records {
             }
             Some(newest) if at.since(newest) <= JUMP_NS => {
                 let refused = self.held.take().is_some();
-                let arrival = self.insert(record);
+                let arrival = self.insert(at, record);
                 if refused { Arrival::Refused(Reason::Implausible, newest) } else { arrival }
             }
-            _ => self.confirm(record, now),
+            _ => self.confirm(at, record, now),
         }
     }
 
     /// Takes a record far from all others, or the very first: where the one before was as far, they confirm each other.
     #[cold]
-    fn confirm(&mut self, record: Record, now: KernelTime) -> Arrival {
-        let at = record.at();
+    fn confirm(&mut self, at: KernelTime, record: Record, now: KernelTime) -> Arrival {
         match self.held.take() {
             Some(held) if held.at().since(at).max(at.since(held.at())) <= JUMP_NS => {
-                self.insert(held);
-                self.insert(record)
+                self.insert(held.at(), held);
+                self.insert(at, record)
             }
             Some(_) => {
                 self.held = Some(record);
@@ -100,7 +98,7 @@ impl Records {
     /// No other will come that could confirm one.
     pub(crate) fn end(&mut self) {
         if let Some(record) = self.held.take() {
-            self.insert(record);
+            self.insert(record.at(), record);
         }
     }
 
@@ -113,8 +111,7 @@ impl Records {
     }
 
     #[inline]
-    fn insert(&mut self, record: Record) -> Arrival {
-        let at = record.at();
+    fn insert(&mut self, at: KernelTime, record: Record) -> Arrival {
         self.newest = self.newest.max(Some(at));
         match self.queue.back() {
             Some((then, _)) if *then >= at => return self.insert_between(at, record),
