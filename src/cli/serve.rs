@@ -236,7 +236,7 @@ fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Resu
         .enable_all()
         .build()
         .context("cannot start the HTTP service")?;
-    let failed = runtime.block_on(async {
+    let (failed, signals) = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let mut failed = None;
         let over = async {
@@ -246,9 +246,11 @@ fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Resu
             }
         };
         server.run(state, over).await?;
-        Ok::<_, anyhow::Error>(failed)
+        Ok::<_, anyhow::Error>((failed, signals))
     })?;
     stop.request();
+    // A second signal is for a dtrace that does not end.
+    runtime.spawn(signals.hand_on_to(stop));
     if ingest.join().is_err() {
         bail!("the ingest thread panicked; please report what the log says above");
     }
