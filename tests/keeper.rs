@@ -120,6 +120,7 @@ impl Family {
             .args(["--ignored", "--exact", "exporter", "--nocapture"])
             .env(FOLDER, folder.path())
             .env(USER, user)
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::null())
             .stdout(words)
             .stderr(Stdio::null())

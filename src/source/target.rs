@@ -153,6 +153,9 @@ mod tests {
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
         assert!(matches!(read_pid_file(&pipe), Err(PidFileError::NotAFile)));
+        let device = folder.path().join("device");
+        std::os::unix::fs::symlink("/dev/null", &device).expect("a link");
+        assert!(matches!(read_pid_file(&device), Err(PidFileError::NotAFile)));
         let missing = read_pid_file(&folder.path().join("missing"));
         assert!(matches!(missing, Err(PidFileError::Io(e)) if e.kind() == io::ErrorKind::NotFound));
     }
