@@ -120,6 +120,7 @@ impl Family {
             .args(["--ignored", "--exact", "exporter", "--nocapture"])
             .env(FOLDER, folder.path())
             .env(USER, user)
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::null())
             .stdout(words)
             .stderr(Stdio::null())
@@ -281,10 +282,43 @@ fn a_keeper_that_is_told_to_end_goes_on_for_its_exporter() {
     assert!(!is_gone(family.keeper));
 }
 
+/// Compiling takes up to two minutes, and nobody listens for signals yet.
+#[test]
+fn an_exporter_that_ends_while_a_program_compiles_leaves_nobody_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let temporary = folder.path().join("tmp");
+    fs::create_dir(&temporary).expect("a folder");
+    let dtrace = folder.path().join("compiles-for-ever");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    symlink(script.join("stand-in-dtrace.sh"), &dtrace).expect("a link");
+    let mut exporter = Command::new(PROGRAM)
+        .args(["serve", "--source=live", "--kqueue.target=init=pid:1"])
+        .arg(format!("--dtrace.path={}", dtrace.display()))
+        .env("TMPDIR", &temporary)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let of = Pid::from_raw(exporter.id() as i32);
+    let keeper = eventually("a keeper", || children(of).into_iter().next());
+    let compiles = |pid: &Pid| word_of(*pid, "cmdline").starts_with("sleep\0");
+    let dtrace = eventually("dtrace -e", || children(keeper).into_iter().find(compiles));
+    kill(of, Signal::SIGTERM).expect("it runs");
+    eventually("its end", || exporter.try_wait().expect("a child"));
+    eventually("the keeper's end", || is_gone(keeper).then_some(()));
+    assert!(is_gone(dtrace));
+    assert_eq!(fs::read_dir(&temporary).expect("a folder").count(), 0, "its programs are left");
+}
+
 #[test]
 fn a_keeper_that_hears_nonsense_ends_and_runs_nothing() {
-    for words in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", &[0; 4096], b"s\x03\0\0\x05\0\0\0", b"s\0\0"]
-    {
+    for words in [
+        &b""[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0; 4096],
+        b"s\x03\0\0\x05\0\0\0",
+        b"s\0\0\0\xe0\xff\xff\xff",
+        b"s\0\0",
+    ] {
         let folder = tempfile::tempdir().expect("a folder");
         let dtrace = folder.path().join("early");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");

@@ -20,7 +20,7 @@ use crate::check::Config;
 use crate::http::web_args::WebArgs;
 use crate::http::{BindError, Server, State};
 use crate::source::live::{self, Live};
-use crate::source::sysctl::hidden_by;
+use crate::source::sysctl::{HIDING_JAILED, hidden_by, hides_jailed};
 
 /// Where the inputs come from, and how they are served.
 #[derive(clap::Args, Debug)]
@@ -164,7 +164,16 @@ fn settle(user: &UserArgs) -> anyhow::Result<Identity> {
 /// Processes that the kernel hides from a user cannot be tracked by it: kevent(2) says that they do not exist
 /// (13.2 `kern_event.c`, `filt_procattach`: `p_cansee`).
 fn must_see_others(identity: &Identity) -> anyhow::Result<()> {
-    match hidden_by().filter(|_| !identity.is_root) {
+    if identity.is_root {
+        return Ok(());
+    }
+    if hides_jailed() {
+        let sysctl = HIDING_JAILED.0;
+        tracing::warn!(
+            "{sysctl} hides processes in jails from {identity}: no tree can begin there"
+        );
+    }
+    match hidden_by() {
         Some(sysctl) => Err(anyhow::anyhow!(
             "{sysctl} hides other users' processes from {identity}: change it, or serve with --user root"
         ))
@@ -236,7 +245,7 @@ fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Resu
         .enable_all()
         .build()
         .context("cannot start the HTTP service")?;
-    let failed = runtime.block_on(async {
+    let (failed, signals) = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let mut failed = None;
         let over = async {
@@ -246,9 +255,11 @@ fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Resu
             }
         };
         server.run(state, over).await?;
-        Ok::<_, anyhow::Error>(failed)
+        Ok::<_, anyhow::Error>((failed, signals))
     })?;
     stop.request();
+    // A second signal is for a dtrace that does not end.
+    runtime.spawn(signals.hand_on_to(stop));
     if ingest.join().is_err() {
         bail!("the ingest thread panicked; please report what the log says above");
     }

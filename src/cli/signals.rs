@@ -22,6 +22,14 @@ impl Signals {
         })
     }
 
+    /// Asks `stop` for the end at every one, for ever.
+    pub(super) async fn hand_on_to(mut self, stop: Stop) {
+        loop {
+            self.next().await;
+            stop.request();
+        }
+    }
+
     /// Resolves at the next one.
     pub(super) async fn next(&mut self) {
         tokio::select! {
@@ -34,16 +42,32 @@ impl Signals {
 /// Hands every such signal on to `stop`, from a thread of its own, for as long as the process lives.
 pub(super) fn hand_on_to(stop: Stop) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let mut signals = {
+    let signals = {
         let _entered = runtime.enter();
         Signals::new()?
     };
-    let listen = async move {
-        loop {
-            signals.next().await;
-            stop.request();
-        }
-    };
-    Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(listen))?;
+    Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || runtime.block_on(signals.hand_on_to(stop)))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nix::sys::signal::{Signal, raise};
+
+    use super::*;
+
+    #[test]
+    fn a_second_signal_asks_once_more() {
+        let stop = Stop::default();
+        hand_on_to(stop.clone()).expect("a thread");
+        for (seen, signal) in [(0, Signal::SIGINT), (1, Signal::SIGTERM)] {
+            raise(signal).expect("raised");
+            stop.wait(seen, Duration::from_secs(60));
+            assert_eq!(stop.requests(), seen + 1);
+        }
+    }
 }

@@ -79,6 +79,16 @@ pub const HIDING: [(&str, i32); 3] = [
     ("security.mac.seeotheruids.enabled", 1),
 ];
 
+/// What hides the processes in jails from an unprivileged one outside of them, and the value with which it does so (13.2
+/// `kern_prot.c`, `cr_canseejailproc`).
+pub const HIDING_JAILED: (&str, i32) = ("security.bsd.see_jail_proc", 0);
+
+/// Whether [`HIDING_JAILED`] hides them here.
+pub fn hides_jailed() -> bool {
+    let (name, hides) = HIDING_JAILED;
+    integer(name) == Some(hides)
+}
+
 /// The first of [`HIDING`] that hides them here.
 pub fn hidden_by() -> Option<&'static str> {
     HIDING.iter().find(|(name, hides)| integer(name) == Some(*hides)).map(|(name, _)| *name)

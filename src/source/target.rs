@@ -1,7 +1,7 @@
 //! What to watch: named trees, by pid, by pid file, or a command of ours.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -73,26 +73,25 @@ pub enum PidFileError {
     Junk,
 }
 
-/// Opens a pid file.
-///
-/// # Errors
-/// [`PidFileError`], of what kind a file's content cannot be.
-pub fn open_pid_file(path: &Path) -> Result<File, PidFileError> {
-    // To open a pipe would otherwise wait for its writer, and a terminal would become ours.
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(PidFileError::NotAFile) }
-}
-
 /// The pid in a pid file: the first line, as daemon(8) and rc(8) write it.
 ///
 /// # Errors
 /// [`PidFileError`]; whatever the file holds, it costs 64 bytes of reading.
-pub fn read_pid(file: File) -> Result<Pid, PidFileError> {
+pub fn read_pid_file(path: &Path) -> Result<Pid, PidFileError> {
+    // Looked at before: the mere opening of some devices does something.
+    is_plain(fs::metadata(path)?)?;
+    // It may have been replaced: to open a pipe would wait for its writer, and a terminal would become ours.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
+    is_plain(file.metadata()?)?;
     let mut bytes = Vec::new();
     file.take(64).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     pid(text.lines().next().unwrap_or_default().trim()).ok_or(PidFileError::Junk)
+}
+
+fn is_plain(metadata: Metadata) -> Result<(), PidFileError> {
+    if metadata.is_file() { Ok(()) } else { Err(PidFileError::NotAFile) }
 }
 
 /// A pid that can be a root: the kernel's own, 0, cannot.
@@ -141,7 +140,7 @@ mod tests {
         let path = folder.path().join("pid");
         let read = |bytes: &[u8]| {
             std::fs::write(&path, bytes).expect("written");
-            read_pid(open_pid_file(&path).expect("it is there"))
+            read_pid_file(&path)
         };
         assert_eq!(read(b"812\n").ok(), Pid::new(812));
         assert_eq!(read(b"  812 \nsecond line").ok(), Pid::new(812));
@@ -150,11 +149,14 @@ mod tests {
         {
             assert!(matches!(read(junk), Err(PidFileError::Junk)), "{}", junk.escape_ascii());
         }
-        assert!(matches!(open_pid_file(folder.path()), Err(PidFileError::NotAFile)));
+        assert!(matches!(read_pid_file(folder.path()), Err(PidFileError::NotAFile)));
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
-        assert!(matches!(open_pid_file(&pipe), Err(PidFileError::NotAFile)));
-        let missing = open_pid_file(&folder.path().join("missing"));
+        assert!(matches!(read_pid_file(&pipe), Err(PidFileError::NotAFile)));
+        let device = folder.path().join("device");
+        std::os::unix::fs::symlink("/dev/null", &device).expect("a link");
+        assert!(matches!(read_pid_file(&device), Err(PidFileError::NotAFile)));
+        let missing = read_pid_file(&folder.path().join("missing"));
         assert!(matches!(missing, Err(PidFileError::Io(e)) if e.kind() == io::ErrorKind::NotFound));
     }
 }

@@ -20,7 +20,7 @@ run_rc_command() {
     start|reload) precmd=$(eval "echo \$${1}_precmd"); $precmd || { echo "refused"; exit 1; } ;;
     esac
     case $1 in
-    start) [ -r "$required_files" ] || exit 1; echo "$command $command_args" ;;
+    start) [ -r "$required_files" ] || exit 1; echo "$command ${flags:-${kqproc_exporter_flags-}} $command_args" ;;
     reload) echo "kill -$sig_reload \$(cat $pidfile) of $procname" ;;
     configtest) $configtest_cmd ;;
     esac
@@ -63,7 +63,7 @@ fn the_rc_script_starts_the_exporter_under_daemon_and_names_its_user() {
     assert_eq!(
         rc(prefix, &conf, "start").unwrap(),
         format!(
-            "{check}/usr/sbin/daemon -f -p /var/run/kqproc_exporter.pid -T kqproc_exporter -l daemon \
+            "{check}/usr/sbin/daemon  -f -p /var/run/kqproc_exporter.pid -T kqproc_exporter -l daemon \
              {prefix_text}/sbin/kqproc_exporter serve {flags}\n"
         )
     );

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::user::Identity;
 use crate::http::web_args::{ListenAddress, WebArgs};
-use crate::source::sysctl::HIDING;
+use crate::source::sysctl::{HIDING, HIDING_JAILED};
 
 /// What a host is asked. Everything else in this module is pure.
 pub trait Probe {
@@ -110,6 +110,8 @@ pub struct FreeBsd {
     pub securelevel: Option<i32>,
     /// The sysctl that hides other users' processes from whoever is not root.
     pub hidden_by: Option<&'static str>,
+    /// Another one hides processes in jails from whoever is not root.
+    pub hides_jailed: bool,
     /// kern.features.kdtrace_hooks: only there if the kernel has KDTRACE_HOOKS (`sys/kern/kern_dtrace.c`).
     pub hooks: bool,
     /// Whether dtraceall was loaded before dtrace(1) ran.
@@ -182,16 +184,15 @@ impl FreeBsd {
             let ran = probe.compile(wants.dtrace, program.text, program.args);
             (program.name.to_owned(), ran)
         };
+        let hides = |(name, value): &(&str, i32)| sysctl(probe, name) == Some(*value);
         let modules = probe.run(Path::new("/sbin/kldstat"), &["-q", "-m", "dtraceall"]);
         let probes = probe.run(wants.dtrace, &["-l", "-n", &PROBES.join(",")]);
         FreeBsd {
             osreldate: sysctl(probe, "kern.osreldate"),
             jailed: sysctl(probe, "security.jail.jailed").map(|jailed: i32| jailed != 0),
             securelevel: sysctl(probe, "kern.securelevel"),
-            hidden_by: HIDING
-                .iter()
-                .find(|(name, hides)| sysctl(probe, name) == Some(*hides))
-                .map(|(name, _)| *name),
+            hidden_by: HIDING.iter().find(|hiding| hides(hiding)).map(|(name, _)| *name),
+            hides_jailed: hides(&HIDING_JAILED),
             hooks: sysctl::<i32>(probe, "kern.features.kdtrace_hooks") == Some(1),
             modules: matches!(modules, Ran::Well(_)),
             device: probe.open(Path::new(DEVICE)),

@@ -7,6 +7,7 @@ use super::{Line, Status};
 use crate::cli::exit::{CONFIG, NOPERM, UNAVAILABLE};
 use crate::cli::user::Identity;
 use crate::report::kernel::regime_by_osreldate;
+use crate::source::sysctl::HIDING_JAILED;
 
 /// A binary of ours runs on 12.3 and later (the C library's ABI).
 const OLDEST: u32 = 1_203_000;
@@ -19,7 +20,7 @@ pub fn judge(facts: &Facts) -> Vec<Line> {
     };
     lines.push(user(&facts.user));
     if let (Some(freebsd), Ok(identity)) = (&facts.freebsd, &facts.user) {
-        lines.push(sight(freebsd.hidden_by, identity));
+        lines.push(sight(freebsd, identity));
     }
     lines.extend(facts.config.as_ref().map(|(path, result)| config(path, result)));
     lines.push(match &facts.web_config {
@@ -111,8 +112,7 @@ fn root(uid: u32, device: &Access) -> Line {
     if uid == 0 {
         ok("root", "uid 0")
     } else if *device == Access::Readable {
-        let found = format!("uid {uid}, and {DEVICE} is open to it");
-        line("root", Status::Warn, found, "only this user's processes can be watched: run as root")
+        ok("root", format!("uid {uid}, and {DEVICE} is open to it"))
     } else {
         no_permission(fail("root", format!("uid {uid}"), "run as root: dtrace needs it"))
     }
@@ -269,13 +269,20 @@ fn user(user: &Result<Identity, String>) -> Line {
     }
 }
 
-fn sight(hidden_by: Option<&str>, identity: &Identity) -> Line {
-    match hidden_by.filter(|_| !identity.is_root) {
+fn sight(freebsd: &FreeBsd, identity: &Identity) -> Line {
+    match freebsd.hidden_by {
+        _ if identity.is_root => ok("sight", "root sees all processes"),
         Some(sysctl) => no_permission(fail(
             "sight",
             format!("{sysctl} hides other users' processes from {identity}"),
             "change it, or serve with --user root",
         )),
+        None if freebsd.hides_jailed => line(
+            "sight",
+            Status::Warn,
+            format!("{} hides processes in jails from {identity}", HIDING_JAILED.0),
+            "where a tree begins in a jail, change it, or serve with --user root",
+        ),
         None => ok("sight", format!("{identity} sees other users' processes")),
     }
 }

@@ -225,7 +225,7 @@ fn without_root() {
 #[test]
 fn a_device_that_is_open_to_a_user_is_enough_for_dtrace() {
     let lines = lines(&Told { uid: 1001, ..freebsd_13_2() });
-    assert_eq!(names(&lines, Status::Warn), ["root"]);
+    assert_eq!(found(&lines, "root"), "uid 1001, and /dev/dtrace/dtrace is open to it");
     assert_eq!(exit_status(&lines), 0);
 }
 
@@ -352,6 +352,8 @@ fn processes_that_are_hidden_from_the_user_cannot_be_watched() {
     assert_eq!((names(&nobody, Status::Fail), exit_status(&nobody)), (vec!["sight"], 77));
     let what = "security.bsd.see_other_uids hides other users' processes from user nobody";
     assert_eq!(found(&nobody, "sight"), what);
+    let jails = lines(&Told { hiding: "security.bsd.see_jail_proc", ..freebsd_13_2() });
+    assert_eq!((names(&jails, Status::Warn), exit_status(&jails)), (vec!["sight"], 0));
     let root = lines_as(Identity { name: "root".to_owned(), is_root: true });
     assert_eq!((names(&root, Status::Warn), exit_status(&root)), (vec!["user"], 0));
 }

@@ -10,7 +10,6 @@ mod process;
 mod protocol;
 mod root;
 
-use std::fs::File;
 use std::io::{self, PipeReader};
 use std::net::Shutdown;
 use std::os::fd::{OwnedFd, RawFd};
@@ -23,7 +22,8 @@ use std::time::{Duration, Instant};
 
 use self::protocol::{Outcome, Reply, Request};
 use super::dtrace::programs::Program;
-use super::target::PidFileError;
+use super::target::root_pid;
+use crate::model::Pid;
 
 pub use self::root::{Job, run};
 
@@ -134,16 +134,11 @@ impl Keeper {
         Ok(ExitStatus::from_raw(reply.number))
     }
 
-    /// Opens one of the pid files of its [`Job`].
-    pub(crate) fn open_pid_file(&self, number: u16) -> Result<File, PidFileError> {
-        let reply = self
-            .ask(Request::OpenPidFile(number), PATIENCE)
-            .map_err(|gone| PidFileError::Io(io::Error::other(gone)))?;
-        match (reply.outcome, reply.descriptors.into_iter().next()) {
-            (Outcome::Done, Some(file)) => Ok(file.into()),
-            (Outcome::Refused, _) => Err(PidFileError::NotAFile),
-            _ => Err(io::Error::from_raw_os_error(reply.number).into()),
-        }
+    /// Reads one of the pid files of its [`Job`].
+    pub(crate) fn read_pid_file(&self, number: u16) -> Result<Pid, Error> {
+        let reply = self.ask(Request::ReadPidFile(number), PATIENCE)?.or_error()?;
+        let pid = u64::try_from(reply.number).ok().and_then(root_pid);
+        pid.ok_or_else(|| Error::Failed(format!("{} is no pid", reply.number)))
     }
 
     fn ask(&self, request: Request, patience: Duration) -> Result<Reply, Gone> {

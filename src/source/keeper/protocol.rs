@@ -25,8 +25,8 @@ pub(super) enum Request {
     Kill(&'static Program),
     /// Reap it; kill it, where it has not ended.
     Bury(&'static Program),
-    /// Open the pid file with this number.
-    OpenPidFile(u16),
+    /// Read the pid file with this number.
+    ReadPidFile(u16),
 }
 
 impl Request {
@@ -40,7 +40,7 @@ impl Request {
             Request::Terminate(program) => (b't', program.place(), 0),
             Request::Kill(program) => (b'k', program.place(), 0),
             Request::Bury(program) => (b'b', program.place(), 0),
-            Request::OpenPidFile(number) => (b'p', 0, number.into()),
+            Request::ReadPidFile(number) => (b'p', 0, number.into()),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [letter, place, 0, 0, a, b, c, d]
@@ -48,8 +48,12 @@ impl Request {
 
     fn of([letter, place, _, _, a, b, c, d]: [u8; Request::LEN]) -> Option<Request> {
         let number = RawFd::from_le_bytes([a, b, c, d]);
+        // dtrace(1) would take a negative one for an option.
+        if number < 0 {
+            return None;
+        }
         if letter == b'p' {
-            return number.try_into().ok().map(Request::OpenPidFile);
+            return number.try_into().ok().map(Request::ReadPidFile);
         }
         let program = ALL.get(usize::from(place))?;
         Some(match letter {
@@ -80,7 +84,7 @@ impl Request {
 pub(super) enum Outcome {
     /// It was done.
     Done,
-    /// dtrace, or what a pid file's name names, is not what it should be.
+    /// dtrace, or a pid file, is not what it should be.
     Refused,
     /// The system would not let the keeper do it.
     Failed,
@@ -90,11 +94,11 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) outcome: Outcome,
-    /// A pid, a wait(2) status, an errno, or 1 for yes.
+    /// A pid, a wait(2) status, or 1 for yes.
     pub(super) number: i32,
     /// What there is to be said about it.
     pub(super) text: String,
-    /// Two pipes, or a file.
+    /// Two pipes, or none.
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
@@ -107,20 +111,15 @@ impl Reply {
     const LEN: usize = 12;
 
     pub(super) fn done(number: i32) -> Reply {
-        Reply::new(Outcome::Done, number, String::new())
+        Reply { outcome: Outcome::Done, number, text: String::new(), descriptors: Vec::new() }
     }
 
     pub(super) fn refused(text: impl ToString) -> Reply {
-        Reply::new(Outcome::Refused, 0, text.to_string())
+        Reply { outcome: Outcome::Refused, text: text.to_string(), ..Reply::done(0) }
     }
 
-    pub(super) fn failed(error: &io::Error) -> Reply {
-        let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
-        Reply::new(Outcome::Failed, errno, error.to_string())
-    }
-
-    pub(super) fn new(outcome: Outcome, number: i32, text: String) -> Reply {
-        Reply { outcome, number, text, descriptors: Vec::new() }
+    pub(super) fn failed(text: impl ToString) -> Reply {
+        Reply { outcome: Outcome::Failed, text: text.to_string(), ..Reply::done(0) }
     }
 
     pub(super) fn send(&self, mut to: &UnixStream) -> io::Result<()> {
@@ -191,7 +190,10 @@ fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
 /// Whether the other side has closed `socket`, without waiting. Only while nothing is expected from it.
 pub(super) fn is_closed(socket: BorrowedFd<'_>) -> bool {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    nix::sys::socket::recv(socket.as_raw_fd(), &mut [0], flags) == Ok(0)
+    match nix::sys::socket::recv(socket.as_raw_fd(), &mut [0], flags) {
+        Ok(count) => count == 0,
+        Err(errno) => errno != Errno::EAGAIN && errno != Errno::EINTR,
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +205,7 @@ mod tests {
     #[test]
     fn every_request_arrives_as_it_was_sent() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let mut requests = vec![Request::OpenPidFile(0), Request::OpenPidFile(u16::MAX)];
+        let mut requests = vec![Request::ReadPidFile(0), Request::ReadPidFile(u16::MAX)];
         for program in &ALL {
             requests.extend([
                 Request::Compile(program),
@@ -224,8 +226,17 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_the_end() {
-        for bytes in [*b"x\0\0\0\0\0\0\0", *b"c\x03\0\0\0\0\0\0", *b"p\0\0\0\xff\xff\xff\xff"] {
+        for bytes in [*b"x\0\0\0\0\0\0\0", *b"c\x03\0\0\0\0\0\0", *b"p\0\0\0\0\0\x01\0"] {
             assert_eq!(Request::of(bytes), None, "{}", bytes.escape_ascii());
+        }
+    }
+
+    /// As $2, -32 would be dtrace's option.
+    #[test]
+    fn no_descriptor_is_an_option_of_dtrace() {
+        for number in [-32, -64, -1, i32::MIN] {
+            let request = Request::Start(&ALL[0], number);
+            assert_eq!(Request::of(request.bytes()), None, "{number}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,11 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::unistd::getppid;
 
 use super::modules;
-use super::platform;
 use super::process::{self, Process};
-use super::protocol::{Outcome, Reply, Request, is_closed};
+use super::protocol::{Reply, Request, is_closed};
 use crate::source::dtrace::DTRACE;
 use crate::source::dtrace::programs::{ALL, CAUSES, Folder, Program};
-use crate::source::target::{PidFileError, open_pid_file};
+use crate::source::target::read_pid_file;
 
 /// All that a keeper may do. It is settled before the exporter hears from anybody.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,7 +31,7 @@ pub struct Job {
     pub switchrate: String,
     /// How long a trial compilation may take.
     pub compile: Duration,
-    /// The files that it may open for the exporter, which may not be allowed to read them.
+    /// The pid files that it may read for the exporter, which may not be allowed to.
     pub pid_files: Vec<PathBuf>,
 }
 
@@ -102,14 +101,14 @@ impl Root {
             Request::Terminate(program) => self.signal(program, Signal::SIGTERM),
             Request::Kill(program) => self.signal(program, Signal::SIGKILL),
             Request::Bury(program) => self.bury(program),
-            Request::OpenPidFile(number) => self.open_pid_file(number),
+            Request::ReadPidFile(number) => self.read_pid_file(number),
         }
     }
 
     fn compile(&self, program: &Program) -> Reply {
         let loaded = match modules::prepare(self.job.dtrace.is_some()) {
             Ok(loaded) => loaded,
-            Err(why) => return Reply::new(Outcome::Failed, 0, why),
+            Err(why) => return Reply::failed(why),
         };
         // Any two numbers will do in place of the pid and the descriptor.
         let any = ["1".to_owned(), "2".to_owned()];
@@ -119,20 +118,16 @@ impl Root {
         };
         let wanted = || !is_closed(self.exporter.as_fd());
         match process::run(&mut command, folder, self.job.compile, wanted) {
-            Ok((status, _)) if status.success() => Reply::new(Outcome::Done, 0, loaded),
+            Ok((status, _)) if status.success() => Reply { text: loaded, ..Reply::done(0) },
             Ok((status, words)) if words.trim().is_empty() => {
                 Reply::refused(format!("dtrace: {status}"))
             }
             Ok((_, words)) => Reply::refused(words.trim()),
             Err(e) if e.kind() == ErrorKind::TimedOut => Reply::refused(format!("dtrace -e: {e}")),
-            Err(error) => Reply::new(
-                Outcome::Failed,
-                0,
-                format!(
-                    "cannot run {}: {error}; give dtrace's path with --dtrace.path",
-                    self.path().display()
-                ),
-            ),
+            Err(error) => Reply::failed(format!(
+                "cannot run {}: {error}; give dtrace's path with --dtrace.path",
+                self.path().display()
+            )),
         }
     }
 
@@ -153,7 +148,7 @@ impl Root {
                 self.running[usize::from(program.place())] = Some(process);
                 Reply { descriptors, ..Reply::done(pid as i32) }
             }
-            Err(error) => Reply::failed(&error),
+            Err(error) => Reply::failed(error),
         }
     }
 
@@ -167,22 +162,17 @@ impl Root {
     fn bury(&mut self, program: &Program) -> Reply {
         match self.running[usize::from(program.place())].take().map(Process::bury) {
             Some(Ok(status)) => Reply::done(status.into_raw()),
-            Some(Err(error)) => Reply::failed(&error),
+            Some(Err(error)) => Reply::failed(error),
             None => Reply::refused("it was not started"),
         }
     }
 
-    fn open_pid_file(&self, number: u16) -> Reply {
-        let Some(path) = self.job.pid_files.get(usize::from(number)) else {
-            return Reply::failed(&ErrorKind::NotFound.into());
-        };
-        match open_pid_file(path).map(OwnedFd::from) {
-            Ok(file) => match platform::for_reading_only(file.as_fd()) {
-                Ok(()) => Reply { descriptors: vec![file], ..Reply::done(0) },
-                Err(error) => Reply::failed(&error),
-            },
-            Err(PidFileError::Io(error)) => Reply::failed(&error),
-            Err(other) => Reply::refused(other),
+    /// Only the pid is told: whoever owns the file may have made it a link to another.
+    fn read_pid_file(&self, number: u16) -> Reply {
+        match self.job.pid_files.get(usize::from(number)).map(|path| read_pid_file(path)) {
+            Some(Ok(pid)) => Reply::done(pid.get() as i32),
+            Some(Err(error)) => Reply::refused(error),
+            None => Reply::refused("it was not named at the start"),
         }
     }
 
@@ -208,14 +198,10 @@ impl Root {
             Ok((folder, file))
         });
         let (folder, file) = written.map_err(|error| {
-            Reply::new(
-                Outcome::Failed,
-                error.raw_os_error().unwrap_or_default(),
-                format!(
-                    "cannot write the D programs to {}: {error}; set TMPDIR to a folder that is writable",
-                    std::env::temp_dir().display()
-                ),
-            )
+            Reply::failed(format!(
+                "cannot write the D programs to {}: {error}; set TMPDIR to a folder that is writable",
+                std::env::temp_dir().display()
+            ))
         })?;
         let mut command = Command::new(self.path());
         command.args(flags).arg("-s").arg(file);

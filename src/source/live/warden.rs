@@ -19,7 +19,6 @@ use crate::source::kqueue::{Event, Kernel, Wanted};
 use crate::source::message::Message;
 use crate::source::stop::Stop;
 use crate::source::sysctl::ForkCounter;
-use crate::source::target::{PidFileError, read_pid};
 
 const TICK: Duration = Duration::from_millis(100);
 /// How often the fork counters are read.
@@ -192,11 +191,6 @@ impl Warden {
     }
 }
 
-/// The keeper opens it: the file, or the folder around it, may be closed to this process's user.
-fn read(keeper: &Keeper, number: u16) -> Result<Pid, PidFileError> {
-    read_pid(keeper.open_pid_file(number)?)
-}
-
 /// Something that is to happen again and again, at once for the first time.
 struct Every {
     period: Duration,
@@ -286,7 +280,7 @@ impl Tree {
         let (pid, newborn) = match &mut self.source {
             Source::Pid(pid) => (*pid, false),
             Source::Held(held) => (Pid::new(held.child.id().into())?, true),
-            Source::File { path, number, gone, complaint } => match read(keeper, *number) {
+            Source::File { path, number, gone, complaint } => match keeper.read_pid_file(*number) {
                 Ok(pid) if Some(pid) == *gone => return None,
                 Ok(pid) => {
                     *complaint = None;
