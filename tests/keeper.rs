@@ -24,7 +24,7 @@ use kqproc_exporter::source::kqueue::{Change, Kernel, Notes, Process};
 use kqproc_exporter::source::live::{Config, Live};
 use kqproc_exporter::source::target::{Root, Target};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User, geteuid};
+use nix::unistd::{Pid, User, geteuid, getpid};
 use tempfile::TempDir;
 
 /// Where the exporter finds its dtrace and its pid file.
@@ -280,6 +280,34 @@ fn a_keeper_that_is_told_to_end_goes_on_for_its_exporter() {
     let before = ups();
     eventually("more starts", || (ups() > before + 2).then_some(()));
     assert!(!is_gone(family.keeper));
+}
+
+/// As where the port is taken: by then the keeper runs and the command waits.
+#[test]
+fn a_source_that_is_given_up_before_it_runs_leaves_nobody_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dtrace = folder.path().join("falls-silent");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    symlink(script.join("stand-in-dtrace.sh"), &dtrace).expect("a link");
+    let ran = folder.path().join("ran");
+    let root = Root::Command(vec!["/usr/bin/touch".into(), ran.clone().into_os_string()]);
+    let config = Config {
+        targets: vec![Target { name: "command".to_owned(), root }],
+        dtrace: dtrace::Options { path: Some(dtrace), ..dtrace::Options::default() },
+        own_program: Some(PROGRAM.into()),
+        ..Config::default()
+    };
+    // Both have something of this folder on their command lines.
+    let here = folder.path().to_str().expect("a name").to_owned();
+    let family =
+        || children(getpid()).into_iter().filter(|pid| word_of(*pid, "cmdline").contains(&here));
+    let live = Live::with_kernel(config, || Ok(Box::new(Quiet))).expect("prepared");
+    let family: Vec<Pid> = eventually("keeper and command", || {
+        Some(family().collect()).filter(|family: &Vec<Pid>| family.len() == 2)
+    });
+    drop(live);
+    eventually("their end", || family.iter().all(|pid| is_gone(*pid)).then_some(()));
+    assert!(!ran.exists());
 }
 
 /// Compiling takes up to two minutes, and nobody listens for signals yet.
