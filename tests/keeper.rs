@@ -107,7 +107,9 @@ impl Family {
         let mode = Permissions::from_mode(0o700);
         fs::set_permissions(folder.path(), mode).expect("the mode");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        fs::create_dir(folder.path().join("bin")).expect("a folder");
+        for name in ["bin", "tmp"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
         let named = folder.path().join("bin").join(fault);
         symlink(script.join("stand-in-dtrace.sh"), &named).expect("a link");
         let start = format!("#!/bin/sh\nexec '{}' \"$@\"\n", named.display());
@@ -120,7 +122,7 @@ impl Family {
             .args(["--ignored", "--exact", "exporter", "--nocapture"])
             .env(FOLDER, folder.path())
             .env(USER, user)
-            .env("TMPDIR", folder.path())
+            .env("TMPDIR", folder.path().join("tmp"))
             .stdin(Stdio::null())
             .stdout(words)
             .stderr(Stdio::null())
@@ -130,6 +132,11 @@ impl Family {
         let is_keeper = |pid: &Pid| word_of(*pid, "cmdline").contains("keep-dtrace");
         let keeper = eventually("a keeper", || children(of).into_iter().find(is_keeper));
         Family { exporter, folder, keeper }
+    }
+
+    /// Where the keeper puts the D programs.
+    fn temporary(&self) -> PathBuf {
+        self.folder.path().join("tmp")
     }
 
     fn exporter(&self) -> Pid {
@@ -313,28 +320,15 @@ fn a_source_that_is_given_up_before_it_runs_leaves_nobody_behind() {
 /// Compiling takes up to two minutes, and nobody listens for signals yet.
 #[test]
 fn an_exporter_that_ends_while_a_program_compiles_leaves_nobody_behind() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let temporary = folder.path().join("tmp");
-    fs::create_dir(&temporary).expect("a folder");
-    let dtrace = folder.path().join("compiles-for-ever");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    symlink(script.join("stand-in-dtrace.sh"), &dtrace).expect("a link");
-    let mut exporter = Command::new(PROGRAM)
-        .args(["serve", "--source=live", "--kqueue.target=init=pid:1"])
-        .arg(format!("--dtrace.path={}", dtrace.display()))
-        .env("TMPDIR", &temporary)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("started");
-    let of = Pid::from_raw(exporter.id() as i32);
-    let keeper = eventually("a keeper", || children(of).into_iter().next());
+    let mut family = Family::start("compiles-for-ever", &own_user());
     let compiles = |pid: &Pid| word_of(*pid, "cmdline").starts_with("sleep\0");
-    let dtrace = eventually("dtrace -e", || children(keeper).into_iter().find(compiles));
-    kill(of, Signal::SIGTERM).expect("it runs");
-    eventually("its end", || exporter.try_wait().expect("a child"));
-    eventually("the keeper's end", || is_gone(keeper).then_some(()));
+    let dtrace = eventually("dtrace -e", || children(family.keeper).into_iter().find(compiles));
+    kill(family.exporter(), Signal::SIGTERM).expect("it runs");
+    family.ends();
+    eventually("the keeper's end", || is_gone(family.keeper).then_some(()));
     assert!(is_gone(dtrace));
-    assert_eq!(fs::read_dir(&temporary).expect("a folder").count(), 0, "its programs are left");
+    let left: Vec<_> = fs::read_dir(family.temporary()).expect("a folder").collect();
+    assert!(left.is_empty(), "its programs: {left:?}");
 }
 
 #[test]
