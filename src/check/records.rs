@@ -60,13 +60,8 @@ impl Records {
     #[inline]
     pub(crate) fn take(&mut self, at: KernelTime, record: Record, now: KernelTime) -> Arrival {
         match self.newest {
-            Some(_) if at < now => {
-                let is_jump = now.since(at) > JUMP_NS;
-                match is_jump {
-                    true => Arrival::Refused(Reason::Implausible, now),
-                    false => Arrival::Refused(Reason::Late, at),
-                }
-            }
+            Some(_) if now.since(at) > JUMP_NS => Arrival::Refused(Reason::Implausible, now),
+            Some(_) if at < now => Arrival::Refused(Reason::Late, at),
             Some(newest) if at.since(newest) <= JUMP_NS => {
                 let refused = self.held.take().is_some();
                 let arrival = self.insert(at, record);
