@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::eventually;
 use common::exporter::PROGRAM;
+use common::{eventually, is_root};
 use kqproc_exporter::cli::user::UserArgs;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::Kevent;
@@ -207,14 +207,6 @@ fn users(pid: Pid) -> Vec<u32> {
 
 fn own_user() -> String {
     geteuid().to_string()
-}
-
-fn is_root() -> bool {
-    let is_root = geteuid().is_root();
-    if !is_root {
-        eprintln!("skipped: only root can become another user");
-    }
-    is_root
 }
 
 #[test]

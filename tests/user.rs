@@ -9,15 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use common::exporter::{Exporter, PROGRAM};
+use common::is_root;
 use nix::unistd::{User, geteuid};
-
-fn is_root() -> bool {
-    let is_root = geteuid().is_root();
-    if !is_root {
-        eprintln!("skipped: only root can become another user");
-    }
-    is_root
-}
 
 /// Without what the tests add.
 fn serve(flags: &[&str]) -> Command {
