@@ -39,6 +39,16 @@ struct Axes<'f> {
 }
 
 impl Axes<'_> {
+    /// Counts up to `height` in so many bins of time.
+    fn of_bins(bin_seconds: f64, bins: usize, height: u64) -> Axes<'static> {
+        Axes {
+            x: 0.0..bins.max(1) as f64 * bin_seconds,
+            top: height.max(1) as f64 * 1.05,
+            formats: [&seconds, &number],
+            marks: [MARKS, MARKS],
+        }
+    }
+
     /// Draws them and what `draw` adds into a string; empty where nothing can be drawn.
     fn with(self, draw: impl for<'a> FnOnce(&mut Chart<'a>) -> Drawn<'a>) -> String {
         let mut svg = String::new();
@@ -85,13 +95,7 @@ pub(super) fn stacked(bin_seconds: f64, layers: &[Series<'_>]) -> String {
     let at = |layer: &Series<'_>, i: usize| layer.values.get(i).copied().unwrap_or(0);
     let height =
         (0..bins).map(|i| layers.iter().map(|layer| at(layer, i)).sum::<u64>()).max().unwrap_or(0);
-    let axes = Axes {
-        x: 0.0..bins.max(1) as f64 * bin_seconds,
-        top: height.max(1) as f64 * 1.05,
-        formats: [&seconds, &number],
-        marks: [MARKS, MARKS],
-    };
-    axes.with(|chart| {
+    Axes::of_bins(bin_seconds, bins, height).with(|chart| {
         for i in 0..bins {
             let (left, right) = (i as f64 * bin_seconds, (i + 1) as f64 * bin_seconds);
             let mut low = 0;
@@ -112,13 +116,7 @@ pub(super) fn stacked(bin_seconds: f64, layers: &[Series<'_>]) -> String {
 pub(super) fn steps(bin_seconds: f64, lines: &[Series<'_>]) -> String {
     let bins = lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
     let height = lines.iter().flat_map(|line| line.values).copied().max().unwrap_or(0);
-    let axes = Axes {
-        x: 0.0..bins.max(1) as f64 * bin_seconds,
-        top: height.max(1) as f64 * 1.05,
-        formats: [&seconds, &number],
-        marks: [MARKS, MARKS],
-    };
-    axes.with(|chart| {
+    Axes::of_bins(bin_seconds, bins, height).with(|chart| {
         // The first one on top, and thinner: two that are the same are both seen.
         for (i, line) in lines.iter().enumerate().rev() {
             let points =

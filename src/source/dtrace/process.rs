@@ -32,15 +32,13 @@ impl Process {
         let started = keeper.start_dtrace(program, kqueue)?;
         let (pid, watch) = (started.pid, Watch::default());
         let pipes = Pipes::new(started, out, err, watch.clone());
-        let reading = Builder::new().name("dtrace-pipes".to_owned()).spawn(|| pipes.run());
-        let (reading, failed) = match reading {
-            Ok(thread) => (Some(thread), None),
-            Err(error) => (None, Some(error)),
-        };
-        let process = Process { keeper: keeper.clone(), program, pid, reading, watch };
-        match failed {
-            None => Ok(process),
-            Some(error) => {
+        let mut process = Process { keeper: keeper.clone(), program, pid, reading: None, watch };
+        match Builder::new().name("dtrace-pipes".to_owned()).spawn(|| pipes.run()) {
+            Ok(thread) => {
+                process.reading = Some(thread);
+                Ok(process)
+            }
+            Err(error) => {
                 process.bury()?;
                 Err(Error::Failed(format!("cannot start a thread: {error}")))
             }
