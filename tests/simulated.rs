@@ -6,7 +6,7 @@ use clap::Parser;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
 use kqproc_exporter::input::{Attach, Batch, Input};
-use kqproc_exporter::model::{Kevent, MonoTime, Verdict};
+use kqproc_exporter::model::{Fact, Kevent, MonoTime, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::sim::judge::{Case, judge};
 use kqproc_exporter::sim::{self, grid};
@@ -143,12 +143,20 @@ fn inputs(case: &Case) -> Vec<Owned> {
     inputs
 }
 
-/// Every verdict, in an order that does not depend on when it fell.
+/// Every verdict with both witnesses' words about the fact itself, in an order that does not depend on when it fell.
+///
+/// The rest of the evidence may: what else was known by then, and the time of a batch without its mark, an estimate.
 fn verdicts(inputs: &[Owned]) -> Vec<String> {
     let mut pipeline = Pipeline::new(Config::default(), Vec::<Finding>::new());
     inputs.iter().for_each(|input| input.with(&mut |input| pipeline.push(input)));
-    let told =
-        |f: &Finding| format!("{:?} {} {} {:?} {:?}", f.fact, f.pid, f.verdict, f.dtrace, f.kqueue);
+    let told = |Finding { fact, pid, verdict, dtrace, kqueue, .. }: &Finding| {
+        let (witness, note) = match fact {
+            Fact::Birth => (format!("{:?} {:?}", dtrace.created, dtrace.forker), kqueue.child),
+            Fact::Death => (format!("{:?} {:?}", dtrace.exited, dtrace.status), kqueue.exit),
+        };
+        let note = note.map(|note| (note.event, note.batch));
+        format!("{fact:?} {pid} {verdict} {witness} {note:?} {}", kqueue.trackerr)
+    };
     let mut verdicts: Vec<String> = pipeline.observer().iter().map(told).collect();
     verdicts.sort();
     verdicts
@@ -172,7 +180,7 @@ fn reread(mut inputs: Vec<Owned>, lag_ns: i64) -> Vec<Owned> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 6, ..ProptestConfig::default() })]
 
     #[test]
     fn every_reported_fact_has_one_verdict_or_is_pending_after_every_input(case in any_case()) {
@@ -193,7 +201,11 @@ proptest! {
     ) {
         let expected = verdicts(&inputs(&case));
         let found = verdicts(&reread(inputs(&case), lag_ms * 1_000_000));
-        prop_assert_eq!(expected, found, "{}", case);
+        let only = |these: &[String], those: &[String]| -> Vec<String> {
+            these.iter().filter(|told| those.binary_search(told).is_err()).cloned().collect()
+        };
+        prop_assert_eq!(only(&expected, &found), only(&found, &expected), "{}", case);
+        prop_assert_eq!(expected.len(), found.len(), "{}", case);
     }
 
     #[test]
