@@ -13,6 +13,7 @@ const PORT: &str = "deploy/freebsd/sysutils/kqproc_exporter";
 /// What rc.subr(8) does with the variables that the script sets, in so far as the script relies on it.
 const RC_SUBR: &str = r#"
 load_rc_config() { . "$RC_CONF"; }
+pkill() { echo "pkill $*"; }
 run_rc_command() {
     [ -z "${flags-}" ] || { echo "would start $command $flags"; exit 1; }
     [ -z "${kqproc_exporter_user-}" ] || { echo "would start as $kqproc_exporter_user"; exit 1; }
@@ -21,7 +22,7 @@ run_rc_command() {
     esac
     case $1 in
     start) [ -r "$required_files" ] || exit 1; echo "$command ${flags:-${kqproc_exporter_flags-}} $command_args" ;;
-    reload) echo "kill -$sig_reload \$(cat $pidfile) of $procname" ;;
+    reload) $reload_cmd ;;
     configtest) $configtest_cmd ;;
     esac
 }
@@ -63,16 +64,15 @@ fn the_rc_script_starts_the_exporter_under_daemon_and_names_its_user() {
     assert_eq!(
         rc(prefix, &conf, "start").unwrap(),
         format!(
-            "{check}/usr/sbin/daemon  -f -p /var/run/kqproc_exporter.pid -T kqproc_exporter -l daemon \
+            "{check}/usr/sbin/daemon  -f -R 10 -P /var/run/kqproc_exporter.pid \
+             -p /var/run/kqproc_exporter_serve.pid -T kqproc_exporter -l daemon \
              {prefix_text}/sbin/kqproc_exporter serve {flags}\n"
         )
     );
     assert_eq!(rc(prefix, &conf, "configtest").unwrap(), check);
     assert_eq!(
         rc(prefix, &conf, "reload").unwrap(),
-        format!(
-            "{check}kill -HUP $(cat /var/run/kqproc_exporter.pid) of {prefix_text}/sbin/kqproc_exporter\n"
-        )
+        format!("{check}pkill -HUP -F /var/run/kqproc_exporter_serve.pid\n")
     );
 }
 
