@@ -13,6 +13,7 @@
 //!
 //! Nothing here ever waits for the ingest: it reads what was published last, see [`State`].
 
+mod about;
 mod body;
 mod bucket;
 mod history;
@@ -33,8 +34,9 @@ pub mod web_args;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 mod web_config;
 
+pub use about::About;
 pub use incidents::{Incident, Incidents};
 pub use limits::Limits;
 pub use server::{BindError, Server};
-pub use state::{About, State};
+pub use state::State;
 pub use web_config::WebConfigError;

@@ -4,27 +4,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::about::About;
 use super::history::{History, Sample};
 use super::incidents::Incidents;
 use super::pages::status::{self, Status};
 use crate::check::stats::Stats;
 use crate::metrics::page::{Error, Pages, Rendered};
-use crate::metrics::{Facts, Origin, Source};
-
-/// What is measured, and where.
-#[derive(Clone, PartialEq, Debug)]
-pub struct About {
-    /// Where the inputs come from.
-    pub origin: Origin,
-    /// The recording's name, or the seed; empty when live.
-    pub detail: String,
-    /// The kernel's release, `13.2-RELEASE`.
-    pub osrelease: String,
-    /// Its `__FreeBSD_version`; 0 where it is not known.
-    pub osreldate: u32,
-    /// The sources that must be attached and heard before the service is ready.
-    pub sources: Vec<Source>,
-}
+use crate::metrics::{Facts, Source};
 
 /// A handle on all that the service shows. Clones are the same service.
 #[derive(Clone)]
