@@ -431,6 +431,22 @@ mod held_up {
     }
 
     #[test]
+    fn nor_has_one_that_runs_late_by_more_than_a_short_settle_time() {
+        for settle_ms in [500, 440, 200, 50] {
+            let mut words = held_up();
+            words.config.settle_ns = settle_ms * MS;
+            let end = words.lines.iter().position(|l| l.starts_with("X ")).expect("an exit");
+            words.lines.truncate(end);
+            words.calls.truncate(2);
+            words.lines.push(format!("X {} 0 50 10 1 0", (2655 - settle_ms.min(440)) * MS));
+            call(&mut words, 2010, 2760, &[]);
+            call(&mut words, 2765, 2770, &[event(50, 0x8030, note::EXIT, 0)]);
+            words.lines.push(format!("T {} 1", 5000 * MS));
+            assert_eq!(agreed(&words.play_in_time()), (1, 1), "settle {settle_ms} ms");
+        }
+    }
+
+    #[test]
     fn a_cause_that_comes_late_blinds_nobody() {
         let mut words = held_up();
         // The cause probes' dtrace tells of 1.5 s when the other one is at 5 s, and of a time before that one began.

@@ -9,10 +9,8 @@ use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, note};
 
 /// How long the reader may take to run again after its time-out, while notes are queued that this call does not return.
 const WAKE_NS: u64 = 100_000_000;
-/// A call without events that took longer was held up after its time-out, nobody knows for how long. The reader's is
-/// 200 ms: with a settle time of 500 ms and [`WAKE_NS`], a shorter call slept when the exit came that it settles.
-const IDLE_NS: u64 = 750_000_000;
-/// A call that timed out slept at least so long.
+/// A call that took longer and timed out slept at least so long on an empty queue: the reader's time-out is 200 ms. When
+/// it took much longer, its thread was held up afterwards, and nobody knows for how long.
 const SLEPT_NS: u64 = 150_000_000;
 
 impl Ledger {
@@ -35,11 +33,15 @@ impl Ledger {
         }
         if let Some(entered) = placed.entered.filter(|_| placed.head.drained) {
             self.drained = self.drained.max(entered);
-            // A call that timed out slept on an empty queue until then, or until a little earlier.
-            let idle = placed.head.events == 0 && placed.at.since(entered) <= IDLE_NS;
-            let empty = |before| if idle { placed.at.minus(before).max(entered) } else { entered };
-            self.settle_births(empty(self.config.settle_ns).min(entered.plus(SLEPT_NS)));
-            self.settle_deaths(empty(WAKE_NS));
+            // A call that timed out slept on an empty queue until a little before it returned: what happened while it
+            // surely slept would have woken it.
+            let empty = |before, most| match placed.head.events {
+                0 => placed.at.minus(before).clamp(entered, entered.plus(most)),
+                _ => entered,
+            };
+            let settle_ns = self.config.settle_ns;
+            self.settle_births(empty(settle_ns, SLEPT_NS));
+            self.settle_deaths(empty(WAKE_NS, SLEPT_NS.saturating_add(settle_ns)));
             // Every note of what was given up has been delivered.
             if self.overflowed.plus(self.config.settle_ns) <= entered {
                 self.dtrace.sure(entered, BlindReason::Overflow);

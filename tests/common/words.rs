@@ -26,6 +26,8 @@ pub struct Words {
     pub stderr: Vec<u8>,
     pub lines: Vec<String>,
     pub calls: Vec<Call>,
+    /// How they are to be checked.
+    pub config: Config,
 }
 
 pub fn path(name: &str) -> PathBuf {
@@ -62,7 +64,7 @@ impl Words {
     /// Plays the two streams, `order` saying whose turn it is (`true`: a line of stdout) until one is through; then the
     /// other. The conservation law is checked after every input.
     pub fn play(&self, order: impl IntoIterator<Item = bool>) -> Stats {
-        let mut pipeline = Pipeline::new(Config::default(), ());
+        let mut pipeline = Pipeline::new(self.config, ());
         let mut push = |input: Input<'_>| {
             pipeline.push(input);
             pipeline.stats().assert_conserved();
