@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::sync::oneshot;
 
 use super::config::Settings;
-use super::exit::{CONFIG, Failure, NOPERM, OrExit, UNAVAILABLE, USAGE};
+use super::exit::{CONFIG, Failure, NOPERM, OrExit, SOFTWARE, UNAVAILABLE, USAGE};
 use super::feed::Feed;
 use super::ingest::Ingest;
 use super::live_args::LiveArgs;
@@ -230,14 +230,11 @@ fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Resu
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting kqproc_exporter");
     let server = bind(web)?;
     let stop = feed.stop();
-    // Dropped without a word when the feed has ended well: what it said is served on.
-    let (failed, failure) = oneshot::channel();
+    let (ended, end) = oneshot::channel();
     let ingest = {
         let (mut ingest, stop) = (Ingest::new(state.clone(), check), stop.clone());
-        let feed = move || match feed.run(&mut ingest, &stop) {
-            Ok(()) => {}
-            Err(error) => drop(failed.send(error)),
-        };
+        // Nobody listens any more where the service was told to stop.
+        let feed = move || drop(ended.send(feed.run(&mut ingest, &stop)));
         thread::Builder::new().name("ingest".into()).spawn(feed)?
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -251,7 +248,7 @@ fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Resu
         let over = async {
             tokio::select! {
                 () = signals.next() => {}
-                Ok(error) = failure => failed = Some(error),
+                error = failure(end) => failed = error,
             }
         };
         server.run(state, over).await?;
@@ -261,10 +258,43 @@ fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Resu
     // A second signal is for a dtrace that does not end.
     runtime.spawn(signals.hand_on_to(stop));
     if ingest.join().is_err() {
-        bail!("the ingest thread panicked; please report what the log says above");
+        let error = anyhow::anyhow!("the ingest thread panicked: please report what stands above");
+        return Err(error).or_exit(SOFTWARE);
     }
     match failed {
         Some(error) => Err(error).or_exit(UNAVAILABLE),
         None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Waits for the feed to fail: its error, or none where its thread has panicked, which whoever joins it hears of. A feed that
+/// has ended well ends nothing: what it said is served on.
+async fn failure<E>(end: oneshot::Receiver<Result<(), E>>) -> Option<E> {
+    match end.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(error)) => Some(error),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_ingest_thread_that_panics_ends_the_service_and_one_that_ends_well_does_not() {
+        let (ended, end) = oneshot::channel::<Result<(), &str>>();
+        let panics = thread::spawn(move || {
+            let _ended = ended;
+            std::panic::resume_unwind(Box::new("a bug"));
+        });
+        assert_eq!(failure(end).await, None);
+        assert!(panics.join().is_err());
+        for (result, over) in [(Ok(()), false), (Err("dtrace is gone"), true)] {
+            let (ended, end) = oneshot::channel();
+            ended.send(result).unwrap();
+            let waits = tokio::time::timeout(std::time::Duration::ZERO, failure(end));
+            assert_eq!(waits.await.is_ok(), over, "{result:?}");
+        }
     }
 }
