@@ -185,9 +185,11 @@ HOST = [
         series(HALF, "Forks that DTrace did not show", "short",
                "Forks that sysctl vm.stats.vm counted beyond DTrace's creates. Noise around a level is fine, growth is not.",
                ("{{instance}}", f"kqproc_fork_reconcile_delta{{{HERE}}}")),
-        series(HALF, "Lines that could not be decoded", "ops",
-               "Lines of dtrace's output that are not what the D program prints, by stream and reason.",
-               ("{{source}}: {{reason}}", by("source, reason", rate("kqproc_decode_errors_total")))),
+        series(HALF, "Lines not decoded, entries evicted", "ops",
+               "Lines of dtrace's output that are not what the D program prints, by stream and reason, and entries that a "
+               "full table dropped.",
+               ("{{source}}: {{reason}}", by("source, reason", rate("kqproc_decode_errors_total"))),
+               ("evicted from {{table}}", by("table", rate("kqproc_evictions_total")))),
     ]),
     ("Load and latency", [
         series(HALF, "Births and deaths", "ops",
@@ -210,10 +212,9 @@ HOST = [
                "How many events one kevent(2) call of the reader returned. Large batches mean that the reader is late.",
                ("p50", quantile(0.5, "kqproc_kevent_batch_size")),
                ("p99", quantile(0.99, "kqproc_kevent_batch_size")), min=0),
-        series(HALF, "Facts pending, entries evicted", "short",
-               "Facts that wait for a verdict, and entries that a full table dropped, per second.",
-               ("pending", f"sum(kqproc_pending_facts{{{HERE}}})"),
-               ("evicted from {{table}}", by("table", rate("kqproc_evictions_total"))), min=0),
+        series(HALF, "Tables, how full", "percentunit",
+               "Processes that live or are not settled, records and events that wait. A full table drops its oldest entry.",
+               ("{{table}}", f"kqproc_table_entries{{{HERE}}} / kqproc_table_capacity{{{HERE}}}"), min=0),
     ]),
     ("The exporter", [
         series(THIRD, "CPU", "percentunit", "CPU time per second that the exporter uses.",

@@ -37,7 +37,7 @@ pub(crate) struct Align {
     patience_ns: u64,
     capacity: usize,
     /// Those that wait for their turn.
-    records: Records,
+    pub(crate) records: Records,
     /// The time of the last step.
     now: KernelTime,
     batches: VecDeque<Head>,
@@ -169,7 +169,12 @@ impl Align {
     /// Whether there is no room for batches to wait for their marks.
     #[inline]
     fn is_crowded(&self) -> bool {
-        self.events.len() > self.capacity * 4 || self.batches.len() > self.capacity
+        self.events.len() > self.most_events() || self.batches.len() > self.capacity
+    }
+
+    /// How many events may wait with their batches.
+    pub(crate) fn most_events(&self) -> usize {
+        self.capacity.saturating_mul(4)
     }
 
     /// The next step, if it is due.

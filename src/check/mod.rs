@@ -30,7 +30,7 @@ use finding::Finding;
 use ledger::Ledger;
 use reconcile::Reconcile;
 use records::Arrival;
-use stats::{BlindReason, Stats, Table};
+use stats::{BlindReason, Fill, Stats, Table};
 
 /// How patient the checker is, and how much it may hold.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -41,7 +41,7 @@ pub struct Config {
     pub reorder_ns: u64,
     /// The D program's switchrate as a period in nanoseconds: a drop lies at most so long before its message.
     pub switch_ns: u64,
-    /// How many incarnations and records each may be held at once, and a quarter of the events.
+    /// How many incarnations, and how many records, may be held at once; of events four times as many.
     pub capacity: usize,
 }
 
@@ -343,7 +343,15 @@ impl Checker {
         stats.evictions[Table::Events.index()] += std::mem::take(&mut self.align.hurried_batches);
         stats.clock = self.align.now().0;
         stats.began = self.first.unwrap_or_default().0;
-        stats.incarnations = self.ledger.table.len() as u64;
+        let fill = |entries: usize, capacity: usize| Fill {
+            entries: entries as u64,
+            capacity: capacity as u64,
+        };
+        let capacity = self.ledger.config.capacity;
+        stats.tables[Table::Incarnations.index()] = fill(self.ledger.table.len(), capacity);
+        stats.tables[Table::Records.index()] = fill(self.align.records.len(), capacity);
+        stats.tables[Table::Events.index()] =
+            fill(self.align.events.len(), self.align.most_events());
         stats.reconcile_delta = self.reconcile.delta;
     }
 

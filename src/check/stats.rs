@@ -53,6 +53,15 @@ words! {
     }
 }
 
+/// How full a table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fill {
+    /// How many it holds.
+    pub entries: u64,
+    /// At how many it gives something up for each that comes.
+    pub capacity: u64,
+}
+
 words! {
     /// The notes that kevents are counted by.
     pub enum Note {
@@ -184,8 +193,8 @@ pub struct Stats {
     pub began: u64,
     /// Gauge: the newest heartbeat, and the same in nanoseconds since 1970.
     pub wall: Option<(KernelTime, u64)>,
-    /// Gauge: incarnations in the table.
-    pub incarnations: u64,
+    /// Gauges: how full each table is, indexed by [`Table::index`].
+    pub tables: [Fill; Table::COUNT],
 }
 
 impl Stats {

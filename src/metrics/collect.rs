@@ -9,7 +9,7 @@ use super::facts::Facts;
 use super::process::Process;
 use super::table::{self, Def, Type};
 use crate::check::damage::Damage;
-use crate::check::stats::{BlindReason, Histogram, Note, Order, Stats, Table, TreeStats};
+use crate::check::stats::{BlindReason, Fill, Histogram, Note, Order, Stats, Table, TreeStats};
 use crate::check::strategies::Strategy;
 use crate::model::{Verdict, Winner};
 use crate::wire::decode::Reason;
@@ -128,6 +128,14 @@ fn witnesses(out: &mut Families, stats: &Stats) {
         .iter()
         .map(|t| number(def, &[t.as_str(), "capacity"], stats.evictions[t.index()] as f64));
     out.add(def, evictions);
+
+    let gauges = |def: Def, of: fn(Fill) -> u64| {
+        Table::ALL
+            .iter()
+            .map(move |t| number(def, &[t.as_str()], of(stats.tables[t.index()]) as f64))
+    };
+    out.add(table::TABLE_ENTRIES, gauges(table::TABLE_ENTRIES, |fill| fill.entries));
+    out.add(table::TABLE_CAPACITY, gauges(table::TABLE_CAPACITY, |fill| fill.capacity));
 
     out.one(table::FORK_RECONCILE_DELTA, stats.reconcile_delta as f64);
     out.one(table::PENDING_FACTS, stats.trees.iter().map(|t| t.pending()).sum::<u64>() as f64);

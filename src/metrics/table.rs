@@ -96,7 +96,11 @@ metrics! {
     FORK_RECONCILE_DELTA: Gauge "kqproc_fork_reconcile_delta" []
         "Forks that sysctl vm.stats.vm counted and DTrace did not show.";
     PENDING_FACTS: Gauge "kqproc_pending_facts" []
-        "Births and deaths that wait for their verdict.";
+        "Births and deaths that are known to be a tree's and wait for their verdict.";
+    TABLE_ENTRIES: Gauge "kqproc_table_entries" ["table"]
+        "Entries of a bounded table.";
+    TABLE_CAPACITY: Gauge "kqproc_table_capacity" ["table"]
+        "Entries of a bounded table at which it gives up the oldest for each new one.";
     EVICTIONS: Counter "kqproc_evictions_total" ["table", "reason"]
         "Entries that a bounded table had to give up.";
     KERNEL_INFO: Gauge "kqproc_kernel_info" ["osrelease", "osreldate", "regime", "origin"]

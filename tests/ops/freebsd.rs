@@ -145,8 +145,11 @@ fn log_and_pid_file_are_where_the_runbook_looks() {
         );
     }
     for word in runbook.split([' ', '\n', '"', ')', '`']).filter(|w| w.starts_with("/var/")) {
-        let known =
-            ["/var/log/kqproc_exporter.log", "/var/run/kqproc_exporter.pid", "/var/run/NAME.pid"];
+        let known = [
+            "/var/log/kqproc_exporter.log",
+            "/var/run/kqproc_exporter_serve.pid",
+            "/var/run/NAME.pid",
+        ];
         assert!(known.contains(&word), "{word}");
     }
 }
