@@ -44,7 +44,7 @@ impl Kernel {
         self.checker.record(record, MonoTime(self.at));
         self.findings += self.checker.findings().count() as u64;
         self.checker.publish();
-        self.largest = self.largest.max(self.checker.stats().incarnations);
+        self.largest = self.largest.max(self.checker.stats().incarnations());
     }
 
     fn tick(&mut self, after: u64) {
@@ -140,7 +140,7 @@ fn a_hundred_thousand_live_processes_have_room() {
     assert_eq!(stats.trees[0].births[Verdict::Agreed.index()], 99_900);
     assert_eq!(stats.trees[0].deaths[Verdict::Agreed.index()], 99_900);
     assert_eq!(stats.evictions, [0; Table::COUNT]);
-    assert_eq!(stats.incarnations, 1, "only the root is left");
+    assert_eq!(stats.incarnations(), 1, "only the root is left");
 }
 
 #[test]
@@ -153,6 +153,8 @@ fn a_fork_bomb_that_is_never_drained_is_given_up_piece_by_piece() {
         kernel.create(number + 1, number);
         kernel.exit(number);
     }
+    let full = kernel.checker.stats().tables[Table::Incarnations.index()];
+    assert!(full.entries > full.capacity / 4 * 3, "{full:?}");
     kernel.tick(1000 * MS);
     assert!(kernel.largest <= config.capacity as u64, "{}", kernel.largest);
     let stats = kernel.end();
@@ -192,6 +194,8 @@ fn events_whose_marks_never_come_wait_in_bounded_room() {
     }
     checker.publish();
     assert_eq!(checker.stats().evictions[Table::Events.index()], 10_000 - 1024);
+    let full = checker.stats().tables[Table::Events.index()];
+    assert_eq!(full.entries, full.capacity, "a full table is told to be full");
     checker.end();
     checker.publish();
     let stats = checker.stats();

@@ -136,7 +136,7 @@ fn lives_without_an_end_or_a_beginning_fill_no_table() {
     exits.push(Input::DtraceUp { at: MonoTime(1) });
     let text: String = (1..5000).map(|n| format!("X {n}000000 0 {} 1 1 0\n", n % 500)).collect();
     exits.push(Input::Stdout { at: MonoTime(0), bytes: text.as_bytes() });
-    assert!(exits.stats().incarnations <= 101, "{}", exits.stats().incarnations);
+    assert!(exits.stats().incarnations() <= 101, "{}", exits.stats().incarnations());
     assert!(exits.stats().evictions[Table::Incarnations.index()] > 1000);
 }
 

@@ -50,10 +50,14 @@ impl Play {
         let stats = self.pipeline.stats();
         stats.assert_conserved();
         let evicted = stats.evictions[Table::Incarnations.index()];
-        assert!(stats.incarnations <= self.most, "{} lives, {evicted} evicted", stats.incarnations);
+        assert!(
+            stats.incarnations() <= self.most,
+            "{} lives, {evicted} evicted",
+            stats.incarnations()
+        );
         for tree in &stats.trees {
-            assert!(tree.tracked <= stats.incarnations, "{} tracked", tree.tracked);
-            assert!(tree.lost_alive <= stats.incarnations, "{} lost alive", tree.lost_alive);
+            assert!(tree.tracked <= stats.incarnations(), "{} tracked", tree.tracked);
+            assert!(tree.lost_alive <= stats.incarnations(), "{} lost alive", tree.lost_alive);
         }
     }
 }

@@ -8,12 +8,16 @@ use std::collections::VecDeque;
 
 use super::clock::{ClockMap, Head};
 use super::records::{Arrival, Records};
+use super::stats::{Fill, Table};
 use crate::input::{Attach, Batch};
 use crate::model::{KernelTime, Kevent, MonoTime};
 use crate::wire::record::{Mark, Record};
 
 /// How far a mark may lie outside of its batch's bracket before it must be another batch's.
 const SLACK_NS: u64 = 1_000_000;
+
+/// So many events may wait for each record that may.
+const EVENTS: usize = 4;
 
 /// The next thing in DTrace's order.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +41,7 @@ pub(crate) struct Align {
     patience_ns: u64,
     capacity: usize,
     /// Those that wait for their turn.
-    pub(crate) records: Records,
+    records: Records,
     /// The time of the last step.
     now: KernelTime,
     batches: VecDeque<Head>,
@@ -169,12 +173,22 @@ impl Align {
     /// Whether there is no room for batches to wait for their marks.
     #[inline]
     fn is_crowded(&self) -> bool {
-        self.events.len() > self.most_events() || self.batches.len() > self.capacity
+        self.events_waiting() > self.capacity.saturating_mul(EVENTS)
     }
 
-    /// How many events may wait with their batches.
-    pub(crate) fn most_events(&self) -> usize {
-        self.capacity.saturating_mul(4)
+    /// How many events wait for their marks. A batch needs room as well: it counts as [`EVENTS`] of them at least.
+    #[inline]
+    fn events_waiting(&self) -> usize {
+        self.events.len().max(self.batches.len() * EVENTS)
+    }
+
+    /// How full the tables of records and of events are.
+    pub(crate) fn fill(&self) -> [(Table, Fill); 2] {
+        let fill = |entries, capacity| Fill { entries: entries as u64, capacity: capacity as u64 };
+        [
+            (Table::Records, fill(self.records.len(), self.capacity)),
+            (Table::Events, fill(self.events_waiting(), self.capacity.saturating_mul(EVENTS))),
+        ]
     }
 
     /// The next step, if it is due.

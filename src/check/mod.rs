@@ -343,15 +343,12 @@ impl Checker {
         stats.evictions[Table::Events.index()] += std::mem::take(&mut self.align.hurried_batches);
         stats.clock = self.align.now().0;
         stats.began = self.first.unwrap_or_default().0;
-        let fill = |entries: usize, capacity: usize| Fill {
-            entries: entries as u64,
-            capacity: capacity as u64,
-        };
-        let capacity = self.ledger.config.capacity;
-        stats.tables[Table::Incarnations.index()] = fill(self.ledger.table.len(), capacity);
-        stats.tables[Table::Records.index()] = fill(self.align.records.len(), capacity);
-        stats.tables[Table::Events.index()] =
-            fill(self.align.events.len(), self.align.most_events());
+        let (entries, capacity) =
+            (self.ledger.table.len() as u64, self.ledger.config.capacity as u64);
+        stats.tables[Table::Incarnations.index()] = Fill { entries, capacity };
+        for (table, fill) in self.align.fill() {
+            stats.tables[table.index()] = fill;
+        }
         stats.reconcile_delta = self.reconcile.delta;
     }
 

@@ -204,6 +204,11 @@ impl Stats {
         wall.saturating_add(at.since(tick)).checked_sub(tick.since(at))
     }
 
+    /// Incarnations in the table.
+    pub fn incarnations(&self) -> u64 {
+        self.tables[Table::Incarnations.index()].entries
+    }
+
     /// Seconds from DTrace's first record to its last.
     pub fn seconds(&self) -> f64 {
         self.clock.saturating_sub(self.began) as f64 / 1e9
