@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::duration::duration;
+use super::exit::{CONFIG, Failure, UNAVAILABLE};
 use crate::source::dtrace;
 use crate::source::kqueue::Notes;
-use crate::source::live::Config;
+use crate::source::live::{self, Config, Live};
 use crate::source::target::{Root, Target};
 
 /// The tree of a command that was given after `--`.
@@ -91,7 +92,26 @@ enum NoteArg {
     Exec,
 }
 
+/// What must be there before anything is watched.
+///
+/// # Errors
+/// It is not; with the status that says whether the command line, the configuration, or this host is to blame.
+pub fn prepare(config: Config) -> anyhow::Result<Live> {
+    Live::prepare(config).map_err(|error| {
+        let status = match error {
+            live::Error::Targets(_) => CONFIG,
+            _ => UNAVAILABLE,
+        };
+        Failure::new(status, error).into()
+    })
+}
+
 impl LiveArgs {
+    /// Whether any of these flags, or a command, was given.
+    pub fn is_given(&self) -> bool {
+        self.config(None) != Config::default()
+    }
+
     /// The configuration of the live source. With `linger` it ends so long after the command has ended.
     pub fn config(&self, linger: Option<Duration>) -> Config {
         Config { linger, ..self.over(Config::default()) }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::exit::{IOERR, OrExit, UNAVAILABLE};
-use super::live_args::LiveArgs;
+use super::live_args::{LiveArgs, prepare};
 use super::log_args::LogArgs;
 use super::output;
 use super::progress::Progress;
@@ -18,7 +18,6 @@ use super::signals;
 use crate::input::Input;
 use crate::model::TreeId;
 use crate::recording::{Meta, Writer};
-use crate::source::live::Live;
 use crate::source::raw::Raw;
 
 /// What to record, and where to.
@@ -66,7 +65,7 @@ fn import(args: &Args, directory: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn record(args: &Args) -> anyhow::Result<ExitCode> {
-    let live = Live::prepare(args.live.config(Some(super::LINGER))).or_exit(UNAVAILABLE)?;
+    let live = prepare(args.live.config(Some(super::LINGER)))?;
     signals::hand_on_to(live.stop())?;
     let mut parts = Parts::begin(args, live.meta(&args.note)).or_exit(IOERR)?;
     let mut written = Ok(());

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::sync::oneshot;
 
 use super::config::Settings;
 use super::exit::{CONFIG, Failure, NOPERM, OrExit, SOFTWARE, UNAVAILABLE, USAGE};
 use super::feed::Feed;
 use super::ingest::Ingest;
-use super::live_args::LiveArgs;
+use super::live_args::{LiveArgs, prepare};
 use super::log_args::LogArgs;
 use super::output;
 use super::signals::Signals;
@@ -19,8 +19,11 @@ use super::user::{Identity, UserArgs, name_the_denied};
 use crate::check::Config;
 use crate::http::web_args::WebArgs;
 use crate::http::{BindError, Server, State};
-use crate::source::live::{self, Live};
+use crate::source::live;
 use crate::source::sysctl::{HIDING_JAILED, hidden_by, hides_jailed};
+
+/// As fast as it was recorded.
+const NORMAL_SPEED: f64 = 1.0;
 
 /// Where the inputs come from, and how they are served.
 #[derive(clap::Args, Debug)]
@@ -39,7 +42,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 1.0,
+        default_value_t = NORMAL_SPEED,
         allow_negative_numbers = true,
         value_parser = speed
     )]
@@ -104,18 +107,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn start(args: Args) -> anyhow::Result<ExitCode> {
     args.service.log.init();
-    let ConfigArgs { file, check } = args.config;
-    let settings = Settings::load(file.as_deref(), &args.live).or_exit(CONFIG)?;
+    let settings = Settings::load(args.config.file.as_deref(), &args.live).or_exit(CONFIG)?;
     let source = args.source.unwrap_or(
         match cfg!(target_os = "freebsd") || !settings.live.targets.is_empty() {
             true => SourceKind::Live,
             false => SourceKind::Replay,
         },
     );
-    if source == SourceKind::Live && args.recording.is_some() {
-        return Err(anyhow::anyhow!("--recording goes with --source replay")).or_exit(USAGE);
-    }
-    if check {
+    fits(source, &args).or_exit(USAGE)?;
+    if args.config.check {
         args.service.user.settle().or_exit(NOPERM)?;
         return say_good(source, &settings, &args.service.web);
     }
@@ -124,7 +124,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
         SourceKind::Live => {
             check.switch_ns = settings.live.dtrace.switch_ns().unwrap_or(check.switch_ns);
             // The keeper and the command begin before, as whoever started this.
-            let live = Live::prepare(settings.live.clone()).or_exit(UNAVAILABLE)?;
+            let live = prepare(settings.live.clone())?;
             let identity = settle(&args.service.user)?;
             must_see_others(&identity)?;
             Feed::Live(Box::new(live))
@@ -140,13 +140,27 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     let state = State::new(feed.about());
-    if let Some(file) = file {
+    if let Some(file) = args.config.file {
         if let Err(error) = Settings::load(Some(&file), &args.live) {
             tracing::warn!("a reload will fail: {error}");
         }
         state.on_reload(move || unchanged(&file, &args.live, &settings));
     }
     serve(feed, state, check, &args.service.web)
+}
+
+/// A flag that would do nothing is a mistake.
+fn fits(source: SourceKind, args: &Args) -> anyhow::Result<()> {
+    let of_replay = args.recording.is_some() || args.repeat || args.speed != NORMAL_SPEED;
+    match source {
+        SourceKind::Live if of_replay => {
+            bail!("--recording, --speed and --loop go with --source replay")
+        }
+        SourceKind::Replay if args.live.is_given() => {
+            bail!("--kqueue.*, --dtrace.* and a command after -- go with --source live")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Becomes the user as whom to serve. Whatever is read from here on, it must be able to read.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::duration::duration;
-use super::exit::{IOERR, OrExit, SOFTWARE};
+use super::exit::{IOERR, OrExit, SOFTWARE, USAGE};
 use super::feed::Feed;
 use super::output;
 use super::progress::Progress;
@@ -32,6 +32,9 @@ const ROUNDS: u64 = 24;
 
 /// What to simulate.
 #[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("served").multiple(true).requires("serve").args([
+    "user", "listen_addresses", "telemetry_path", "config_file", "max_requests",
+]))]
 pub struct Args {
     /// The seed: with the flags below it is the whole of a run, byte for byte
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -59,6 +62,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let options = Box::new(args.options);
         args.service.serve(Feed::Simulate { seed: args.seed, options }).map_err(name_the_denied)
     } else if args.quality {
+        if args.options != Options::default() {
+            let error = anyhow::anyhow!("--quality chooses kernels, loads and readers by itself");
+            return Err(error).or_exit(USAGE);
+        }
         measure(&args)
     } else {
         once(&args)

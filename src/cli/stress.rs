@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::LINGER;
 use super::duration::duration;
 use super::exit::{OrExit, UNAVAILABLE};
-use super::live_args::DtraceArgs;
+use super::live_args::{DtraceArgs, prepare};
 use super::load::Size;
 use super::log_args::LogArgs;
 use super::output;
@@ -24,7 +24,7 @@ use crate::report::page::chronicle::{Chronicle, take};
 use crate::report::page::{Origin, Page};
 use crate::report::stress::Run;
 use crate::source::kqueue::Notes;
-use crate::source::live::{self, Live};
+use crate::source::live;
 use crate::source::target::{Root, Target};
 
 /// Which load, and how slow the reader is to be.
@@ -67,7 +67,7 @@ enum Format {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.log.init();
     let plan = args.size.plan(args.shape);
-    let live = Live::prepare(config(args, &plan)?).or_exit(UNAVAILABLE)?;
+    let live = prepare(config(args, &plan)?)?;
     signals::hand_on_to(live.stop())?;
     // Restored when it is dropped, also where the run fails.
     let _lowered = match args.shape {

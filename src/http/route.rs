@@ -60,6 +60,11 @@ impl<'p> Endpoint<'p> {
     }
 }
 
+/// Whether something else than the metrics and the status page is there, whatever the flags say.
+pub(super) fn is_taken(path: &str) -> bool {
+    !matches!(Endpoint::of(path, "/"), None | Some(Endpoint::Metrics))
+}
+
 /// Answers one request. Every error is an answer too.
 pub(super) async fn respond(service: &Arc<Service>, request: &Request<Incoming>) -> Answer {
     let rules = service.web_config.rules();

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::{fmt, io};
 
+use super::route;
+
 /// How the exporter is reached over HTTP.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
 #[command(next_help_heading = "Web")]
@@ -81,7 +83,7 @@ fn telemetry_path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') || text.contains(['?', '#', ' ']) {
         return Err("a path begins with / and has no ?, # or blank".into());
     }
-    if text.starts_with("/-/") || text.starts_with("/incidents") || text.starts_with("/status.") {
+    if text.starts_with("/-/") || route::is_taken(text) {
         return Err("that path is taken by another endpoint".into());
     }
     Ok(text.into())
@@ -122,7 +124,16 @@ mod tests {
         for address in ["", "localhost", "::1:80", "host:port", "host:70000", "[::1:80"] {
             assert!(address.parse::<ListenAddress>().is_err(), "{address}");
         }
-        for path in ["metrics", "/a?b", "/-/ready", "/incidents"] {
+        for path in [
+            "metrics",
+            "/a?b",
+            "/-/ready",
+            "/-/x",
+            "/incidents",
+            "/incidents/7",
+            "/runbook",
+            "/status.js",
+        ] {
             assert!(parse(&["--web.telemetry-path", path]).is_err(), "{path}");
         }
         assert!(parse(&["--web.max-requests=-1"]).is_err());
