@@ -10,6 +10,7 @@
  */
 #pragma D option quiet
 #pragma D option switchrate=10hz
+#pragma D option statusrate=10hz
 #pragma D option bufsize=8m
 
 BEGIN
@@ -40,7 +41,12 @@ proc:::exec-failure
 	printf("F %d %d %d %d\n", timestamp, cpu, pid, args[0]);
 }
 
-/* arg0 is the kqueue, arg4 is nevents, which names the call and is never 0. */
+/*
+ * arg0 is the kqueue, arg4 is nevents, which names the call and is never 0. Only the reader's thread has these
+ * variables, and each of its calls sets them again. They are not set back to 0: a variable that is freed cannot be
+ * used again before the next clock tick, and a kernel that shares dynvarsize out to MAXCPU CPUs (13.2, 12.3
+ * dtrace.c:14382) has room for 29 on each.
+ */
 syscall::kevent:entry
 /pid == $1 && (int)arg0 == $2/
 {
@@ -52,8 +58,6 @@ syscall::kevent:return
 /self->nevents/
 {
 	printf("M %d %d %d %d %d %d\n", timestamp, cpu, self->entered, self->nevents, (int)arg1, errno);
-	self->entered = 0;
-	self->nevents = 0;
 }
 
 tick-10hz

@@ -14,7 +14,7 @@ use super::ingest::Ingest;
 use super::live_args::{LiveArgs, prepare};
 use super::log_args::LogArgs;
 use super::output;
-use super::signals::Signals;
+use super::signals::{Signals, survive_hangup};
 use super::user::{Identity, UserArgs, name_the_denied};
 use crate::check::Config;
 use crate::http::web_args::WebArgs;
@@ -107,6 +107,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn start(args: Args) -> anyhow::Result<ExitCode> {
     args.service.log.init();
+    survive_hangup()?;
     let settings = Settings::load(args.config.file.as_deref(), &args.live).or_exit(CONFIG)?;
     let source = args.source.unwrap_or(
         match cfg!(target_os = "freebsd") || !settings.live.targets.is_empty() {

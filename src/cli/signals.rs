@@ -39,6 +39,15 @@ impl Signals {
     }
 }
 
+/// From now on SIGHUP ends nothing. daemon(8) tells the pid before this process can do anything, and a reload may come
+/// while dtrace still compiles: there is nothing to load again then.
+pub(super) fn survive_hangup() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _entered = runtime.enter();
+    // The handler stays when nobody listens any more.
+    signal(SignalKind::hangup()).map(drop)
+}
+
 /// Hands every such signal on to `stop`, from a thread of its own, for as long as the process lives.
 pub(super) fn hand_on_to(stop: Stop) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -59,6 +68,12 @@ mod tests {
     use nix::sys::signal::{Signal, raise};
 
     use super::*;
+
+    #[test]
+    fn an_early_hangup_ends_nothing() {
+        survive_hangup().expect("a handler");
+        raise(Signal::SIGHUP).expect("raised");
+    }
 
     #[test]
     fn a_second_signal_asks_once_more() {

@@ -105,7 +105,7 @@ impl Server {
             peers: Arc::new(Peers::new(self.limits.connections)),
         });
         let mut tasks = JoinSet::new();
-        // Before anyone can know that the service is there: an early SIGHUP would end the process.
+        // Before anyone can know that the service is there: nobody is to be told of an old configuration.
         tasks.spawn(reload_on_hangup(signal(SignalKind::hangup())?, Arc::clone(&service)));
         for listener in self.listeners {
             tracing::info!(address = %listener.local_addr()?, "listening");

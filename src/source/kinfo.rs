@@ -19,7 +19,8 @@ pub(crate) struct Own {
 pub(crate) fn own() -> io::Result<Own> {
     // SAFETY: kinfo_proc is a C struct of integers, arrays and raw pointers: all zeroes is a value of it.
     let mut info: libc::kinfo_proc = unsafe { mem::zeroed() };
-    read(libc::KERN_PROC_PID, &mut info)?;
+    let pid = c_int::try_from(process::id()).map_err(io::Error::other)?;
+    read(libc::KERN_PROC_PID, pid, &mut info)?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.unwrap_or(4096);
     let seconds = Duration::from_secs(info.ki_start.tv_sec.try_into().unwrap_or(0));
     Ok(Own {
@@ -29,16 +30,16 @@ pub(crate) fn own() -> io::Result<Own> {
     })
 }
 
-/// Reads kern.proc.nfds of this process: /dev/fd would show three where fdescfs is not mounted.
+/// Reads kern.proc.nfds of this process: /dev/fd would show three where fdescfs is not mounted. The kernel takes 0 for
+/// the caller and no other pid (12.3 `kern_descrip.c:3424`).
 pub(crate) fn open_fds() -> io::Result<c_int> {
     let mut count: c_int = 0;
-    read(libc::KERN_PROC_NFDS, &mut count)?;
+    read(libc::KERN_PROC_NFDS, 0, &mut count)?;
     Ok(count)
 }
 
-/// Fills `value` from kern.proc.`what`.<own pid>.
-fn read<T: Copy>(what: c_int, value: &mut T) -> io::Result<()> {
-    let pid = c_int::try_from(process::id()).map_err(io::Error::other)?;
+/// Fills `value` from kern.proc.`what`.`pid`.
+fn read<T: Copy>(what: c_int, pid: c_int, value: &mut T) -> io::Result<()> {
     let mib = [libc::CTL_KERN, libc::KERN_PROC, what, pid];
     let mut len = mem::size_of::<T>();
     // SAFETY: `mib` has the four elements that are announced, the kernel writes at most `len` bytes to `value`, which

@@ -14,6 +14,8 @@ const PORT: &str = "deploy/freebsd/sysutils/kqproc_exporter";
 const RC_SUBR: &str = r#"
 load_rc_config() { . "$RC_CONF"; }
 pkill() { echo "pkill $*"; }
+pgrep() { [ -z "${EXPORTER-}" ] || echo "$EXPORTER"; [ -n "${EXPORTER-}" ]; }
+wait_for_pids() { echo "waiting for $*"; }
 run_rc_command() {
     [ -z "${flags-}" ] || { echo "would start $command $flags"; exit 1; }
     [ -z "${kqproc_exporter_user-}" ] || { echo "would start as $kqproc_exporter_user"; exit 1; }
@@ -22,6 +24,7 @@ run_rc_command() {
     esac
     case $1 in
     start) [ -r "$required_files" ] || exit 1; echo "$command ${flags:-${kqproc_exporter_flags-}} $command_args" ;;
+    stop) $stop_precmd || exit 1; echo "kill $pidfile"; $stop_postcmd ;;
     reload) $reload_cmd ;;
     configtest) $configtest_cmd ;;
     esac
@@ -72,8 +75,17 @@ fn the_rc_script_starts_the_exporter_under_daemon_and_names_its_user() {
     assert_eq!(rc(prefix, &conf, "configtest").unwrap(), check);
     assert_eq!(
         rc(prefix, &conf, "reload").unwrap(),
-        format!("{check}pkill -HUP -F /var/run/kqproc_exporter_serve.pid\n")
+        format!("{check}pkill -HUP -x -F /var/run/kqproc_exporter_serve.pid kqproc_exporter\n")
     );
+}
+
+#[test]
+fn the_rc_script_stops_daemon_and_waits_for_the_exporter() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = "kill /var/run/kqproc_exporter.pid\n";
+    assert_eq!(rc(dir.path(), "", "stop").unwrap(), daemon, "it has ended already");
+    let told = rc(dir.path(), "EXPORTER=4711", "stop").unwrap();
+    assert_eq!(told, format!("{daemon}waiting for 4711\n"));
 }
 
 #[test]

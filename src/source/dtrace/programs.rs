@@ -159,6 +159,18 @@ mod tests {
         assert_eq!(clauses(&MAIN[0]), clauses(&MAIN[1]));
     }
 
+    /// On a 13.2 with two CPUs there is room for 29 calls of the reader in a clock tick, if each frees a variable.
+    #[test]
+    fn a_call_of_the_reader_takes_no_new_variable_of_dtraces() {
+        for program in &MAIN {
+            let names = program.text.match_indices("self->");
+            let values =
+                names.filter_map(|(at, _)| program.text[at..].split_once('=')?.1.split(';').next());
+            assert!(values.clone().count() > 0);
+            assert!(values.clone().all(|value| value.trim() != "0"), "{}", program.name);
+        }
+    }
+
     #[test]
     fn options_replace_pragmas_and_nothing_else() {
         let text = MAIN[0].with_options(&[("bufsize", "4m"), ("switchrate", "20hz")]);
