@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::clock::{ClockMap, Head};
+use super::passes::Passes;
 use super::records::{Arrival, Records};
 use super::stats::{Fill, Table};
 use crate::input::{Attach, Batch};
@@ -55,6 +56,7 @@ pub(crate) struct Align {
     /// The last batch that was placed without its mark.
     unmarked: Option<Head>,
     pub(crate) clock: ClockMap,
+    passes: Passes,
     /// No marks can come: dtrace is not there.
     blind: bool,
     ended: bool,
@@ -81,6 +83,7 @@ impl Align {
             placed_seq: 0,
             unmarked: None,
             clock: ClockMap::default(),
+            passes: Passes::default(),
             blind: false,
             ended: false,
             hurried_records: 0,
@@ -128,8 +131,20 @@ impl Align {
         if arrival == Arrival::Queued {
             self.blind = false;
             self.clock.read(at, read);
+            self.passes.read(read, self.records.newest().unwrap_or(at));
         }
         arrival
+    }
+
+    /// How far DTrace had been read when its clock was at `at`.
+    pub(crate) fn read_by(&self, at: KernelTime) -> KernelTime {
+        self.passes.read_by(at, &self.clock)
+    }
+
+    /// Up to where dtrace has told of everything that it dropped, now that its records have come to `now`: what it printed
+    /// since then, it took from its buffers later.
+    pub(crate) fn told(&self, now: KernelTime) -> KernelTime {
+        if self.blind || self.ended { now } else { self.read_by(now) }
     }
 
     /// Takes a batch. `false` where its number is not a new one.

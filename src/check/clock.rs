@@ -96,10 +96,11 @@ impl Head {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn head(before: u64, after: u64) -> Head {
+    /// A call between these two readings of the clock.
+    pub(in crate::check) fn head(before: u64, after: u64) -> Head {
         Head {
             seq: 0,
             capacity: 1024,

@@ -12,6 +12,7 @@ pub mod damage;
 pub mod finding;
 mod ledger;
 mod notes;
+mod passes;
 mod reconcile;
 mod records;
 mod settle;
@@ -192,8 +193,9 @@ impl Checker {
         self.missed(read, BlindReason::Drops);
     }
 
-    /// Something is missing since the last switch of buffers but one. dtrace writes the message before the records of
-    /// the same pass, so the last record that was read bounds it too, unless stdout was read ahead of stderr.
+    /// Something is missing since the pass of dtrace's before the one that tells of it. That one has printed the last
+    /// record that was read, unless stdout was read ahead of stderr; so what had been read by the time of that record is of
+    /// a pass before.
     fn missed(&mut self, read: MonoTime, reason: BlindReason) {
         let newest = self.align.newest();
         let placed = (read.0 != 0)
@@ -206,9 +208,8 @@ impl Checker {
                 self.dropped = Some(read);
             }
             Some(Some((earliest, latest))) => {
-                let from = earliest
-                    .minus(2 * self.ledger.config.switch_ns)
-                    .min(newest.unwrap_or(earliest));
+                let passes = earliest.minus(2 * self.ledger.config.switch_ns);
+                let from = passes.min(newest.map_or(earliest, |newest| self.align.read_by(newest)));
                 self.ledger.dtrace.add(from, latest, reason);
             }
         }
@@ -297,7 +298,7 @@ impl Checker {
         while let Some(step) = self.align.next() {
             match step {
                 Step::Record(record) => {
-                    self.ledger.advance(record.at());
+                    self.ledger.advance(record.at(), |now| self.align.told(now));
                     self.apply(&record);
                 }
                 Step::Batch(placed) => {
@@ -307,7 +308,7 @@ impl Checker {
                         // It came before the records that it belongs behind.
                         self.ledger.dtrace.unsure(placed.at, BlindReason::Overflow);
                     }
-                    self.ledger.advance(placed.at);
+                    self.ledger.advance(placed.at, |now| self.align.told(now));
                     let Align { attached, events, .. } = &mut self.align;
                     let attached = (0..placed.head.attached).map_while(|_| attached.pop_front());
                     let events = (0..placed.head.events).map_while(|_| events.pop_front());

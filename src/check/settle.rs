@@ -51,11 +51,11 @@ impl Ledger {
     }
 
     /// DTrace's order has come to `now`: notes that it has not confirmed within the settle time, or longer where threads
-    /// were held up, stay unconfirmed.
-    pub(crate) fn advance(&mut self, now: KernelTime) {
+    /// were held up, stay unconfirmed; not before dtrace has `told` of everything that it dropped until then.
+    pub(crate) fn advance(&mut self, now: KernelTime, told: impl Fn(KernelTime) -> KernelTime) {
         self.now = self.now.max(now);
         while let Some((pinned, at, fact)) = self.notes.front().copied() {
-            if at.plus(self.patience_ns()) > self.now {
+            if at.plus(self.patience_ns()) > self.now || at > told(self.now) {
                 break;
             }
             self.notes.pop_front();

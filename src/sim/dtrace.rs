@@ -1,11 +1,15 @@
 //! The witness: DTrace's per-CPU buffers, their switches and drops, and what dtrace(1) prints.
 
+use std::collections::VecDeque;
 use std::fmt::Write;
 
 use super::options::Options;
 use super::rng::Rng;
 use super::truth::{Fault, LifeId, Truth};
 use crate::model::{Fact, Pid};
+
+/// stdout's buffer, for a pipe (`sys_pipe.c`: st_blksize is PAGE_SIZE).
+const STDIO_BUFFER: usize = 4096;
 
 /// What a probe traces; the time and the CPU come with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +75,11 @@ pub(super) struct Dtrace {
     cpus: Vec<Cpu>,
     /// Records that have been taken out of the buffers and wait for the next pass.
     taken: Vec<Record>,
-    /// Drops to be reported in this pass.
+    /// Those of this pass that have not been printed yet.
+    printing: VecDeque<Record>,
+    /// What has been printed and is in stdout's buffer.
+    unflushed: String,
+    /// Drops to be reported at the end of this pass.
     dropped: Vec<(u32, u64)>,
     /// When the first buffer of this pass was switched.
     cut: u64,
@@ -92,6 +100,8 @@ impl Dtrace {
             capacity: options.buffer as usize,
             cpus,
             taken: vec![],
+            printing: VecDeque::new(),
+            unflushed: String::new(),
             dropped: vec![],
             cut: 0,
             stdout: vec![],
@@ -158,27 +168,44 @@ impl Dtrace {
         }
     }
 
-    /// Every buffer has been taken: drops go to stderr at once, the records up to the first switch to stdout in the
-    /// order of their time (libdtrace `dt_consume.c:2986`), which is flushed afterwards.
-    pub(super) fn print(&mut self, truth: &mut Truth) {
+    /// Every buffer has been taken: a pass begins. What was traced after the first switch waits for the next one, so that
+    /// the records of a pass can be printed in the order of their time (libdtrace `dt_consume.c:2986`).
+    pub(super) fn begin_pass(&mut self) {
+        self.taken.sort_by_key(|r| (r.stamp, r.cpu));
+        let due = self.taken.partition_point(|r| r.stamp <= self.cut);
+        self.printing.extend(self.taken.drain(..due));
+    }
+
+    /// Prints until stdout's buffer is full, or the pass is over: then drops go to stderr at once, and stdout is flushed
+    /// (12.3 `dt_consume.c:3034,3066`, 13.2 `dtrace.c:2007`). How many records that was, and whether the pass is over.
+    pub(super) fn print(&mut self, truth: &mut Truth) -> (u64, bool) {
+        let mut printed = 0;
+        while let Some(record) = self.printing.pop_front() {
+            printed += 1;
+            print_record(&mut self.unflushed, &record);
+            match record.fact.and_then(|(id, fact)| Some((truth.life(id)?, fact))) {
+                Some((life, Fact::Birth)) => life.create_printed = true,
+                Some((life, Fact::Death)) => life.exit_printed = true,
+                None => {}
+            }
+            if self.unflushed.len() >= STDIO_BUFFER {
+                let rest = self.unflushed.split_off(STDIO_BUFFER);
+                self.stdout.append(&mut std::mem::replace(&mut self.unflushed, rest).into_bytes());
+                return (printed, false);
+            }
+        }
         for (cpu, count) in self.dropped.drain(..) {
             let plural = if count == 1 { "" } else { "s" };
             self.stderr.extend_from_slice(
                 format!("dtrace: {count} drop{plural} on CPU {cpu}\n").as_bytes(),
             );
         }
-        self.taken.sort_by_key(|r| (r.stamp, r.cpu));
-        let due = self.taken.partition_point(|r| r.stamp <= self.cut);
-        let mut text = String::new();
-        for record in self.taken.drain(..due) {
-            print_record(&mut text, &record);
-            match record.fact.and_then(|(id, fact)| Some((truth.life(id)?, fact))) {
-                Some((life, Fact::Birth)) => life.create_printed = true,
-                Some((life, Fact::Death)) => life.exit_printed = true,
-                None => {}
-            }
-        }
-        self.stdout.extend_from_slice(text.as_bytes());
+        self.flush();
+        (printed, true)
+    }
+
+    fn flush(&mut self) {
+        self.stdout.append(&mut std::mem::take(&mut self.unflushed).into_bytes());
     }
 
     /// SIGTERM: everything is drained, and an empty line ends the output.
@@ -187,7 +214,8 @@ impl Dtrace {
             self.switch(now, cpu, truth);
         }
         self.cut = u64::MAX;
-        self.print(truth);
+        self.begin_pass();
+        while !self.print(truth).1 {}
         self.stdout.push(b'\n');
         self.running = false;
     }
@@ -198,13 +226,16 @@ impl Dtrace {
         self.stderr.extend_from_slice(
             b"dtrace: processing aborted: Abort due to systemic unresponsiveness\n",
         );
+        self.flush();
+        let since = self.printing.front().map_or(self.cut, |record| record.stamp);
+        self.printing.clear();
         self.taken.clear();
         self.dropped.clear();
         for cpu in &mut self.cpus {
             cpu.records.clear();
             (cpu.used, cpu.drops) = (0, 0);
         }
-        self.cut
+        since
     }
 }
 
@@ -281,17 +312,34 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_drops_and_says_so_first() {
+    fn a_full_buffer_drops_and_says_so() {
         let (mut dtrace, mut truth) = small(2 * (12 + 24));
         for i in 0..5 {
             dtrace.fire(10 + i, 1, Traced::Exec { pid: pid(9) }, None, &mut truth);
         }
         dtrace.switch(20, 0, &mut truth);
         dtrace.switch(21, 1, &mut truth);
-        dtrace.print(&mut truth);
+        dtrace.begin_pass();
+        assert!(dtrace.print(&mut truth).1);
         assert_eq!(dtrace.stderr, b"dtrace: 3 drops on CPU 1\n");
         assert_eq!(dtrace.stdout, b"E 10 1 9\nE 11 1 9\n");
         assert_eq!(truth.blind, [(KernelTime(12), KernelTime(21))]);
+    }
+
+    #[test]
+    fn a_long_pass_has_printed_most_before_it_tells_of_drops() {
+        let (mut dtrace, mut truth) = small(1000 * (12 + 24));
+        for i in 0..1001 {
+            dtrace.fire(i, 0, Traced::Exec { pid: pid(9) }, None, &mut truth);
+        }
+        dtrace.switch(2000, 0, &mut truth);
+        dtrace.begin_pass();
+        let (printed, over) = dtrace.print(&mut truth);
+        assert!(printed > 0 && !over);
+        assert_eq!((dtrace.stdout.len(), dtrace.stderr.len()), (STDIO_BUFFER, 0));
+        while !dtrace.print(&mut truth).1 {}
+        assert_eq!(dtrace.stderr, b"dtrace: 1 drop on CPU 0\n");
+        assert_eq!(dtrace.stdout.split(|byte| *byte == b'\n').count(), 1001);
     }
 
     #[test]
@@ -300,11 +348,13 @@ mod tests {
         dtrace.fire(30, 1, Traced::Exec { pid: pid(9) }, None, &mut truth);
         dtrace.switch(29, 0, &mut truth);
         dtrace.switch(31, 1, &mut truth);
-        dtrace.print(&mut truth);
+        dtrace.begin_pass();
+        assert!(dtrace.print(&mut truth).1);
         assert!(dtrace.stdout.is_empty());
         dtrace.switch(40, 0, &mut truth);
         dtrace.switch(41, 1, &mut truth);
-        dtrace.print(&mut truth);
+        dtrace.begin_pass();
+        assert!(dtrace.print(&mut truth).1);
         assert_eq!(dtrace.stdout, b"E 30 1 9\n");
     }
 }

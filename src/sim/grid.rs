@@ -57,6 +57,7 @@ pub fn case(n: u64) -> Case {
         note_exec: pick(true, 0, 1) == 1,
         exit_note_first: pick(regime != Regime::Split, 0, 1) == 1,
         abort_ms: pick(blind, 0, 600),
+        print_us: pick(blind, 1, 5_000),
         ..Options::default()
     };
     Case { seed: n, options }

@@ -70,6 +70,8 @@ pub(super) enum Event {
     Tick,
     /// dtrace switches this CPU's buffer.
     Switch(u32),
+    /// dtrace prints some of what it took.
+    Print,
     /// Somebody reads dtrace's stdout.
     ReadStdout,
     /// Somebody reads dtrace's stderr.
@@ -110,6 +112,8 @@ pub(super) struct Kernel<'a> {
     endless: bool,
     /// Since when DTrace is blind, while it is not running.
     pub(super) blind_since: u64,
+    /// When dtrace's last pass began.
+    pub(super) pass_began: u64,
     sink: &'a mut dyn Sink,
     stopped: bool,
 }
@@ -147,6 +151,7 @@ impl<'a> Kernel<'a> {
             ending: false,
             endless,
             blind_since: START,
+            pass_began: START,
             sink,
             stopped: false,
         }
@@ -246,6 +251,7 @@ impl<'a> Kernel<'a> {
             Event::Begin => self.begin(),
             Event::Tick => self.tick(),
             Event::Switch(cpu) => self.switch(cpu),
+            Event::Print => self.print(),
             Event::ReadStdout => self.read_stdout(),
             Event::ReadStderr => self.read_stderr(),
             Event::Abort => self.abort(),

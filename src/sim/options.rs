@@ -133,6 +133,8 @@ options! {
         buffer(BYTES, within::<u32>(0..=1 << 30)): u32 = 4 << 20,
         /// How often DTrace's buffers are switched, per second
         switch_hz(HZ, within::<u32>(1..=5000)): u32 = 10,
+        /// How long dtrace takes to print one record, in microseconds
+        print_us(US, within::<u64>(0..=MINUTE_US)): u64 = 1,
         /// How far a CPU's clock may be off, in microseconds, either way
         skew_us(US, within::<u64>(0..=MINUTE_US)): u64 = 0,
         /// When dtrace aborts, in milliseconds after its start; 0 for never

@@ -37,12 +37,28 @@ impl Kernel<'_> {
             let delay = self.rng.around(20 * US);
             return self.after(delay, Event::Switch(cpu + 1));
         }
-        self.dtrace.print(&mut self.truth);
-        self.deliver();
-        self.after(self.switch_interval(), Event::Switch(0));
+        self.pass_began = self.now;
+        self.dtrace.begin_pass();
+        self.print();
     }
 
-    /// Both pipes are read by threads of their own: either may come first.
+    /// dtrace prints what its stdout's buffer holds, and goes on; or sleeps, when that was all.
+    pub(super) fn print(&mut self) {
+        if !self.dtrace.running() {
+            return;
+        }
+        let (printed, over) = self.dtrace.print(&mut self.truth);
+        self.deliver();
+        let took = printed * self.options.print_us * US;
+        if over {
+            let next = self.pass_began + self.switch_interval();
+            self.after(took.max(next.saturating_sub(self.now)), Event::Switch(0));
+        } else {
+            self.after(took, Event::Print);
+        }
+    }
+
+    /// One thread reads both pipes.
     fn deliver(&mut self) {
         if !self.dtrace.stderr.is_empty() {
             let late = self.rng.below(16) == 0;
@@ -54,6 +70,8 @@ impl Kernel<'_> {
     }
 
     pub(super) fn read_stdout(&mut self) {
+        // What was told before this was written is passed on before it.
+        self.read_stderr();
         let some = 1 + self.rng.below(16 << 10) as usize;
         let rest = self.dtrace.stdout.split_off(some.min(self.dtrace.stdout.len()));
         let bytes = std::mem::replace(&mut self.dtrace.stdout, rest);

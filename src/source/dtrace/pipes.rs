@@ -1,6 +1,6 @@
 //! Both pipes of one dtrace(1), read by one thread, in the order in which they were written: dtrace tells of drops on
-//! stderr before it writes the records of the same pass (`dt_consume.c`), and a message that was passed on late would
-//! come when what was dropped has been missed already.
+//! stderr before it prints anything of its next pass (`dt_consume.c`), and a message that was passed on late would come
+//! when what was dropped has been missed already.
 
 use std::io::{ErrorKind, PipeReader, Read};
 use std::os::fd::AsFd;

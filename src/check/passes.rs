@@ -1,0 +1,93 @@
+//! How far DTrace had been read at any time: so much is surely of an earlier pass of dtrace(1) than what it took later.
+//!
+//! dtrace(1) takes the buffers of all CPUs, prints their records, then tells what they dropped, and sleeps until the next
+//! pass (`dt_consume.c`, 12.3:3034,3066: temporal=yes). A long pass prints for seconds, so its drops are told long after
+//! the records around them.
+
+use std::collections::VecDeque;
+
+use super::clock::ClockMap;
+use crate::model::{KernelTime, MonoTime};
+
+/// How finely the times of reading are remembered.
+const STEP_NS: u64 = 10_000_000;
+/// How many of them: 40 s, after which the kernel ends a dtrace that is still printing (`dtrace_deadman_user`).
+const KEPT: usize = 4096;
+
+#[derive(Debug)]
+pub(crate) struct Passes {
+    /// At which time how far DTrace had been read, by both.
+    past: VecDeque<(MonoTime, KernelTime)>,
+    last: (MonoTime, KernelTime),
+}
+
+impl Default for Passes {
+    /// With all the room that it will ever need: nothing is allocated for a record.
+    fn default() -> Passes {
+        Passes { past: VecDeque::with_capacity(KEPT), last: (MonoTime(0), KernelTime(0)) }
+    }
+}
+
+impl Passes {
+    /// At `read`, DTrace has been read up to `newest`.
+    #[inline]
+    pub(crate) fn read(&mut self, read: MonoTime, newest: KernelTime) {
+        if read != self.last.0 {
+            self.remember();
+        }
+        self.last = (read, newest);
+    }
+
+    #[cold]
+    fn remember(&mut self) {
+        let since =
+            self.past.back().map_or(u64::MAX, |(then, _)| self.last.0.0.saturating_sub(then.0));
+        if since < STEP_NS || self.last.0.0 == 0 {
+            return;
+        }
+        if self.past.len() == KEPT {
+            self.past.pop_front();
+        }
+        self.past.push_back(self.last);
+    }
+
+    /// How far DTrace had been read when its clock was at `at`: up to there everything belongs to passes that had begun by
+    /// then. `at` itself where nobody knows when anything was read.
+    pub(crate) fn read_by(&self, at: KernelTime, clock: &ClockMap) -> KernelTime {
+        if self.last.0.0 == 0 {
+            return at;
+        }
+        let by_then =
+            |(read, _): &(MonoTime, KernelTime)| clock.latest(*read).is_some_and(|t| t <= at);
+        if by_then(&self.last) {
+            return self.last.1;
+        }
+        let behind = self.past.partition_point(by_then);
+        let newest = behind.checked_sub(1).and_then(|i| self.past.get(i));
+        newest.map_or(KernelTime(0), |(_, newest)| *newest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::tests::head;
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn what_was_read_by_a_time_is_what_a_pass_before_it_printed() {
+        let mut clock = ClockMap::default();
+        // The reader's clock is one second ahead.
+        clock.marked(&head(1_000_000_000, 1_000_000_000), KernelTime(0));
+        let mut passes = Passes::default();
+        assert_eq!(passes.read_by(KernelTime(7), &clock), KernelTime(7), "nothing was read");
+        let mono = |ms: u64| MonoTime((1000 + ms) * MS);
+        for (read, newest) in [(100, 90), (100, 95), (102, 97), (300, 200), (301, 280), (600, 290)]
+        {
+            passes.read(mono(read), KernelTime(newest * MS));
+        }
+        let by = |ms: u64| passes.read_by(KernelTime(ms * MS), &clock).0 / MS;
+        assert_eq!([by(99), by(100), by(299), by(599), by(600)], [0, 95, 95, 200, 290]);
+    }
+}
