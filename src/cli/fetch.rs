@@ -35,13 +35,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Running exporter")]
 pub(super) struct ExporterArgs {
-    /// Where it is: http:// or https://
+    /// Where the running exporter is: http:// or https://
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10180")]
     url: String,
     /// For https: the exporter's own certificate, or that of its authority; without it, those that this system trusts
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// The name that it knows us by, as in basic_auth_users
+    /// The name that the exporter knows us by, as in its basic_auth_users
     #[arg(long, value_name = "NAME", requires = "password_file")]
     user: Option<String>,
     /// The password of that name, in a file's first line

@@ -80,9 +80,9 @@ fn explain_knows_tls_and_passwords() {
 fn a_self_signed_certificate_is_trusted_where_it_is_named_and_for_its_name() {
     for is_ca in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
         let authority = Authority::new();
-        let (_exporter, url) = exporter(&authority, self_signed(is_ca.clone()));
+        let (_exporter, url) = exporter(&authority, self_signed(is_ca));
         let own = authority.path().join("server.crt").display().to_string();
-        let other = file(&authority, "other.crt", &self_signed(is_ca.clone()).0);
+        let other = file(&authority, "other.crt", &self_signed(is_ca).0);
         let password = file(&authority, "password", "secret");
         let ask = |url: &str, ca: &str| {
             explain(&[

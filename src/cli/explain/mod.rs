@@ -47,10 +47,10 @@ pub struct Args {
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "List of incidents")]
 struct ListArgs {
-    /// Those of this tree
+    /// List the incidents of this tree alone
     #[arg(long, value_name = "NAME", conflicts_with_all = ["pid", "incident", "recording", "bundled"])]
     tree: Option<String>,
-    /// Those with this verdict; lost is every lost_*
+    /// List those with this verdict alone; lost is every lost_*
     #[arg(
         long,
         value_name = "VERDICT",
@@ -58,7 +58,7 @@ struct ListArgs {
         conflicts_with_all = ["pid", "incident", "recording", "bundled"]
     )]
     verdict: Option<String>,
-    /// So many at most, the newest
+    /// List so many at most, the newest
     #[arg(
         long,
         value_name = "N",

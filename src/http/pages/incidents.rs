@@ -79,8 +79,8 @@ fn summary(listed: &Listed<'_>) -> String {
 
 fn table(listed: &Listed<'_>) -> String {
     let mut html = String::from(
-        "<div class=\"scroll\"><table>\n<tr><th class=\"n\">incident</th><th>time</th><th>tree</th>\
-         <th class=\"n\">pid</th><th class=\"n\">parent</th><th>fact</th><th>verdict</th></tr>\n",
+        "<div class=\"scroll\"><table>\n<tr><th class=\"n\">incident</th><th class=\"n\">pid</th><th>fact</th>\
+         <th>verdict</th><th>tree</th><th class=\"n\">parent</th><th>time</th></tr>\n",
     );
     for incident in &listed.incidents {
         html.push_str(&row(listed, incident));
@@ -95,9 +95,9 @@ fn row(listed: &Listed<'_>, Incident { id, finding }: &Incident) -> String {
     let (pid, verdict) = (finding.pid, finding.verdict);
     let parent = finding.dtrace.forker.map_or("unknown".to_owned(), |pid| pid.to_string());
     format!(
-        "<tr class=\"{verdict}\"><td class=\"n\"><a href=\"/incidents/{id}\">{id}</a></td><td><time>{time}</time></td>\
-         <td>{tree}</td><td class=\"n\">{pid}</td><td class=\"n\">{parent}</td><td>{fact}</td>\
-         <td class=\"verdict\">{verdict}</td></tr>\n",
+        "<tr class=\"{verdict}\"><td class=\"n\"><a href=\"/incidents/{id}\">{id}</a></td><td class=\"n\">{pid}</td>\
+         <td>{fact}</td><td class=\"verdict\">{verdict}</td><td>{tree}</td><td class=\"n\">{parent}</td>\
+         <td><time>{time}</time></td></tr>\n",
         tree = narrowed("tree", tree_name(finding, listed.stats)),
         pid = narrowed("pid", pid),
         fact = evidence::fact(finding.fact),

@@ -78,12 +78,16 @@ impl Told {
         paint.dye(Hue::Doubt, &printable(&serves)) + "\n\n"
     }
 
-    /// Incidents whose time line begins at the same moment are about one life.
+    /// Incidents whose time line begins at the same moment are about one life; but each life has one of either fact: a
+    /// recording that is played over and over has its times again and again.
     fn incarnations(&self) -> Vec<Incarnation<'_>> {
         let mut lives: Vec<Incarnation<'_>> = vec![];
         for incident in &self.incidents {
             let since = incident.since();
-            match lives.iter_mut().find(|life| life.since == since) {
+            let lacks = |life: &&mut Incarnation<'_>| {
+                life.since == since && life.incidents.iter().all(|i| i.fact != incident.fact)
+            };
+            match lives.iter_mut().find(lacks) {
                 Some(life) => life.incidents.push(incident),
                 None => lives.push(Incarnation { since, incidents: vec![incident] }),
             }
@@ -208,6 +212,18 @@ time of day unknown
     sure      possible
 "
         );
+    }
+
+    #[test]
+    fn a_recording_that_is_played_again_has_other_lives() {
+        let incidents = [(4, "death"), (3, "birth"), (2, "death"), (1, "birth")];
+        let told = told(incidents.map(|(id, fact)| incident(id, fact, 5, "x")).to_vec());
+        let lives: Vec<Vec<u64>> = told
+            .incarnations()
+            .iter()
+            .map(|life| life.incidents.iter().map(|incident| incident.id).collect())
+            .collect();
+        assert_eq!(lives, [[3, 4], [1, 2]]);
     }
 
     #[test]
