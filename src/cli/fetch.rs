@@ -270,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn what_stays_on_this_host_is_known() {
+        for (url, near) in [
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:1", true),
+            ("http://localhost", true),
+            ("http://192.0.2.7:10180", false),
+            ("http://127.0.0.1.example.org", false),
+        ] {
+            assert_eq!(exporter(url).expect(url).is_near(), near, "{url}");
+        }
+    }
+
+    #[test]
     fn a_password_is_a_files_first_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (text, expected) in [
