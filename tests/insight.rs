@@ -2,10 +2,15 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::Command;
 
 use common::exporter::{self, Exporter, PROGRAM};
 use common::words::path;
+use kqproc_exporter::input::Input;
+use kqproc_exporter::recording::Writer;
+use kqproc_exporter::source::replay::Replay;
 use serde_json::Value;
 
 /// Runs the program: its exit status, what it printed, and what it complained about.
@@ -17,11 +22,11 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn explain_is_plain_in_a_pipe_and_has_the_same_as_json() {
-    let (status, text, _) = run(&["explain", "4463"]);
+    let (status, text, _) = run(&["explain", "4463", "--bundled"]);
     assert_eq!(status, Some(0));
     assert!(text.starts_with("pid 4463 in the bundled recording\n"), "{text}");
     assert!(!text.contains('\x1b'));
-    let (status, json, _) = run(&["explain", "4463", "--format", "json"]);
+    let (status, json, _) = run(&["explain", "4463", "--bundled", "--format", "json"]);
     assert_eq!(status, Some(0));
     let json: Value = serde_json::from_str(&json).expect("json");
     assert_eq!(json["lives"][0]["judged"][0]["verdict"], "lost_silent");
@@ -34,29 +39,54 @@ fn explain_says_what_is_wrong_with_a_question() {
     let recording = recording.to_str().expect("a path");
     for (args, status, words) in [
         (vec!["explain", "100000"], 64, "no pid"),
-        (vec!["explain"], 64, "<PID|--incident <ID>>"),
+        (vec!["explain", "abc"], 64, "give a number from 0 to 99999"),
+        (vec!["explain", "--incident", "abc"], 64, "give the number of an incident"),
+        (vec!["explain", "--verdict", "gone"], 64, "lost, overwritten, corrupt"),
+        (vec!["explain", "7", "--verdict", "lost"], 64, "cannot be used with"),
+        (vec!["explain", "--recording", recording, "7"], 64, "explain PID --recording FILE"),
         (vec!["explain", "7", "--incident", "1"], 64, "cannot be used with"),
         (vec!["explain", "99998", "--recording", recording], 66, "neither kqueue nor DTrace"),
         (vec!["explain", "7", "--recording", "/nowhere.kqr"], 66, "cannot open"),
-        (vec!["explain", "--incident", "1", "--url", "https://localhost"], 64, "only http "),
         (vec!["explain", "--incident", "1", "--url", "a b"], 64, "is no URL"),
+        (vec!["explain", "--url", "http://u:secret@localhost"], 64, "--password-file FILE"),
+        (vec!["explain", "--user", "u"], 64, "--password-file"),
+        (vec!["explain", "--ca-file", recording], 64, "is for https"),
         (
-            vec!["explain", "--incident", "1", "--url", "http://127.0.0.1:1"],
-            69,
-            "is an exporter there?",
+            vec!["explain", "--url", "https://localhost", "--ca-file", recording],
+            65,
+            "no usable certificate",
         ),
     ] {
         let (code, _, error) = run(&args);
         assert_eq!(code, Some(status), "{args:?}: {error}");
         assert!(error.contains(words), "{args:?}: {error}");
+        assert!(!error.contains("secret"), "{args:?}: {error}");
     }
 }
 
 #[test]
-fn explain_asks_a_running_exporter() {
+fn where_no_exporter_answers_what_to_do_is_said() {
+    for question in [&["explain"][..], &["explain", "4463"], &["explain", "--incident", "1"]] {
+        let (status, printed, error) = run(&[question, &["--url", "http://127.0.0.1:1"]].concat());
+        assert_eq!((status, printed.as_str()), (Some(69), ""), "{question:?}");
+        for way in ["kqproc_exporter serve", "--url", "--recording FILE"] {
+            assert!(error.contains(way), "{question:?}: {error}");
+        }
+    }
+}
+
+/// An exporter that has played the bundled recording as far as its loss, and its URL.
+fn exporter() -> (Exporter, String) {
     let exporter = Exporter::start(exporter::serve(["--source=replay", "--speed=0"]));
-    exporter.logs("come to its end");
+    let lost = r#"kqproc_deaths_total{tree="default",verdict="lost_silent"}"#;
+    exporter.scrape_until(|samples| samples.get(lost) == Some(&1.0));
     let url = format!("http://{}", exporter.addr);
+    (exporter, url)
+}
+
+#[test]
+fn explain_asks_a_running_exporter() {
+    let (_exporter, url) = exporter();
     let (status, text, error) = run(&["explain", "--incident", "1", "--url", &url]);
     assert_eq!(status, Some(0), "{error}");
     assert!(text.starts_with("incident 1, pid 4153, tree default\n"), "{text}");
@@ -67,6 +97,101 @@ fn explain_asks_a_running_exporter() {
     let (status, _, error) = run(&["explain", "--incident", "9999", "--url", &url]);
     assert_eq!(status, Some(69));
     assert!(error.contains("404"), "{error}");
+    let https = url.replace("http:", "https:");
+    let (status, _, error) = run(&["explain", "--url", &https]);
+    assert_eq!(status, Some(69));
+    assert!(error.contains("does it want http?"), "{error}");
+}
+
+#[test]
+fn explain_tells_both_facts_of_a_pid_that_a_running_exporter_knows() {
+    let (_exporter, url) = exporter();
+    let (status, text, error) = run(&["explain", "4463", "--url", &url]);
+    assert_eq!(status, Some(0), "{error}");
+    for words in [
+        "serves a recording of another kernel",
+        &format!("\npid 4463 at {url}\n"),
+        "proc:::create, forked by 4152",
+        "verdict on the birth: lost_silent",
+        "verdict on the death: lost_silent",
+        "why birth and death are lost_silent",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let (_, json, _) = run(&["explain", "4463", "--url", &url, "--format", "json"]);
+    let json: Value = serde_json::from_str(&json).expect("json");
+    assert_eq!(json["incidents"].as_array().expect("a list").len(), 2);
+    let (status, _, error) = run(&["explain", "99998", "--url", &url]);
+    assert_eq!(status, Some(66));
+    assert!(error.contains("no incident of pid 99998"), "{error}");
+}
+
+#[test]
+fn explain_lists_the_latest_incidents_of_a_tree() {
+    let (_exporter, url) = exporter();
+    let list = |more: &[&str]| {
+        let (status, text, error) = run(&[&["explain", "--url", &url], more].concat());
+        assert_eq!(status, Some(0), "{more:?}: {error}");
+        let is_row = |line: &&str| line.trim_start().starts_with(|c: char| c.is_ascii_digit());
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        text.lines().filter(is_row).map(words).collect::<Vec<_>>()
+    };
+    let lost = list(&["--tree", "default", "--verdict", "lost"]);
+    let told: Vec<&[String]> = lost.iter().map(|row| &row[2..]).collect();
+    let row = |fact: &str| ["default", "4463", fact, "lost_silent"].map(str::to_owned);
+    assert_eq!(told, [row("death"), row("birth")], "newest first");
+    assert_eq!(list(&[]).len(), 20);
+    assert_eq!(list(&["--limit", "3", "--verdict", "overwritten"]).len(), 3);
+    assert_eq!(list(&["--tree", "no & such"]).len(), 0);
+}
+
+#[test]
+fn parts_of_a_recording_are_explained_and_reported_as_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let whole = path("merged-orphan");
+    let (first, second) = (dir.path().join("run.kqr"), dir.path().join("run.1.kqr"));
+    split(&whole, &first, &second);
+    let [whole, first, second] = [&whole, &first, &second].map(|path| path.to_str().expect("text"));
+    let explained = |paths: &[&str]| {
+        let (status, text, error) = run(&[&["explain", "4463", "--recording"], paths].concat());
+        assert_eq!(status, Some(0), "{error}");
+        let (title, rest) = text.split_once('\n').expect("lines");
+        (title.to_owned(), rest.to_owned())
+    };
+    let (title, text) = explained(&[first, second]);
+    assert!(title.ends_with("run.kqr and 1 further part"), "{title}");
+    assert_eq!(text, explained(&[whole]).1);
+    let reported = |paths: &[&str]| {
+        let (status, text, error) = run(&[&["report", "--format", "json"], paths].concat());
+        assert_eq!(status, Some(0), "{error}");
+        let mut page: Value = serde_json::from_str(&text).expect("json");
+        page["origin"]["source"].take();
+        page
+    };
+    assert_eq!(reported(&[first, second]), reported(&[whole]));
+}
+
+/// Writes the two halves of a recording as `record` does where it rotates.
+fn split(whole: &Path, first: &Path, second: &Path) {
+    let create = |path: &Path| std::fs::File::create(path).expect("created");
+    let replay = Replay::open(whole).expect("a recording");
+    let meta = replay.meta();
+    let mut parts =
+        [create(first), create(second)].map(|f| Writer::new(f, &meta).expect("written"));
+    let mut heard = 0;
+    let played = replay.play(&mut |input: Input<'_>| {
+        heard += 1;
+        let is_tree = matches!(input, Input::Tree { .. });
+        for (i, part) in parts.iter_mut().enumerate() {
+            if is_tree || i == usize::from(heard > 200) && input != Input::End {
+                part.append(&input).expect("written");
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    played.expect("an undamaged recording");
+    assert!(heard > 400, "the halves are halves: {heard}");
+    parts.into_iter().for_each(|part| drop(part.finish().expect("written")));
 }
 
 #[test]

@@ -56,13 +56,20 @@ Examples:
 
 pub(super) const EXPLAIN: &str = "\
 Examples:
-  kqproc_exporter explain 4463
-  kqproc_exporter explain 812 --recording run.kqr
-  kqproc_exporter explain --incident 3 --url http://127.0.0.1:10180";
+  kqproc_exporter explain              the latest incidents of the exporter here
+  kqproc_exporter explain --tree pg --verdict lost
+  kqproc_exporter explain 812          what it knows of pid 812
+  kqproc_exporter explain --incident 3
+  kqproc_exporter explain 812 --recording run.kqr run.1.kqr
+  kqproc_exporter explain 4463 --bundled
+
+An exporter with TLS and a password: add --url https://HOST:10180 --ca-file FILE
+--user NAME --password-file FILE.";
 
 pub(super) const REPORT: &str = "\
 Examples:
   kqproc_exporter report run.kqr --output run.html
+  kqproc_exporter report run.kqr run.1.kqr --output run.html
   kqproc_exporter report run.kqr --format markdown";
 
 pub(super) const SIMULATE: &str = "\

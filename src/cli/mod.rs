@@ -28,6 +28,7 @@ mod signals;
 mod simulate;
 mod stress;
 pub mod terminal;
+mod trust;
 pub mod user;
 
 use std::process::ExitCode;

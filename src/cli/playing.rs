@@ -1,9 +1,13 @@
 //! Opens recordings for the commands that read one as fast as they can.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 use super::progress::Progress;
+use crate::input::{Input, Sink};
+use crate::recording::Meta;
+use crate::report::paint::count_of;
 use crate::source::replay::{Error, Replay};
 
 /// A recording or a raw folder at its beginning, and how far it has been read. What is missing from it is said.
@@ -20,4 +24,38 @@ pub(super) fn open(path: &Path) -> Result<(Replay, Progress), Error> {
         eprintln!("kqproc_exporter: {remark}");
     }
     Ok((replay, progress))
+}
+
+/// A recording that was played.
+pub(super) struct Played {
+    /// Of its first part.
+    pub(super) meta: Meta,
+    /// What kept it from being read to its end.
+    pub(super) result: Result<(), Error>,
+}
+
+/// Plays the parts of a recording in their order, as the one recording that they are.
+///
+/// # Errors
+/// One of them is no recording, or cannot be read at all.
+pub(super) fn parts(paths: &[PathBuf], sink: &mut impl Sink) -> Result<Played, Error> {
+    let (mut first, mut result) = (None, Ok(()));
+    for path in paths {
+        let (part, _progress) = open(path)?;
+        first.get_or_insert_with(|| part.meta());
+        result = result.and(part.play(&mut |input: Input<'_>| {
+            // Only the last part has an end of its own.
+            if input == Input::End { ControlFlow::Continue(()) } else { sink.push(input) }
+        }));
+    }
+    let _ = sink.push(Input::End);
+    Ok(Played { meta: first.unwrap_or_default(), result })
+}
+
+/// What the recording of these parts is called: `run.kqr and 2 further parts`.
+pub(super) fn name(first: &str, parts: usize) -> String {
+    match parts {
+        0 | 1 => first.to_owned(),
+        n => format!("{first} and {}", count_of(n as u64 - 1, "further part")),
+    }
 }

@@ -34,24 +34,16 @@ enum Format {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut pipeline = Pipeline::new(Config::default(), ());
-    let mut played = Ok(());
-    for path in &args.paths {
-        let (part, _progress) = playing::open(path)?;
-        played = played.and(part.play(&mut |input: Input<'_>| {
-            // Only the last part has an end of its own.
-            if input != Input::End {
-                pipeline.push(input);
-            }
-            ControlFlow::Continue(())
-        }));
-    }
-    pipeline.push(Input::End);
+    let played = playing::parts(&args.paths, &mut |input: Input<'_>| {
+        pipeline.push(input);
+        ControlFlow::Continue(())
+    })?;
     let stats = pipeline.stats();
     let text = match args.format {
         Format::Text => summary::text(stats, paint_for_stdout()),
         Format::Json => serde_json::to_string_pretty(&Summary::of(stats))? + "\n",
     };
     output::print(&text)?;
-    played.context("the verdicts are those of the part before the damage")?;
+    played.result.context("the verdicts are those of the part before the damage")?;
     Ok(ExitCode::SUCCESS)
 }

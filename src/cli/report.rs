@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::{output, playing};
+use super::output;
+use super::playing::{self, Played};
 use crate::check::Config;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
@@ -14,13 +15,14 @@ use crate::report::kernel::Kernel;
 use crate::report::page::chronicle::{Chronicle, take};
 use crate::report::page::{Origin, Page};
 use crate::report::stress::Run;
-use crate::source::replay::Replay;
+use crate::source::replay::Error;
 
 /// What to report on, and how.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A recording, or a folder with dtrace.txt, dtrace.err and kevents.jsonl
-    path: PathBuf,
+    /// A recording or its parts in their order, or a folder with dtrace.txt, dtrace.err and kevents.jsonl
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Write the page there instead of to stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -51,9 +53,7 @@ impl Format {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (replay, progress) = playing::open(&args.path)?;
-    let (page, played) = page(replay, &args.path);
-    drop(progress);
+    let (page, played) = page(&args.paths)?;
     let format =
         args.format.unwrap_or_else(|| args.output.as_deref().map_or(Format::Html, Format::of));
     let text = match format {
@@ -69,21 +69,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn page(replay: Replay, path: &Path) -> (Page, Result<(), crate::source::replay::Error>) {
-    let meta = replay.meta();
+fn page(paths: &[PathBuf]) -> Result<(Page, Result<(), Error>), Error> {
     let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
-    let played = replay.play(&mut |input: Input<'_>| {
+    let Played { meta, result } = playing::parts(paths, &mut |input: Input<'_>| {
         take(&mut pipeline, input);
         ControlFlow::Continue(())
-    });
+    })?;
     let run = Run { seconds: pipeline.stats().seconds(), ..Run::default() };
+    let first = paths.first().and_then(|path| path.file_name()).unwrap_or_default();
     let origin = Origin {
-        source: path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned()),
+        source: playing::name(&first.to_string_lossy(), paths.len()),
         note: meta.note,
         start_real_ns: meta.start_real_ns,
         program: meta.program,
     };
     let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
     let page = Page::of(pipeline.stats(), pipeline.observer(), kernel, run, origin);
-    (page, played)
+    Ok((page, result))
 }

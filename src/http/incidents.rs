@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::bucket::Bucket;
-use super::query::{self, BadQuery};
 use crate::check::finding::{Delivered, DtraceSaid, Finding, Observer};
 use crate::check::stats::Stats;
-use crate::model::{Fact, KernelTime, Pid, Verdict, note};
+use crate::model::{KernelTime, Pid, Verdict, note};
 use crate::report::evidence::{self, Moment};
 use crate::report::paths::{self, KernelPath};
 use crate::report::wall;
@@ -21,8 +20,6 @@ const KEPT: usize = 256;
 /// [`KEPT`] a minute, so whoever sees an incident has a minute at least to open it.
 const BURST: u32 = 64;
 const STEADY: Duration = Duration::from_millis(350);
-/// How many `/incidents` gives unless it is asked for another number.
-const SHOWN: usize = 100;
 
 /// One finding, by the number that it keeps.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -108,65 +105,6 @@ impl Incidents {
     fn rings(&self) -> MutexGuard<'_, Rings> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What `/incidents?...` asks for.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct Filter {
-    tree: Option<String>,
-    verdict: Option<Verdict>,
-    fact: Option<Fact>,
-    pid: Option<Pid>,
-    limit: usize,
-}
-
-impl Filter {
-    pub(super) fn parse(text: &str) -> Result<Filter, BadQuery> {
-        let mut filter = Filter { tree: None, verdict: None, fact: None, pid: None, limit: SHOWN };
-        for (name, value) in query::pairs(text) {
-            let bad = |wanted| BadQuery::Value { name: name.clone(), wanted };
-            match name.as_str() {
-                "tree" => filter.tree = Some(value),
-                "verdict" => {
-                    let verdict = Verdict::from_word(&value).ok_or_else(|| bad("a verdict"))?;
-                    filter.verdict = Some(verdict);
-                }
-                "fact" => {
-                    let fact = [Fact::Birth, Fact::Death]
-                        .into_iter()
-                        .find(|f| evidence::fact(*f) == value);
-                    filter.fact = Some(fact.ok_or_else(|| bad("birth or death"))?);
-                }
-                "pid" => {
-                    let pid = value.parse().ok().and_then(Pid::new);
-                    filter.pid = Some(pid.ok_or_else(|| bad("a pid"))?);
-                }
-                "limit" => filter.limit = value.parse().map_err(|_| bad("a number"))?,
-                _ => return Err(BadQuery::Name { name }),
-            }
-        }
-        Ok(filter)
-    }
-
-    /// What it lets through, newest first, as JSON.
-    pub(super) fn json(&self, incidents: &Incidents, stats: &Stats) -> serde_json::Result<Vec<u8>> {
-        let matches = |finding: &Finding| {
-            self.tree.as_ref().is_none_or(|tree| tree == tree_name(finding, stats))
-                && self.verdict.is_none_or(|verdict| verdict == finding.verdict)
-                && self.fact.is_none_or(|fact| fact == finding.fact)
-                && self.pid.is_none_or(|pid| pid == finding.pid)
-        };
-        let latest = incidents.latest(self.limit, matches);
-        let told = latest.iter().take(self.limit).map(|incident| Told::new(incident, stats));
-        serde_json::to_vec(&List { skipped: incidents.skipped(), incidents: told.collect() })
-    }
-}
-
-#[derive(Serialize)]
-struct List<'a> {
-    /// Incidents of a flood that were not kept, since the start and whatever the filter.
-    skipped: u64,
-    incidents: Vec<Told<'a>>,
 }
 
 /// An incident as it is told to programs.
@@ -262,7 +200,7 @@ pub(super) fn tree_name<'a>(finding: &Finding, stats: &'a Stats) -> &'a str {
 mod tests {
     use super::*;
     use crate::check::finding::KqueueSaid;
-    use crate::model::TreeId;
+    use crate::model::{Fact, TreeId};
 
     fn finding(pid: u64, verdict: Verdict) -> Finding {
         Finding {
@@ -297,24 +235,5 @@ mod tests {
     fn a_minute_of_flood_fits() {
         let steady = Duration::from_secs(60).div_duration_f64(STEADY) as usize;
         assert!(BURST as usize + steady <= KEPT);
-    }
-
-    #[test]
-    fn filters_are_understood_or_refused() {
-        let filter = Filter::parse("tree=a%20b&verdict=lost_silent&fact=death&pid=7&limit=2");
-        assert_eq!(
-            filter.unwrap(),
-            Filter {
-                tree: Some("a b".into()),
-                verdict: Some(Verdict::LostSilent),
-                fact: Some(Fact::Death),
-                pid: Pid::new(7),
-                limit: 2
-            }
-        );
-        for bad in ["verdict=lost", "fact=life", "pid=100000", "pid=-1", "limit=x", "tre=a"] {
-            assert!(Filter::parse(bad).is_err(), "{bad}");
-        }
-        assert_eq!(Filter::parse("").unwrap().limit, SHOWN);
     }
 }

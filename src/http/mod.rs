@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/` | the status page |
 //! | `/metrics` (or `--web.telemetry-path`) | the metrics, text 0.0.4 or OpenMetrics 1.0 |
-//! | `/incidents` | the latest facts that the witnesses did not agree on, newest first, as JSON; filters: `tree`, `verdict`, `fact`, `pid`, `limit` |
+//! | `/incidents` | the latest facts that the witnesses did not agree on, newest first: a page for browsers, JSON for others; filters: `tree`, `verdict`, `fact`, `pid`, `limit`; `timeline=true` and `format=html` or `json` |
 //! | `/incidents/ID` | one of them with its time line: a page for browsers, JSON for others or with `?format=json` |
 //! | `/runbook` | what to do about it: docs/runbook.md |
 //! | `/-/healthy` | 200 while the process lives |
@@ -16,6 +16,7 @@
 mod about;
 mod body;
 mod bucket;
+mod filter;
 mod history;
 mod incidents;
 mod limits;
@@ -37,6 +38,7 @@ mod web_config;
 pub use about::About;
 pub use incidents::{Incident, Incidents};
 pub use limits::Limits;
+pub use query::encode;
 pub use server::{BindError, Server};
 pub use state::State;
 pub use web_config::WebConfigError;

@@ -3,6 +3,7 @@
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 
+use super::query::{self, BadQuery};
 use crate::metrics::page::Format;
 
 /// OpenMetrics where the client likes it at least as well as plain text, as Prometheus does.
@@ -28,9 +29,36 @@ pub(super) fn gzip(headers: &HeaderMap) -> bool {
     named.is_some_and(|c| c.quality > 0.0)
 }
 
-/// Whether the client would rather have a page for people than data: a browser does.
-pub(super) fn wants_html(headers: &HeaderMap) -> bool {
-    choices(headers, ACCEPT).any(|choice| choice.name == "text/html" && choice.quality > 0.0)
+/// How something is told that people and programs ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shape {
+    Html,
+    Json,
+}
+
+impl Shape {
+    /// What `?format=` asks for, if it is there.
+    ///
+    /// # Errors
+    /// It asks for something else.
+    pub(super) fn asked(query: &str) -> Result<Option<Shape>, BadQuery> {
+        let asked = query::pairs(query).find(|(name, value)| name == "format" && !value.is_empty());
+        asked.map_or(Ok(None), |(name, value)| match value.as_str() {
+            "html" => Ok(Some(Shape::Html)),
+            "json" => Ok(Some(Shape::Json)),
+            _ => Err(BadQuery::Value { name, wanted: "html or json".to_owned() }),
+        })
+    }
+
+    /// A page where the client likes one at least as well as data, as a browser does; else data.
+    pub(super) fn liked(headers: &HeaderMap) -> Shape {
+        let quality = |name: &str| {
+            let named = choices(headers, ACCEPT).filter(|c| c.name.eq_ignore_ascii_case(name));
+            named.map(|choice| choice.quality).fold(0.0, f32::max)
+        };
+        let html = quality("text/html");
+        if html > 0.0 && html >= quality("application/json") { Shape::Html } else { Shape::Json }
+    }
 }
 
 struct Choice<'a> {
@@ -85,6 +113,24 @@ mod tests {
         ] {
             assert_eq!(format(&headers(ACCEPT, accept)), expected, "{accept}");
         }
+    }
+
+    #[test]
+    fn a_page_comes_only_where_it_is_liked_as_well_as_data() {
+        for (accept, expected) in [
+            ("", Shape::Json),
+            ("*/*", Shape::Json),
+            ("application/json", Shape::Json),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", Shape::Html),
+            ("Text/HTML", Shape::Html),
+            ("text/html;q=0.1, application/json", Shape::Json),
+            ("text/html;q=0", Shape::Json),
+        ] {
+            assert_eq!(Shape::liked(&headers(ACCEPT, accept)), expected, "{accept}");
+        }
+        assert_eq!(Shape::asked("pid=1&format=html"), Ok(Some(Shape::Html)));
+        assert_eq!(Shape::asked("format="), Ok(None));
+        assert!(Shape::asked("format=xml").is_err());
     }
 
     #[test]

@@ -3,10 +3,12 @@
 /// Why a query cannot be answered.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum BadQuery {
-    #[error("unknown filter {name:?}; there are tree, verdict, fact, pid and limit")]
+    #[error(
+        "unknown filter {name:?}; there are tree, verdict, fact, pid, limit, timeline and format"
+    )]
     Name { name: String },
     #[error("filter {name:?} wants {wanted}")]
-    Value { name: String, wanted: &'static str },
+    Value { name: String, wanted: String },
 }
 
 /// The names and values of `name=value&...`, decoded.
@@ -41,7 +43,7 @@ fn hex(text: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 /// `text` for use in a query.
-pub(super) fn encode(text: &str) -> String {
+pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

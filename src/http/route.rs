@@ -11,7 +11,9 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::body::{Answer, Page, answer, text};
-use super::incidents::{self, Filter};
+use super::filter::{Filter, Listed};
+use super::incidents;
+use super::negotiate::Shape;
 use super::pages::runbook::RUNBOOK;
 use super::service::Service;
 use super::web_config::{Access, Rules};
@@ -132,7 +134,7 @@ async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> Answer
         Endpoint::Runbook => html(RUNBOOK.as_str()),
         Endpoint::Css => answer(StatusCode::OK, "text/css; charset=utf-8", pages::CSS.into()),
         Endpoint::Js => answer(StatusCode::OK, "text/javascript; charset=utf-8", pages::JS.into()),
-        Endpoint::Incidents => incidents(service, request.uri().query().unwrap_or("")),
+        Endpoint::Incidents => incidents(service, request),
         Endpoint::Incident(id) => incident(service, id, request),
         Endpoint::Healthy => text(StatusCode::OK, "kqproc_exporter is healthy."),
         Endpoint::Ready => ready(service),
@@ -177,11 +179,18 @@ fn json(encoded: serde_json::Result<Vec<u8>>) -> Answer {
     }
 }
 
-fn incidents(service: &Service, query: &str) -> Answer {
-    match Filter::parse(query) {
-        Ok(filter) => json(filter.json(&service.state.incidents(), &service.state.stats())),
-        Err(error) => text(StatusCode::BAD_REQUEST, error.to_string()),
-    }
+fn incidents(service: &Service, request: &Request<Incoming>) -> Answer {
+    let filter = match Filter::parse(request.uri().query().unwrap_or("")) {
+        Ok(filter) => filter,
+        Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    let (stats, about) = (service.state.stats(), service.state.about());
+    let listed = Listed::new(&filter, &service.state.incidents(), &stats, about);
+    let shape = filter.shape.unwrap_or_else(|| Shape::liked(request.headers()));
+    negotiated(match shape {
+        Shape::Html => html(pages::incidents::html(&listed)),
+        Shape::Json => json(listed.json()),
+    })
 }
 
 fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> Answer {
@@ -190,13 +199,19 @@ fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> Answer 
         let say = "No such incident. Only the latest of each verdict are kept.";
         return text(StatusCode::NOT_FOUND, say);
     };
-    let stats = service.state.stats();
-    let as_json = request.uri().query() == Some("format=json");
-    let mut response = if !as_json && negotiate::wants_html(request.headers()) {
-        html(pages::incident::html(&incident, &stats))
-    } else {
-        json(incidents::one_json(&incident, &stats))
+    let shape = match Shape::asked(request.uri().query().unwrap_or("")) {
+        Ok(asked) => asked.unwrap_or_else(|| Shape::liked(request.headers())),
+        Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
     };
+    let stats = service.state.stats();
+    negotiated(match shape {
+        Shape::Html => html(pages::incident::html(&incident, &stats)),
+        Shape::Json => json(incidents::one_json(&incident, &stats)),
+    })
+}
+
+/// Tells caches that another client may get something else.
+fn negotiated(mut response: Answer) -> Answer {
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response
 }

@@ -13,3 +13,4 @@ pub mod paths;
 pub mod stress;
 pub mod summary;
 pub mod wall;
+pub mod wanted;

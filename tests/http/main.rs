@@ -1,5 +1,6 @@
 //! The HTTP face, over real sockets, as its clients know it.
 
+mod ask;
 #[path = "../common/mod.rs"]
 mod common;
 mod conventions;

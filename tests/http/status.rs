@@ -99,14 +99,99 @@ fn incidents_are_filtered() {
         ("?tree=postgres&limit=1", vec![2]),
         ("?tree=nginx", vec![]),
         ("?verdict=corrupt", vec![]),
+        ("?verdict=lost", vec![2]),
+        ("?tree=&verdict=&fact=&pid=&limit=", vec![2, 1]),
     ] {
         let found = incidents(&exporter, query);
         let found: Vec<u64> = found.iter().map(|i| i["id"].as_u64().unwrap()).collect();
         assert_eq!(found, ids, "{query}");
     }
-    for query in ["?verdict=lost", "?pid=x", "?limit=-1", "?tres=postgres"] {
+    for query in ["?verdict=gone", "?pid=x", "?limit=-1", "?tres=postgres", "?format=xml"] {
         assert_eq!(exporter.get(&format!("/incidents{query}")).status, 400, "{query}");
     }
+}
+
+#[test]
+fn a_refused_verdict_is_told_the_known_ones() {
+    let reply = exporter().get("/incidents?verdict=gone");
+    assert_eq!(reply.status, 400);
+    for known in ["lost", "overwritten", "lost_silent", "kqueue_only", "undecided"] {
+        assert!(reply.text().contains(known), "{known}: {}", reply.text());
+    }
+}
+
+const BROWSER: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+
+#[test]
+fn incidents_are_a_page_for_browsers_and_json_for_others() {
+    let exporter = exporter();
+    let of = |path: &str, accept: &str| {
+        let reply = exporter.request("GET", path, accept);
+        assert_eq!((reply.status, reply.header("vary")), (200, Some("Accept")), "{path}");
+        reply.header("content-type").expect("a type").to_owned()
+    };
+    let (html, json) = ("text/html; charset=utf-8", "application/json");
+    for path in ["/incidents", "/incidents/1"] {
+        assert_eq!(of(path, BROWSER), html);
+        assert_eq!(of(path, ""), json);
+        assert_eq!(of(path, "Accept: application/json, text/html;q=0.5\r\n"), json);
+        assert_eq!(of(&format!("{path}?format=html"), ""), html);
+        assert_eq!(of(&format!("{path}?format=json"), BROWSER), json);
+    }
+}
+
+#[test]
+fn the_list_of_incidents_can_be_read_filtered_and_followed() {
+    let exporter = exporter();
+    let page = |query: &str| {
+        let reply = exporter.request("GET", &format!("/incidents{query}"), BROWSER);
+        assert_eq!(reply.status, 200, "{query}");
+        let policy = reply.header("content-security-policy").expect("a policy");
+        assert!(policy.contains("form-action 'self'"), "the form can be sent");
+        reply.text().to_owned()
+    };
+    for shown in [
+        "This is not the host you are on",
+        "<form class=\"filter\" action=\"/incidents\">",
+        "<option value=\"lost\">",
+        "<option value=\"postgres\">",
+        "2 incidents, newest first.",
+        "<a href=\"/incidents/1\">1</a>",
+        "<a href=\"/incidents?pid=100\">100</a>",
+        "<time>2024-12-31T23:59:59.000Z</time>",
+    ] {
+        assert!(page("").contains(shown), "{shown}");
+    }
+    let lost = page("?verdict=lost&tree=postgres&limit=7");
+    assert!(lost.contains("/incidents/2\"") && !lost.contains("/incidents/1\""), "{lost}");
+    for kept in [
+        "<option value=\"lost\" selected>",
+        "<option value=\"postgres\" selected>",
+        "name=\"limit\" inputmode=\"numeric\" size=\"6\" value=\"7\"",
+        "/incidents?tree=postgres&amp;verdict=lost&amp;limit=7&amp;format=json",
+    ] {
+        assert!(lost.contains(kept), "{kept}");
+    }
+    assert!(page("?limit=1").contains("The newest 1; there are more."));
+    assert!(page("?tree=nginx").contains("<option value=\"nginx\" selected>"));
+    let mut incidents = exporter.state.incidents();
+    (0..500).for_each(|pid| incidents.finding(&lost_once(pid)));
+    assert!(page("").contains("since the start were not."), "skipped ones are counted");
+}
+
+fn lost_once(pid: u64) -> Finding {
+    Finding { verdict: Verdict::LostInherited, ..lost(pid) }
+}
+
+#[test]
+fn a_list_has_time_lines_where_they_are_asked_for_and_says_whose_it_is() {
+    let exporter = exporter();
+    assert!(incidents(&exporter, "?pid=100")[0].get("timeline").is_none());
+    let with = incidents(&exporter, "?pid=100&timeline=true");
+    let one: Value = serde_json::from_slice(&exporter.get("/incidents/1").body).unwrap();
+    assert_eq!(with, [one]);
+    let list: Value = serde_json::from_slice(&exporter.get("/incidents").body).unwrap();
+    assert_eq!([&list["origin"], &list["detail"]], ["replay", "merged.kqr"]);
 }
 
 #[test]
@@ -125,13 +210,12 @@ fn one_incident_has_its_time_line_as_json_and_as_a_page() {
     assert_eq!(said[0], "proc:::create, forked by 4242");
     assert_eq!(said.len(), 4);
 
-    let browser = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
-    let page = exporter.request("GET", "/incidents/1", browser);
+    let page = exporter.request("GET", "/incidents/1", BROWSER);
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     for shown in ["Time line", "forked by 4242", "/runbook#verdict-overwritten", "exit 127"] {
         assert!(page.text().contains(shown), "{shown}");
     }
-    let json = exporter.request("GET", "/incidents/1?format=json", browser);
+    let json = exporter.request("GET", "/incidents/1?format=json", BROWSER);
     assert_eq!(json.body, reply.body);
     for path in ["/incidents/3", "/incidents/", "/incidents/x", "/incidents/1/x"] {
         assert_eq!(exporter.get(path).status, 404, "{path}");
@@ -197,7 +281,8 @@ fn a_hostile_name_is_only_text() {
     exporter.state.incidents().finding(&lost(5));
     let page = exporter.get("/");
     let incident = exporter.request("GET", "/incidents/1", "Accept: text/html\r\n");
-    for page in [page.text(), incident.text()] {
+    let list = exporter.request("GET", "/incidents", "Accept: text/html\r\n");
+    for page in [page.text(), incident.text(), list.text()] {
         assert!(!page.contains("<script>alert"));
         assert!(!page.contains('\u{202e}'));
         assert!(page.contains("&lt;/b&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;"));

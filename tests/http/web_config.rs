@@ -21,15 +21,19 @@ use crate::common::client::Reply;
 use crate::common::eventually;
 use crate::support::{Exporter, web_args};
 
+/// What the web configuration says of a certificate that was installed.
+pub(crate) const TLS: &str =
+    "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
+
 /// An authority, and files as a server has them.
-struct Authority {
+pub(crate) struct Authority {
     folder: TempDir,
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,23 +43,23 @@ impl Authority {
         Authority { folder, certificate, issuer: Issuer::new(params, key) }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn pair(&self, name: &str) -> (String, String) {
+    pub(crate) fn pair(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.into(), "localhost".into()]).unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
     /// Gives the server this certificate, as an ACME client does: one file after the other.
-    fn install(&self, certificate: &str, key: &str) {
+    pub(crate) fn install(&self, certificate: &str, key: &str) {
         std::fs::write(self.path().join("server.crt"), certificate).unwrap();
         std::fs::write(self.path().join("server.key"), key).unwrap();
     }
 
-    fn write(&self, config: &str) -> String {
+    pub(crate) fn write(&self, config: &str) -> String {
         let path = self.path().join("web.yml");
         std::fs::write(&path, config).unwrap();
         format!("--web.config.file={}", path.display())
@@ -65,8 +69,7 @@ impl Authority {
     fn exporter(&self, more: &str) -> Exporter {
         let (certificate, key) = self.pair("first.example");
         self.install(&certificate, &key);
-        let config = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
-        Exporter::start(&[&self.write(&format!("{config}{more}"))])
+        Exporter::start(&[&self.write(&format!("{TLS}{more}"))])
     }
 
     fn client(&self) -> Client {

@@ -45,9 +45,10 @@ const FAILURES: &[(&str, i32, &str)] = &[
     ("report whole.kqr --output /dev/full", 74, "No space left"),
     ("explain 1 --recording bare", 65, "give the folder of one run"),
     ("explain 99 --recording whole.kqr", 66, "give the recording that it is in"),
-    ("explain 99 --url http://localhost", 64, "cannot be used with"),
+    ("explain 99 --bundled --recording whole.kqr", 64, "cannot be used with"),
+    ("explain abc", 64, "give a number from 0 to 99999"),
     ("explain --incident 1 --url localhost:1", 64, "give a URL like http://127.0.0.1:10180"),
-    ("explain --incident 1 --url http://127.0.0.1:1", 69, "Say where it is with --url"),
+    ("explain --incident 1 --url http://127.0.0.1:1", 69, "say where it is with --url"),
     ("record --output new --import nowhere", 66, "cannot read nowhere"),
     ("record --output new --import text", 65, "a recording file is replayed as it is"),
     ("record --output new", 78, "give --kqueue.target, or a command after --"),
@@ -115,7 +116,8 @@ fn whoever_closes_the_pipe_has_seen_enough() {
 #[test]
 fn a_full_disk_behind_stdout_is_told() {
     let recording = recording("merged-orphan").display().to_string();
-    for args in [vec!["replay", &recording], vec!["report", &recording], vec!["explain", "4463"]] {
+    let explain = vec!["explain", "4463", "--bundled"];
+    for args in [vec!["replay", &recording], vec!["report", &recording], explain] {
         let full = fs::File::options().write(true).open("/dev/full").expect("it is there");
         let (code, _, error) = run(program(&args).stdout(full));
         assert_eq!(code, Some(74), "{args:?}: {error}");

@@ -71,7 +71,7 @@ fn painted() -> Vec<(Vec<String>, String)> {
     vec![
         (line(&format!("replay {bad}")), format!("{RED}Unsound")),
         (line(&format!("replay {good}")), format!("{GREEN}Sound")),
-        (line("explain 4463"), RED.to_owned()),
+        (line("explain 4463 --bundled"), RED.to_owned()),
         (line("simulate --count 20"), format!("{GREEN}Sound")),
         (line("check"), format!("{RED}fail")),
         (line("replay /nowhere.kqr"), format!("{RED}kqproc_exporter:")),
@@ -125,7 +125,7 @@ fn what_a_program_reads_is_plain_on_a_terminal_too() {
         vec!["replay", &recording, "--format", "json"],
         vec!["report", &recording, "--format", "html"],
         vec!["report", &recording, "--format", "markdown"],
-        vec!["explain", "4463", "--format", "json"],
+        vec!["explain", "4463", "--bundled", "--format", "json"],
         vec!["completions", "bash"],
     ] {
         let shown = shown(program(&args));

@@ -4,6 +4,8 @@
 use std::fs;
 use std::process::Command;
 
+use clap::Parser;
+use kqproc_exporter::cli::Cli;
 use kqproc_exporter::model::Verdict;
 
 use crate::project::{headings, path, read, rules, run};
@@ -146,5 +148,42 @@ fn the_configurations_in_the_guide_are_valid() {
         let file = dir.path().join("prometheus.yml");
         fs::write(&file, block).unwrap();
         run(Command::new("promtool").args(["check", "config"]).arg(file)).unwrap();
+    }
+}
+
+/// The commands of an alert's section, one a line.
+fn commands<'a>(runbook: &'a str, alert: &str) -> Vec<&'a str> {
+    let (_, section) = runbook.split_once(&format!("\n## {alert}\n")).expect("a section");
+    let section = section.split("\n## ").next().unwrap();
+    section.lines().filter_map(|line| line.strip_prefix("    ")).collect()
+}
+
+#[test]
+fn alerts_about_processes_lead_to_the_pid_with_their_first_command() {
+    let runbook = read("docs/runbook.md");
+    for (alert, verdict) in [
+        ("KqprocTrackingLost", "lost"),
+        ("KqprocUntrackedProcesses", "lost"),
+        ("KqprocTrackErr", "lost_reported"),
+        ("KqprocDataCorrupt", "corrupt"),
+    ] {
+        let rule = rules("alerts.yml").into_iter().find(|r| r.alert.as_deref() == Some(alert));
+        let description = &rule.expect(alert).annotations["description"];
+        assert!(description.contains("$labels.tree"), "{alert} does not say which tree");
+        let first = format!("kqproc_exporter explain --tree TREE --verdict {verdict}");
+        assert_eq!(commands(&runbook, alert)[0], first, "{alert}");
+    }
+}
+
+#[test]
+fn what_the_runbook_asks_can_be_asked() {
+    let runbook = read("docs/runbook.md");
+    let lines: Vec<&str> =
+        runbook.lines().map(str::trim).filter(|l| l.starts_with("kqproc_exporter ")).collect();
+    assert!(lines.iter().filter(|line| line.contains(" explain ")).count() > 8);
+    for line in lines {
+        let words = line.replace("PID", "812");
+        let parsed = Cli::try_parse_from(words.split(' '));
+        assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
     }
 }

@@ -1,10 +1,13 @@
 //! Pages for people: hand-written HTML that works without JavaScript.
 
 pub(super) mod incident;
+pub(super) mod incidents;
 pub(super) mod runbook;
 mod spark;
 pub(super) mod status;
 
+use super::about::About;
+use crate::metrics::Origin;
 pub(super) use crate::report::escape::Escaped;
 
 /// The stylesheet of every page.
@@ -13,7 +16,21 @@ pub(super) const CSS: &str = include_str!("status.css");
 pub(super) const JS: &str = include_str!("status.js");
 /// Nothing from elsewhere is loaded or run, and nothing inline either: what slips through escaping stays text.
 pub(super) const SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
-     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+     img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Nobody may take a recording for this host.
+fn banner(about: &About) -> String {
+    let what = match about.origin {
+        Origin::Live => return String::new(),
+        Origin::Replay => "a recording of another kernel",
+        Origin::Simulate => "a simulated kernel",
+    };
+    let (release, detail) = (Escaped(&about.osrelease), Escaped(&about.detail));
+    format!(
+        "<p class=\"banner\" role=\"note\"><b>This is not the host you are on.</b> What you see is {what}: \
+         {release}, {detail}.</p>\n"
+    )
+}
 
 /// A whole page around `main`, with more for its head.
 fn page(title: &str, head: &str, main: &str) -> String {

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use super::spark::{rate, spark};
-use super::{Escaped, incident, page};
+use super::{Escaped, banner, incident, page};
 use crate::check::stats::{Histogram, Note, Stats, TreeStats};
 use crate::http::about::About;
 use crate::http::history::{Hour, Series, count};
 use crate::http::incidents::Incident;
 use crate::http::query;
-use crate::metrics::{Origin, Source};
+use crate::metrics::Source;
 use crate::model::{Regime, Verdict};
 use crate::report::answer::{self, Answer};
 use crate::report::paint::{duration, thousands};
@@ -33,7 +33,7 @@ pub(in crate::http) struct Status<'a> {
 
 impl Status<'_> {
     pub(in crate::http) fn html(&self) -> String {
-        let mut main = self.banner();
+        let mut main = banner(self.about);
         main.push_str(&self.headline());
         main.push_str(&self.cards());
         main.push_str(&self.verdicts());
@@ -43,26 +43,11 @@ impl Status<'_> {
         let metrics = Escaped(self.telemetry_path);
         let _ = writeln!(
             main,
-            "<p>For programs: <a href=\"{metrics}\">metrics</a>, <a href=\"/incidents\">incidents</a>.</p>"
+            "<p>For programs: <a href=\"{metrics}\">metrics</a>, <a href=\"/incidents?format=json\">incidents</a>.</p>"
         );
         let head = "<script src=\"/status.js\" defer></script>\n\
                     <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\n";
         page("kqproc_exporter", head, &main)
-    }
-
-    /// Nobody may take a recording for this host.
-    fn banner(&self) -> String {
-        let about = self.about;
-        let what = match about.origin {
-            Origin::Live => return String::new(),
-            Origin::Replay => "a recording of another kernel",
-            Origin::Simulate => "a simulated kernel",
-        };
-        let (release, detail) = (Escaped(&about.osrelease), Escaped(&about.detail));
-        format!(
-            "<p class=\"banner\" role=\"note\"><b>This is not the host you are on.</b> What you see is {what}: \
-             {release}, {detail}.</p>\n"
-        )
     }
 
     fn headline(&self) -> String {

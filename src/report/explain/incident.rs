@@ -13,13 +13,15 @@ use crate::report::summary::row_hue;
 /// One fact that the witnesses did not agree on. Keys that are not shown are ignored.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub struct Incident {
-    id: u64,
-    time: Option<String>,
-    tree: String,
-    pid: u32,
-    fact: String,
-    verdict: String,
+    pub(super) id: u64,
+    pub(super) time: Option<String>,
+    pub(super) tree: String,
+    pub(super) pid: u32,
+    pub(super) fact: String,
+    pub(super) verdict: String,
     kernel_path: Path,
+    // The list has it only where that was asked for.
+    #[serde(default)]
     timeline: Vec<Moment>,
 }
 
@@ -42,8 +44,6 @@ struct Moment {
 impl Incident {
     /// The time line, and under it why it went as it did.
     pub fn text(&self, paint: Paint) -> String {
-        let verdict = Verdict::from_word(&self.verdict);
-        let hue = verdict.map_or(Hue::Doubt, |verdict| row_hue(verdict, 1));
         let title = format!("incident {}, pid {}, tree {}", self.id, self.pid, self.tree);
         let mut out = paint.dye(Hue::Title, &printable(&title));
         let time = self.time.as_deref().unwrap_or("time of day unknown");
@@ -51,16 +51,37 @@ impl Incident {
         let life = Life {
             tree: None,
             since: None,
-            lines: self.timeline.iter().map(Moment::line).collect(),
+            lines: self.lines().collect(),
             judged: vec![],
             duplicates: None,
         };
         life.time_line(&mut out, paint);
-        let why = printable(&format!("why the {} is {}", self.fact, self.verdict));
+        self.why(&mut out, paint, &format!("the {} is", self.fact));
+        out
+    }
+
+    /// When its process is first spoken of, on DTrace's clock.
+    pub(super) fn since(&self) -> Option<u64> {
+        self.timeline.first().map(|moment| moment.at)
+    }
+
+    pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
+        self.timeline.iter().map(Moment::line)
+    }
+
+    /// Whether the other fact has the same verdict for the same reason.
+    pub(super) fn is_like(&self, other: &Incident) -> bool {
+        self.verdict == other.verdict && self.kernel_path == other.kernel_path
+    }
+
+    /// Why `what`, such as "the birth is", has its verdict.
+    pub(super) fn why(&self, out: &mut String, paint: Paint, what: &str) {
+        let verdict = Verdict::from_word(&self.verdict);
+        let hue = verdict.map_or(Hue::Doubt, |verdict| row_hue(verdict, 1));
+        let why = printable(&format!("why {what} {}", self.verdict));
         let Path { sentence, function, condition, releases, sure } = &self.kernel_path;
         let words = [sentence, function, condition, releases, sure].map(|word| printable(word));
-        because(&mut out, &paint.dye(hue, &why), words.each_ref().map(String::as_str));
-        out
+        because(out, &paint.dye(hue, &why), words.each_ref().map(String::as_str));
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod collect;
 pub mod incident;
 mod text;
+pub mod told;
 
 use serde::Serialize;
 

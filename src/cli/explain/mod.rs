@@ -1,0 +1,102 @@
+//! `explain`: what happened to one process, and why; and which processes there are to ask about.
+
+mod recorded;
+mod running;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::builder::{PossibleValuesParser, StringValueParser};
+
+use super::fetch::ExporterArgs;
+use crate::model::Pid;
+use crate::report::wanted::Wanted;
+
+/// Which process, and who is asked.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The process, as the running exporter or a recording knows it; without it, the exporter's latest incidents are listed
+    #[arg(value_parser = StringValueParser::new().try_map(|text| pid(&text)))]
+    pid: Option<Pid>,
+    /// Instead of a pid: an incident of the running exporter, by its number
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with = "pid",
+        value_parser = StringValueParser::new().try_map(|text| number(&text, "the number of an incident"))
+    )]
+    incident: Option<u64>,
+    /// Instead of the running exporter: a recording or its parts in their order, or a folder with dtrace.txt, dtrace.err
+    /// and kevents.jsonl
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "incident")]
+    recording: Vec<PathBuf>,
+    /// Instead of the running exporter: the recording that is part of the program
+    #[arg(long, conflicts_with_all = ["incident", "recording"])]
+    bundled: bool,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(flatten)]
+    list: ListArgs,
+    #[command(flatten)]
+    exporter: ExporterArgs,
+}
+
+/// Which incidents are listed.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "List of incidents")]
+struct ListArgs {
+    /// List the incidents of this tree alone
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["pid", "incident", "recording", "bundled"])]
+    tree: Option<String>,
+    /// List those with this verdict alone; lost is every lost_*
+    #[arg(
+        long,
+        value_name = "VERDICT",
+        value_parser = verdicts(),
+        conflicts_with_all = ["pid", "incident", "recording", "bundled"]
+    )]
+    verdict: Option<String>,
+    /// List so many at most, the newest
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "20",
+        value_parser = StringValueParser::new().try_map(|text| number(&text, "how many incidents to list")),
+        conflicts_with_all = ["pid", "incident", "recording", "bundled"]
+    )]
+    limit: u64,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Debug)]
+enum Format {
+    /// a time line for a person
+    Text,
+    /// one object for a program
+    Json,
+}
+
+fn verdicts() -> PossibleValuesParser {
+    Wanted::all().map(|wanted| PossibleValue::new(wanted.as_str())).collect::<Vec<_>>().into()
+}
+
+fn pid(text: &str) -> Result<Pid, String> {
+    let known = text.parse().ok().and_then(Pid::new);
+    known.ok_or_else(|| format!("this is no pid: give a number from 0 to {}", Pid::MAX))
+}
+
+fn number(text: &str, wanted: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("give {wanted}: 0, 1, 2 ..."))
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let text = match (args.incident, args.pid) {
+        _ if args.bundled || !args.recording.is_empty() => return recorded::lives(args),
+        (Some(id), _) => running::incident(&args.exporter.exporter()?, id, args.format)?,
+        (None, Some(pid)) => running::lives(&args.exporter.exporter()?, pid, args.format)?,
+        (None, None) => running::list(&args.exporter.exporter()?, &args.list, args.format)?,
+    };
+    super::output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

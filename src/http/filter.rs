@@ -1,0 +1,216 @@
+//! What `/incidents?...` asks for, and the answer.
+
+use serde::Serialize;
+
+use super::about::About;
+use super::incidents::{Incident, Incidents, Told, tree_name};
+use super::negotiate::Shape;
+use super::query::{self, BadQuery};
+use crate::check::finding::Finding;
+use crate::check::stats::Stats;
+use crate::metrics::Origin;
+use crate::model::{Fact, Pid};
+use crate::report::evidence::{self, Moment};
+use crate::report::wanted::Wanted;
+
+/// How many incidents are given unless another number is asked for.
+const SHOWN: usize = 100;
+
+/// Which incidents, how many, and how they are told.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Filter {
+    pub(super) tree: Option<String>,
+    pub(super) verdict: Option<Wanted>,
+    pub(super) fact: Option<Fact>,
+    pub(super) pid: Option<Pid>,
+    pub(super) limit: usize,
+    /// Each with its time line.
+    timeline: bool,
+    pub(super) shape: Option<Shape>,
+}
+
+impl Filter {
+    /// # Errors
+    /// A name or a value that is not known. A name without a value, as a form sends it, asks for nothing.
+    pub(super) fn parse(text: &str) -> Result<Filter, BadQuery> {
+        let mut filter = Filter {
+            tree: None,
+            verdict: None,
+            fact: None,
+            pid: None,
+            limit: SHOWN,
+            timeline: false,
+            shape: Shape::asked(text)?,
+        };
+        for (name, value) in query::pairs(text) {
+            let bad = |wanted: &str| BadQuery::Value { name: name.clone(), wanted: wanted.into() };
+            match name.as_str() {
+                "tree" | "verdict" | "fact" | "pid" | "limit" | "timeline" if value.is_empty() => {}
+                "tree" => filter.tree = Some(value),
+                "verdict" => {
+                    let verdict = Wanted::from_word(&value);
+                    filter.verdict = Some(verdict.ok_or_else(|| bad(&known_verdicts()))?);
+                }
+                "fact" => {
+                    let fact = FACTS.into_iter().find(|fact| evidence::fact(*fact) == value);
+                    filter.fact = Some(fact.ok_or_else(|| bad("birth or death"))?);
+                }
+                "pid" => {
+                    let pid = value.trim().parse().ok().and_then(Pid::new);
+                    let wanted = format!("a pid, 0 to {}", Pid::MAX);
+                    filter.pid = Some(pid.ok_or_else(|| bad(&wanted))?);
+                }
+                "limit" => filter.limit = value.trim().parse().map_err(|_| bad("a number"))?,
+                "timeline" => filter.timeline = value.parse().map_err(|_| bad("true or false"))?,
+                "format" => {}
+                _ => return Err(BadQuery::Name { name }),
+            }
+        }
+        Ok(filter)
+    }
+
+    /// The query that asks for the same, in whatever shape.
+    pub(super) fn query(&self) -> String {
+        let pairs = [
+            ("tree", self.tree.clone()),
+            ("verdict", self.verdict.map(|verdict| verdict.to_string())),
+            ("fact", self.fact.map(|fact| evidence::fact(fact).to_owned())),
+            ("pid", self.pid.map(|pid| pid.to_string())),
+            ("limit", (self.limit != SHOWN).then(|| self.limit.to_string())),
+        ];
+        let pairs = pairs.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let pairs: Vec<String> =
+            pairs.map(|(name, value)| format!("{name}={}", query::encode(&value))).collect();
+        pairs.join("&")
+    }
+
+    fn lets_through(&self, finding: &Finding, stats: &Stats) -> bool {
+        self.tree.as_ref().is_none_or(|tree| tree == tree_name(finding, stats))
+            && self.verdict.is_none_or(|verdict| verdict.has(finding.verdict))
+            && self.fact.is_none_or(|fact| fact == finding.fact)
+            && self.pid.is_none_or(|pid| pid == finding.pid)
+    }
+}
+
+pub(super) const FACTS: [Fact; 2] = [Fact::Birth, Fact::Death];
+
+fn known_verdicts() -> String {
+    let words: Vec<&str> = Wanted::all().skip(1).map(Wanted::as_str).collect();
+    format!("lost, which is every lost_*, or one of {}", words.join(", "))
+}
+
+/// The incidents that a filter lets through, of one moment.
+pub(super) struct Listed<'a> {
+    pub(super) about: &'a About,
+    pub(super) filter: &'a Filter,
+    pub(super) stats: &'a Stats,
+    /// Newest first.
+    pub(super) incidents: Vec<Incident>,
+    /// There are more than the filter's limit.
+    pub(super) more: bool,
+    /// Incidents of a flood that were not kept, since the start and whatever the filter.
+    pub(super) skipped: u64,
+}
+
+impl<'a> Listed<'a> {
+    pub(super) fn new(
+        filter: &'a Filter,
+        incidents: &Incidents,
+        stats: &'a Stats,
+        about: &'a About,
+    ) -> Listed<'a> {
+        let one_more = filter.limit.saturating_add(1);
+        let mut latest = incidents.latest(one_more, |finding| filter.lets_through(finding, stats));
+        let more = latest.len() > filter.limit;
+        latest.truncate(filter.limit);
+        Listed { about, filter, stats, incidents: latest, more, skipped: incidents.skipped() }
+    }
+
+    pub(super) fn json(&self) -> serde_json::Result<Vec<u8>> {
+        let About { origin, detail, osrelease, .. } = self.about;
+        let told = |incident: &Incident| Entry {
+            told: Told::new(incident, self.stats),
+            timeline: self.filter.timeline.then(|| evidence::timeline(&incident.finding)),
+        };
+        serde_json::to_vec(&List {
+            origin: *origin,
+            detail,
+            osrelease,
+            skipped: self.skipped,
+            incidents: self.incidents.iter().map(told).collect(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    /// Whose incidents they are: this host's kernel, or another one's.
+    origin: Origin,
+    detail: &'a str,
+    osrelease: &'a str,
+    skipped: u64,
+    incidents: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    #[serde(flatten)]
+    told: Told<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeline: Option<Vec<Moment>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Verdict;
+
+    #[test]
+    fn filters_are_understood_or_refused() {
+        let text = "tree=a%20b&verdict=lost_silent&fact=death&pid=7&limit=2";
+        let filter = Filter::parse(&format!("{text}&timeline=true&format=json")).unwrap();
+        assert_eq!(
+            filter,
+            Filter {
+                tree: Some("a b".into()),
+                verdict: Some(Wanted::One(Verdict::LostSilent)),
+                fact: Some(Fact::Death),
+                pid: Pid::new(7),
+                limit: 2,
+                timeline: true,
+                shape: Some(Shape::Json),
+            }
+        );
+        assert_eq!(filter.query(), text);
+        assert_eq!(Filter::parse("verdict=lost").unwrap().verdict, Some(Wanted::Lost));
+        for bad in [
+            "verdict=gone",
+            "verdict=agreed",
+            "fact=life",
+            "pid=100000",
+            "pid=-1",
+            "limit=x",
+            "timeline=2",
+            "format=xml",
+            "tre=a",
+            "tre=",
+        ] {
+            assert!(Filter::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Filter::parse("").unwrap().limit, SHOWN);
+    }
+
+    #[test]
+    fn the_empty_fields_of_a_form_ask_for_nothing() {
+        let form = Filter::parse("tree=&verdict=&fact=&pid=&limit=").unwrap();
+        assert_eq!(form, Filter::parse("").unwrap());
+    }
+
+    #[test]
+    fn a_refused_verdict_is_told_the_known_ones() {
+        let told = Filter::parse("verdict=gone").unwrap_err().to_string();
+        for wanted in Wanted::all() {
+            assert!(told.contains(wanted.as_str()), "{told}");
+        }
+    }
+}

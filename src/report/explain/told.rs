@@ -1,0 +1,251 @@
+//! The incidents of a running exporter, as its `/incidents` tells them.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+use super::incident::Incident;
+use super::{Life, Line};
+use crate::model::{Pid, Verdict};
+use crate::report::paint::{Hue, Paint, printable, thousands};
+use crate::report::summary::row_hue;
+
+/// Facts that the witnesses did not agree on, newest first. Keys that are not shown are ignored.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+pub struct Told {
+    origin: String,
+    detail: String,
+    osrelease: String,
+    /// How many of a flood were not kept.
+    pub skipped: u64,
+    /// Those that were asked for; without a time line unless that was asked for as well.
+    pub incidents: Vec<Incident>,
+}
+
+impl Told {
+    /// A line for each incident, under their names.
+    pub fn list(&self, exporter: &str, paint: Paint) -> String {
+        let mut out = self.origin(exporter, paint);
+        if self.incidents.is_empty() {
+            let _ = writeln!(out, "No such incident at {}.", printable(exporter));
+        }
+        let trees = self.incidents.iter().map(|incident| printable(&incident.tree).chars().count());
+        let wide = trees.max().unwrap_or(0).max(4);
+        let row = |[id, time, tree, pid, fact, verdict]: [&str; 6]| {
+            format!("{id:>8}  {time:<24}  {tree:<wide$}  {pid:>6}  {fact:<5}  {verdict}")
+        };
+        if !self.incidents.is_empty() {
+            let names = row(["INCIDENT", "TIME", "TREE", "PID", "FACT", "VERDICT"]);
+            let _ = writeln!(out, "{}", paint.dye(Hue::Title, &names));
+        }
+        for incident in &self.incidents {
+            let Incident { id, time, tree, pid, fact, verdict, .. } = incident;
+            let (id, pid) = (id.to_string(), pid.to_string());
+            let time = time.as_deref().unwrap_or("unknown");
+            let [time, tree, fact, verdict] = [time, tree, fact, verdict].map(printable);
+            let line = row([&id, &time, &tree, &pid, &fact, &verdict]);
+            let _ = writeln!(out, "{}", paint.dye(incident.hue(), &line));
+        }
+        if self.skipped > 0 {
+            let skipped = thousands(self.skipped);
+            let _ = writeln!(out, "\nOf too many at once a sample is kept: {skipped} were not.");
+        }
+        out
+    }
+
+    /// The lives of a pid, newest first: the time line of each, and under it why it went as it did.
+    pub fn lives(&self, pid: Pid, exporter: &str, paint: Paint) -> String {
+        let mut out = self.origin(exporter, paint);
+        let title = printable(&format!("pid {pid} at {exporter}"));
+        let _ = writeln!(out, "{}", paint.dye(Hue::Title, &title));
+        let lives = self.incarnations();
+        for (i, life) in lives.iter().enumerate() {
+            out.push('\n');
+            life.text(&mut out, paint, i + 1, lives.len());
+        }
+        out
+    }
+
+    /// Nobody may take a recording for this host.
+    fn origin(&self, exporter: &str, paint: Paint) -> String {
+        let what = match self.origin.as_str() {
+            "live" => return String::new(),
+            "simulate" => "a simulated kernel",
+            _ => "a recording of another kernel",
+        };
+        let Told { osrelease, detail, .. } = self;
+        let serves = format!("{exporter} serves {what}, not its host's: {osrelease}, {detail}");
+        paint.dye(Hue::Doubt, &printable(&serves)) + "\n\n"
+    }
+
+    /// Incidents whose time line begins at the same moment are about one life; but each life has one of either fact: a
+    /// recording that is played over and over has its times again and again.
+    fn incarnations(&self) -> Vec<Incarnation<'_>> {
+        let mut lives: Vec<Incarnation<'_>> = vec![];
+        for incident in &self.incidents {
+            let since = incident.since();
+            let lacks = |life: &&mut Incarnation<'_>| {
+                life.since == since && life.incidents.iter().all(|i| i.fact != incident.fact)
+            };
+            match lives.iter_mut().find(lacks) {
+                Some(life) => life.incidents.push(incident),
+                None => lives.push(Incarnation { since, incidents: vec![incident] }),
+            }
+        }
+        lives.sort_by_key(|life| std::cmp::Reverse(life.since));
+        // A life begins with its birth.
+        lives.iter_mut().for_each(|life| life.incidents.sort_by_key(|incident| incident.id));
+        lives
+    }
+}
+
+/// One life of a pid, by the incidents about it.
+struct Incarnation<'a> {
+    since: Option<u64>,
+    incidents: Vec<&'a Incident>,
+}
+
+impl Incarnation<'_> {
+    fn text(&self, out: &mut String, paint: Paint, number: usize, of: usize) {
+        let (Some(first), Some(last)) = (self.incidents.first(), self.incidents.last()) else {
+            return;
+        };
+        let ids: Vec<String> = self.incidents.iter().map(|i| i.id.to_string()).collect();
+        let s = if ids.len() == 1 { "" } else { "s" };
+        let title = match of {
+            1 => String::new(),
+            _ => format!("life {number} of {of}, newest first, "),
+        };
+        let title = format!("{title}tree {}, incident{s} {}", first.tree, ids.join(" and "));
+        let time = first.time.as_deref().or(last.time.as_deref()).unwrap_or("time of day unknown");
+        let title = paint.dye(Hue::Title, &printable(&title));
+        let _ = writeln!(out, "{title}\n{}\n", printable(time));
+        self.life().time_line(out, paint);
+        match self.incidents[..] {
+            [one, other] if one.is_like(other) => one.why(out, paint, "birth and death are"),
+            _ => self.incidents.iter().for_each(|incident| {
+                incident.why(out, paint, &format!("the {} is", incident.fact));
+            }),
+        }
+    }
+
+    /// What all of its incidents say, each word once.
+    fn life(&self) -> Life {
+        let mut lines: Vec<Line> = vec![];
+        for line in self.incidents.iter().flat_map(|incident| incident.lines()) {
+            if !lines.iter().any(|known| (known.at, &known.text) == (line.at, &line.text)) {
+                lines.push(line);
+            }
+        }
+        lines.sort_by_key(|line| line.at);
+        Life { tree: None, since: None, lines, judged: vec![], duplicates: None }
+    }
+}
+
+impl Incident {
+    fn hue(&self) -> Hue {
+        Verdict::from_word(&self.verdict).map_or(Hue::Plain, |verdict| row_hue(verdict, 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn incident(id: u64, fact: &str, since: u64, said: &str) -> Value {
+        json!({
+            "id": id, "time": null, "tree": "a\u{1b}[2J", "pid": 42, "fact": fact, "verdict": "lost_silent",
+            "kernel_path": {
+                "sentence": "It was lost.", "function": "knote_fork", "condition": "", "releases": "all", "sure": "possible"
+            },
+            "timeline": [
+                { "at": since, "witness": "dtrace", "said": "proc:::create, forked by 41" },
+                { "at": since + 1_000_000 * id, "witness": null, "said": said },
+            ],
+        })
+    }
+
+    fn told(incidents: Vec<Value>) -> Told {
+        let told = json!({
+            "origin": "live", "detail": "", "osrelease": "13.2-RELEASE", "skipped": 1200, "incidents": incidents
+        });
+        serde_json::from_value(told).expect("what an exporter says")
+    }
+
+    #[test]
+    fn the_newest_life_comes_first_and_each_begins_with_its_birth() {
+        let told = told(vec![
+            incident(4, "birth", 9_000_000, "verdict on the birth: lost_silent"),
+            incident(3, "death", 1_000_000, "verdict on the death: lost_silent"),
+            incident(2, "birth", 1_000_000, "verdict on the birth: lost_silent"),
+        ]);
+        assert_eq!(
+            told.lives(Pid::new(42).expect("a pid"), "http://h:1", Paint::Plain),
+            "\
+pid 42 at http://h:1
+
+life 1 of 2, newest first, tree a\\u{1b}[2J, incident 4
+time of day unknown
+
+      +0.000 ms  dtrace  proc:::create, forked by 41
+      +4.000 ms  verdict verdict on the birth: lost_silent
+
+  why the birth is lost_silent
+    what      It was lost.
+    where     knote_fork
+    releases  all
+    sure      possible
+
+life 2 of 2, newest first, tree a\\u{1b}[2J, incidents 2 and 3
+time of day unknown
+
+      +0.000 ms  dtrace  proc:::create, forked by 41
+      +2.000 ms  verdict verdict on the birth: lost_silent
+      +3.000 ms  verdict verdict on the death: lost_silent
+
+  why birth and death are lost_silent
+    what      It was lost.
+    where     knote_fork
+    releases  all
+    sure      possible
+"
+        );
+    }
+
+    #[test]
+    fn a_recording_that_is_played_again_has_other_lives() {
+        let incidents = [(4, "death"), (3, "birth"), (2, "death"), (1, "birth")];
+        let told = told(incidents.map(|(id, fact)| incident(id, fact, 5, "x")).to_vec());
+        let lives: Vec<Vec<u64>> = told
+            .incarnations()
+            .iter()
+            .map(|life| life.incidents.iter().map(|incident| incident.id).collect())
+            .collect();
+        assert_eq!(lives, [[3, 4], [1, 2]]);
+    }
+
+    #[test]
+    fn a_list_has_a_line_for_each_and_steers_no_terminal() {
+        let told = told(vec![incident(12, "birth", 1, "")]);
+        assert_eq!(
+            told.list("http://h:1", Paint::Plain),
+            "\
+INCIDENT  TIME                      TREE           PID  FACT   VERDICT
+      12  unknown                   a\\u{1b}[2J      42  birth  lost_silent
+
+Of too many at once a sample is kept: 1,200 were not.
+"
+        );
+        assert!(told.list("http://h:1", Paint::Ansi).contains("\x1b[31m"));
+    }
+
+    #[test]
+    fn nobody_takes_a_recording_for_a_host() {
+        let other = Told { origin: "replay".into(), detail: "a.kqr".into(), ..told(vec![]) };
+        let text = other.list("http://h:1", Paint::Plain);
+        assert!(text.starts_with("http://h:1 serves a recording of another kernel"), "{text}");
+        assert!(text.contains("No such incident at http://h:1."), "{text}");
+    }
+}

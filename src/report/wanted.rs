@@ -1,0 +1,70 @@
+//! Which verdicts somebody asks for, in one word.
+
+use std::fmt;
+
+use crate::model::Verdict;
+
+/// Verdicts that are told as incidents: one of them, or every way of losing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// Every `lost_*`.
+    Lost,
+    /// This one.
+    One(Verdict),
+}
+
+impl Wanted {
+    /// Every question that can be asked.
+    pub fn all() -> impl Iterator<Item = Wanted> {
+        let told = Verdict::ALL.iter().filter(|verdict| **verdict != Verdict::Agreed);
+        [Wanted::Lost].into_iter().chain(told.map(|verdict| Wanted::One(*verdict)))
+    }
+
+    /// The question that this word asks.
+    pub fn from_word(word: &str) -> Option<Wanted> {
+        Wanted::all().find(|wanted| wanted.as_str() == word)
+    }
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Wanted::Lost => "lost",
+            Wanted::One(verdict) => verdict.as_str(),
+        }
+    }
+
+    /// Whether this verdict is asked for.
+    pub fn has(self, verdict: Verdict) -> bool {
+        match self {
+            Wanted::Lost => verdict.is_lost(),
+            Wanted::One(one) => one == verdict,
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_is_every_way_of_losing() {
+        let lost = Wanted::from_word("lost").unwrap();
+        let all: Vec<&str> =
+            Verdict::ALL.iter().filter(|v| lost.has(**v)).map(|v| v.as_str()).collect();
+        assert_eq!(all, ["lost_reported", "lost_silent", "lost_inherited"]);
+    }
+
+    #[test]
+    fn every_verdict_but_agreed_has_its_question() {
+        for verdict in Verdict::ALL {
+            let wanted = Wanted::from_word(verdict.as_str());
+            assert_eq!(wanted, (*verdict != Verdict::Agreed).then_some(Wanted::One(*verdict)));
+        }
+    }
+}
