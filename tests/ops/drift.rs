@@ -79,8 +79,11 @@ fn rules_select_what_there_is_and_templates_name_its_labels() {
     for rule in rules("alerts.yml") {
         let name = rule.alert.unwrap();
         let labels = labels_of(&name, &rule.expr, &recorded);
-        for used in placeholders(&rule.annotations["description"], "{{ $labels.", '}') {
-            assert!(labels.contains(used), "{name}: its description names {used}");
+        for (annotation, text) in &rule.annotations {
+            for used in placeholders(text, "{{ $labels.", '}') {
+                let used = used.split(' ').next().unwrap();
+                assert!(labels.contains(used), "{name}: its {annotation} names {used}");
+            }
         }
     }
 }
