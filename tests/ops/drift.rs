@@ -103,6 +103,14 @@ fn dashboards_select_what_there_is_and_legends_name_its_labels() {
                     assert!(labels.contains(used), "{place}: its legend names {used}");
                 }
             }
+            // What a link needs must have been kept by the query, as what the legend names has.
+            let legends = panel["targets"].to_string();
+            let links = panel["fieldConfig"]["defaults"]["links"].to_string();
+            for used in placeholders(&links, "${__field.labels.", '}') {
+                let used = used.split(':').next().unwrap(); // `:percentencode`
+                let named = legends.contains(&format!("{{{{{used}}}}}"));
+                assert!(named, "{place}: a link needs {used}");
+            }
         }
         for template in board["templating"]["list"].as_array().unwrap() {
             let query = template["definition"].as_str().unwrap_or("");
