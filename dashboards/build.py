@@ -16,6 +16,46 @@ CORRUPT = 'verdict="corrupt"'
 DECIDED = 'verdict!="undecided"'
 WIDE, HALF, THIRD = 24, 12, 8
 
+# The colours of the report's page (LAYERS in src/report/page/html.rs): what is well is green, what kqueue got wrong is
+# warm, what nobody can judge is grey. No trouble may come out green because it is the first of a palette.
+AGREED, OVERWRITTEN, CORRUPT_COLOUR, LOST_COLOUR, GREY = "#3fa15c", "#e38b1b", "#8d62d4", "#d64545", "#939ca6"
+BLUE, PINK, TROUBLE = "#3d7dd8", "#d85aa6", "#c9a227"
+VERDICTS = {
+    "agreed": AGREED,
+    "overwritten": OVERWRITTEN,
+    "corrupt": CORRUPT_COLOUR,
+    "lost_reported": "#a83232",
+    "lost_silent": LOST_COLOUR,
+    "lost_inherited": "#e89090",
+    "kqueue_only": "#6c757f",
+    "undecided": GREY,
+}
+FACTS = {"births": BLUE, "deaths": PINK}
+DAMAGE = {
+    "wrong_parent": OVERWRITTEN,
+    "adopted_by_nobody": LOST_COLOUR,
+    "cut_off": CORRUPT_COLOUR,
+    "unknown": BLUE,
+    "ghost": PINK,
+    "wrong_status": GREY,
+}
+NOTES = {"p99 child": BLUE, "p50 child": "#8ab4ec", "p99 exit": PINK, "p50 exit": "#e9a3cd"}
+PROCESSES = {"tracked": AGREED, "lost": LOST_COLOUR, "ghosts": "#e89090"}
+
+
+def status(title="Status page of ${__field.labels.instance}", at="${__field.labels.instance}", page="/"):
+    """A link from a series to a page of its exporter: `instance` is the exporter's address."""
+    return {"title": title, "url": f"http://{at}{page}", "targetBlank": True}
+
+
+# Of the one instance that is chosen above.
+INCIDENTS = [status("Incidents: ${__field.labels.verdict}", "${instance}", "/incidents?verdict=${__field.labels.verdict}")]
+LOSSES = [status("Losses", "${instance}", "/incidents?verdict=lost")]
+TREE_LOSSES = [status("Losses of ${__field.labels.tree}", "${instance}",
+                      "/incidents?verdict=lost&tree=${__field.labels.tree:percentencode}")]
+HOST_STATUS = [status()]
+HOST_LOSSES = [status("Losses on ${__field.labels.instance}", page="/incidents?verdict=lost"), status()]
+
 
 def rate(metric, labels=HERE):
     return f"rate({metric}{{{labels}}}[$__rate_interval])"
@@ -46,10 +86,14 @@ def facts(labels, keep="instance"):
 
 
 class Panel:
-    def __init__(self, kind, width, title, unit, description, *targets, height=8, options=None, **defaults):
+    """`colours` are by the name of the series, `shades` is the one colour of which each series has a shade."""
+
+    def __init__(self, kind, width, title, unit, description, *targets, height=8, options=None, colours=None, shades=None,
+                 **defaults):
         self.kind, self.width, self.height, self.title, self.description = kind, width, height, title, description
-        self.targets, self.options = targets, options or {}
-        self.defaults = {"unit": unit, "color": {"mode": "palette-classic"}, **defaults}
+        self.targets, self.options, self.colours = targets, options or {}, colours or {}
+        colour = {"mode": "shades", "fixedColor": shades} if shades else {"mode": "palette-classic"}
+        self.defaults = {"unit": unit, "color": colour, **defaults}
 
     def json(self, number, x, y):
         instant = self.kind == "bargauge"
@@ -60,7 +104,16 @@ class Panel:
             "description": self.description,
             "datasource": {"type": "prometheus", "uid": "$datasource"},
             "gridPos": {"h": self.height, "w": self.width, "x": x, "y": y},
-            "fieldConfig": {"defaults": self.defaults, "overrides": []},
+            "fieldConfig": {
+                "defaults": self.defaults,
+                "overrides": [
+                    {
+                        "matcher": {"id": "byName", "options": name},
+                        "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}],
+                    }
+                    for name, colour in self.colours.items()
+                ],
+            },
             "options": {**OPTIONS[self.kind], **self.options},
             "targets": [
                 {
@@ -131,71 +184,75 @@ HOST = [
         Panel("stat", THIRD, "Lost and ghost processes now", "short",
               "Lost: alive and unknown to kqueue. Ghosts: dead, and kqueue will believe them alive for ever.",
               ("lost", f"sum(kqproc_lost_processes{{{TREE}}})"),
-              ("ghosts", f"sum(kqproc_ghost_processes{{{TREE}}})"), height=4, **GREEN_TO_RED),
+              ("ghosts", f"sum(kqproc_ghost_processes{{{TREE}}})"), height=4, links=LOSSES, **GREEN_TO_RED),
     ]),
     ("What kqueue got wrong", [
         series(HALF, "Births not agreed, by verdict", "ops",
                "Births that kqueue lost, told wrongly, or that are undecided because a witness was blind.",
-               ("{{verdict}}", by("verdict", rate("kqproc_births_total", TREE + ',verdict!="agreed"'))), **STACKED),
+               ("{{verdict}}", by("verdict", rate("kqproc_births_total", TREE + ',verdict!="agreed"'))),
+               colours=VERDICTS, links=INCIDENTS, **STACKED),
         series(HALF, "Deaths not agreed, by verdict", "ops",
                "Deaths that kqueue lost, told wrongly, or that are undecided because a witness was blind.",
-               ("{{verdict}}", by("verdict", rate("kqproc_deaths_total", TREE + ',verdict!="agreed"'))), **STACKED),
+               ("{{verdict}}", by("verdict", rate("kqproc_deaths_total", TREE + ',verdict!="agreed"'))),
+               colours=VERDICTS, links=INCIDENTS, **STACKED),
         series(HALF, "Share of facts lost, by tree", "percentunit",
                "Births and deaths that kqueue never told, of those that could be decided.",
                ("{{tree}}",
                 f"({facts(TREE + ',' + LOST, keep='tree')}) / "
-                f"(({facts(TREE + ',' + DECIDED, keep='tree')}) > 0)"), min=0),
+                f"(({facts(TREE + ',' + DECIDED, keep='tree')}) > 0)"),
+               shades=LOST_COLOUR, links=TREE_LOSSES, min=0),
         series(HALF, "Collisions, by the value that won", "ops",
                "Kevents that carried NOTE_CHILD and NOTE_EXIT at once (PR 180385): one of the two values is gone.",
-               ("{{winner}}", by("winner", rate("kqproc_collisions_total", TREE)))),
+               ("{{winner}}", by("winner", rate("kqproc_collisions_total", TREE))), shades=OVERWRITTEN),
         series(HALF, "Duplicate NOTE_CHILD", "ops",
                "NOTE_CHILD for a process that had been announced already. From FreeBSD 12.3 on the copies double with "
                "each generation that forks before the reader drains.",
-               ("{{tree}}", by("tree", rate("kqproc_duplicate_child_notes_total", TREE)))),
+               ("{{tree}}", by("tree", rate("kqproc_duplicate_child_notes_total", TREE))), shades=TROUBLE),
         series(HALF, "NOTE_TRACKERR and its causes", "ops",
                "Reports of the kernel that it could not track a child: each hides one or more. The errno and the in-flux "
                "skips come from the optional cause probes.",
                ("reports, {{tree}}", by("tree", rate("kqproc_trackerr_reports_total", TREE))),
                ("errno {{errno}}", by("errno", rate("kqproc_trackerr_causes_total"))),
-               ("in-flux skips", f"sum({rate('kqproc_influx_skips_total')})")),
+               ("in-flux skips", f"sum({rate('kqproc_influx_skips_total')})"), shades=LOST_COLOUR),
         series(HALF, "What a naive tracker would believe wrong", "short",
                "Entries of a process table that is built from kevents alone: wrong parents, parents that are nobody, "
                "subtrees cut off, processes unknown, ghosts, wrong exit statuses.",
-               ("{{kind}}", by("kind", f"kqproc_tree_damage{{{TREE}}}")), min=0),
+               ("{{kind}}", by("kind", f"kqproc_tree_damage{{{TREE}}}")), colours=DAMAGE, min=0),
         series(HALF, "What another strategy would have saved", "ops",
                "Facts that a tracker gets wrong with one kqueue alone and would have got right with this strategy.",
-               ("{{strategy}}", by("strategy", rate("kqproc_strategy_recovered_total", TREE)))),
+               ("{{strategy}}", by("strategy", rate("kqproc_strategy_recovered_total", TREE))), shades=AGREED),
         series(HALF, "Events out of order, by kind", "ops",
                "Orders of events that the kernel should not give.",
-               ("{{kind}}", by("kind", rate("kqproc_order_violations_total", TREE)))),
+               ("{{kind}}", by("kind", rate("kqproc_order_violations_total", TREE))), shades=TROUBLE),
         series(HALF, "Processes, as kqueue sees them", "short",
                "Tracked: believed alive. Lost: alive and unknown. Ghosts: dead and believed alive.",
                ("tracked", f"sum(kqproc_tracked_processes{{{TREE}}})"),
                ("lost", f"sum(kqproc_lost_processes{{{TREE}}})"),
-               ("ghosts", f"sum(kqproc_ghost_processes{{{TREE}}})"), min=0),
+               ("ghosts", f"sum(kqproc_ghost_processes{{{TREE}}})"), colours=PROCESSES, links=LOSSES, min=0),
     ]),
     ("Can the witnesses be trusted", [
         series(HALF, "Share of time blind, by witness and reason", "percentunit",
                "Seconds per second in which a witness may have missed something: facts of that time are undecided.",
-               ("{{witness}}: {{reason}}", by("witness, reason", rate("kqproc_blind_seconds_total"))), min=0, **STACKED),
+               ("{{witness}}: {{reason}}", by("witness, reason", rate("kqproc_blind_seconds_total"))),
+               shades=GREY, min=0, **STACKED),
         series(HALF, "DTrace drops and restarts", "ops",
                "What dtrace said that it could not keep, by kind, and how often it was started again.",
                ("{{kind}}", by("kind", rate("kqproc_dtrace_drops_total"))),
-               ("restarts", f"sum({rate('kqproc_dtrace_restarts_total')})")),
+               ("restarts", f"sum({rate('kqproc_dtrace_restarts_total')})"), shades=TROUBLE),
         series(HALF, "Forks that DTrace did not show", "short",
                "Forks that sysctl vm.stats.vm counted beyond DTrace's creates. Noise around a level is fine, growth is not.",
-               ("{{instance}}", f"kqproc_fork_reconcile_delta{{{HERE}}}")),
+               ("{{instance}}", f"kqproc_fork_reconcile_delta{{{HERE}}}"), shades=TROUBLE, links=HOST_STATUS),
         series(HALF, "Lines not decoded, entries evicted", "ops",
                "Lines of dtrace's output that are not what the D program prints, by stream and reason, and entries that a "
                "full table dropped.",
                ("{{source}}: {{reason}}", by("source, reason", rate("kqproc_decode_errors_total"))),
-               ("evicted from {{table}}", by("table", rate("kqproc_evictions_total")))),
+               ("evicted from {{table}}", by("table", rate("kqproc_evictions_total"))), shades=TROUBLE),
     ]),
     ("Load and latency", [
         series(HALF, "Births and deaths", "ops",
                "How much the tracked trees fork and exit.",
                ("births", f"sum({rate('kqproc_births_total', TREE)})"),
-               ("deaths", f"sum({rate('kqproc_deaths_total', TREE)})")),
+               ("deaths", f"sum({rate('kqproc_deaths_total', TREE)})"), colours=FACTS),
         series(HALF, "Kevents by note, DTrace records by kind", "ops",
                "What both witnesses said. A kevent with two notes counts under both.",
                ("kqueue {{note}}", by("note", rate("kqproc_kevents_total"))),
@@ -203,7 +260,8 @@ HOST = [
         series(HALF, "Delivery latency", "s",
                "From DTrace's probe to the return of the kevent(2) call that delivered the note.",
                ("p50 {{note}}", quantile(0.5, "kqproc_delivery_latency_seconds", TREE, "note")),
-               ("p99 {{note}}", quantile(0.99, "kqproc_delivery_latency_seconds", TREE, "note")), min=0),
+               ("p99 {{note}}", quantile(0.99, "kqproc_delivery_latency_seconds", TREE, "note")),
+               colours=NOTES, min=0),
         series(HALF, "Verdict delay", "s",
                "From a fact to its verdict, on DTrace's clock: settle time and one switch of DTrace's buffers at least.",
                ("p50", quantile(0.5, "kqproc_verdict_delay_seconds")),
@@ -224,7 +282,7 @@ HOST = [
         series(THIRD, "File descriptors", "percentunit", "Open file descriptors of the exporter, of those that it may open.",
                ("{{instance}}", f"process_open_fds{{{HERE}}} / process_max_fds{{{HERE}}}"), min=0),
         Panel("stat", THIRD, "Scraped", "bool_on_off", "Whether Prometheus reaches the exporter.",
-              ("{{instance}}", by("instance", f"up{{{HERE}}}", "min")), height=4, **UP_OR_DOWN),
+              ("{{instance}}", by("instance", f"up{{{HERE}}}", "min")), height=4, links=HOST_STATUS, **UP_OR_DOWN),
         Panel("stat", THIRD, "Configuration", "bool_yes_no", "Whether the last reload of the configuration succeeded.",
               ("{{instance}}", by("instance", f"kqproc_config_last_reload_successful{{{HERE}}}", "min")), height=4,
               color={"mode": "thresholds"}, thresholds=steps((None, "red"), (1, "green"))),
@@ -257,7 +315,7 @@ FLEET = [
         Panel("bargauge", THIRD, "Lost processes now, worst hosts", "short",
               "Processes that are alive and that kqueue does not know.",
               ("{{instance}}", f"topk(10, {by('instance', f'kqproc_lost_processes{{{HERE}}}')})"),
-              height=6, min=0, **GREEN_TO_RED),
+              height=6, min=0, links=HOST_LOSSES, **GREEN_TO_RED),
         Panel("bargauge", THIRD, "Exporters by version", "short", "How many exporters run which version.",
               ("{{version}}", by("version", by("instance, version", f"kqproc_build_info{{{HERE}}}", "max"), "count")),
               height=6, min=0),
@@ -265,45 +323,49 @@ FLEET = [
     ("Which releases lose what", [
         series(HALF, "Share of facts lost, by release", "percentunit",
                "Births and deaths that kqueue never told, of those that could be decided.",
-               ("{{osrelease}}", f"{RELEASE_LOST} / ({RELEASE_DECIDED} > 0)"), min=0),
+               ("{{osrelease}}", f"{RELEASE_LOST} / ({RELEASE_DECIDED} > 0)"), shades=LOST_COLOUR, min=0),
         series(HALF, "Collisions, by release", "ops",
                "Kevents that carried NOTE_CHILD and NOTE_EXIT at once. Only 7.0 to 10.3 should show any.",
-               ("{{osrelease}} {{winner}}", per_release_and("winner", "kqproc_collisions_total"))),
+               ("{{osrelease}} {{winner}}", per_release_and("winner", "kqproc_collisions_total")), shades=OVERWRITTEN),
         series(HALF, "Duplicate NOTE_CHILD per birth, by release", "short",
                "Copies of NOTE_CHILD for each process born.",
                ("{{osrelease}}",
                 f"{per_release('kqproc_duplicate_child_notes_total')} / ({per_release('kqproc_births_total')} > 0)"),
-               min=0),
+               shades=TROUBLE, min=0),
         series(HALF, "NOTE_TRACKERR reports, by release", "ops",
                "Reports that a child could not be tracked: each hides one or more.",
-               ("{{osrelease}}", per_release("kqproc_trackerr_reports_total"))),
+               ("{{osrelease}}", per_release("kqproc_trackerr_reports_total")), shades=LOST_COLOUR),
         series(HALF, "Corrupt values, by release", "ops",
                "Notes that came alone with a value that is neither the parent's pid nor the wait status.",
                ("{{osrelease}}",
-                by_release(f"({facts(HERE + ',' + CORRUPT, keep='job, instance')})"))),
+                by_release(f"({facts(HERE + ',' + CORRUPT, keep='job, instance')})")), shades=CORRUPT_COLOUR),
         series(HALF, "Births and deaths, by release", "ops",
-               "How much the tracked trees fork and exit.", ("{{osrelease}}", RELEASE_FACTS)),
+               "How much the tracked trees fork and exit.", ("{{osrelease}}", RELEASE_FACTS), shades=BLUE),
     ]),
     ("Which hosts need a look", [
         series(HALF, "Facts lost, worst hosts", "ops", "Births and deaths that kqueue never told.",
-               ("{{instance}}", f"topk(10, {facts(HERE + ',' + LOST)})")),
+               ("{{instance}}", f"topk(10, {facts(HERE + ',' + LOST)})"), shades=LOST_COLOUR, links=HOST_LOSSES),
         series(HALF, "Share of time blind, worst hosts", "percentunit",
                "Seconds per second in which a witness may have missed something. A host that is blind reports no losses.",
                ("{{instance}} {{witness}}",
-                f"topk(10, {by('instance, witness', rate('kqproc_blind_seconds_total'))})"), min=0),
+                f"topk(10, {by('instance, witness', rate('kqproc_blind_seconds_total'))})"),
+               shades=GREY, links=HOST_STATUS, min=0),
         series(HALF, "DTrace drops, worst hosts", "ops", "What dtrace said that it could not keep.",
-               ("{{instance}}", f"topk(10, {by('instance', rate('kqproc_dtrace_drops_total'))})")),
+               ("{{instance}}", f"topk(10, {by('instance', rate('kqproc_dtrace_drops_total'))})"),
+               shades=TROUBLE, links=HOST_STATUS),
         series(HALF, "Forks that DTrace did not show, worst hosts", "short",
                "Forks that sysctl vm.stats.vm counted beyond DTrace's creates.",
-               ("{{instance}}", f"topk(10, kqproc_fork_reconcile_delta{{{HERE}}})")),
+               ("{{instance}}", f"topk(10, kqproc_fork_reconcile_delta{{{HERE}}})"),
+               shades=TROUBLE, links=HOST_STATUS),
         series(HALF, "Delivery latency p99, worst hosts", "s",
                "From DTrace's probe to the return of the kevent(2) call that delivered the note.",
                ("{{instance}}",
-                f"topk(10, {quantile(0.99, 'kqproc_delivery_latency_seconds', HERE, 'instance')})"), min=0),
+                f"topk(10, {quantile(0.99, 'kqproc_delivery_latency_seconds', HERE, 'instance')})"),
+               links=HOST_STATUS, min=0),
         series(HALF, "Witnesses and exporters down", "short",
                "Sources that are not attached, and exporters that Prometheus cannot scrape.",
                ("{{source}} down", by("source", f"1 - kqproc_source_up{{{HERE}}}")),
-               ("exporters down", f"sum(1 - up{{{HERE}}})"), min=0),
+               ("exporters down", f"sum(1 - up{{{HERE}}})"), shades=LOST_COLOUR, min=0),
     ]),
 ]
 
@@ -359,7 +421,13 @@ def layout(rows):
     return panels
 
 
-def dashboard(uid, title, description, variables, rows):
+STATUS_PAGE = {
+    "type": "link", "title": "Status page", "icon": "external link", "url": "http://${instance}/", "targetBlank": True,
+    "tooltip": "What the exporter itself shows, with its latest incidents. Choose one instance first.",
+}
+
+
+def dashboard(uid, title, description, variables, rows, links=()):
     return {
         "uid": uid,
         "title": title,
@@ -370,7 +438,7 @@ def dashboard(uid, title, description, variables, rows):
         "links": [{
             "type": "dashboards", "title": "kqproc", "tags": ["kqproc"], "asDropdown": False,
             "includeVars": True, "keepTime": True, "targetBlank": False,
-        }],
+        }, *links],
         "panels": layout(rows),
         "refresh": "30s",
         "schemaVersion": 39,
@@ -385,7 +453,8 @@ def main():
     boards = {
         "host.json": dashboard(
             "kqproc-host", "kqproc / Host",
-            "Does kqueue lose the processes of this host? Two witnesses, event by event.", VARIABLES + [TREES], HOST),
+            "Does kqueue lose the processes of this host? Two witnesses, event by event.", VARIABLES + [TREES], HOST,
+            [STATUS_PAGE]),
         "fleet.json": dashboard(
             "kqproc-fleet", "kqproc / Fleet", "Which kernel releases lose what, and which hosts need a look.",
             VARIABLES, FLEET),

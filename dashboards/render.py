@@ -100,6 +100,23 @@ def threshold_colour(defaults, value):
     return COLOURS[colour]
 
 
+def mixed(colour, other, share):
+    """`share` of `other` in `colour`."""
+    channels = zip(bytes.fromhex(colour[1:]), bytes.fromhex(other[1:]))
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in channels)
+
+
+def series_colours(panel, names):
+    """A colour for each name: its own, or a shade of the panel's, or the next of the palette."""
+    field = panel["fieldConfig"]
+    own = {o["matcher"]["options"]: o["properties"][0]["value"]["fixedColor"] for o in field["overrides"]}
+    shade = field["defaults"]["color"].get("fixedColor")
+    shades = PALETTE
+    if shade:
+        shades = [shade] + [mixed(shade, other, share) for share in (0.3, 0.55) for other in ("#ffffff", "#000000")]
+    return [own.get(name, shades[i % len(shades)]) for i, name in enumerate(names)]
+
+
 def draw_series(panel, prometheus, x, y, w, h):
     defaults = panel["fieldConfig"]["defaults"]
     stacked = "stacking" in defaults.get("custom", {})
@@ -111,8 +128,9 @@ def draw_series(panel, prometheus, x, y, w, h):
                 lines.append((legend(target["legendFormat"], labels), values))
     # What is not 0 is drawn and named first.
     lines.sort(key=lambda line: -max(abs(v) for _, v in line[1]))
-    base, drawn = {}, []
+    base, drawn, floors = {}, [], []
     for name, values in lines:
+        floors.append([(t, base.get(t, 0)) for t, _ in values])
         if stacked:
             values = [(t, v + base.get(t, 0)) for t, v in values]
             base.update(values)
@@ -132,11 +150,15 @@ def draw_series(panel, prometheus, x, y, w, h):
         t = prometheus.end - prometheus.span * (1 - i / 4)
         anchor = "end" if i == 4 else "middle"
         out.append(text(at_x(t), below + 14, time.strftime("%H:%M:%S", time.gmtime(t)), 10, DIM, anchor))
-    for i, (_, values) in reversed(list(enumerate(drawn))):
-        colour = PALETTE[i % len(PALETTE)]
-        path = "L".join(f"{at_x(t):.0f} {at_y(v):.1f}" for t, v in values)
+    colours = series_colours(panel, [name for name, _ in drawn])
+    along = lambda values: "L".join(f"{at_x(t):.0f} {at_y(v):.1f}" for t, v in values)
+    for colour, floor, (_, values) in reversed(list(zip(colours, floors, drawn))):
+        path = along(values)
+        # What adds nothing would only paint its line over the one below it.
+        if stacked and floor == values and floor is not floors[0]:
+            continue
         if stacked:
-            area = f"M{at_x(values[0][0]):.0f} {below}L{path}L{at_x(values[-1][0]):.0f} {below}Z"
+            area = f"M{path}L{along(reversed(floor))}Z"
             out.append(f'<path d="{area}" fill="{colour}" fill-opacity="0.6"/>')
         out.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
     at = left
@@ -145,7 +167,7 @@ def draw_series(panel, prometheus, x, y, w, h):
         if at + 16 + 6.6 * len(words) > right - (50 if i < len(drawn) - 1 else 0):
             out.append(text(at, y + h - 10, f"+ {len(drawn) - i} more", 11, DIM))
             break
-        out.append(f'<rect x="{at:.0f}" y="{y + h - 15:.0f}" width="12" height="3" fill="{PALETTE[i % len(PALETTE)]}"/>')
+        out.append(f'<rect x="{at:.0f}" y="{y + h - 15:.0f}" width="12" height="3" fill="{colours[i]}"/>')
         out.append(text(at + 16, y + h - 10, words, 11, DIM))
         at += 16 + 6.6 * len(words) + 14
     return out

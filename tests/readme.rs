@@ -1,36 +1,180 @@
-//! What the README shows is what the program prints.
+//! What README.md and CONTRIBUTING.md show is what happens: each command in them is run here, or, where it needs
+//! another system, an hour or the network, held against what it names.
 
-use std::path::Path;
-use std::process::Command;
+mod common;
 
-/// The commands that the README shows with their output.
-fn shown(text: &str) -> Vec<(&str, &str)> {
-    text.split("```\n")
-        .filter_map(|block| block.strip_prefix("$ kqproc_exporter ")?.split_once('\n'))
-        .collect()
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::{env, fs};
+
+use clap::CommandFactory;
+use common::exporter::{Exporter, PROGRAM, serve};
+use kqproc_exporter::cli::Cli;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).expect(name)
+}
+
+/// The parts of a text between fences, and those outside of them.
+fn split(text: &str) -> (Vec<&str>, Vec<&str>) {
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for (i, part) in text.split("```").enumerate() {
+        if i % 2 == 1 { inside.push(part) } else { outside.push(part) }
+    }
+    (inside, outside)
+}
+
+/// The commands of a text: what is between fences, up to a comment, and what begins as one between backquotes.
+fn commands(text: &str) -> Vec<String> {
+    let (blocks, prose) = split(text);
+    let mut found = Vec::new();
+    for block in blocks {
+        let (language, lines) = block.split_once('\n').expect("a line after the fence");
+        assert_eq!(language, "", "commands have no language");
+        match lines.strip_prefix("$ ") {
+            Some(shown) => found.extend(shown.lines().take(1).map(str::to_owned)),
+            None => found.extend(lines.lines().map(|l| l.split(" #").next().unwrap().to_owned())),
+        }
+    }
+    let programs = ["kqproc_exporter ", "cargo ", "source ", "scripts/", "dashboards/", ".ci/"];
+    for span in prose.iter().flat_map(|part| part.split('`').skip(1).step_by(2)) {
+        if programs.iter().any(|program| span.starts_with(program)) {
+            found.push(span.replace('\n', " "));
+        }
+    }
+    found.iter().map(|c| c.trim().to_owned()).filter(|c| !c.is_empty()).collect()
+}
+
+fn run(words: &[&str]) -> Output {
+    Command::new(PROGRAM).args(words).current_dir(root()).output().expect("it runs")
+}
+
+fn succeeds(command: &str, output: &Output) {
+    assert!(output.status.success(), "{command}: {output:?}");
+}
+
+/// Holds a command line of ours against what it says, by running it where that ends and needs no FreeBSD.
+fn check_ours(command: &str, words: &[&str]) {
+    let cli = Cli::command();
+    match words {
+        ["help", "COMMAND"] => {
+            for each in cli.get_subcommands() {
+                succeeds(command, &run(&["help", each.get_name()]));
+            }
+        }
+        ["help" | "replay" | "completions", ..] => succeeds(command, &run(words)),
+        // Live, and so for root of a FreeBSD alone.
+        ["serve", flags @ ..] if flags.contains(&"--") || command.contains("--kqueue.") => {
+            let line = ["kqproc_exporter"].iter().chain(words);
+            let parsed = cli.try_get_matches_from(line);
+            assert!(parsed.is_ok(), "{command}: {parsed:?}");
+        }
+        ["serve", flags @ ..] => {
+            // On FreeBSD it would watch that kernel: what is shown as working anywhere must say what to play.
+            let anywhere = cfg!(target_os = "freebsd").then_some("--source=replay");
+            let exporter = Exporter::start(serve(flags.iter().copied().chain(anywhere)));
+            assert_eq!(exporter.get("/-/healthy").status, 200, "{command}");
+            assert!(exporter.stop().success(), "{command}");
+        }
+        [name] => assert!(cli.find_subcommand(name).is_some(), "{command}: no such command"),
+        _ => {
+            let parsed = cli.try_get_matches_from(["kqproc_exporter"].iter().chain(words));
+            assert!(parsed.is_ok(), "{command}: {parsed:?}");
+        }
+    }
+}
+
+fn check_cargo(command: &str, words: &[&str]) {
+    match words {
+        ["run", rest @ ..] => {
+            let end = rest.iter().position(|w| *w == "--").expect("our flags come after --");
+            let known = ["--release", "-r", "-q", "-qr"];
+            assert!(rest[..end].iter().all(|flag| known.contains(flag)), "{command}");
+            check_ours(command, &rest[end + 1..]);
+        }
+        ["install", "--locked", "--path", "."] => assert!(root().join("Cargo.toml").exists()),
+        ["test", "WORD"] => {}
+        _ => panic!("{command}: nobody knows what this does"),
+    }
+}
+
+/// A script is there, can be run, and knows the flags that it is given.
+fn check_script(command: &str, script: &str, flags: &[&str]) {
+    let mode = fs::metadata(root().join(script)).expect(command).permissions().mode();
+    assert_eq!(mode & 0o111, 0o111, "{command}: it is not executable");
+    let text = read(script);
+    assert!(flags.iter().all(|flag| text.contains(flag)), "{command}: an unknown flag");
+}
+
+/// A line of bash, with our program where its shell finds it.
+fn check_bash(command: &str) {
+    let program: PathBuf = Path::new(PROGRAM).parent().expect("a folder").into();
+    let dirs = env::var_os("PATH").unwrap_or_default();
+    let dirs = [program].into_iter().chain(env::split_paths(&dirs));
+    let output = Command::new("bash")
+        .args(["-ec", &format!("{command}\ncomplete -p kqproc_exporter")])
+        .env("PATH", env::join_paths(dirs).expect("a path"))
+        .output();
+    succeeds(command, &output.expect("bash"));
+}
+
+#[test]
+fn every_command_does_what_is_said() {
+    let mut checked = BTreeSet::new();
+    for command in ["README.md", "CONTRIBUTING.md"].iter().flat_map(|name| commands(&read(name))) {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        match words[..] {
+            ["kqproc_exporter", ref words @ ..] => check_ours(&command, words),
+            ["cargo", ref words @ ..] => check_cargo(&command, words),
+            ["source", ..] => check_bash(&command),
+            [script, ref flags @ ..] => check_script(&command, script, flags),
+            [] => {}
+        }
+        checked.insert(command);
+    }
+    for known in
+        ["cargo run --release -- serve", "scripts/test", ".ci/run", "scripts/release --verify"]
+    {
+        assert!(checked.contains(known), "{known} was not found among {checked:?}");
+    }
 }
 
 #[test]
 fn every_shown_command_prints_what_is_shown() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("README.md")).expect("the README");
-    let shown = shown(&text);
+    let text = read("README.md");
+    let (blocks, _) = split(&text);
+    let shown: Vec<_> = blocks
+        .iter()
+        .filter_map(|b| b.strip_prefix("\n$ cargo run -qr -- ")?.split_once('\n'))
+        .collect();
     assert!(shown.len() >= 2, "the README shows what the answer looks like");
     for (command, expected) in shown {
-        let output = Command::new(env!("CARGO_BIN_EXE_kqproc_exporter"))
-            .args(command.split(' '))
-            .current_dir(root)
-            .output()
-            .expect("it runs");
+        let output = run(&command.split(' ').collect::<Vec<_>>());
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{command}");
     }
 }
 
 #[test]
+fn the_table_of_commands_has_them_all() {
+    let text = read("README.md");
+    let (_, table) = text.split_once("| command | what it does |").expect("the table");
+    let rows = table.split("\n\n").next().unwrap().lines().filter_map(|row| row.split('|').nth(1));
+    let named: BTreeSet<&str> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let cli = Cli::command();
+    let all = cli.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name);
+    assert_eq!(named, all.collect());
+}
+
+#[test]
 fn every_file_that_is_linked_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("README.md")).expect("the README");
+    let text = read("README.md");
     for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-        assert!(root.join(link).exists(), "{link}");
+        assert!(root().join(link).exists(), "{link}");
     }
 }

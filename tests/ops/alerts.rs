@@ -1,6 +1,7 @@
 //! The alerts: promtool's own tests of them, that those tests are sharp, and the conventions that operators expect
 //! (monitoring-mixins' annotations and severities, pint's alerts/* checks).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
@@ -102,6 +103,39 @@ fn alerts_say_what_an_operator_needs() {
         assert_eq!(anchor, name.to_lowercase(), "{name}: runbook_url");
         assert!(runbook.iter().any(|a| a == anchor), "{name}: docs/runbook.md has no such section");
     }
+}
+
+/// Whoever is told of a fact is one click from its evidence.
+#[test]
+fn alerts_about_facts_lead_to_their_incidents() {
+    let mut leading = BTreeSet::new();
+    for rule in rules("alerts.yml") {
+        let name = rule.alert.unwrap();
+        let Some(url) = rule.annotations.get("incidents_url") else { continue };
+        let query = url.strip_prefix("http://{{ $labels.instance }}/incidents?").expect(&name);
+        for pair in query.split('&') {
+            match pair.split_once('=').expect(&name) {
+                ("tree", value) => assert_eq!(value, "{{ $labels.tree | urlquery }}", "{name}"),
+                // `lost` stands for every verdict that begins so.
+                ("verdict", "lost") => {}
+                ("verdict", word) => assert!(Verdict::from_word(word).is_some(), "{name}: {word}"),
+                _ => panic!("{name}: {pair}"),
+            }
+        }
+        leading.insert(name);
+    }
+    let expected = [
+        "KqprocCollisionKnown",
+        "KqprocCollisionRegression",
+        "KqprocDataCorrupt",
+        "KqprocLateNotes",
+        "KqprocPoorSight",
+        "KqprocTrackErr",
+        "KqprocTrackingLost",
+        "KqprocUndecided",
+        "KqprocUntrackedProcesses",
+    ];
+    assert_eq!(leading, BTreeSet::from(expected.map(String::from)));
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use kqproc_exporter::model::Verdict;
+
 use crate::project::{path, read, run};
 use crate::promql::{Selector, selectors};
 use serde_json::Value;
@@ -188,6 +190,89 @@ fn panels_lie_side_by_side() {
             }
         }
     }
+}
+
+/// The colours of the report's page, which its source has as constants: `const RED: RGBColor = RGBColor(0xd6, 0x45, 0x45);`
+/// and `("lost", RED, &[Verdict::LostReported, ...]),`.
+fn colour_on_the_page(verdict: Verdict) -> String {
+    let page = read("src/report/page/html.rs");
+    let (_, layers) = page.split_once("const LAYERS").unwrap();
+    let named = format!("Verdict::{verdict:?}");
+    let layer = layers.lines().find(|line| line.contains(&named)).expect("each has a layer");
+    let name = layer.split(", ").nth(1).unwrap();
+    let (_, constant) = page.split_once(&format!("const {name}: RGBColor = RGBColor(")).unwrap();
+    "#".to_owned() + &constant.split(");").next().unwrap().replace("0x", "").replace(", ", "")
+}
+
+/// Red is the strongest part of a warm colour.
+fn is_warm(colour: &str) -> bool {
+    let parts = [1, 3, 5].map(|at| u8::from_str_radix(&colour[at..at + 2], 16).unwrap());
+    parts[0] > parts[1] && parts[0] > parts[2]
+}
+
+#[test]
+fn a_verdict_has_one_colour_everywhere() {
+    each_panel(|name, panel| {
+        let by_verdict =
+            |t: &Value| t["legendFormat"].as_str().is_some_and(|l| l.contains("{{verdict}}"));
+        if !panel["targets"].as_array().unwrap().iter().any(by_verdict) {
+            return;
+        }
+        let overrides = panel["fieldConfig"]["overrides"].as_array().unwrap();
+        let colour = |verdict: Verdict| {
+            let own = overrides.iter().find(|o| o["matcher"]["options"] == verdict.as_str());
+            let own = own.unwrap_or_else(|| panic!("{name}: {verdict} has no colour"));
+            own["properties"][0]["value"]["fixedColor"].as_str().unwrap()
+        };
+        for verdict in [
+            Verdict::Agreed,
+            Verdict::Overwritten,
+            Verdict::Corrupt,
+            Verdict::LostSilent,
+            Verdict::Undecided,
+        ] {
+            assert_eq!(colour(verdict), colour_on_the_page(verdict), "{name}: {verdict}");
+        }
+        let all: BTreeSet<&str> = Verdict::ALL.iter().map(|v| colour(*v)).collect();
+        assert_eq!(all.len(), Verdict::COUNT, "{name}: two verdicts look the same");
+        assert!(Verdict::ALL.iter().filter(|v| v.is_lost()).all(|v| is_warm(colour(*v))), "{name}");
+    });
+}
+
+/// Grafana's palette begins with green.
+#[test]
+fn nothing_wrong_is_drawn_in_the_colour_of_a_palette() {
+    let wrong = ["lost", "corrupt", "collisions", "trackerr", "duplicate", "ghost", "violations"];
+    each_panel(|name, panel| {
+        let of_wrong =
+            |t: &Value| wrong.iter().any(|word| t["expr"].as_str().unwrap().contains(word));
+        let palette = panel["fieldConfig"]["defaults"]["color"]["mode"] == "palette-classic";
+        if palette && panel["targets"].as_array().unwrap().iter().any(of_wrong) {
+            let overrides = panel["fieldConfig"]["overrides"].as_array().unwrap();
+            assert!(!overrides.is_empty(), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_series_leads_to_the_exporter_that_it_comes_from() {
+    each_panel(|name, panel| {
+        for link in panel["fieldConfig"]["defaults"]["links"].as_array().into_iter().flatten() {
+            let url = link["url"].as_str().unwrap();
+            let rest = url.strip_prefix("http://").unwrap();
+            let (host, page) = rest.split_once('/').unwrap();
+            assert!(["${instance}", "${__field.labels.instance}"].contains(&host), "{name}: {url}");
+            let pages = [
+                "",
+                "incidents?verdict=lost",
+                "incidents?verdict=lost&tree=${__field.labels.tree:percentencode}",
+                "incidents?verdict=${__field.labels.verdict}",
+            ];
+            assert!(pages.contains(&page), "{name}: {url}");
+        }
+    });
+    let links = board("host")["links"].clone();
+    assert!(links.as_array().unwrap().iter().any(|link| link["url"] == "http://${instance}/"));
 }
 
 #[test]

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use kqproc_exporter::check::stats::BlindReason;
 use kqproc_exporter::metrics::table::{Def, TABLE, Type};
+use kqproc_exporter::model::Verdict;
+use kqproc_exporter::wire::decode::Reason;
 use serde_json::Value;
 
 use crate::project::{Rule, path, read, rules};
@@ -79,8 +82,11 @@ fn rules_select_what_there_is_and_templates_name_its_labels() {
     for rule in rules("alerts.yml") {
         let name = rule.alert.unwrap();
         let labels = labels_of(&name, &rule.expr, &recorded);
-        for used in placeholders(&rule.annotations["description"], "{{ $labels.", '}') {
-            assert!(labels.contains(used), "{name}: its description names {used}");
+        for (annotation, text) in &rule.annotations {
+            for used in placeholders(text, "{{ $labels.", '}') {
+                let used = used.split(' ').next().unwrap();
+                assert!(labels.contains(used), "{name}: its {annotation} names {used}");
+            }
         }
     }
 }
@@ -96,6 +102,14 @@ fn dashboards_select_what_there_is_and_legends_name_its_labels() {
                 for used in placeholders(target["legendFormat"].as_str().unwrap(), "{{", '}') {
                     assert!(labels.contains(used), "{place}: its legend names {used}");
                 }
+            }
+            // What a link needs must have been kept by the query, as what the legend names has.
+            let legends = panel["targets"].to_string();
+            let links = panel["fieldConfig"]["defaults"]["links"].to_string();
+            for used in placeholders(&links, "${__field.labels.", '}') {
+                let used = used.split(':').next().unwrap(); // `:percentencode`
+                let named = legends.contains(&format!("{{{{{used}}}}}"));
+                assert!(named, "{place}: a link needs {used}");
             }
         }
         for template in board["templating"]["list"].as_array().unwrap() {
@@ -161,6 +175,31 @@ fn every_name_in_a_document_is_a_metric() {
             let known =
                 find(word).is_some() || prefix && TABLE.iter().any(|d| d.name.starts_with(word));
             assert!(known, "{place}: there is no metric {word}");
+        }
+    }
+}
+
+/// What docs/reliability.md says an operator sees is a metric, the value of a label, an alert, a command or a path.
+#[test]
+fn what_a_fault_is_reported_by_exists() {
+    let page = read("docs/reliability.md");
+    let alerts: BTreeSet<String> =
+        rules("alerts.yml").into_iter().filter_map(|r| r.alert).collect();
+    let values: BTreeSet<&str> = (BlindReason::ALL.iter().map(|r| r.as_str()))
+        .chain(Reason::ALL.iter().map(|r| r.as_str()))
+        .chain(Verdict::ALL.iter().map(|v| v.as_str()))
+        .collect();
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| fault")) {
+        let (said, _tests) = row.rsplit_once(" | ").unwrap();
+        for word in placeholders(said, "`", '`').into_iter().step_by(2) {
+            let known = find(word).is_some()
+                || values.contains(word)
+                || ["up", "check"].contains(&word)
+                || word.starts_with("/-/");
+            assert!(known, "docs/reliability.md: there is no {word}");
+        }
+        for word in said.split(|c: char| !c.is_alphanumeric()).filter(|w| w.starts_with("Kqproc")) {
+            assert!(alerts.contains(word), "docs/reliability.md: there is no alert {word}");
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::common::eventually;
 use crate::common::exporter::{Exporter, simulate};
 use crate::project::read;
-use crate::stack::{Daemon, webhook};
+use crate::stack::{Daemon, get, webhook};
 
 /// The rules that operators load, with half a second in the place of every minute.
 fn hurried(file: &str) -> String {
@@ -65,6 +65,10 @@ fn a_loss_in_sight_reaches_the_webhook_and_one_inside_a_blind_window_does_not() 
     assert_eq!(page["labels"]["instance"], seeing.to_string());
     assert_eq!(page["labels"]["tree"], "threads");
     assert!(page["annotations"]["runbook_url"].as_str().unwrap().ends_with("#kqproctrackinglost"));
+    let evidence = page["annotations"]["incidents_url"].as_str().unwrap();
+    let of_tree = evidence.strip_prefix(&format!("http://{seeing}")).unwrap();
+    let of_tree = get(seeing, of_tree).unwrap();
+    assert!(of_tree.contains("lost_silent"), "{of_tree}");
 
     let seen = |instance: SocketAddr, state: &str| {
         let labels = r#"alertname="KqprocTrackingLost",severity="critical""#;
