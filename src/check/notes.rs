@@ -62,7 +62,7 @@ impl Ledger {
         }
         self.count_lost_alive(slot, false);
         let inc = &mut self.table[slot];
-        inc.attached = Some((entered, at));
+        inc.attached = Some(Box::new((entered, at)));
         inc.tree.get_or_insert(attach.tree);
         inc.proven = inc.proven.max(entered);
         self.count_tracked(slot, true);

@@ -214,7 +214,7 @@ impl Ledger {
             });
         };
         let inc = &self.table[slot];
-        let verdict = match forker.attached {
+        let verdict = match forker.attached.as_deref().copied() {
             // Born before we came: not one of ours, or nobody can say.
             Some((entered, _)) if created < entered && inc.tree.is_none() => return None,
             Some((_, registered)) if created <= registered => Verdict::Undecided,
@@ -255,7 +255,7 @@ impl Ledger {
 
     fn settle_death(&mut self, slot: usize) {
         let inc = &self.table[slot];
-        if inc.tree.is_none() || inc.exit.is_some() || inc.death.is_some() {
+        if inc.death.is_some() || inc.tree.is_none() || inc.exit.is_some() {
             return;
         }
         let verdict = match inc.exited {
