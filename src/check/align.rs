@@ -330,7 +330,6 @@ mod tests {
             entered: KernelTime((ms - 1) * MS),
             capacity: Batch::capacity_of(seq),
             returned: 0,
-            errno: 0,
         })
     }
 
