@@ -39,7 +39,7 @@ impl Ledger {
     /// held up) has been delivered, or never will be.
     pub(crate) fn settle_deaths(&mut self, quiet: KernelTime) {
         while let Some((pinned, at)) = self.deaths.front().copied() {
-            if at.plus(self.patience_ns()) > quiet {
+            if at.plus(self.patience_ns) > quiet {
                 break;
             }
             self.deaths.pop_front();
@@ -52,10 +52,11 @@ impl Ledger {
 
     /// DTrace's order has come to `now`: notes that it has not confirmed within the settle time, or longer where threads
     /// were held up, stay unconfirmed.
+    #[inline(always)]
     pub(crate) fn advance(&mut self, now: KernelTime) {
         self.now = self.now.max(now);
         while let Some((pinned, at, fact)) = self.notes.front().copied() {
-            if at.plus(self.patience_ns()) > self.now {
+            if at.plus(self.patience_ns) > self.now {
                 break;
             }
             self.notes.pop_front();
@@ -290,11 +291,11 @@ impl Ledger {
         let from = match fact {
             Fact::Birth => said.not_before.minus(SKEW_NS),
             Fact::Death => {
-                let from = said.not_before.minus(self.patience_ns());
+                let from = said.not_before.minus(self.patience_ns);
                 inc.created.map_or(from, |created| from.max(created))
             }
         };
-        let blind = self.dtrace.overlaps(from, said.at.plus(self.patience_ns()));
+        let blind = self.dtrace.overlaps(from, said.at.plus(self.patience_ns));
         let verdict = if blind { Verdict::Undecided } else { Verdict::KqueueOnly };
         match fact {
             Fact::Birth => {
