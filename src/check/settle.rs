@@ -144,36 +144,38 @@ impl Ledger {
     }
 
     fn settle_birth(&mut self, slot: usize) {
-        if self.unsettled_forker(slot).is_some() {
+        let forker = self.forker(slot);
+        if forker.is_some_and(|forker| self.is_unsettled(forker)) {
             self.settle_ancestors(slot);
         }
-        self.settle_one_birth(slot);
+        self.settle_one_birth(slot, forker);
     }
 
     /// Whether a process is lost by inheritance depends on its forker, which may have been created later.
     fn settle_ancestors(&mut self, slot: usize) {
         let mut line = vec![slot];
-        while let Some(forker) = self.unsettled_forker(line[line.len() - 1]) {
+        while let Some(forker) = self.forker(line[line.len() - 1])
+            && self.is_unsettled(forker)
+        {
             if line.len() > MAX_LINE || line.contains(&forker) {
                 break;
             }
             line.push(forker);
         }
         for ancestor in line.into_iter().skip(1).rev() {
-            self.settle_one_birth(ancestor);
+            self.settle_one_birth(ancestor, self.forker(ancestor));
         }
     }
 
-    fn unsettled_forker(&self, slot: usize) -> Option<usize> {
-        self.forker(slot).filter(|f| self.table[*f].created.is_some() && !self.table[*f].closed)
+    fn is_unsettled(&self, slot: usize) -> bool {
+        !self.table[slot].closed && self.table[slot].created.is_some()
     }
 
-    fn settle_one_birth(&mut self, slot: usize) {
+    fn settle_one_birth(&mut self, slot: usize, forker: Option<usize>) {
         self.table[slot].closed = true;
         if self.table[slot].attached.is_some() {
             return;
         }
-        let forker = self.forker(slot);
         let about = |f: usize| self.table[f].trackerr.about(&self.table[slot]);
         let reported = forker.map_or(Reported::Unclear, about);
         self.table[slot].reported = reported;
