@@ -309,9 +309,10 @@ impl Checker {
                     }
                     self.ledger.advance(placed.at);
                     let Align { attached, events, .. } = &mut self.align;
-                    let attached = (0..placed.head.attached).map_while(|_| attached.pop_front());
-                    let events = (0..placed.head.events).map_while(|_| events.pop_front());
-                    self.ledger.batch(&placed, attached, events);
+                    let attached = attached.drain(..placed.head.attached as usize);
+                    let count = placed.head.events as usize;
+                    self.ledger.batch(&placed, attached, events.iter().take(count));
+                    events.drain(..count);
                 }
             }
         }

@@ -16,11 +16,11 @@ const IDLE_NS: u64 = 750_000_000;
 const SLEPT_NS: u64 = 150_000_000;
 
 impl Ledger {
-    pub(crate) fn batch(
+    pub(crate) fn batch<'a>(
         &mut self,
         placed: &Placed,
         attached: impl Iterator<Item = Attach>,
-        events: impl Iterator<Item = Kevent>,
+        events: impl Iterator<Item = &'a Kevent>,
     ) {
         self.batches += 1;
         if placed.entered.is_none() {
@@ -31,7 +31,7 @@ impl Ledger {
             self.attach(&attach, placed.entered.unwrap_or(self.drained), placed.at);
         }
         for event in events {
-            self.event(&event, placed);
+            self.event(event, placed);
         }
         if let Some(entered) = placed.entered.filter(|_| placed.head.drained) {
             self.drained = self.drained.max(entered);
