@@ -76,15 +76,17 @@ impl<O: Observer> Pipeline<O> {
             }
         }
         self.checker.publish();
-        for finding in self.checker.findings() {
-            self.observer.finding(&finding);
-        }
+        pass_on(&mut self.checker, &mut self.observer);
     }
 
     fn stdout(&mut self, at: MonoTime, bytes: &[u8]) {
-        let checker = &mut self.checker;
-        self.stdout.feed(bytes, |record| match record {
-            Ok(record) => checker.record(record, at),
+        let Pipeline { stdout, checker, observer, .. } = self;
+        stdout.feed(bytes, |record| match record {
+            Ok(record) => {
+                checker.record(record, at);
+                // While they are in the cache: a read may bring thousands.
+                pass_on(checker, observer);
+            }
             Err(reason) => checker.bad_line(reason),
         });
     }
@@ -118,6 +120,13 @@ impl<O: Observer> Pipeline<O> {
     /// Whoever hears the findings.
     pub fn observer_mut(&mut self) -> &mut O {
         &mut self.observer
+    }
+}
+
+/// The observer hears what was found since the last time.
+fn pass_on(checker: &mut Checker, observer: &mut impl Observer) {
+    for finding in checker.findings().as_slice() {
+        observer.finding(finding);
     }
 }
 

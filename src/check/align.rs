@@ -99,7 +99,7 @@ impl Align {
 
     /// The time of the first record that has not been handed on.
     pub(crate) fn first(&self) -> Option<KernelTime> {
-        self.records.first().map(|(at, _)| at)
+        self.records.first().map(|(at, _)| *at)
     }
 
     /// How far DTrace's records have been handed on.
@@ -171,7 +171,7 @@ impl Align {
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         let ready = match self.records.first() {
-            Some((at, _)) => self.is_due(at) || self.records.len() > self.capacity,
+            Some((at, _)) => self.is_due(*at) || self.records.len() > self.capacity,
             None => !self.batches.is_empty(),
         };
         ready || self.is_crowded()
@@ -209,10 +209,12 @@ impl Align {
     /// The next step, if it is due.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Step> {
-        if !self.is_record_due() {
+        let Some(&(at, record)) = self.records.first() else {
+            return self.overdue_batch().map(Step::Batch);
+        };
+        if !self.is_due(at) && !self.is_hurried() {
             return self.overdue_batch().map(Step::Batch);
         }
-        let (at, record) = self.records.first()?;
         if let Record::Mark(mark) = record
             && mark.returned >= 0
         {
@@ -240,15 +242,11 @@ impl Align {
         latest.is_some_and(|latest| latest < at)
     }
 
-    /// Whether nothing can come before the first record any more, or there is no room to wait for it.
-    fn is_record_due(&mut self) -> bool {
-        let Some((at, _)) = self.records.first() else { return false };
-        let due = self.is_due(at);
-        if !due && self.records.len() > self.capacity {
-            self.hurried_records += 1;
-            return true;
-        }
-        due
+    /// Whether there is no room for the first record to wait any longer.
+    fn is_hurried(&mut self) -> bool {
+        let hurried = self.records.len() > self.capacity;
+        self.hurried_records += u64::from(hurried);
+        hurried
     }
 
     /// Where in the queue the batch of this mark is: nearly always the first one. Capacities repeat after 1024 calls;
@@ -294,11 +292,7 @@ impl Align {
         if self.ended || waited > self.reorder_ns + self.patience_ns {
             return false;
         }
-        if self.records.len() > self.capacity {
-            self.hurried_records += 1;
-            return false;
-        }
-        true
+        !self.is_hurried()
     }
 
     /// A batch that cannot wait for a mark: nothing will come, or there is no room.
@@ -332,7 +326,7 @@ impl Align {
         let head = self.batches.pop_front()?;
         self.placed_seq = head.seq.saturating_add(1);
         let bound = match self.records.first() {
-            Some((at, _)) => at,
+            Some((at, _)) => *at,
             None if self.ended || self.blind => KernelTime(u64::MAX),
             None => self.newest().unwrap_or(self.now),
         };
@@ -364,7 +358,6 @@ mod tests {
             entered: KernelTime((ms - 1) * MS),
             capacity: Batch::capacity_of(seq),
             returned: 0,
-            errno: 0,
         })
     }
 

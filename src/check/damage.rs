@@ -151,13 +151,13 @@ impl NaiveTable {
     }
 
     fn death(&mut self, finding: &Finding, trees: &mut [TreeStats]) -> Standing {
-        let mut entry = match self.get(finding.pid) {
-            Some(e) if e.created.is_none() || e.created == finding.dtrace.created => *e,
+        let slot = self.slot(finding.pid);
+        let entry = slot.get_or_insert(Entry::root(finding.tree));
+        if entry.created.is_some() && entry.created != finding.dtrace.created {
             // The pid has been used again: the table has forgotten this life.
-            Some(_) => return Standing::default(),
-            None => Entry::root(finding.tree),
-        };
-        count(&entry, trees, u64::wrapping_sub);
+            return Standing::default();
+        }
+        count(entry, trees, u64::wrapping_sub);
         entry.ended = true;
         let known = !entry.has(Damage::Unknown);
         let wrong = match finding.verdict {
@@ -166,14 +166,16 @@ impl NaiveTable {
             _ => None,
         };
         entry.damage |= wrong.map_or(0, |damage| 1 << damage.index());
-        count(&entry, trees, u64::wrapping_add);
-        *self.slot(finding.pid) = Some(entry);
+        count(entry, trees, u64::wrapping_add);
         entry.standing
     }
 }
 
 /// Adds the entry to the gauges of its tree, or takes it away.
 fn count(entry: &Entry, trees: &mut [TreeStats], step: fn(u64, u64) -> u64) {
+    if entry.damage == 0 {
+        return;
+    }
     let Some(tree) = trees.get_mut(usize::from(entry.tree.0)) else { return };
     for damage in Damage::ALL.iter().filter(|damage| entry.has(**damage)) {
         let gauge = &mut tree.damage[damage.index()];

@@ -48,8 +48,8 @@ pub(crate) struct Ledger {
     pub(super) overflowed: KernelTime,
     /// When the first process was registered.
     pub(super) watching: Option<KernelTime>,
-    /// The longest that a thread was seen held up between a probe and its note, either way.
-    held_up_ns: u64,
+    /// How long a note, or its probe, may be behind: the settle time, and more on a host that starves its threads.
+    pub(super) patience_ns: u64,
     /// What a tracker makes of the kevents.
     naive: NaiveTable,
     /// Findings that nobody has heard yet.
@@ -74,7 +74,7 @@ impl Ledger {
             now: KernelTime(0),
             overflowed: KernelTime(0),
             watching: None,
-            held_up_ns: 0,
+            patience_ns: config.settle_ns,
             naive: NaiveTable::default(),
             findings: Vec::new(),
         }
@@ -157,16 +157,11 @@ impl Ledger {
 
     // --- both -------------------------------------------------------------------------------------------------------
 
-    /// How long a note, or its probe, may be behind: the settle time, and more on a host that starves its threads.
-    pub(super) fn patience_ns(&self) -> u64 {
-        let settle_ns = self.config.settle_ns;
-        let most = settle_ns.saturating_mul(MOST_SETTLE_TIMES);
-        settle_ns.max(self.held_up_ns.saturating_mul(HELD_UP_TIMES).min(most))
-    }
-
     /// One was queued, or fired, so long after the other.
     fn held_up(&mut self, earlier: KernelTime, later: KernelTime) {
-        self.held_up_ns = self.held_up_ns.max(later.since(earlier));
+        let most = self.config.settle_ns.saturating_mul(MOST_SETTLE_TIMES);
+        let patience_ns = later.since(earlier).saturating_mul(HELD_UP_TIMES).min(most);
+        self.patience_ns = self.patience_ns.max(patience_ns);
     }
 
     fn missed(&self) -> verdict::Missed<'_> {
@@ -311,15 +306,19 @@ impl Ledger {
     /// Whether kqueue believes this process alive; the gauge follows, whatever order the words came in.
     pub(super) fn count_tracked(&mut self, slot: usize, is: bool) {
         let was = std::mem::replace(&mut self.table[slot].in_tracked, is);
-        let gauge = &mut self.tree_at(slot).tracked;
-        *gauge = *gauge + u64::from(is) - u64::from(was);
+        if was != is {
+            let gauge = &mut self.tree_at(slot).tracked;
+            *gauge = *gauge + u64::from(is) - u64::from(was);
+        }
     }
 
     /// Whether this process is lost and alive; the gauge follows.
     pub(super) fn count_lost_alive(&mut self, slot: usize, is: bool) {
         let was = std::mem::replace(&mut self.table[slot].in_lost_alive, is);
-        let gauge = &mut self.tree_at(slot).lost_alive;
-        *gauge = *gauge + u64::from(is) - u64::from(was);
+        if was != is {
+            let gauge = &mut self.tree_at(slot).lost_alive;
+            *gauge = *gauge + u64::from(is) - u64::from(was);
+        }
     }
 
     pub(super) fn violation(&mut self, slot: usize, order: Order) {

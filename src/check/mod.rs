@@ -310,9 +310,11 @@ impl Checker {
                     }
                     self.ledger.advance(placed.at, |now| self.align.told(now));
                     let Align { attached, events, .. } = &mut self.align;
-                    let attached = (0..placed.head.attached).map_while(|_| attached.pop_front());
-                    let events = (0..placed.head.events).map_while(|_| events.pop_front());
-                    self.ledger.batch(&placed, attached, events);
+                    let count = attached.len().min(placed.head.attached as usize);
+                    let attached = attached.drain(..count);
+                    let count = events.len().min(placed.head.events as usize);
+                    self.ledger.batch(&placed, attached, events.iter().take(count));
+                    events.drain(..count);
                 }
             }
         }

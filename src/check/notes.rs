@@ -14,11 +14,11 @@ const WAKE_NS: u64 = 100_000_000;
 const SLEPT_NS: u64 = 150_000_000;
 
 impl Ledger {
-    pub(crate) fn batch(
+    pub(crate) fn batch<'a>(
         &mut self,
         placed: &Placed,
         attached: impl Iterator<Item = Attach>,
-        events: impl Iterator<Item = Kevent>,
+        events: impl Iterator<Item = &'a Kevent>,
     ) {
         self.batches += 1;
         if placed.entered.is_none() {
@@ -29,7 +29,7 @@ impl Ledger {
             self.attach(&attach, placed.entered.unwrap_or(self.drained), placed.at);
         }
         for event in events {
-            self.event(&event, placed);
+            self.event(event, placed);
         }
         if let Some(entered) = placed.entered.filter(|_| placed.head.drained) {
             self.drained = self.drained.max(entered);
@@ -64,7 +64,7 @@ impl Ledger {
         }
         self.count_lost_alive(slot, false);
         let inc = &mut self.table[slot];
-        inc.attached = Some((entered, at));
+        inc.attached = Some(Box::new((entered, at)));
         inc.tree.get_or_insert(attach.tree);
         inc.proven = inc.proven.max(entered);
         self.count_tracked(slot, true);

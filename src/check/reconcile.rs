@@ -57,6 +57,7 @@ impl Reconcile {
         now: KernelTime,
         clock: &ClockMap,
     ) -> Option<(KernelTime, KernelTime)> {
+        let first = self.samples.front()?.at;
         let creates = self.creates;
         for sample in self.samples.iter_mut().filter(|sample| sample.least.is_none()) {
             if clock.earliest(sample.at).is_none_or(|at| at > now) {
@@ -64,7 +65,7 @@ impl Reconcile {
             }
             sample.least = Some(creates);
         }
-        let to = clock.latest(self.samples.front()?.at).filter(|at| *at <= now)?;
+        let to = clock.latest(first).filter(|at| *at <= now)?;
         let Sample { at, total, least } = self.samples.pop_front()?;
         let from = clock.earliest(at).filter(|at| *at >= self.since)?;
         let new = Baseline { from, total, least: least.unwrap_or(creates), most: creates };

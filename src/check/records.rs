@@ -42,8 +42,8 @@ impl Records {
 
     /// The one whose turn is next, and its time.
     #[inline]
-    pub(crate) fn first(&self) -> Option<(KernelTime, Record)> {
-        self.queue.front().copied()
+    pub(crate) fn first(&self) -> Option<&(KernelTime, Record)> {
+        self.queue.front()
     }
 
     #[inline]
@@ -105,7 +105,7 @@ impl Records {
         Some(record)
     }
 
-    #[inline]
+    #[inline(always)]
     fn insert(&mut self, at: KernelTime, record: Record) -> Arrival {
         self.newest = self.newest.max(Some(at));
         match self.queue.back() {

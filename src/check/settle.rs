@@ -39,7 +39,7 @@ impl Ledger {
     /// held up) has been delivered, or never will be.
     pub(crate) fn settle_deaths(&mut self, quiet: KernelTime) {
         while let Some((pinned, at)) = self.deaths.front().copied() {
-            if at.plus(self.patience_ns()) > quiet {
+            if at.plus(self.patience_ns) > quiet {
                 break;
             }
             self.deaths.pop_front();
@@ -52,10 +52,11 @@ impl Ledger {
 
     /// DTrace's order has come to `now`: notes that it has not confirmed within the settle time, or longer where threads
     /// were held up, stay unconfirmed; not before dtrace has `told` of everything that it dropped until then.
+    #[inline(always)]
     pub(crate) fn advance(&mut self, now: KernelTime, told: impl Fn(KernelTime) -> KernelTime) {
         self.now = self.now.max(now);
         while let Some((pinned, at, fact)) = self.notes.front().copied() {
-            if at.plus(self.patience_ns()) > self.now || at > told(self.now) {
+            if at.plus(self.patience_ns) > self.now || at > told(self.now) {
                 break;
             }
             self.notes.pop_front();
@@ -143,36 +144,38 @@ impl Ledger {
     }
 
     fn settle_birth(&mut self, slot: usize) {
-        if self.unsettled_forker(slot).is_some() {
+        let forker = self.forker(slot);
+        if forker.is_some_and(|forker| self.is_unsettled(forker)) {
             self.settle_ancestors(slot);
         }
-        self.settle_one_birth(slot);
+        self.settle_one_birth(slot, forker);
     }
 
     /// Whether a process is lost by inheritance depends on its forker, which may have been created later.
     fn settle_ancestors(&mut self, slot: usize) {
         let mut line = vec![slot];
-        while let Some(forker) = self.unsettled_forker(line[line.len() - 1]) {
+        while let Some(forker) = self.forker(line[line.len() - 1])
+            && self.is_unsettled(forker)
+        {
             if line.len() > MAX_LINE || line.contains(&forker) {
                 break;
             }
             line.push(forker);
         }
         for ancestor in line.into_iter().skip(1).rev() {
-            self.settle_one_birth(ancestor);
+            self.settle_one_birth(ancestor, self.forker(ancestor));
         }
     }
 
-    fn unsettled_forker(&self, slot: usize) -> Option<usize> {
-        self.forker(slot).filter(|f| self.table[*f].created.is_some() && !self.table[*f].closed)
+    fn is_unsettled(&self, slot: usize) -> bool {
+        !self.table[slot].closed && self.table[slot].created.is_some()
     }
 
-    fn settle_one_birth(&mut self, slot: usize) {
+    fn settle_one_birth(&mut self, slot: usize, forker: Option<usize>) {
         self.table[slot].closed = true;
         if self.table[slot].attached.is_some() {
             return;
         }
-        let forker = self.forker(slot);
         let about = |f: usize| self.table[f].trackerr.about(&self.table[slot]);
         let reported = forker.map_or(Reported::Unclear, about);
         self.table[slot].reported = reported;
@@ -214,7 +217,7 @@ impl Ledger {
             });
         };
         let inc = &self.table[slot];
-        let verdict = match forker.attached {
+        let verdict = match forker.attached.as_deref().copied() {
             // Born before we came: not one of ours, or nobody can say.
             Some((entered, _)) if created < entered && inc.tree.is_none() => return None,
             Some((_, registered)) if created <= registered => Verdict::Undecided,
@@ -255,7 +258,7 @@ impl Ledger {
 
     fn settle_death(&mut self, slot: usize) {
         let inc = &self.table[slot];
-        if inc.tree.is_none() || inc.exit.is_some() || inc.death.is_some() {
+        if inc.death.is_some() || inc.tree.is_none() || inc.exit.is_some() {
             return;
         }
         let verdict = match inc.exited {
@@ -290,11 +293,11 @@ impl Ledger {
         let from = match fact {
             Fact::Birth => said.not_before.minus(SKEW_NS),
             Fact::Death => {
-                let from = said.not_before.minus(self.patience_ns());
+                let from = said.not_before.minus(self.patience_ns);
                 inc.created.map_or(from, |created| from.max(created))
             }
         };
-        let blind = self.dtrace.overlaps(from, said.at.plus(self.patience_ns()));
+        let blind = self.dtrace.overlaps(from, said.at.plus(self.patience_ns));
         let verdict = if blind { Verdict::Undecided } else { Verdict::KqueueOnly };
         match fact {
             Fact::Birth => {

@@ -66,22 +66,24 @@ pub(super) fn count(finding: &Finding, standing: Standing, tree: &mut TreeStats)
     if matches!(finding.verdict, Verdict::Undecided | Verdict::KqueueOnly) {
         return;
     }
-    for &strategy in Strategy::ALL {
-        let right = &mut tree.strategies[strategy.index()];
-        match finding.fact {
-            Fact::Birth => {
-                let naive = birth(Strategy::Naive, finding, standing);
+    match finding.fact {
+        Fact::Birth => {
+            let naive = birth(Strategy::Naive, finding, standing);
+            for &strategy in Strategy::ALL {
                 let known = birth(strategy, finding, standing);
+                let right = &mut tree.strategies[strategy.index()];
                 right.parents += u64::from(known.parent);
                 right.members += u64::from(known.member);
                 right.recovered += u64::from(known != naive);
             }
-            Fact::Death => {
-                let naive = finding.verdict == Verdict::Agreed;
-                let rescued = strategy == Strategy::Rescan && standing.rescued;
-                right.ends += u64::from(naive || rescued);
-                right.recovered += u64::from(!naive && rescued);
-            }
+        }
+        Fact::Death if finding.verdict == Verdict::Agreed => {
+            tree.strategies.iter_mut().for_each(|right| right.ends += 1);
+        }
+        Fact::Death => {
+            let right = &mut tree.strategies[Strategy::Rescan.index()];
+            right.ends += u64::from(standing.rescued);
+            right.recovered += u64::from(standing.rescued);
         }
     }
 }

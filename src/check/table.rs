@@ -158,22 +158,14 @@ impl Latest {
     }
 }
 
-/// One life of a pid.
+/// One life of a pid. Most lie untouched until they are settled and forgotten: what that needs is in the first of four
+/// cache lines, so that the others stay where they are.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Incarnation {
     pub(crate) pid: Pid,
     /// The tree that it belongs to, once that is known. Most processes belong to none.
     pub(crate) tree: Option<TreeId>,
-    /// DTrace's words.
-    pub(crate) created: Option<KernelTime>,
-    pub(crate) exited: Option<KernelTime>,
-    pub(crate) forker: Option<Pid>,
-    pub(crate) status: Option<WaitStatus>,
-    /// kqueue's words.
-    pub(crate) child: Option<Said>,
-    pub(crate) exit: Option<Said>,
-    /// Registered by us, between these times, not by the kernel: its birth is no fact of ours.
-    pub(crate) attached: Option<(KernelTime, KernelTime)>,
     /// The verdicts, once they fell.
     pub(crate) birth: Option<Verdict>,
     pub(crate) death: Option<Verdict>,
@@ -185,26 +177,37 @@ pub(crate) struct Incarnation {
     pub(crate) in_lost_alive: bool,
     /// The queue was drained after its creation: a further NOTE_CHILD announces another incarnation.
     pub(crate) closed: bool,
-    /// Whether its forker's knote carried NOTE_TRACKERR when it was to be announced.
-    pub(crate) reported: Reported,
-    /// The forker's incarnation, if it was known when this one was created; pinned until the birth is settled.
-    pub(crate) forker_handle: Option<Handle>,
-    /// How many batches had been placed when it was created.
-    pub(crate) created_after: u64,
-    /// The number of the batch with its first NOTE_CHILD.
-    pub(crate) announced_by: u64,
-    /// The latest time at which this pid was certainly still this incarnation.
-    pub(crate) proven: KernelTime,
-    /// NOTE_TRACKERR about this process.
-    pub(crate) trackerr: Reports,
-    /// How many had been placed when its forker forked before.
-    pub(crate) reported_after: u64,
-    /// How many batches had been placed when its own latest child was created.
-    pub(crate) forked_after: u64,
     /// How many queues still name it.
     pub(crate) pins: u32,
     generation: u32,
     older: u32,
+    /// The forker's incarnation, if it was known when this one was created; pinned until the birth is settled.
+    pub(crate) forker_handle: Option<Handle>,
+    /// The latest time at which this pid was certainly still this incarnation.
+    pub(crate) proven: KernelTime,
+    /// Registered by us, between these times, not by the kernel: its birth is no fact of ours. So few are that the others
+    /// take no room for it.
+    pub(crate) attached: Option<Box<(KernelTime, KernelTime)>>,
+    /// NOTE_TRACKERR about this process.
+    pub(crate) trackerr: Reports,
+    /// DTrace's words.
+    pub(crate) created: Option<KernelTime>,
+    pub(crate) exited: Option<KernelTime>,
+    pub(crate) forker: Option<Pid>,
+    pub(crate) status: Option<WaitStatus>,
+    /// How many batches had been placed when it was created.
+    pub(crate) created_after: u64,
+    /// The number of the batch with its first NOTE_CHILD.
+    pub(crate) announced_by: u64,
+    /// kqueue's words.
+    pub(crate) child: Option<Said>,
+    /// Whether its forker's knote carried NOTE_TRACKERR when it was to be announced.
+    pub(crate) reported: Reported,
+    pub(crate) exit: Option<Said>,
+    /// How many had been placed when its forker forked before.
+    pub(crate) reported_after: u64,
+    /// How many batches had been placed when its own latest child was created.
+    pub(crate) forked_after: u64,
 }
 
 impl Incarnation {
@@ -246,6 +249,8 @@ impl Incarnation {
         }
     }
 }
+
+const _: () = assert!(size_of::<Incarnation>() == 4 * 64);
 
 const NONE: u32 = u32::MAX;
 
@@ -325,14 +330,15 @@ impl Table {
     }
 
     /// The newest incarnation of `pid`.
+    #[inline]
     pub(crate) fn newest(&self, pid: Pid) -> Option<usize> {
-        self.latest(pid, |_| true)
+        let newest = self.newest[pid.get() as usize];
+        (newest != NONE).then_some(newest as usize)
     }
 
     /// The incarnations of `pid`, newest first.
     pub(crate) fn chain(&self, pid: Pid) -> impl Iterator<Item = usize> + '_ {
-        let first = self.newest[pid.get() as usize];
-        std::iter::successors((first != NONE).then_some(first as usize), |slot| {
+        std::iter::successors(self.newest(pid), |slot| {
             let older = self.slots[*slot].older;
             (older != NONE).then_some(older as usize)
         })

@@ -129,7 +129,6 @@ pub(super) fn record(kind: Kind, v: &[u64; MAX_FIELDS]) -> Result<Record, Reason
             entered: KernelTime(v[2]),
             capacity: v[3] as u32,
             returned: v[4] as i32,
-            errno: v[5] as i32,
         }),
         Kind::Kevent => Record::Kevent { at, pid: pid(v[2])?, returned: v[3] as i32 },
         Kind::RegFail => {

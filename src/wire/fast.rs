@@ -5,10 +5,11 @@
 
 use super::decode::record;
 use super::record::Record;
-use super::schema::{MAX_FIELDS, Schema};
+use super::schema::{Field, MAX_FIELDS, Schema};
 
-/// No usual number has more digits: none of so many overflows.
-const DIGITS: usize = 19;
+/// So many decimal, and so many hexadecimal digits cannot overflow.
+const DECIMAL: usize = 19;
+const HEXADECIMAL: usize = 16;
 
 /// The record whose whole line is the beginning of `text`, and what follows its newline.
 #[inline(always)]
@@ -20,10 +21,12 @@ pub(super) fn usual_line<'a>(schema: &Schema, text: &'a [u8]) -> Option<(Record,
         if *text.get(at)? != b' ' {
             return None;
         }
-        let start = at + 1;
-        (*value, at) =
-            if field.hex { hex(text, start)? } else { decimal(text, start, field.is_long())? };
-        if at - start > DIGITS || at == start || *value > field.max {
+        (*value, at) = match field {
+            Field { hex: true, .. } => hex(text, at + 1)?,
+            field if field.is_long() => long(text, at + 1)?,
+            _ => short(text, at + 1)?,
+        };
+        if *value > field.max {
             return None;
         }
     }
@@ -31,35 +34,52 @@ pub(super) fn usual_line<'a>(schema: &Schema, text: &'a [u8]) -> Option<(Record,
     Some((record(layout.kind, &values).ok()?, rest))
 }
 
-/// The decimal number at `at` and where it ends; where it is `long`, eight digits at a time.
+/// The decimal number at `start` and where it ends: one of up to seven digits.
 #[inline(always)]
-fn decimal(text: &[u8], mut at: usize, long: bool) -> Option<(u64, usize)> {
-    let mut value = 0u64;
-    if long {
-        while let Some(eight) = text.get(at..)?.first_chunk().and_then(eight_digits) {
-            value = value.wrapping_mul(100_000_000).wrapping_add(eight);
-            at += 8;
-        }
-    }
+fn short(text: &[u8], start: usize) -> Option<(u64, usize)> {
+    let (value, len) = few_digits(0, text.get(start..)?.first_chunk()?)?;
+    (len > 0).then_some((value, start + len))
+}
+
+/// The decimal number at `start` and where it ends, eight digits at a time.
+#[inline(always)]
+fn long(text: &[u8], start: usize) -> Option<(u64, usize)> {
+    let (mut value, mut at) = (0u64, start);
     loop {
-        let digit = text.get(at)?.wrapping_sub(b'0');
-        if digit > 9 {
-            return Some((value, at));
-        }
-        value = value.wrapping_mul(10).wrapping_add(digit.into());
-        at += 1;
+        let eight = text.get(at..)?.first_chunk()?;
+        let Some(digits) = eight_digits(eight) else {
+            let (value, len) = few_digits(value, eight)?;
+            let end = at + len;
+            return (1..=DECIMAL).contains(&(end - start)).then_some((value, end));
+        };
+        value = value.wrapping_mul(100_000_000).wrapping_add(digits);
+        at += 8;
     }
 }
 
-/// The hexadecimal number at `at` and where it ends.
+/// `value` with the digits appended that `text` begins with, and how many they are: less than eight. None of them needs
+/// a look at where the text ends.
 #[inline(always)]
-fn hex(text: &[u8], mut at: usize) -> Option<(u64, usize)> {
-    let mut value = 0u64;
+fn few_digits(mut value: u64, text: &[u8; 8]) -> Option<(u64, usize)> {
+    for (len, byte) in text.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return Some((value, len));
+        }
+        value = value.wrapping_mul(10).wrapping_add(digit.into());
+    }
+    None
+}
+
+/// The hexadecimal number at `start` and where it ends.
+#[inline(always)]
+fn hex(text: &[u8], start: usize) -> Option<(u64, usize)> {
+    let (mut value, mut at) = (0u64, start);
     while let Some(digit) = char::from(*text.get(at)?).to_digit(16) {
         value = value.wrapping_shl(4) | u64::from(digit);
         at += 1;
     }
-    Some((value, at))
+    (1..=HEXADECIMAL).contains(&(at - start)).then_some((value, at))
 }
 
 /// The value of eight digits, in parallel within one word; `None` where one of them is none.

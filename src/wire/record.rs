@@ -147,8 +147,6 @@ pub struct Mark {
     pub capacity: u32,
     /// How many events it returned, or -1.
     pub returned: i32,
-    /// 0, or why it failed.
-    pub errno: i32,
 }
 
 impl Record {
