@@ -210,6 +210,7 @@ mod tests {
             verdict,
             dtrace: DtraceSaid::default(),
             kqueue: KqueueSaid::default(),
+            clues: Default::default(),
             decided: KernelTime(pid),
         }
     }

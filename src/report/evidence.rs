@@ -97,6 +97,7 @@ mod tests {
                 status: Some(WaitStatus(32512)),
             },
             kqueue: KqueueSaid { child: Some(both), exit: Some(both), trackerr: false },
+            clues: Default::default(),
             decided: KernelTime(40),
         }
     }

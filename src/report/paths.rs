@@ -253,6 +253,7 @@ mod tests {
             verdict,
             dtrace: DtraceSaid::default(),
             kqueue: KqueueSaid::default(),
+            clues: Default::default(),
             decided: KernelTime(1),
         }
     }

@@ -31,6 +31,7 @@ fn collision(pid: u64) -> Finding {
             status: Some(WaitStatus(32512)),
         },
         kqueue: KqueueSaid { child: both, exit: both, trackerr: false },
+        clues: Default::default(),
         decided: KernelTime(4_000_000),
     }
 }
