@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A process id. FreeBSD never hands out one above [`Pid::MAX`] (13.2 `sys/proc.h:906`, `PID_MAX`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "u64")]
 pub struct Pid(u32);
 
 impl Pid {
@@ -23,6 +24,14 @@ impl Pid {
     }
 }
 
+impl TryFrom<u64> for Pid {
+    type Error = &'static str;
+
+    fn try_from(number: u64) -> Result<Pid, &'static str> {
+        Pid::new(number).ok_or("no pid of FreeBSD's")
+    }
+}
+
 impl fmt::Display for Pid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -31,7 +40,9 @@ impl fmt::Display for Pid {
 
 /// A point on DTrace's `timestamp` clock: nanoseconds since an arbitrary origin, never stepped.
 /// All verdicts live on this clock; nothing else is compared with it directly.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct KernelTime(pub u64);
 
 impl KernelTime {
@@ -57,7 +68,7 @@ impl KernelTime {
 pub struct MonoTime(pub u64);
 
 /// A wait(2) status word as NOTE_EXIT carries it: `(exit & 0xff) << 8 | signal` (13.2 `sys/wait.h:150`).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct WaitStatus(pub u32);
 
 impl fmt::Display for WaitStatus {

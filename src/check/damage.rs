@@ -185,7 +185,7 @@ fn count(entry: &Entry, trees: &mut [TreeStats], step: fn(u64, u64) -> u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::{Delivered, DtraceSaid, KqueueSaid};
+    use super::super::finding::{Clues, Delivered, DtraceSaid, KqueueSaid};
     use super::*;
     use crate::model::{Kevent, WaitStatus, note};
 
@@ -216,6 +216,7 @@ mod tests {
                     child: Some(child).filter(|_| !verdict.is_lost()),
                     ..KqueueSaid::default()
                 },
+                clues: Clues::default(),
                 decided: KernelTime(created + 1),
             };
             self.0.finding(&finding, false, &mut self.1);

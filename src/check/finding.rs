@@ -1,6 +1,6 @@
 //! What the cross-checker says, fact by fact.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus};
 
@@ -19,12 +19,15 @@ pub struct Finding {
     pub dtrace: DtraceSaid,
     /// What kqueue said of this incarnation.
     pub kqueue: KqueueSaid,
+    /// What else was known of this incarnation.
+    pub clues: Clues,
     /// Where the input had got to, on DTrace's clock, when the verdict fell.
     pub decided: KernelTime,
 }
 
 /// DTrace's words about one incarnation; `None` where it said nothing (yet).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DtraceSaid {
     /// proc:::create fired.
     pub created: Option<KernelTime>,
@@ -56,6 +59,50 @@ pub struct Delivered {
     pub batch: u64,
     /// When that call returned, on DTrace's clock (estimated where its mark is missing).
     pub at: KernelTime,
+}
+
+/// What is known of an incarnation beyond the words about its own facts: it tells apart ways through the kernel that lose
+/// the same notes. All but the first are looked up only for a fact that was lost. The default knows nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Clues {
+    /// When NOTE_CHILD of one of its children was first delivered, which named it as the forker: it had a knote, and that
+    /// was tracked.
+    pub named_forker: Option<KernelTime>,
+    /// A kevent(2) call of the reader was in the kernel when it ended.
+    pub scanned_at_exit: bool,
+    /// A cause probe saw knote_fork skip its forker's knote.
+    pub influx: bool,
+    /// With which errno kqueue_register failed for it inside knote_fork (cause probes).
+    pub errno: Option<i32>,
+}
+
+impl Clues {
+    /// What is known with both.
+    fn and(self, other: Clues) -> Clues {
+        Clues {
+            named_forker: self.named_forker.or(other.named_forker),
+            scanned_at_exit: self.scanned_at_exit || other.scanned_at_exit,
+            influx: self.influx || other.influx,
+            errno: self.errno.or(other.errno),
+        }
+    }
+}
+
+impl Finding {
+    /// Whether it may know something of a process that kqueue never announced: news for whoever keeps the other fact.
+    pub fn has_news(&self) -> bool {
+        self.kqueue.child.is_none() && self.clues != Clues::default()
+    }
+
+    /// Where these are the two facts of one incarnation, what was known when either got its verdict is known of both.
+    pub fn share(&mut self, other: &mut Finding) {
+        let name = |f: &Finding| (f.tree, f.pid, f.dtrace.created);
+        if self.dtrace.created.is_some() && name(self) == name(other) && self.fact != other.fact {
+            let both = self.clues.and(other.clues);
+            (self.clues, other.clues) = (both, both);
+        }
+    }
 }
 
 /// Who wants to hear every finding as it falls. The checker calls it and never waits for it.

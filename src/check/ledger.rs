@@ -9,10 +9,11 @@
 use std::collections::VecDeque;
 
 use super::blind::Blind;
+use super::clues::Lately;
 use super::damage::NaiveTable;
-use super::finding::Finding;
+use super::finding::{Clues, Finding};
 use super::stats::{Order, Stats, TreeStats};
-use super::table::{Handle, Table};
+use super::table::{Handle, Incarnation, Table};
 use super::{Config, strategies, verdict};
 use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, WaitStatus, note};
 
@@ -52,6 +53,8 @@ pub(crate) struct Ledger {
     pub(super) patience_ns: u64,
     /// What a tracker makes of the kevents.
     naive: NaiveTable,
+    /// What tells why something was lost.
+    pub(super) lately: Lately,
     /// Findings that nobody has heard yet.
     pub(crate) findings: Vec<Finding>,
 }
@@ -76,6 +79,7 @@ impl Ledger {
             watching: None,
             patience_ns: config.settle_ns,
             naive: NaiveTable::default(),
+            lately: Lately::new(),
             findings: Vec::new(),
         }
     }
@@ -179,11 +183,15 @@ impl Ledger {
         let inc = &self.table[slot];
         let forker = inc.forker_handle;
         self.tree_at(slot).child_latency.add(child.at.since(created));
-        if let Some(forker) = forker.and_then(|h| self.table.find(h))
-            && verdict == Verdict::Agreed
-        {
-            let forker = &mut self.table[forker];
-            forker.proven = forker.proven.max(created);
+        if verdict == Verdict::Agreed {
+            if let Some(forker) = forker.and_then(|h| self.table.find(h)) {
+                let forker = &mut self.table[forker];
+                forker.proven = forker.proven.max(created);
+                forker.named_forker.get_or_insert(child.at);
+            } else if let Some(forker) = self.forker(slot) {
+                // Its own create came later.
+                self.table[forker].named_forker.get_or_insert(child.at);
+            }
         }
         self.decide_birth(slot, verdict);
     }
@@ -263,12 +271,21 @@ impl Ledger {
             verdict,
             dtrace: inc.dtrace_said(),
             kqueue: inc.kqueue_said(),
+            clues: self.clues(inc, verdict),
             decided: self.now,
         };
         let unheard = self.unheard(slot);
         let standing = self.naive.finding(&finding, unheard, &mut self.stats.trees);
         strategies::count(&finding, standing, self.tree(finding.tree));
         self.findings.push(finding);
+    }
+
+    fn clues(&self, inc: &Incarnation, verdict: Verdict) -> Clues {
+        let lately = match verdict {
+            Verdict::LostReported | Verdict::LostSilent => self.lately.about(inc),
+            _ => Clues::default(),
+        };
+        Clues { named_forker: inc.named_forker, ..lately }
     }
 
     /// Whether kqueue has said nothing of the forker, and nothing that it said is missing.

@@ -8,6 +8,7 @@
 mod align;
 mod blind;
 mod clock;
+mod clues;
 pub mod damage;
 pub mod finding;
 mod ledger;
@@ -27,6 +28,7 @@ use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Record;
 use align::{Align, Placed, Step};
+use clues::Cause;
 use finding::Finding;
 use ledger::Ledger;
 use reconcile::Reconcile;
@@ -109,11 +111,13 @@ impl Checker {
         }
         // Causes come from another dtrace, whose clock of reading is its own: they are counted and order nothing.
         match record {
-            Record::RegFail { errno, .. } => {
+            Record::RegFail { at, forker, child, errno } => {
+                self.ledger.lately.cause(Cause { at, forker, child, errno: Some(errno) });
                 *self.ledger.stats.trackerr_causes.entry(errno).or_default() += 1;
                 return;
             }
-            Record::Influx { .. } => {
+            Record::Influx { at, forker, child } => {
+                self.ledger.lately.cause(Cause { at, forker, child, errno: None });
                 self.ledger.stats.influx_skips += 1;
                 return;
             }

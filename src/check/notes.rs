@@ -31,6 +31,9 @@ impl Ledger {
         for event in events {
             self.event(event, placed);
         }
+        if let Some(entered) = placed.entered {
+            self.lately.call(entered, placed.at);
+        }
         if let Some(entered) = placed.entered.filter(|_| placed.head.drained) {
             self.drained = self.drained.max(entered);
             // A call that timed out slept on an empty queue until a little before it returned: what happened while it

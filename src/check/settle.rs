@@ -190,7 +190,7 @@ impl Ledger {
     }
 
     /// The incarnation that forked this one. One whose own create is missing was not known then, but may be now.
-    fn forker(&self, slot: usize) -> Option<usize> {
+    pub(super) fn forker(&self, slot: usize) -> Option<usize> {
         let inc = &self.table[slot];
         inc.forker_handle.and_then(|h| self.table.find(h)).or_else(|| {
             let newest = self.table.newest(inc.forker?)?;

@@ -1,16 +1,14 @@
 //! What `/incidents?...` asks for, and the answer.
 
-use serde::Serialize;
-
 use super::about::About;
-use super::incidents::{Incident, Incidents, Told, tree_name};
+use super::incidents::{Incident, Incidents};
 use super::negotiate::Shape;
 use super::query::{self, BadQuery};
 use crate::check::finding::Finding;
 use crate::check::stats::Stats;
-use crate::metrics::Origin;
 use crate::model::{Fact, Pid};
-use crate::report::evidence::{self, Moment};
+use crate::report::evidence::told::{List, Told};
+use crate::report::evidence::{self, tree_name};
 use crate::report::wanted::Wanted;
 
 /// How many incidents are given unless another number is asked for.
@@ -128,36 +126,18 @@ impl<'a> Listed<'a> {
 
     pub(super) fn json(&self) -> serde_json::Result<Vec<u8>> {
         let About { origin, detail, osrelease, .. } = self.about;
-        let told = |incident: &Incident| Entry {
-            told: Told::new(incident, self.stats),
-            timeline: self.filter.timeline.then(|| evidence::timeline(&incident.finding)),
+        let told = |Incident { id, finding }: &Incident| match self.filter.timeline {
+            true => Told::in_full(*id, finding, self.stats),
+            false => Told::of(*id, finding, self.stats),
         };
         serde_json::to_vec(&List {
-            origin: *origin,
-            detail,
-            osrelease,
+            origin: origin.as_str().into(),
+            detail: detail.clone(),
+            osrelease: osrelease.clone(),
             skipped: self.skipped,
             incidents: self.incidents.iter().map(told).collect(),
         })
     }
-}
-
-#[derive(Serialize)]
-struct List<'a> {
-    /// Whose incidents they are: this host's kernel, or another one's.
-    origin: Origin,
-    detail: &'a str,
-    osrelease: &'a str,
-    skipped: u64,
-    incidents: Vec<Entry<'a>>,
-}
-
-#[derive(Serialize)]
-struct Entry<'a> {
-    #[serde(flatten)]
-    told: Told<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeline: Option<Vec<Moment>>,
 }
 
 #[cfg(test)]

@@ -4,15 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use super::bucket::Bucket;
-use crate::check::finding::{Delivered, DtraceSaid, Finding, Observer};
-use crate::check::stats::Stats;
-use crate::model::{KernelTime, Pid, Verdict, note};
-use crate::report::evidence::{self, Moment};
-use crate::report::paths::{self, KernelPath};
-use crate::report::wall;
+use crate::check::finding::{Finding, Observer};
+use crate::model::Verdict;
 
 /// How many are kept of each verdict: a flood of one does not wash a rare other one away.
 const KEPT: usize = 256;
@@ -40,6 +34,17 @@ struct Rings {
     by_verdict: [Ring; Verdict::COUNT],
 }
 
+impl Rings {
+    /// What is known of either fact of an incarnation is known of both, whichever came first.
+    fn share(&mut self, finding: &mut Finding) {
+        // Of what was lost by inheritance the reason is no riddle.
+        for verdict in [Verdict::LostReported, Verdict::LostSilent] {
+            let kept = self.by_verdict[verdict.index()].latest.iter_mut();
+            kept.for_each(|incident| incident.finding.share(finding));
+        }
+    }
+}
+
 /// The incidents of one verdict.
 struct Ring {
     latest: VecDeque<Incident>,
@@ -55,11 +60,18 @@ impl Default for Ring {
 
 impl Observer for Incidents {
     fn finding(&mut self, finding: &Finding) {
+        if finding.verdict == Verdict::Agreed && !finding.has_news() {
+            return;
+        }
+        let mut finding = *finding;
+        let now = Instant::now();
+        let mut rings = self.rings();
+        if finding.has_news() {
+            rings.share(&mut finding);
+        }
         if finding.verdict == Verdict::Agreed {
             return;
         }
-        let now = Instant::now();
-        let mut rings = self.rings();
         let Rings { last_id, by_verdict } = &mut *rings;
         let ring = &mut by_verdict[finding.verdict.index()];
         if !ring.pace.take(now) {
@@ -70,7 +82,7 @@ impl Observer for Incidents {
         if ring.latest.len() == KEPT {
             ring.latest.pop_front();
         }
-        ring.latest.push_back(Incident { id: *last_id, finding: *finding });
+        ring.latest.push_back(Incident { id: *last_id, finding });
     }
 }
 
@@ -107,100 +119,11 @@ impl Incidents {
     }
 }
 
-/// An incident as it is told to programs.
-#[derive(Serialize)]
-pub(super) struct Told<'a> {
-    pub(super) id: u64,
-    /// When the fact happened; `null` where the source did not tell the wall clock.
-    pub(super) time: Option<String>,
-    /// The same on DTrace's clock, in nanoseconds.
-    at: KernelTime,
-    pub(super) tree: &'a str,
-    pub(super) pid: Pid,
-    fact: &'static str,
-    verdict: Verdict,
-    dtrace: DtraceSaid,
-    kqueue: ToldKqueue,
-    kernel_path: KernelPath,
-    runbook: String,
-}
-
-#[derive(Serialize)]
-struct ToldKqueue {
-    child: Option<ToldKevent>,
-    exit: Option<ToldKevent>,
-    trackerr: bool,
-}
-
-#[derive(Serialize)]
-struct ToldKevent {
-    fflags: String,
-    flags: String,
-    data: i64,
-    batch: u64,
-    at: KernelTime,
-}
-
-impl<'a> Told<'a> {
-    pub(super) fn new(incident: &Incident, stats: &'a Stats) -> Told<'a> {
-        let finding = &incident.finding;
-        let at = evidence::happened(finding);
-        let kevent = |delivered: Option<Delivered>| {
-            delivered.map(|Delivered { event, batch, at }| ToldKevent {
-                fflags: note::names(event.fflags),
-                flags: format!("{:#x}", event.flags),
-                data: event.data,
-                batch,
-                at,
-            })
-        };
-        Told {
-            id: incident.id,
-            time: stats.wall_of(at).map(wall::rfc3339),
-            at,
-            tree: tree_name(finding, stats),
-            pid: finding.pid,
-            fact: evidence::fact(finding.fact),
-            verdict: finding.verdict,
-            dtrace: finding.dtrace,
-            kqueue: ToldKqueue {
-                child: kevent(finding.kqueue.child),
-                exit: kevent(finding.kqueue.exit),
-                trackerr: finding.kqueue.trackerr,
-            },
-            kernel_path: paths::path(finding, stats.regime),
-            runbook: runbook(finding.verdict),
-        }
-    }
-}
-
-/// One incident with its time line, as JSON.
-pub(super) fn one_json(incident: &Incident, stats: &Stats) -> serde_json::Result<Vec<u8>> {
-    #[derive(Serialize)]
-    struct WithTimeline<'a> {
-        #[serde(flatten)]
-        told: Told<'a>,
-        timeline: Vec<Moment>,
-    }
-    let timeline = evidence::timeline(&incident.finding);
-    serde_json::to_vec(&WithTimeline { told: Told::new(incident, stats), timeline })
-}
-
-/// Where the runbook speaks of this verdict.
-pub(super) fn runbook(verdict: Verdict) -> String {
-    format!("/runbook#{}", evidence::runbook_anchor(verdict))
-}
-
-/// The tree's name, empty in the moment before it is published.
-pub(super) fn tree_name<'a>(finding: &Finding, stats: &'a Stats) -> &'a str {
-    stats.trees.get(usize::from(finding.tree.0)).map_or("", |tree| &tree.name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::finding::KqueueSaid;
-    use crate::model::{Fact, TreeId};
+    use crate::check::finding::{Clues, DtraceSaid, KqueueSaid};
+    use crate::model::{Fact, KernelTime, Pid, TreeId};
 
     fn finding(pid: u64, verdict: Verdict) -> Finding {
         Finding {
@@ -210,6 +133,7 @@ mod tests {
             verdict,
             dtrace: DtraceSaid::default(),
             kqueue: KqueueSaid::default(),
+            clues: Clues::default(),
             decided: KernelTime(pid),
         }
     }
@@ -229,6 +153,23 @@ mod tests {
         assert_eq!(all.last().unwrap().finding, finding(1, Verdict::LostSilent));
         assert_eq!(incidents.get(2).unwrap().finding, finding(0, Verdict::Overwritten));
         assert_eq!(incidents.latest(3, |_| true).len(), 4);
+    }
+
+    #[test]
+    fn what_is_known_of_one_fact_is_known_of_the_other_even_if_that_is_no_incident() {
+        let known = Clues { named_forker: Some(KernelTime(5)), ..Clues::default() };
+        for verdict in [Verdict::LostSilent, Verdict::Agreed] {
+            let mut incidents = Incidents::default();
+            for pid in [1, 2] {
+                let mut birth = finding(pid, Verdict::LostSilent);
+                birth.dtrace.created = Some(KernelTime(pid));
+                incidents.finding(&birth);
+            }
+            let death = Finding { fact: Fact::Death, verdict, ..incidents.get(1).unwrap().finding };
+            incidents.finding(&Finding { clues: known, ..death });
+            let clues = [1, 2].map(|id| incidents.get(id).unwrap().finding.clues);
+            assert_eq!(clues, [known, Clues::default()], "{verdict}");
+        }
     }
 
     #[test]

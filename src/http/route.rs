@@ -12,12 +12,12 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::body::{Answer, Page, answer, text};
 use super::filter::{Filter, Listed};
-use super::incidents;
 use super::negotiate::Shape;
 use super::pages::runbook::RUNBOOK;
 use super::service::Service;
 use super::web_config::{Access, Rules};
 use super::{negotiate, pages};
+use crate::report::evidence::told::Told;
 
 /// What a path stands for.
 enum Endpoint<'p> {
@@ -206,7 +206,9 @@ fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> Answer 
     let stats = service.state.stats();
     negotiated(match shape {
         Shape::Html => html(pages::incident::html(&incident, &stats)),
-        Shape::Json => json(incidents::one_json(&incident, &stats)),
+        Shape::Json => {
+            json(serde_json::to_vec(&Told::in_full(incident.id, &incident.finding, &stats)))
+        }
     })
 }
 

@@ -36,35 +36,17 @@ pub struct KernelPath {
     pub sure: Sure,
 }
 
-/// What else is known of an incarnation, beyond its finding. The default knows nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Clues {
-    /// With which errno kqueue_register failed for it inside knote_fork (cause probes).
-    pub errno: Option<i32>,
-    /// A cause probe saw knote_fork skip its forker's knote.
-    pub influx: bool,
-    /// NOTE_CHILD of one of its own children came: its knote was there, and tracked.
-    pub child_announced: bool,
-    /// A kevent(2) call of the reader was in the kernel when it ended.
-    pub scanned_at_exit: bool,
-}
-
-/// The path behind this finding, from the finding alone.
+/// The path behind this finding.
 pub fn path(finding: &Finding, regime: Regime) -> KernelPath {
-    path_with(finding, regime, Clues::default())
-}
-
-/// The path behind this finding, from all that is known.
-pub fn path_with(finding: &Finding, regime: Regime, clues: Clues) -> KernelPath {
     match (finding.verdict, finding.fact) {
         (Verdict::Agreed, _) => AGREED,
         (Verdict::Overwritten, Fact::Birth) => STATUS_OVER_PPID,
         (Verdict::Overwritten, Fact::Death) => PPID_OVER_STATUS,
         (Verdict::Corrupt, fact) => corrupt(fact, regime),
-        (Verdict::LostReported, Fact::Birth) => not_registered(clues),
+        (Verdict::LostReported, Fact::Birth) => not_registered(finding.clues.errno),
         (Verdict::LostReported, Fact::Death) => HALF_TRACKED,
         (Verdict::LostInherited, _) => INHERITED,
-        (Verdict::LostSilent, fact) => silent(finding, fact, regime, clues),
+        (Verdict::LostSilent, _) => silent(finding, regime),
         (Verdict::KqueueOnly, _) => DTRACE_MISSED,
         (Verdict::Undecided, _) => BLIND,
     }
@@ -79,30 +61,27 @@ fn corrupt(fact: Fact, regime: Regime) -> KernelPath {
     }
 }
 
-fn not_registered(clues: Clues) -> KernelPath {
-    match clues.errno {
-        None | Some(12) => {
-            let sure = if clues.errno.is_some() { Sure::Certain } else { Sure::Likely };
-            KernelPath { sure, ..NO_MEMORY }
-        }
+fn not_registered(errno: Option<i32>) -> KernelPath {
+    match errno {
+        None => NO_MEMORY,
+        Some(12) => KernelPath { sure: Sure::Certain, ..NO_MEMORY },
         Some(3) => CHILD_GONE,
         Some(_) => KernelPath { sure: Sure::Possible, ..NO_MEMORY },
     }
 }
 
-fn silent(finding: &Finding, fact: Fact, regime: Regime, clues: Clues) -> KernelPath {
-    let announced = finding.kqueue.child.is_some();
-    if clues.influx && !announced {
-        return KernelPath { sure: Sure::Certain, ..IN_FLUX };
-    }
-    let had_a_knote = announced || clues.child_announced;
-    if had_a_knote {
-        let sure = if clues.scanned_at_exit { Sure::Likely } else { Sure::Possible };
-        return KernelPath { sure, ..SCAN_MEETS_EXIT };
-    }
-    match (fact, regime) {
+fn silent(finding: &Finding, regime: Regime) -> KernelPath {
+    let clues = finding.clues;
+    let had_a_knote = finding.kqueue.child.is_some() || clues.named_forker.is_some();
+    match regime {
+        _ if had_a_knote && clues.scanned_at_exit => {
+            KernelPath { sure: Sure::Likely, ..SCAN_MEETS_EXIT }
+        }
+        _ if had_a_knote => SCAN_MEETS_EXIT,
+        // The probe sees the first knote of the list, which may be another kqueue's.
+        _ if clues.influx => KernelPath { sure: Sure::Likely, ..IN_FLUX },
         // Which of the three it was cannot be told: each leaves nothing behind.
-        (_, Regime::MergedStatus) => OLD_SKIPS,
+        Regime::MergedStatus => OLD_SKIPS,
         _ => IN_FLUX,
     }
 }
@@ -242,7 +221,7 @@ pub const DUPLICATE_CHILD: KernelPath = KernelPath {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::finding::{Delivered, DtraceSaid, KqueueSaid};
+    use crate::check::finding::{Clues, Delivered, DtraceSaid, KqueueSaid};
     use crate::model::{KernelTime, Kevent, Pid, TreeId};
 
     fn finding(fact: Fact, verdict: Verdict) -> Finding {
@@ -253,6 +232,7 @@ mod tests {
             verdict,
             dtrace: DtraceSaid::default(),
             kqueue: KqueueSaid::default(),
+            clues: Clues::default(),
             decided: KernelTime(1),
         }
     }
@@ -275,13 +255,15 @@ mod tests {
     #[test]
     fn a_silent_loss_is_explained_by_what_else_is_known() {
         let lost = finding(Fact::Birth, Verdict::LostSilent);
-        let with = |clues| path_with(&lost, Regime::Split, clues);
+        let with = |clues| path(&Finding { clues, ..lost }, Regime::Split);
         assert_eq!(with(Clues::default()).sure, Sure::Possible);
         let seen = with(Clues { influx: true, ..Clues::default() });
-        assert_eq!((seen.function, seen.sure), (IN_FLUX.function, Sure::Certain));
-        let tracked = Clues { child_announced: true, scanned_at_exit: true, ..Clues::default() };
-        assert_eq!(with(tracked).function, SCAN_MEETS_EXIT.function);
-        assert_eq!(with(tracked).sure, Sure::Likely);
+        assert_eq!((seen.function, seen.sure), (IN_FLUX.function, Sure::Likely));
+        let named = Clues { named_forker: Some(KernelTime(1)), ..Clues::default() };
+        assert_eq!(with(named), SCAN_MEETS_EXIT);
+        assert_eq!(with(Clues { scanned_at_exit: true, ..named }).sure, Sure::Likely);
+        // It had a knote: another kqueue's must have been skipped.
+        assert_eq!(with(Clues { influx: true, ..named }), SCAN_MEETS_EXIT);
     }
 
     #[test]
@@ -295,7 +277,10 @@ mod tests {
     #[test]
     fn an_errno_names_the_cause_of_a_reported_loss() {
         let lost = finding(Fact::Birth, Verdict::LostReported);
-        let with = |errno| path_with(&lost, Regime::Split, Clues { errno, ..Clues::default() });
+        let with = |errno| {
+            let clues = Clues { errno, ..Clues::default() };
+            path(&Finding { clues, ..lost }, Regime::Split)
+        };
         assert_eq!((with(None).function, with(None).sure), (NO_MEMORY.function, Sure::Likely));
         assert_eq!(with(Some(12)).sure, Sure::Certain);
         assert_eq!(with(Some(3)).function, CHILD_GONE.function);

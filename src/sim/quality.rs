@@ -229,5 +229,6 @@ DTrace was dropping records of some CPU, or was not running.
 
 The optional cause probes (R and S records) do not refine these verdicts: R does not name the kqueue whose knote failed,
 S sees only the first knote of a list, and both come from a second dtrace that is late and may drop without our knowing,
-so every loss would have to wait for a witness that proves nothing about our knote. `explain` shows them beside the verdict.
+so every loss would have to wait for a witness that proves nothing about our knote. They are told beside the verdict: as
+a clue to the way through the kernel, wherever an incident is shown.
 ";

@@ -1,6 +1,8 @@
 //! The status page and the incidents, as a person and a program see them.
 
-use kqproc_exporter::check::finding::{Delivered, DtraceSaid, Finding, KqueueSaid, Observer};
+use kqproc_exporter::check::finding::{
+    Clues, Delivered, DtraceSaid, Finding, KqueueSaid, Observer,
+};
 use kqproc_exporter::metrics::{Origin, Source};
 use kqproc_exporter::model::{
     Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, WaitStatus, note,
@@ -31,6 +33,7 @@ fn collision(pid: u64) -> Finding {
             status: Some(WaitStatus(32512)),
         },
         kqueue: KqueueSaid { child: both, exit: both, trackerr: false },
+        clues: Clues::default(),
         decided: KernelTime(4_000_000),
     }
 }
@@ -80,6 +83,7 @@ fn incidents_are_told_with_both_witnesses_words() {
             "verdict": "overwritten",
             "dtrace": { "created": 1_000_000, "forker": 4242, "exited": 2_000_000, "status": 32512 },
             "kqueue": { "child": kevent, "exit": kevent, "trackerr": false },
+            "clues": { "named_forker": null, "scanned_at_exit": false, "influx": false, "errno": null },
             "kernel_path": all[1]["kernel_path"],
             "runbook": "/runbook#verdict-overwritten",
         })
@@ -207,7 +211,7 @@ fn one_incident_has_its_time_line_as_json_and_as_a_page() {
         .iter()
         .map(|m| m["said"].as_str().unwrap())
         .collect();
-    assert_eq!(said[0], "proc:::create, forked by 4242");
+    assert_eq!(said[0], "create, forked by 4242");
     assert_eq!(said.len(), 4);
 
     let page = exporter.request("GET", "/incidents/1", BROWSER);

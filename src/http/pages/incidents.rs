@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use super::{Escaped, banner, page};
 use crate::http::filter::{FACTS, Filter, Listed};
-use crate::http::incidents::{Incident, tree_name};
+use crate::http::incidents::Incident;
 use crate::http::query;
 use crate::report::paint::{count_of, thousands};
 use crate::report::wanted::Wanted;
@@ -80,7 +80,7 @@ fn summary(listed: &Listed<'_>) -> String {
 fn table(listed: &Listed<'_>) -> String {
     let mut html = String::from(
         "<div class=\"scroll\"><table>\n<tr><th class=\"n\">incident</th><th class=\"n\">pid</th><th>fact</th>\
-         <th>verdict</th><th>tree</th><th class=\"n\">parent</th><th>time</th></tr>\n",
+         <th>verdict</th><th>tree</th><th class=\"n\">forker</th><th>time</th></tr>\n",
     );
     for incident in &listed.incidents {
         html.push_str(&row(listed, incident));
@@ -93,12 +93,12 @@ fn row(listed: &Listed<'_>, Incident { id, finding }: &Incident) -> String {
     let time = listed.stats.wall_of(evidence::happened(finding)).map(wall::rfc3339);
     let time = time.unwrap_or_else(|| "unknown".to_owned());
     let (pid, verdict) = (finding.pid, finding.verdict);
-    let parent = finding.dtrace.forker.map_or("unknown".to_owned(), |pid| pid.to_string());
+    let forker = finding.dtrace.forker.map_or("unknown".to_owned(), |pid| pid.to_string());
     format!(
         "<tr class=\"{verdict}\"><td class=\"n\"><a href=\"/incidents/{id}\">{id}</a></td><td class=\"n\">{pid}</td>\
-         <td>{fact}</td><td class=\"verdict\">{verdict}</td><td>{tree}</td><td class=\"n\">{parent}</td>\
+         <td>{fact}</td><td class=\"verdict\">{verdict}</td><td>{tree}</td><td class=\"n\">{forker}</td>\
          <td><time>{time}</time></td></tr>\n",
-        tree = narrowed("tree", tree_name(finding, listed.stats)),
+        tree = narrowed("tree", evidence::tree_name(finding, listed.stats)),
         pid = narrowed("pid", pid),
         fact = evidence::fact(finding.fact),
     )

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::check::finding::{Finding, Observer};
 use crate::input::{Batch, Input};
-use crate::model::{KernelTime, Kevent, Pid, WaitStatus, note};
+use crate::model::{KernelTime, Kevent, Pid, note};
+use crate::report::evidence::word::{Said, Word};
 use crate::wire::decode::decode;
 use crate::wire::drops::{Message, message};
 use crate::wire::lines::{Line, Lines};
@@ -14,77 +15,6 @@ use crate::wire::record::{Mark, Record};
 const MAX_WORDS: usize = 10_000;
 /// How far, in calls, a batch and its mark may be read apart. Capacities repeat after 1024 calls.
 const MARKS: usize = 512;
-
-/// One thing that was said of the process, or that kept a witness from saying it.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Word {
-    /// proc:::create.
-    Created {
-        /// Who forked it.
-        forker: Pid,
-    },
-    /// proc:::create of a child of its own.
-    Forked {
-        /// The child.
-        child: Pid,
-    },
-    /// proc:::exec-success.
-    Exec,
-    /// proc:::exec-failure.
-    ExecFailed {
-        /// Why.
-        errno: i32,
-    },
-    /// proc:::exit.
-    Exited {
-        /// Its wait(2) status.
-        status: WaitStatus,
-    },
-    /// kqueue_register failed for it inside knote_fork.
-    NotRegistered {
-        /// Why.
-        errno: i32,
-    },
-    /// knote_fork skipped its forker's knote.
-    Skipped,
-    /// We registered it ourselves.
-    Attached {
-        /// The call.
-        batch: u64,
-        /// 0, or why kevent(2) refused.
-        errno: i32,
-    },
-    /// A kevent with its pid, or NOTE_CHILD with its pid as the forker.
-    Kevent {
-        /// The call that returned it.
-        batch: u64,
-        /// The event.
-        event: Kevent,
-    },
-    /// A kevent(2) call that was in the kernel when the process ended.
-    Scan {
-        /// When it began.
-        entered: KernelTime,
-        /// How many events it returned.
-        returned: i32,
-    },
-    /// The first call that began after its creation and took all there was: NOTE_CHILD is in it or will not come.
-    Drained {
-        /// How many events it returned.
-        returned: i32,
-    },
-    /// A witness looked away: drops, an outage, batches that were not kept.
-    Gap(String),
-}
-
-/// A word and when it was said, on DTrace's clock; `None` where the batch's mark is missing.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Said {
-    /// When.
-    pub at: Option<KernelTime>,
-    /// What.
-    pub word: Word,
-}
 
 /// Listens to the inputs of a replay, and to the findings of its pipeline, for one pid.
 pub struct Collector {
@@ -209,8 +139,8 @@ impl Collector {
     fn mark(&mut self, mark: Mark) {
         if self.exited.is_some_and(|exited| mark.entered <= exited && exited < mark.at) {
             self.exited = None;
-            let (entered, returned) = (mark.entered, mark.returned);
-            self.say(Some(mark.at), Word::Scan { entered, returned });
+            let (ns, returned) = (mark.at.since(mark.entered), mark.returned);
+            self.say(Some(mark.at), Word::Scan { ns, returned });
         }
         let all = mark.returned >= 0 && (mark.returned as u32) < mark.capacity;
         if self.created.is_some_and(|created| all && created < mark.entered) {

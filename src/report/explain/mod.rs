@@ -1,17 +1,22 @@
 //! The lives of one pid: what both witnesses said, when, the verdicts, and the kernel path behind them.
 
 pub mod collect;
-pub mod incident;
+mod incident;
 mod text;
-pub mod told;
+mod told;
 
 use serde::Serialize;
 
+use super::evidence::judged;
+use super::evidence::word::{Said, Word};
 use super::kernel::Kernel;
-use super::paths::{Clues, DUPLICATE_CHILD, KernelPath, path_with};
+use super::paths::{DUPLICATE_CHILD, KernelPath, path};
 use crate::check::finding::Finding;
-use crate::model::{Fact, KernelTime, Pid, Regime, Verdict, note, words};
-use collect::{Collector, Said, Word};
+use crate::model::{Fact, KernelTime, Pid, Regime, Verdict, Witness, note, words};
+use collect::Collector;
+
+/// How long a fork may take from knote_fork to proc:::create.
+const FORK_NS: u64 = 50_000_000;
 
 words! {
     /// Whose line it is.
@@ -24,6 +29,15 @@ words! {
         Check = "verdict",
         /// Something that kept a witness from telling.
         Gap = "gap",
+    }
+}
+
+impl From<Witness> for Voice {
+    fn from(witness: Witness) -> Voice {
+        match witness {
+            Witness::Dtrace => Voice::Dtrace,
+            Witness::Kqueue => Voice::Kqueue,
+        }
     }
 }
 
@@ -162,6 +176,15 @@ fn owner(lives: &[Draft], said: &Said) -> Option<usize> {
             };
             lives.iter().position(says).or_else(in_time).or(Some(lives.len() - 1))
         }
+        // Said within knote_fork, a little before proc:::create: of the life that begins then.
+        Word::NotRegistered { .. } | Word::Skipped => {
+            let begins = |life: &Draft| {
+                life.since
+                    .zip(said.at)
+                    .is_some_and(|(since, at)| at <= since && since.since(at) <= FORK_NS)
+            };
+            lives.iter().position(begins).or_else(in_time)
+        }
         _ => in_time().or((said.at.is_none()).then(|| lives.len() - 1)),
     }
 }
@@ -169,7 +192,7 @@ fn owner(lives: &[Draft], said: &Said) -> Option<usize> {
 impl Draft {
     fn told(mut self, pid: Pid, trees: &[String], regime: Regime) -> Life {
         self.findings.sort_by_key(|f| f.decided);
-        let clues = self.clues(pid);
+        share(&mut self.findings);
         let lost = self.findings.iter().any(|f| f.verdict.is_lost());
         let mut lines: Vec<Line> = self
             .words
@@ -189,11 +212,8 @@ impl Draft {
             .collect();
         keyed.sort_by_key(|(at, _)| *at);
         let count = self.duplicates(pid);
-        let judge = |f: &Finding| Judged {
-            fact: f.fact,
-            verdict: f.verdict,
-            path: path_with(f, regime, clues),
-        };
+        let judge =
+            |f: &Finding| Judged { fact: f.fact, verdict: f.verdict, path: path(f, regime) };
         let tree = self.findings.first().map(|f| {
             let number = usize::from(f.tree.0);
             trees.get(number).cloned().unwrap_or_else(|| format!("tree{number}"))
@@ -207,28 +227,19 @@ impl Draft {
         }
     }
 
-    fn clues(&self, pid: Pid) -> Clues {
-        let mut clues = Clues::default();
-        for said in &self.words {
-            match &said.word {
-                Word::NotRegistered { errno } => clues.errno = Some(*errno),
-                Word::Skipped => clues.influx = true,
-                Word::Scan { .. } => clues.scanned_at_exit = true,
-                Word::Kevent { event, .. } if event.ident != u64::from(pid.get()) => {
-                    clues.child_announced = true;
-                }
-                _ => {}
-            }
-        }
-        clues
-    }
-
     fn duplicates(&self, pid: Pid) -> u64 {
         let announces = |said: &&Said| {
             matches!(&said.word, Word::Kevent { event, .. }
             if event.ident == u64::from(pid.get()) && event.fflags & note::CHILD != 0)
         };
         (self.words.iter().filter(announces).count() as u64).saturating_sub(1)
+    }
+}
+
+/// What was known at either verdict on an incarnation is known at both.
+fn share(findings: &mut [Finding]) {
+    if let [birth, death] = findings {
+        birth.share(death);
     }
 }
 
@@ -245,57 +256,15 @@ fn without_repeats(lines: impl Iterator<Item = Line>) -> Vec<Line> {
 }
 
 fn line(pid: Pid, said: &Said) -> Line {
-    let (voice, text) = match &said.word {
-        Word::Created { forker } => (Voice::Dtrace, format!("create, forked by {forker}")),
-        Word::Forked { child } => (Voice::Dtrace, format!("forks {child}")),
-        Word::Exec => (Voice::Dtrace, "exec".to_owned()),
-        Word::ExecFailed { errno } => (Voice::Dtrace, format!("exec failed, errno {errno}")),
-        Word::Exited { status } => {
-            (Voice::Dtrace, format!("exit, {status} (wait status {})", status.0))
-        }
-        Word::NotRegistered { errno } => {
-            (Voice::Dtrace, format!("kqueue_register failed for it in knote_fork, errno {errno}"))
-        }
-        Word::Skipped => (Voice::Dtrace, "knote_fork skipped its forker's knote".to_owned()),
-        Word::Attached { batch, errno: 0 } => {
-            (Voice::Kqueue, format!("call {batch} registered it"))
-        }
-        Word::Attached { batch, errno } => {
-            (Voice::Kqueue, format!("call {batch} could not register it, errno {errno}"))
-        }
-        Word::Kevent { batch, event } => {
-            let names = note::names(event.fflags);
-            let whose = match event.ident == u64::from(pid.get()) {
-                true => String::new(),
-                false => format!(" of {}", event.ident),
-            };
-            (Voice::Kqueue, format!("call {batch} returned {names}{whose}, data {}", event.data))
-        }
-        Word::Scan { entered, returned } => {
-            let ms = said.at.map_or(0, |at| at.since(*entered)) as f64 / 1e6;
-            (
-                Voice::Kqueue,
-                format!("a call that had been in the kernel for {ms:.3} ms returned {returned}"),
-            )
-        }
-        Word::Drained { returned } => (
-            Voice::Kqueue,
-            format!("first call begun after its creation took all there was: {returned}"),
-        ),
-        Word::Gap(what) => (Voice::Gap, what.clone()),
-    };
-    Line { at: said.at, voice, text, times: 1, verdict: None }
+    let voice = said.word.witness().map_or(Voice::Gap, Voice::from);
+    Line { at: said.at, voice, text: said.word.text(pid), times: 1, verdict: None }
 }
 
 fn verdict_line(finding: &Finding) -> Line {
-    let fact = match finding.fact {
-        Fact::Birth => "birth",
-        Fact::Death => "death",
-    };
     Line {
         at: Some(finding.decided),
         voice: Voice::Check,
-        text: format!("{fact} {}", finding.verdict),
+        text: judged(finding),
         times: 1,
         verdict: Some(finding.verdict),
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use super::*;
 use crate::check::Config;
 use crate::input::Input;
+use crate::model::{MonoTime, TreeId};
 use crate::pipeline::Pipeline;
 use crate::report::paint::Paint;
 use crate::report::paths::Sure;
@@ -69,7 +70,7 @@ fn a_collision_is_one_kevent_with_both_notes() {
     assert_eq!(
         notes,
         [
-            "call 1188 returned NOTE_CHILD|NOTE_FORK|NOTE_EXIT, data 0",
+            "call 1188 returned NOTE_CHILD|NOTE_FORK|NOTE_EXIT, data 0 (exit 0)",
             "call 1188 returned NOTE_CHILD of 4462, data 4461"
         ]
     );
@@ -119,4 +120,22 @@ fn what_a_recording_says_does_not_steer_the_terminal() {
     explanation.lives[0].lines[0].text = "g\x1bh".to_owned();
     let text = explanation.text(Paint::Plain);
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text}");
+}
+
+#[test]
+fn what_was_seen_in_knote_fork_is_told_in_the_life_that_began_then() {
+    let pid = Pid::new(101).expect("a pid");
+    let mut pipeline = Pipeline::new(Config::default(), Collector::new(pid));
+    let bytes =
+        b"B 1000 1\nT 2000 1\nR 2990 100 101 12\nC 3000 0 101 100 100 0\nX 4000 0 101 100 1 0\n";
+    let tree = Input::Tree { id: TreeId(0), name: "t" };
+    for input in [tree, Input::Stdout { at: MonoTime(1), bytes }, Input::End] {
+        pipeline.observer_mut().hear(&input);
+        pipeline.push(input);
+    }
+    let kernel = Kernel { uname: String::new(), osreldate: 0 };
+    let told = Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, String::new());
+    let [life] = &told.lives[..] else { panic!("one life: {:?}", told.lives) };
+    assert_eq!(life.lines[0].text, "kqueue_register failed for it in knote_fork, errno 12");
+    assert_eq!(life.lines[1].text, "create, forked by 100");
 }

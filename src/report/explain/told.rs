@@ -2,27 +2,13 @@
 
 use std::fmt::Write as _;
 
-use serde::Deserialize;
-
-use super::incident::Incident;
 use super::{Life, Line};
-use crate::model::{Pid, Verdict};
+use crate::model::{KernelTime, Pid, Verdict};
+use crate::report::evidence::told::{List, Told};
 use crate::report::paint::{Hue, Paint, printable, thousands};
 use crate::report::summary::row_hue;
 
-/// Facts that the witnesses did not agree on, newest first. Keys that are not shown are ignored.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-pub struct Told {
-    origin: String,
-    detail: String,
-    osrelease: String,
-    /// How many of a flood were not kept.
-    pub skipped: u64,
-    /// Those that were asked for; without a time line unless that was asked for as well.
-    pub incidents: Vec<Incident>,
-}
-
-impl Told {
+impl List {
     /// A line for each incident, under their names.
     pub fn list(&self, exporter: &str, paint: Paint) -> String {
         let mut out = self.origin(exporter, paint);
@@ -39,7 +25,7 @@ impl Told {
             let _ = writeln!(out, "{}", paint.dye(Hue::Title, &names));
         }
         for incident in &self.incidents {
-            let Incident { id, time, tree, pid, fact, verdict, .. } = incident;
+            let Told { id, time, tree, pid, fact, verdict, .. } = incident;
             let (id, pid) = (id.to_string(), pid.to_string());
             let time = time.as_deref().unwrap_or("unknown");
             let [time, tree, fact, verdict] = [time, tree, fact, verdict].map(printable);
@@ -68,12 +54,12 @@ impl Told {
 
     /// Nobody may take a recording for this host.
     fn origin(&self, exporter: &str, paint: Paint) -> String {
-        let what = match self.origin.as_str() {
+        let what = match self.origin.as_ref() {
             "live" => return String::new(),
             "simulate" => "a simulated kernel",
             _ => "a recording of another kernel",
         };
-        let Told { osrelease, detail, .. } = self;
+        let List { osrelease, detail, .. } = self;
         let serves = format!("{exporter} serves {what}, not its host's: {osrelease}, {detail}");
         paint.dye(Hue::Doubt, &printable(&serves)) + "\n\n"
     }
@@ -101,8 +87,8 @@ impl Told {
 
 /// One life of a pid, by the incidents about it.
 struct Incarnation<'a> {
-    since: Option<u64>,
-    incidents: Vec<&'a Incident>,
+    since: Option<KernelTime>,
+    incidents: Vec<&'a Told>,
 }
 
 impl Incarnation<'_> {
@@ -142,7 +128,7 @@ impl Incarnation<'_> {
     }
 }
 
-impl Incident {
+impl Told {
     fn hue(&self) -> Hue {
         Verdict::from_word(&self.verdict).map_or(Hue::Plain, |verdict| row_hue(verdict, 1))
     }
@@ -161,13 +147,13 @@ mod tests {
                 "sentence": "It was lost.", "function": "knote_fork", "condition": "", "releases": "all", "sure": "possible"
             },
             "timeline": [
-                { "at": since, "witness": "dtrace", "said": "proc:::create, forked by 41" },
+                { "at": since, "witness": "dtrace", "said": "create, forked by 41" },
                 { "at": since + 1_000_000 * id, "witness": null, "said": said },
             ],
         })
     }
 
-    fn told(incidents: Vec<Value>) -> Told {
+    fn told(incidents: Vec<Value>) -> List {
         let told = json!({
             "origin": "live", "detail": "", "osrelease": "13.2-RELEASE", "skipped": 1200, "incidents": incidents
         });
@@ -177,9 +163,9 @@ mod tests {
     #[test]
     fn the_newest_life_comes_first_and_each_begins_with_its_birth() {
         let told = told(vec![
-            incident(4, "birth", 9_000_000, "verdict on the birth: lost_silent"),
-            incident(3, "death", 1_000_000, "verdict on the death: lost_silent"),
-            incident(2, "birth", 1_000_000, "verdict on the birth: lost_silent"),
+            incident(4, "birth", 9_000_000, "birth lost_silent"),
+            incident(3, "death", 1_000_000, "death lost_silent"),
+            incident(2, "birth", 1_000_000, "birth lost_silent"),
         ]);
         assert_eq!(
             told.lives(Pid::new(42).expect("a pid"), "http://h:1", Paint::Plain),
@@ -189,8 +175,8 @@ pid 42 at http://h:1
 life 1 of 2, newest first, tree a\\u{1b}[2J, incident 4
 time of day unknown
 
-      +0.000 ms  dtrace  proc:::create, forked by 41
-      +4.000 ms  verdict verdict on the birth: lost_silent
+      +0.000 ms  dtrace  create, forked by 41
+      +4.000 ms  verdict birth lost_silent
 
   why the birth is lost_silent
     what      It was lost.
@@ -201,9 +187,9 @@ time of day unknown
 life 2 of 2, newest first, tree a\\u{1b}[2J, incidents 2 and 3
 time of day unknown
 
-      +0.000 ms  dtrace  proc:::create, forked by 41
-      +2.000 ms  verdict verdict on the birth: lost_silent
-      +3.000 ms  verdict verdict on the death: lost_silent
+      +0.000 ms  dtrace  create, forked by 41
+      +2.000 ms  verdict birth lost_silent
+      +3.000 ms  verdict death lost_silent
 
   why birth and death are lost_silent
     what      It was lost.
@@ -243,7 +229,7 @@ Of too many at once a sample is kept: 1,200 were not.
 
     #[test]
     fn nobody_takes_a_recording_for_a_host() {
-        let other = Told { origin: "replay".into(), detail: "a.kqr".into(), ..told(vec![]) };
+        let other = List { origin: "replay".into(), detail: "a.kqr".into(), ..told(vec![]) };
         let text = other.list("http://h:1", Paint::Plain);
         assert!(text.starts_with("http://h:1 serves a recording of another kernel"), "{text}");
         assert!(text.contains("No such incident at http://h:1."), "{text}");

@@ -10,7 +10,6 @@ use crate::input::Input;
 use crate::model::{KernelTime, Kevent, Pid, Verdict, note};
 use crate::pipeline::Pipeline;
 use crate::report::evidence::happened;
-use crate::report::paths::Clues;
 
 /// How many incidents are kept of each verdict.
 const KEPT: usize = 10;
@@ -35,10 +34,8 @@ pub struct Chronicle {
     generations: Vec<Generation>,
     /// By pid: the generation of a process that was announced and has not ended, or 0.
     alive: Vec<u8>,
-    /// By pid: whether NOTE_CHILD has named it as the forker since it was last announced or told to have ended.
-    named: Vec<bool>,
-    /// The first findings that are not agreed, of each verdict, and what else is known of them.
-    incidents: [Vec<(Finding, Clues)>; Verdict::COUNT],
+    /// The first findings that are not agreed, of each verdict.
+    incidents: [Vec<Finding>; Verdict::COUNT],
 }
 
 impl Default for Chronicle {
@@ -48,7 +45,6 @@ impl Default for Chronicle {
             damage: Bins::default(),
             generations: vec![],
             alive: vec![0; Pid::MAX as usize + 1],
-            named: vec![false; Pid::MAX as usize + 1],
             incidents: Default::default(),
         }
     }
@@ -83,13 +79,9 @@ impl Chronicle {
         let ident = pid.get() as usize;
         let exit = event.fflags & note::EXIT != 0;
         if event.fflags & note::CHILD != 0 {
-            self.named[ident] = false;
             let known = self.alive[ident];
             // With NOTE_EXIT in it, data may be the status: nobody can tell the generation.
             let forker = u64::try_from(event.data).ok().filter(|_| !exit).and_then(Pid::new);
-            if let Some(forker) = forker {
-                self.named[forker.get() as usize] = true;
-            }
             let generation = match (known, forker) {
                 (0, Some(forker)) => self.alive[forker.get() as usize].saturating_add(1),
                 (known, _) => known,
@@ -106,7 +98,6 @@ impl Chronicle {
             self.alive[ident] = generation;
         }
         if exit {
-            self.named[ident] = false;
             self.alive[ident] = 0;
         }
     }
@@ -117,12 +108,9 @@ impl Chronicle {
     }
 
     /// The first incidents of each verdict, in the order in which they were decided.
-    pub fn incidents(&self) -> Vec<(Finding, Clues)> {
-        let mut all: Vec<(Finding, Clues)> = self.incidents.iter().flatten().copied().collect();
-        for (finding, clues) in &mut all {
-            clues.child_announced |= self.named[finding.pid.get() as usize];
-        }
-        all.sort_by_key(|(finding, _)| finding.decided);
+    pub fn incidents(&self) -> Vec<Finding> {
+        let mut all: Vec<Finding> = self.incidents.iter().flatten().copied().collect();
+        all.sort_by_key(|finding| finding.decided);
         all
     }
 }
@@ -141,10 +129,13 @@ impl Observer for Chronicle {
         let mut one = [0; Verdict::COUNT];
         one[finding.verdict.index()] = 1;
         self.verdicts.put(happened(finding), Counts(one));
+        let mut finding = *finding;
+        if finding.has_news() {
+            self.incidents.iter_mut().flatten().for_each(|kept| kept.share(&mut finding));
+        }
         let kept = &mut self.incidents[finding.verdict.index()];
         if finding.verdict != Verdict::Agreed && kept.len() < KEPT {
-            let child_announced = self.named[finding.pid.get() as usize];
-            kept.push((*finding, Clues { child_announced, ..Clues::default() }));
+            kept.push(finding);
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::answer::totals;
 use super::evidence;
 use super::kernel::Kernel;
-use super::paths::{Clues, KernelPath, path_with};
+use super::paths::{KernelPath, path};
 use super::stress::{Report, Run};
 use super::summary::ByWord;
 use super::wall;
@@ -173,34 +173,18 @@ impl StrategyRow {
 }
 
 impl Incident {
-    fn of((finding, clues): &(Finding, Clues), stats: &Stats) -> Incident {
+    fn of(finding: &Finding, stats: &Stats) -> Incident {
         let at = evidence::happened(finding);
-        let (dtrace, kqueue) = (&finding.dtrace, &finding.kqueue);
-        let forked = dtrace.forker.map(|forker| format!("forked by {forker}"));
-        let ended = dtrace.status.map(|status| format!("{status}"));
-        let exit = kqueue.exit.filter(|exit| kqueue.child != Some(*exit));
-        let mut notes: Vec<String> = kqueue.child.iter().chain(&exit).map(evidence::told).collect();
-        if kqueue.trackerr {
-            notes.push("NOTE_TRACKERR on the forker".to_owned());
-        }
-        let or_nothing = |words: Vec<String>| match words.is_empty() {
-            true => "nothing".to_owned(),
-            false => words.join("; "),
-        };
         Incident {
             at,
             time: stats.wall_of(at).map(wall::rfc3339),
-            tree: stats
-                .trees
-                .get(usize::from(finding.tree.0))
-                .map(|tree| tree.name.clone())
-                .unwrap_or_default(),
+            tree: evidence::tree_name(finding, stats).to_owned(),
             pid: finding.pid,
             fact: evidence::fact(finding.fact),
             verdict: finding.verdict,
-            dtrace: or_nothing(forked.into_iter().chain(ended).collect()),
-            kqueue: or_nothing(notes),
-            path: path_with(finding, stats.regime, *clues),
+            dtrace: evidence::dtrace_said(finding),
+            kqueue: evidence::kqueue_said(finding),
+            path: path(finding, stats.regime),
         }
     }
 }

@@ -1,0 +1,196 @@
+//! What was lately heard that tells one way through the kernel from another. It changes no verdict, and is looked at
+//! only where something was lost.
+
+use std::collections::VecDeque;
+
+use super::finding::Clues;
+use super::ledger::CREATE_TRAILS_NS;
+use super::table::Incarnation;
+use crate::model::{KernelTime, Pid};
+
+/// How many kevent(2) calls are remembered: more than a busy reader makes in the settle time.
+const CALLS: usize = 1 << 14;
+/// How many words of the cause probes are remembered.
+const CAUSES: usize = 1 << 10;
+
+pub(crate) struct Lately {
+    /// When the latest calls began and returned.
+    calls: VecDeque<(KernelTime, KernelTime)>,
+    causes: VecDeque<Cause>,
+}
+
+/// What a cause probe saw in knote_fork.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cause {
+    pub(crate) at: KernelTime,
+    pub(crate) forker: Pid,
+    pub(crate) child: Pid,
+    /// Why kqueue_register failed; `None` where knote_fork skipped a knote in flux.
+    pub(crate) errno: Option<i32>,
+}
+
+impl Lately {
+    pub(crate) fn new() -> Lately {
+        // The calls have their room from the start: one comes with every batch.
+        Lately { calls: VecDeque::with_capacity(CALLS), causes: VecDeque::new() }
+    }
+
+    /// A kevent(2) call of the reader has returned.
+    pub(crate) fn call(&mut self, entered: KernelTime, returned: KernelTime) {
+        if self.calls.len() == CALLS {
+            self.calls.pop_front();
+        }
+        self.calls.push_back((entered, returned));
+    }
+
+    pub(crate) fn cause(&mut self, cause: Cause) {
+        if self.causes.len() == CAUSES {
+            self.causes.pop_front();
+        }
+        self.causes.push_back(cause);
+    }
+
+    /// What they tell of this process.
+    #[cold]
+    pub(crate) fn about(&self, inc: &Incarnation) -> Clues {
+        let mut clues = Clues {
+            scanned_at_exit: inc.exited.is_some_and(|exited| self.in_a_call(exited)),
+            ..Clues::default()
+        };
+        // knote_fork comes before proc:::create.
+        let soon = |at| inc.created.is_some_and(|t| at <= t && t.since(at) <= CREATE_TRAILS_NS);
+        let of_its_fork = |cause: &&Cause| {
+            cause.child == inc.pid && inc.forker == Some(cause.forker) && soon(cause.at)
+        };
+        for cause in self.causes.iter().filter(of_its_fork) {
+            clues.errno = cause.errno.or(clues.errno);
+            clues.influx |= cause.errno.is_none();
+        }
+        clues
+    }
+
+    fn in_a_call(&self, at: KernelTime) -> bool {
+        let next = self.calls.partition_point(|(_, returned)| *returned <= at);
+        self.calls.get(next).is_some_and(|(entered, _)| *entered <= at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Finding;
+    use super::super::{Checker, Config};
+    use crate::input::{Attach, Batch};
+    use crate::model::{
+        Fact, KernelTime, Kevent, MonoTime, Pid, TreeId, Verdict, WaitStatus, note,
+    };
+    use crate::wire::record::{Mark, Record};
+
+    const MS: u64 = 1_000_000;
+    const ROOT: u64 = 50;
+
+    fn pid(number: u64) -> Pid {
+        Pid::new(number).expect("a pid")
+    }
+
+    fn at(ms: u64) -> KernelTime {
+        KernelTime(ms * MS)
+    }
+
+    fn created(ms: u64, child: u64, forker: u64) -> Record {
+        let (child, forker) = (pid(child), pid(forker));
+        Record::Create { at: at(ms), child, forker, parent: forker, flags: 0x14 }
+    }
+
+    /// Both witnesses' words on one clock: records, and calls from one time to another with what they returned.
+    struct Said(Checker, u64);
+
+    impl Said {
+        fn new() -> Said {
+            let mut said = Said(Checker::new(Config::default()), 0);
+            said.record(Record::Tick { at: at(1), wall: 0 });
+            said.record(Record::Tick { at: at(2), wall: 0 });
+            let root = Attach { tree: TreeId(0), pid: pid(ROOT), root: true, errno: 0 };
+            said.call((3, 4), &[root], &[]);
+            said
+        }
+
+        fn record(&mut self, record: Record) {
+            self.0.record(record, MonoTime(record.at().0));
+        }
+
+        fn call(&mut self, (from, to): (u64, u64), attached: &[Attach], events: &[Kevent]) {
+            let (seq, capacity) = (self.1, Batch::capacity_of(self.1));
+            self.1 += 1;
+            let (before, after) = (MonoTime(from * MS), MonoTime(to * MS));
+            self.0.batch(&Batch { seq, capacity, before, after, attached, events });
+            let returned = events.len() as i32;
+            self.record(Record::Mark(Mark {
+                at: at(to),
+                entered: at(from),
+                capacity,
+                returned,
+                errno: 0,
+            }));
+        }
+
+        /// The verdicts on this process.
+        fn on(mut self, number: u64) -> Vec<Finding> {
+            self.call((5000, 5001), &[], &[]);
+            self.record(Record::Tick { at: at(6000), wall: 0 });
+            self.0.end();
+            self.0.findings().filter(|finding| finding.pid == pid(number)).collect()
+        }
+    }
+
+    #[test]
+    fn what_came_after_the_verdict_on_a_birth_is_known_at_that_on_the_death_and_shared() {
+        let mut said = Said::new();
+        said.record(created(10, 101, ROOT));
+        said.call((100, 101), &[], &[]);
+        said.record(created(110, 102, 101));
+        let named = Kevent { ident: 102, flags: 0x10, fflags: note::CHILD, data: 101, udata: 0 };
+        said.call((120, 121), &[], &[named]);
+        said.record(Record::Exit {
+            at: at(130),
+            pid: pid(101),
+            parent: pid(ROOT),
+            status: WaitStatus(0),
+        });
+        said.call((125, 140), &[], &[]);
+        let [mut birth, mut death] = said.on(101)[..] else { panic!("two facts") };
+        assert_eq!((birth.verdict, death.verdict), (Verdict::LostSilent, Verdict::LostSilent));
+        assert_eq!((birth.fact, birth.clues.named_forker), (Fact::Birth, None));
+        assert_eq!(death.clues.named_forker, Some(at(121)));
+        assert!(death.clues.scanned_at_exit);
+        birth.share(&mut death);
+        assert_eq!(birth.clues, death.clues);
+    }
+
+    #[test]
+    fn a_forker_whose_own_create_comes_later_is_named_too() {
+        let mut said = Said::new();
+        said.record(created(10, 102, 101));
+        said.record(created(11, 101, ROOT));
+        let named = Kevent { ident: 102, flags: 0x20, fflags: note::CHILD, data: 101, udata: 0 };
+        said.call((12, 13), &[], &[named]);
+        said.call((100, 101), &[], &[]);
+        let birth = said.on(101)[0];
+        assert_eq!((birth.fact, birth.verdict), (Fact::Birth, Verdict::LostSilent));
+        assert_eq!(birth.clues.named_forker, Some(at(13)));
+    }
+
+    #[test]
+    fn a_cause_is_of_the_fork_that_it_was_seen_in() {
+        for (forker, before, known) in [(ROOT, 1, true), (ROOT, 90, false), (ROOT + 1, 1, false)] {
+            let mut said = Said::new();
+            let (child, seen) = (pid(101), at(200 - before));
+            said.record(Record::RegFail { at: seen, forker: pid(forker), child, errno: 12 });
+            said.record(Record::Influx { at: seen, forker: pid(forker), child });
+            said.record(created(200, 101, ROOT));
+            said.call((300, 301), &[], &[]);
+            let clues = said.on(101)[0].clues;
+            assert_eq!((clues.errno, clues.influx), (known.then_some(12), known), "{before}");
+            assert!(!clues.scanned_at_exit);
+        }
+    }
+}

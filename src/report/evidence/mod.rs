@@ -1,0 +1,152 @@
+//! What stands behind a finding, in words: the one place that phrases what the witnesses said. The way through the kernel
+//! that fits it is in [`super::paths`].
+
+pub mod told;
+pub mod word;
+
+use crate::check::finding::{Delivered, DtraceSaid, Finding, KqueueSaid};
+use crate::check::stats::Stats;
+use crate::model::{Fact, KernelTime, Verdict};
+use word::{Word, kevent, kevent_of_a_child};
+
+/// What the witnesses said of the finding's incarnation; a kevent with two notes once.
+fn words_of(finding: &Finding) -> impl Iterator<Item = (KernelTime, Word)> {
+    let DtraceSaid { created, forker, exited, status } = finding.dtrace;
+    let created = created.zip(forker).map(|(at, forker)| (at, Word::Created { forker }));
+    let exited = exited.zip(status).map(|(at, status)| (at, Word::Exited { status }));
+    let kevents =
+        kevents(finding).map(|Delivered { event, batch, at }| (at, Word::Kevent { batch, event }));
+    let named = named_unannounced(finding).map(|at| (at, Word::NamedForker));
+    created.into_iter().chain(exited).chain(kevents).chain(named)
+}
+
+/// Its own kevents, one with two notes once.
+fn kevents(finding: &Finding) -> impl Iterator<Item = Delivered> {
+    let KqueueSaid { child, exit, .. } = finding.kqueue;
+    child.into_iter().chain(exit.filter(|exit| child != Some(*exit)))
+}
+
+/// When kqueue named it as a forker although it had not announced it.
+fn named_unannounced(finding: &Finding) -> Option<KernelTime> {
+    finding.clues.named_forker.filter(|_| finding.kqueue.child.is_none())
+}
+
+/// DTrace's words in short.
+pub fn dtrace_said(finding: &Finding) -> String {
+    let dtrace = &finding.dtrace;
+    let forked = dtrace.forker.map(|forker| format!("forked by {forker}"));
+    let ended = dtrace.status.map(|status| format!("ended with {status}"));
+    or_nothing(forked.into_iter().chain(ended).collect())
+}
+
+/// kqueue's words in short.
+pub fn kqueue_said(finding: &Finding) -> String {
+    let pid = finding.pid;
+    let notes = kevents(finding).map(|delivered| kevent(&delivered.event, pid));
+    let trackerr = finding.kqueue.trackerr.then(|| "NOTE_TRACKERR on the forker".to_owned());
+    let named = named_unannounced(finding).map(|_| kevent_of_a_child(pid));
+    or_nothing(notes.chain(trackerr).chain(named).collect())
+}
+
+fn or_nothing(words: Vec<String>) -> String {
+    if words.is_empty() { "nothing".to_owned() } else { words.join("; ") }
+}
+
+/// The verdict in a time line.
+pub fn judged(finding: &Finding) -> String {
+    format!("{} {}", fact(finding.fact), finding.verdict)
+}
+
+/// The word for a fact.
+pub fn fact(fact: Fact) -> &'static str {
+    match fact {
+        Fact::Birth => "birth",
+        Fact::Death => "death",
+    }
+}
+
+/// When the fact happened, as well as it is known.
+pub fn happened(finding: &Finding) -> KernelTime {
+    let (dtrace, kqueue) = (&finding.dtrace, &finding.kqueue);
+    match finding.fact {
+        Fact::Birth => dtrace.created.or(kqueue.child.map(|c| c.at)),
+        Fact::Death => dtrace.exited.or(kqueue.exit.map(|e| e.at)),
+    }
+    .unwrap_or(finding.decided)
+}
+
+/// The tree's name, empty in the moment before it is published.
+pub fn tree_name<'a>(finding: &Finding, stats: &'a Stats) -> &'a str {
+    stats.trees.get(usize::from(finding.tree.0)).map_or("", |tree| &tree.name)
+}
+
+/// Where the runbook speaks of this verdict.
+pub fn runbook(verdict: Verdict) -> String {
+    format!("/runbook#verdict-{}", verdict.as_str().replace('_', "-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::finding::Clues;
+    use crate::model::{Kevent, Pid, TreeId, WaitStatus, note};
+    use told::timeline;
+
+    fn delivered(fflags: u32, data: i64, at: u64) -> Delivered {
+        let event = Kevent { ident: 42, flags: note::EV_CLEAR, fflags, data, udata: 0 };
+        Delivered { event, batch: 7, at: KernelTime(at) }
+    }
+
+    fn collision() -> Finding {
+        let both = delivered(note::CHILD | note::EXIT, 32512, 30);
+        Finding {
+            tree: TreeId(0),
+            pid: Pid::new(42).unwrap(),
+            fact: Fact::Birth,
+            verdict: Verdict::Overwritten,
+            dtrace: DtraceSaid {
+                created: Some(KernelTime(10)),
+                forker: Pid::new(41),
+                exited: Some(KernelTime(20)),
+                status: Some(WaitStatus(32512)),
+            },
+            kqueue: KqueueSaid { child: Some(both), exit: Some(both), trackerr: false },
+            clues: Clues::default(),
+            decided: KernelTime(40),
+        }
+    }
+
+    #[test]
+    fn a_time_line_is_in_order_and_tells_a_shared_kevent_once() {
+        let lines = timeline(&collision());
+        let said: Vec<&str> = lines.iter().map(|moment| moment.said.as_str()).collect();
+        assert_eq!(
+            said,
+            [
+                "create, forked by 41",
+                "exit, exit 127 (wait status 32512)",
+                "call 7 returned NOTE_CHILD|NOTE_EXIT, data 32512 (exit 127)",
+                "birth overwritten",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_finding_without_evidence_still_has_a_time() {
+        let mut finding = collision();
+        finding.dtrace = DtraceSaid::default();
+        assert_eq!(happened(&finding), KernelTime(30));
+        finding.kqueue = KqueueSaid::default();
+        assert_eq!(happened(&finding), KernelTime(40));
+        assert_eq!(timeline(&finding).len(), 1);
+    }
+
+    #[test]
+    fn every_verdict_has_its_section_in_the_runbook() {
+        let runbook = include_str!("../../../docs/runbook.md");
+        for verdict in Verdict::ALL.iter().filter(|v| **v != Verdict::Agreed) {
+            let heading = format!("\n## Verdict {}\n", verdict.as_str().replace('_', " "));
+            assert!(runbook.contains(&heading), "{heading}");
+        }
+    }
+}

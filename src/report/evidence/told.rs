@@ -1,0 +1,194 @@
+//! Incidents between programs: `/incidents` writes them, `explain` reads them.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::word::Word;
+use super::{fact, happened, judged, runbook, tree_name, words_of};
+use crate::check::finding::{Clues, Delivered, DtraceSaid, Finding};
+use crate::check::stats::Stats;
+use crate::model::{KernelTime, Pid, Witness, note};
+use crate::report::paths::{KernelPath, path};
+use crate::report::wall;
+
+/// A word of a closed set, or a sentence. Whoever reads one of another release may find one that it does not know.
+pub type Text = Cow<'static, str>;
+
+/// The incidents that were asked for, newest first.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct List {
+    /// Whose they are: this host's kernel (`live`), or another one's.
+    pub origin: Text,
+    /// Which recording, or which run of a simulation.
+    pub detail: String,
+    /// The kernel.
+    pub osrelease: String,
+    /// Incidents of a flood that were not kept, since the start and whatever was asked for.
+    pub skipped: u64,
+    /// Those that were asked for.
+    pub incidents: Vec<Told>,
+}
+
+/// One fact that the witnesses did not agree on. Keys that are not known are ignored; those that explain nothing may be
+/// missing.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// The number that it keeps.
+    pub id: u64,
+    /// When the fact happened; `null` where the source did not tell the wall clock.
+    pub time: Option<String>,
+    /// The same on DTrace's clock, in nanoseconds.
+    #[serde(default)]
+    pub at: KernelTime,
+    /// The tree.
+    pub tree: String,
+    /// The process.
+    pub pid: Pid,
+    /// Birth or death.
+    pub fact: Text,
+    /// What became of it.
+    pub verdict: Text,
+    /// What DTrace said.
+    #[serde(default)]
+    pub dtrace: DtraceSaid,
+    /// What kqueue said.
+    #[serde(default)]
+    pub kqueue: ToldKqueue,
+    /// What else was known.
+    #[serde(default)]
+    pub clues: Clues,
+    /// Why.
+    pub kernel_path: ToldPath,
+    /// Where the runbook speaks of it.
+    #[serde(default)]
+    pub runbook: String,
+    /// Everything in the order of its time; empty where it was not asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<Moment>,
+}
+
+/// kqueue's words.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ToldKqueue {
+    /// The kevent with NOTE_CHILD.
+    pub child: Option<ToldKevent>,
+    /// The kevent with NOTE_EXIT.
+    pub exit: Option<ToldKevent>,
+    /// The forker's knote carried NOTE_TRACKERR.
+    pub trackerr: bool,
+}
+
+/// A kevent.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ToldKevent {
+    /// Its notes by name.
+    pub fflags: String,
+    /// Its flags in hexadecimal.
+    pub flags: String,
+    /// Its data.
+    pub data: i64,
+    /// The kevent(2) call that returned it.
+    pub batch: u64,
+    /// When.
+    pub at: KernelTime,
+}
+
+/// A [`KernelPath`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "they are those of a KernelPath")]
+pub struct ToldPath {
+    pub sentence: Text,
+    pub function: Text,
+    pub condition: Text,
+    pub releases: Text,
+    pub sure: Text,
+}
+
+/// One moment in an incarnation's time line.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Moment {
+    /// When, on DTrace's clock, in nanoseconds.
+    pub at: KernelTime,
+    /// `dtrace` or `kqueue`; the exporter itself where `null`.
+    pub witness: Option<Text>,
+    /// What was said.
+    pub said: String,
+    /// The verdict that it states, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Text>,
+}
+
+impl Told {
+    /// This finding without its time line.
+    pub fn of(id: u64, finding: &Finding, stats: &Stats) -> Told {
+        let at = happened(finding);
+        Told {
+            id,
+            time: stats.wall_of(at).map(wall::rfc3339),
+            at,
+            tree: tree_name(finding, stats).to_owned(),
+            pid: finding.pid,
+            fact: fact(finding.fact).into(),
+            verdict: finding.verdict.as_str().into(),
+            dtrace: finding.dtrace,
+            kqueue: ToldKqueue {
+                child: finding.kqueue.child.map(ToldKevent::from),
+                exit: finding.kqueue.exit.map(ToldKevent::from),
+                trackerr: finding.kqueue.trackerr,
+            },
+            clues: finding.clues,
+            kernel_path: path(finding, stats.regime).into(),
+            runbook: runbook(finding.verdict),
+            timeline: vec![],
+        }
+    }
+
+    /// This finding with its time line.
+    pub fn in_full(id: u64, finding: &Finding, stats: &Stats) -> Told {
+        Told { timeline: timeline(finding), ..Told::of(id, finding, stats) }
+    }
+}
+
+impl From<Delivered> for ToldKevent {
+    fn from(Delivered { event, batch, at }: Delivered) -> ToldKevent {
+        ToldKevent {
+            fflags: note::names(event.fflags),
+            flags: format!("{:#x}", event.flags),
+            data: event.data,
+            batch,
+            at,
+        }
+    }
+}
+
+impl From<KernelPath> for ToldPath {
+    fn from(path: KernelPath) -> ToldPath {
+        let KernelPath { sentence, function, condition, releases, sure } = path;
+        let [sentence, function, condition, releases, sure] =
+            [sentence, function, condition, releases, sure.as_str()].map(Text::Borrowed);
+        ToldPath { sentence, function, condition, releases, sure }
+    }
+}
+
+/// Everything that was said about the finding's incarnation, in order, and the verdict.
+pub fn timeline(finding: &Finding) -> Vec<Moment> {
+    let moment = |(at, word): (KernelTime, Word)| Moment {
+        at,
+        witness: word.witness().map(|witness| match witness {
+            Witness::Kqueue => "kqueue".into(),
+            Witness::Dtrace => "dtrace".into(),
+        }),
+        said: word.text(finding.pid),
+        verdict: None,
+    };
+    let verdict = Moment {
+        at: finding.decided,
+        witness: None,
+        said: judged(finding),
+        verdict: Some(finding.verdict.as_str().into()),
+    };
+    let mut moments: Vec<Moment> = words_of(finding).map(moment).chain([verdict]).collect();
+    moments.sort_by_key(|moment| moment.at);
+    moments
+}

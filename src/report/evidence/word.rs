@@ -1,0 +1,147 @@
+//! One thing that a witness said, as every time line has it.
+
+use crate::model::{KernelTime, Kevent, Pid, WaitStatus, Witness, note};
+
+/// One thing that was said of a process, or that kept a witness from saying it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Word {
+    /// proc:::create.
+    Created {
+        /// Who forked it.
+        forker: Pid,
+    },
+    /// proc:::create of a child of its own.
+    Forked {
+        /// The child.
+        child: Pid,
+    },
+    /// proc:::exec-success.
+    Exec,
+    /// proc:::exec-failure.
+    ExecFailed {
+        /// Why.
+        errno: i32,
+    },
+    /// proc:::exit.
+    Exited {
+        /// Its wait(2) status.
+        status: WaitStatus,
+    },
+    /// kqueue_register failed for it inside knote_fork.
+    NotRegistered {
+        /// Why.
+        errno: i32,
+    },
+    /// knote_fork skipped its forker's knote.
+    Skipped,
+    /// We registered it ourselves.
+    Attached {
+        /// The call.
+        batch: u64,
+        /// 0, or why kevent(2) refused.
+        errno: i32,
+    },
+    /// A kevent with its pid, or NOTE_CHILD with its pid as the forker.
+    Kevent {
+        /// The call that returned it.
+        batch: u64,
+        /// The event.
+        event: Kevent,
+    },
+    /// NOTE_CHILD with its pid as the forker, of which no more is kept than when it was delivered.
+    NamedForker,
+    /// A kevent(2) call that was in the kernel when the process ended.
+    Scan {
+        /// How long it had been, in nanoseconds.
+        ns: u64,
+        /// How many events it returned.
+        returned: i32,
+    },
+    /// The first call that began after its creation and took all there was: NOTE_CHILD is in it or will not come.
+    Drained {
+        /// How many events it returned.
+        returned: i32,
+    },
+    /// A witness looked away: drops, an outage, batches that were not kept.
+    Gap(String),
+}
+
+impl Word {
+    /// Whose word it is; `None` where somebody was kept from speaking.
+    pub fn witness(&self) -> Option<Witness> {
+        match self {
+            Word::Created { .. }
+            | Word::Forked { .. }
+            | Word::Exec
+            | Word::ExecFailed { .. }
+            | Word::Exited { .. }
+            | Word::NotRegistered { .. }
+            | Word::Skipped => Some(Witness::Dtrace),
+            Word::Attached { .. }
+            | Word::Kevent { .. }
+            | Word::NamedForker
+            | Word::Scan { .. }
+            | Word::Drained { .. } => Some(Witness::Kqueue),
+            Word::Gap(_) => None,
+        }
+    }
+
+    /// The word in the time line of `pid`.
+    pub fn text(&self, pid: Pid) -> String {
+        match self {
+            Word::Created { forker } => format!("create, forked by {forker}"),
+            Word::Forked { child } => format!("forks {child}"),
+            Word::Exec => "exec".to_owned(),
+            Word::ExecFailed { errno } => format!("exec failed, errno {errno}"),
+            Word::Exited { status } => format!("exit, {status} (wait status {})", status.0),
+            Word::NotRegistered { errno } => {
+                format!("kqueue_register failed for it in knote_fork, errno {errno}")
+            }
+            Word::Skipped => "knote_fork skipped its forker's knote".to_owned(),
+            Word::Attached { batch, errno: 0 } => format!("call {batch} registered it"),
+            Word::Attached { batch, errno } => {
+                format!("call {batch} could not register it, errno {errno}")
+            }
+            Word::Kevent { batch, event } => {
+                format!("call {batch} returned {}", kevent(event, pid))
+            }
+            Word::NamedForker => format!("a call returned {}", kevent_of_a_child(pid)),
+            Word::Scan { ns, returned } => {
+                let ms = *ns as f64 / 1e6;
+                format!("a call that had been in the kernel for {ms:.3} ms returned {returned}")
+            }
+            Word::Drained { returned } => {
+                format!("first call begun after its creation took all there was: {returned}")
+            }
+            Word::Gap(what) => what.clone(),
+        }
+    }
+}
+
+/// A word and when it was said, on DTrace's clock; `None` where nobody knows.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Said {
+    /// When.
+    pub at: Option<KernelTime>,
+    /// What.
+    pub word: Word,
+}
+
+/// The NOTE_CHILD that names `pid`.
+pub(super) fn kevent_of_a_child(pid: Pid) -> String {
+    format!("NOTE_CHILD of a child of its own, data {pid}")
+}
+
+/// A kevent in the words of whoever looks at `pid`: notes by name, and data as what it can be.
+pub(super) fn kevent(event: &Kevent, pid: Pid) -> String {
+    let notes = note::names(event.fflags);
+    let whose = match event.ident == u64::from(pid.get()) {
+        true => String::new(),
+        false => format!(" of {}", event.ident),
+    };
+    let status = match u32::try_from(event.data) {
+        Ok(data) if event.fflags & note::EXIT != 0 => format!(" ({})", WaitStatus(data)),
+        _ => String::new(),
+    };
+    format!("{notes}{whose}, data {}{status}", event.data)
+}
