@@ -10,6 +10,8 @@ use crate::model::{KernelTime, Pid};
 
 /// How many kevent(2) calls are remembered: more than a busy reader makes in the settle time.
 const CALLS: usize = 1 << 14;
+/// How many unannounced forkers are remembered.
+const NAMED: usize = 1 << 10;
 /// How many words of the cause probes are remembered.
 const CAUSES: usize = 1 << 10;
 
@@ -17,6 +19,8 @@ pub(crate) struct Lately {
     /// When the latest calls began and returned.
     calls: VecDeque<(KernelTime, KernelTime)>,
     causes: VecDeque<Cause>,
+    /// Whom NOTE_CHILD named as a forker, and when, although it had not been announced itself.
+    named: VecDeque<(Pid, KernelTime)>,
 }
 
 /// What a cause probe saw in knote_fork.
@@ -31,8 +35,9 @@ pub(crate) struct Cause {
 
 impl Lately {
     pub(crate) fn new() -> Lately {
-        // The calls have their room from the start: one comes with every batch.
-        Lately { calls: VecDeque::with_capacity(CALLS), causes: VecDeque::new() }
+        // Room from the start for what comes with every batch and every birth.
+        let (calls, named) = (VecDeque::with_capacity(CALLS), VecDeque::with_capacity(NAMED));
+        Lately { calls, named, causes: VecDeque::new() }
     }
 
     /// A kevent(2) call of the reader has returned.
@@ -50,10 +55,23 @@ impl Lately {
         self.causes.push_back(cause);
     }
 
+    /// NOTE_CHILD that came at `at` named this process as the forker, before it was announced itself.
+    pub(crate) fn named(&mut self, forker: Option<Pid>, at: KernelTime) {
+        let Some(forker) = forker else { return };
+        if self.named.len() == NAMED {
+            self.named.pop_front();
+        }
+        self.named.push_back((forker, at));
+    }
+
     /// What they tell of this process.
     #[cold]
     pub(crate) fn about(&self, inc: &Incarnation) -> Clues {
+        let as_forker = |(pid, at): &&(Pid, KernelTime)| {
+            *pid == inc.pid && inc.created.is_none_or(|t| *at >= t)
+        };
         let mut clues = Clues {
+            named_forker: self.named.iter().find(as_forker).map(|(_, at)| *at),
             scanned_at_exit: inc.exited.is_some_and(|exited| self.in_a_call(exited)),
             ..Clues::default()
         };
@@ -124,13 +142,7 @@ mod tests {
             let (before, after) = (MonoTime(from * MS), MonoTime(to * MS));
             self.0.batch(&Batch { seq, capacity, before, after, attached, events });
             let returned = events.len() as i32;
-            self.record(Record::Mark(Mark {
-                at: at(to),
-                entered: at(from),
-                capacity,
-                returned,
-                errno: 0,
-            }));
+            self.record(Record::Mark(Mark { at: at(to), entered: at(from), capacity, returned }));
         }
 
         /// The verdicts on this process.

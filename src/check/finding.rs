@@ -62,7 +62,7 @@ pub struct Delivered {
 }
 
 /// What is known of an incarnation beyond the words about its own facts: it tells apart ways through the kernel that lose
-/// the same notes. All but the first are looked up only for a fact that was lost. The default knows nothing.
+/// the same notes. Looked up only for a fact that was lost. The default knows nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Clues {

@@ -184,13 +184,14 @@ impl Ledger {
         let forker = inc.forker_handle;
         self.tree_at(slot).child_latency.add(child.at.since(created));
         if verdict == Verdict::Agreed {
-            if let Some(forker) = forker.and_then(|h| self.table.find(h)) {
+            let named = self.table[slot].forker;
+            let forker = forker.and_then(|h| self.table.find(h));
+            if let Some(forker) = forker {
                 let forker = &mut self.table[forker];
                 forker.proven = forker.proven.max(created);
-                forker.named_forker.get_or_insert(child.at);
-            } else if let Some(forker) = self.forker(slot) {
-                // Its own create came later.
-                self.table[forker].named_forker.get_or_insert(child.at);
+            }
+            if forker.is_none_or(|forker| !self.table[forker].tracked()) {
+                self.lately.named(named, child.at);
             }
         }
         self.decide_birth(slot, verdict);
@@ -281,11 +282,10 @@ impl Ledger {
     }
 
     fn clues(&self, inc: &Incarnation, verdict: Verdict) -> Clues {
-        let lately = match verdict {
+        match verdict {
             Verdict::LostReported | Verdict::LostSilent => self.lately.about(inc),
             _ => Clues::default(),
-        };
-        Clues { named_forker: inc.named_forker, ..lately }
+        }
     }
 
     /// Whether kqueue has said nothing of the forker, and nothing that it said is missing.

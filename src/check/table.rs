@@ -172,8 +172,6 @@ pub(crate) struct Incarnation {
     /// A witness reported the fact, so it is owed a verdict.
     pub(crate) birth_owed: bool,
     pub(crate) death_owed: bool,
-    /// When NOTE_CHILD of one of its children first named it as the forker.
-    pub(crate) named_forker: Option<KernelTime>,
     /// Its tree's gauges count it: as a process that kqueue believes alive, as one that is lost and alive.
     pub(crate) in_tracked: bool,
     pub(crate) in_lost_alive: bool,
@@ -292,7 +290,6 @@ impl Table {
             death: None,
             birth_owed: false,
             death_owed: false,
-            named_forker: None,
             in_tracked: false,
             in_lost_alive: false,
             closed: false,
