@@ -446,6 +446,30 @@ mod held_up {
         }
     }
 
+    /// A busy process is watched from 1.2 s to 1.21 s on: who was born before is not its consumer's, who was born meanwhile
+    /// may or may not be.
+    #[test]
+    fn births_around_the_registration_are_not_lost() {
+        let mut words = held_up();
+        words.lines.truncate(2);
+        words.calls.truncate(0);
+        words.lines.push(format!("C {} 0 48 10 10 14", 1150 * MS));
+        words.lines.push(format!("C {} 0 49 10 10 14", 1205 * MS));
+        call(&mut words, 1200, 1210, &[]);
+        let pid = Pid::new(10).expect("a pid");
+        words.calls[0].attached = vec![Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
+        words.lines.push(format!("C {} 0 50 10 10 14", 1300 * MS));
+        call(&mut words, 1220, 1301, &[event(50, 0x30, note::CHILD, 10)]);
+        for ms in [1310, 1520, 1730, 1940] {
+            call(&mut words, ms, ms + 200, &[]);
+        }
+        words.lines.push(format!("T {} 1", 5000 * MS));
+        let births = words.play_in_time().trees[0].births;
+        let of = |verdict: Verdict| births[verdict.index()];
+        assert_eq!((of(Verdict::Agreed), of(Verdict::Undecided)), (1, 1), "{births:?}");
+        assert_eq!(births.iter().sum::<u64>(), 2, "{births:?}");
+    }
+
     #[test]
     fn a_cause_that_comes_late_blinds_nobody() {
         let mut words = held_up();

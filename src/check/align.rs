@@ -17,6 +17,9 @@ use crate::wire::record::{Mark, Record};
 /// How far a mark may lie outside of its batch's bracket before it must be another batch's.
 const SLACK_NS: u64 = 1_000_000;
 
+/// After so many calls their capacities repeat.
+const CAPACITIES: usize = 1024;
+
 /// So many events may wait for each record that may.
 const EVENTS: usize = 4;
 
@@ -53,10 +56,12 @@ pub(crate) struct Align {
     pub(crate) marked: KernelTime,
     /// The number behind the last batch that was placed.
     placed_seq: u64,
-    /// The last batch that was placed without its mark.
-    unmarked: Option<Head>,
+    /// The last batches that were placed without their marks: no two with one capacity.
+    unmarked: VecDeque<Head>,
     pub(crate) clock: ClockMap,
     passes: Passes,
+    /// A clock has jumped: between which times on DTrace's clock the order of both streams cannot be told.
+    pub(crate) jumped: Option<(KernelTime, KernelTime)>,
     /// No marks can come: dtrace is not there.
     blind: bool,
     ended: bool,
@@ -81,9 +86,10 @@ impl Align {
             next_seq: 0,
             marked: KernelTime(0),
             placed_seq: 0,
-            unmarked: None,
+            unmarked: VecDeque::new(),
             clock: ClockMap::default(),
             passes: Passes::default(),
+            jumped: None,
             blind: false,
             ended: false,
             hurried_records: 0,
@@ -127,13 +133,34 @@ impl Align {
     /// Takes a record of the time `at` that was read at `read`.
     #[inline]
     pub(crate) fn record(&mut self, at: KernelTime, record: Record, read: MonoTime) -> Arrival {
-        let arrival = self.records.take(at, record, self.now);
+        let (future, newest) = (self.clock.is_future(at, read), self.newest());
+        let arrival = self.records.take(at, record, self.now, future);
         if arrival == Arrival::Queued {
             self.blind = false;
+            if future {
+                self.forget_clock(newest.unwrap_or(at), at);
+            }
             self.clock.read(at, read);
             self.passes.read(read, self.records.newest().unwrap_or(at));
         }
         arrival
+    }
+
+    /// DTrace's clock has jumped from one of these times to the other. The next marks say where it is now; until then no
+    /// batch is thought to have been passed.
+    #[cold]
+    fn forget_clock(&mut self, from: KernelTime, to: KernelTime) {
+        self.clock = ClockMap::default();
+        self.jumped = Some((from, to));
+    }
+
+    /// A batch has its mark.
+    fn learn(&mut self, head: &Head, at: KernelTime) {
+        if !self.clock.marked(head, at) {
+            // Records of before and of after it may stand among each other, up to the newest.
+            let to = self.newest().unwrap_or(at).max(at);
+            self.jumped = Some((self.marked.min(at), to));
+        }
     }
 
     /// How far DTrace had been read when its clock was at `at`.
@@ -268,9 +295,12 @@ impl Align {
 
     /// The mark of a batch that did not wait for it: the clocks were not where they were thought to be.
     fn learn_from_late(&mut self, mark: &Mark) {
-        if let Some(head) = self.unmarked.take_if(|head| head.capacity == mark.capacity) {
-            self.clock.marked(&head, mark.at);
-        }
+        let named = |head: &Head| head.capacity == mark.capacity;
+        let Some(place) = self.unmarked.iter().position(named) else { return };
+        let head = self.unmarked[place];
+        // Marks come in order.
+        self.unmarked.drain(..=place);
+        self.learn(&head, mark.at);
     }
 
     /// The call with this capacity that is nearest to the last one that has its place.
@@ -315,8 +345,8 @@ impl Align {
     fn pop_marked(&mut self, mark: &Mark) -> Option<Placed> {
         let head = self.batches.pop_front()?;
         self.placed_seq = head.seq.saturating_add(1);
+        self.learn(&head, mark.at);
         self.marked = mark.at;
-        self.clock.marked(&head, mark.at);
         self.records.hand_on();
         self.now = self.now.max(mark.at);
         Some(Placed { head, at: mark.at, entered: Some(mark.entered.min(mark.at)) })
@@ -332,7 +362,10 @@ impl Align {
         };
         let at = self.clock.latest(head.after).unwrap_or(self.now);
         self.now = at.min(bound).max(self.now);
-        self.unmarked = Some(head);
+        if self.unmarked.len() == CAPACITIES {
+            self.unmarked.pop_front();
+        }
+        self.unmarked.push_back(head);
         Some(Placed { head, at: self.now, entered: None })
     }
 }

@@ -24,11 +24,19 @@ const DRIFT_SHIFT: u32 = 12;
 /// A record cannot be read before it happened, and dtrace hands it over within this time unless it hangs.
 const READ_DELAY_NS: i64 = 5_000_000_000;
 
+/// A clock that jumps by less than this does no harm.
+const STEP_NS: u64 = 20_000_000;
+
 impl ClockMap {
-    /// A batch whose mark says that the call returned at `at`.
-    pub(crate) fn marked(&mut self, batch: &Head, at: KernelTime) {
+    /// A batch whose mark says that the call returned at `at`. `false` where a clock has jumped since the last one.
+    pub(crate) fn marked(&mut self, batch: &Head, at: KernelTime) -> bool {
         let (low, high) = (diff(batch.before, at), diff(batch.after, at));
+        let step = STEP_NS as i64;
+        let fits = self.bounds.is_none_or(|old| {
+            low <= old.high.saturating_add(step) && high >= old.low.saturating_sub(step)
+        });
         self.narrow(Bounds { low, high, at });
+        fits
     }
 
     /// A record of time `at` was read at `read`: tells something only while no mark has told more.
@@ -48,6 +56,12 @@ impl ClockMap {
         });
         // Bounds that contradict each other mean that a clock was set anew: believe the latest.
         self.bounds = Some(merged.filter(|b| b.low <= b.high).unwrap_or(new));
+    }
+
+    /// Whether a record of time `at` cannot have been read at `read`, as far as the clocks are known: it lies in the future.
+    #[inline]
+    pub(crate) fn is_future(&self, at: KernelTime, read: MonoTime) -> bool {
+        read.0 != 0 && self.latest(read).is_some_and(|latest| latest.plus(STEP_NS) < at)
     }
 
     /// The latest that `mono` can be on DTrace's clock. `None` while nothing is known.

@@ -356,6 +356,7 @@ impl Ledger {
         tree
     }
 
+    #[inline]
     pub(crate) fn ensure_tree(&mut self, tree: TreeId) {
         while self.stats.trees.len() <= usize::from(tree.0) {
             let name = format!("tree{}", self.stats.trees.len());
@@ -363,7 +364,10 @@ impl Ledger {
         }
     }
 
+    /// The counts of this tree, which need not have been declared.
+    #[inline]
     pub(crate) fn tree(&mut self, tree: TreeId) -> &mut TreeStats {
+        self.ensure_tree(tree);
         &mut self.stats.trees[usize::from(tree.0)]
     }
 

@@ -93,13 +93,11 @@ impl Checker {
 
     /// Declares a tree, so that its counts are there from the start.
     pub fn tree(&mut self, id: TreeId, name: &str) {
-        self.ledger.ensure_tree(id);
         self.ledger.tree(id).name = name.to_owned();
     }
 
     /// A tree has no process to watch.
     pub fn tree_gone(&mut self, id: TreeId) {
-        self.ledger.ensure_tree(id);
         self.ledger.tree(id).attached = false;
     }
 
@@ -127,11 +125,15 @@ impl Checker {
         let before = self.align.newest();
         match self.align.record(at, record, read) {
             Arrival::Held => {}
-            Arrival::Queued => self.sees(at, &record, before),
+            Arrival::Queued => {
+                self.sees(at, &record, before);
+                self.blind_where_a_clock_jumped();
+            }
             Arrival::Refused(Reason::Duplicate, _) => self.bad_line(Reason::Duplicate),
             Arrival::Refused(reason, from) => {
                 self.ledger.stats.bad_lines[reason.index()] += 1;
-                let to = self.align.now().max(from);
+                // Behind it others may come that are as late, and take places among those that came before it.
+                let to = self.align.newest().unwrap_or(from).max(self.align.now()).max(from);
                 self.ledger.dtrace.add(from, to, BlindReason::Late);
                 if self.align.newest() >= Some(at) {
                     self.sees(at, &record, before);
@@ -239,7 +241,6 @@ impl Checker {
         if self.align.batch(batch) {
             // As it is said, like the news that a tree is gone: not only once the batch has its place.
             for attach in batch.attached.iter().filter(|attach| attach.errno == 0) {
-                self.ledger.ensure_tree(attach.tree);
                 self.ledger.tree(attach.tree).attached = true;
             }
             if self.align.is_ready() {
@@ -298,8 +299,17 @@ impl Checker {
         self.ledger.dtrace.finish(first, last.max(first));
     }
 
+    /// How long a note was waited for, nobody knows either.
+    fn blind_where_a_clock_jumped(&mut self) {
+        if let Some((from, to)) = self.align.jumped.take() {
+            let from = from.minus(self.ledger.config.settle_ns);
+            self.ledger.dtrace.add(from, to, BlindReason::Clock);
+        }
+    }
+
     fn run(&mut self) {
         while let Some(step) = self.align.next() {
+            self.blind_where_a_clock_jumped();
             match step {
                 Step::Record(record) => {
                     self.ledger.advance(record.at(), |now| self.align.told(now));

@@ -56,13 +56,20 @@ impl Records {
         self.queue.is_empty()
     }
 
-    /// Takes a record of the time `at` that has just been read, when everything before `now` was handed on.
+    /// Takes a record of the time `at` that has just been read, when everything before `now` was handed on. One from the
+    /// `future` has a garbled time stamp, unless the next one confirms it: then a clock has jumped.
     #[inline]
-    pub(crate) fn take(&mut self, at: KernelTime, record: Record, now: KernelTime) -> Arrival {
+    pub(crate) fn take(
+        &mut self,
+        at: KernelTime,
+        record: Record,
+        now: KernelTime,
+        future: bool,
+    ) -> Arrival {
         match self.newest {
             Some(_) if now.since(at) > JUMP_NS => Arrival::Refused(Reason::Implausible, now),
             Some(_) if at < now => Arrival::Refused(Reason::Late, at),
-            Some(newest) if at.since(newest) <= JUMP_NS => {
+            Some(newest) if at.since(newest) <= JUMP_NS && !future => {
                 let refused = self.held.take().is_some();
                 let arrival = self.insert(at, record);
                 if refused { Arrival::Refused(Reason::Implausible, newest) } else { arrival }

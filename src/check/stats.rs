@@ -38,6 +38,8 @@ words! {
         Reconcile = "reconcile",
         /// Our own ring or table was full.
         Overflow = "overflow",
+        /// The clocks of the witnesses jumped apart.
+        Clock = "clock",
     }
 }
 

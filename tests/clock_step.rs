@@ -1,0 +1,139 @@
+//! A clock that jumps in the middle of a recording accuses nobody, and what comes after it is decided again.
+
+mod common;
+
+use std::ops::ControlFlow;
+
+use common::words::path;
+use kqproc_exporter::check::Config;
+use kqproc_exporter::check::stats::{BlindReason, Stats};
+use kqproc_exporter::input::{Attach, Batch, Input};
+use kqproc_exporter::model::{Fact, Kevent, MonoTime, TreeId, Verdict};
+use kqproc_exporter::pipeline::Pipeline;
+use kqproc_exporter::source::replay::Replay;
+
+/// What was read of a witness, and when: a line of dtrace's stdout, or a call with its events.
+enum Read {
+    Line(MonoTime, String),
+    Call { seq: u64, before: MonoTime, after: MonoTime, attached: Vec<Attach>, events: Vec<Kevent> },
+}
+
+/// Everything in the order in which it was read.
+fn reads(name: &str) -> Vec<Read> {
+    let (mut reads, mut partial) = (Vec::new(), String::new());
+    let mut hear = |input: Input<'_>| {
+        match input {
+            Input::Stdout { at, bytes } => {
+                partial.push_str(std::str::from_utf8(bytes).expect("text"));
+                while let Some(end) = partial.find('\n') {
+                    reads.push(Read::Line(at, partial.drain(..=end).collect()));
+                }
+            }
+            Input::Batch(Batch { seq, before, after, attached, events, .. }) => {
+                let (attached, events) = (attached.to_vec(), events.to_vec());
+                reads.push(Read::Call { seq, before, after, attached, events });
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    };
+    Replay::open(&path(name)).expect("a recording").play(&mut hear).expect("undamaged");
+    reads
+}
+
+/// The verdicts where DTrace's clock jumps by `dtrace_ms` and that of the reader's calls by `reader_ms` when half has been
+/// read. The times at which dtrace's pipes were read stay.
+fn play(reads: &[Read], dtrace_ms: i64, reader_ms: i64) -> Stats {
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    pipeline.push(Input::Tree { id: TreeId(0), name: "tree" });
+    pipeline.push(Input::DtraceUp { at: MonoTime(1) });
+    for (i, read) in reads.iter().enumerate() {
+        let by = |ms: i64| if i < reads.len() / 2 { 0 } else { ms * 1_000_000 };
+        match read {
+            Read::Line(at, line) => {
+                let line = moved(line, by(dtrace_ms));
+                pipeline.push(Input::Stdout { at: *at, bytes: line.as_bytes() });
+            }
+            Read::Call { seq, before, after, attached, events } => {
+                let moved = |at: &MonoTime| MonoTime(at.0.saturating_add_signed(by(reader_ms)));
+                let (before, after) = (moved(before), moved(after));
+                let capacity = Batch::capacity_of(*seq);
+                let batch = Batch { seq: *seq, capacity, before, after, attached, events };
+                pipeline.push(Input::Batch(batch));
+            }
+        }
+        pipeline.stats().assert_conserved();
+    }
+    pipeline.push(Input::End);
+    pipeline.stats().clone()
+}
+
+/// The line with its time stamps, two in a mark, moved.
+fn moved(line: &str, by_ns: i64) -> String {
+    let stamps: &[usize] = if line.starts_with("M ") { &[1, 3] } else { &[1] };
+    let mut fields: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    for stamp in stamps {
+        // The empty line at the end has none.
+        let Some(field) = fields.get_mut(*stamp) else { continue };
+        let at: u64 = field.parse().expect("a time stamp");
+        *field = at.saturating_add_signed(by_ns).to_string();
+    }
+    fields.join(" ")
+}
+
+const RECORDINGS: [&str; 3] = ["split-13.2-enoent-drain", "merged-exit-stall", "split-15.1-orphan"];
+
+fn accused(stats: &Stats) -> u64 {
+    let accuses = |v: &&Verdict| v.is_lost() || matches!(v, Verdict::Corrupt | Verdict::KqueueOnly);
+    let verdicts = || Verdict::ALL.iter().filter(accuses);
+    let of = |fact| verdicts().map(|v| stats.trees[0].of(fact)[v.index()]).sum::<u64>();
+    of(Fact::Birth) + of(Fact::Death)
+}
+
+#[test]
+fn a_clock_of_dtraces_that_jumps_forward_is_followed() {
+    for name in RECORDINGS {
+        let reads = reads(name);
+        let expected = play(&reads, 0, 0);
+        for ms in [100, 300, 1000, 60_000, 3_600_000] {
+            let found = play(&reads, ms, 0);
+            for fact in [Fact::Birth, Fact::Death] {
+                let of = |stats: &Stats| *stats.trees[0].of(fact);
+                assert_eq!(of(&found), of(&expected), "{name} {fact:?} {ms} ms");
+            }
+            let blind = found.dtrace_blind_ns[BlindReason::Clock.index()];
+            assert!(blind >= ms as u64 * 1_000_000, "{name} {ms} ms: told as {blind} ns");
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_back_accuses_nobody() {
+    for name in RECORDINGS {
+        let reads = reads(name);
+        for ms in [-60_000, -5000, -1000, -300, -100] {
+            for (dtrace_ms, reader_ms) in [(ms, 0), (0, ms)] {
+                let found = play(&reads, dtrace_ms, reader_ms);
+                let case = format!("{name} dtrace {dtrace_ms} reader {reader_ms}");
+                assert_eq!(accused(&found), 0, "{case}");
+                assert!(found.blind_seconds() > 0.0, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_after_a_small_jump_is_decided_again() {
+    for name in RECORDINGS {
+        let reads = reads(name);
+        let undecided = |stats: &Stats| stats.trees[0].deaths[Verdict::Undecided.index()];
+        for (dtrace_ms, reader_ms) in [(-100, 0), (0, -100), (0, 5000)] {
+            let found = play(&reads, dtrace_ms, reader_ms);
+            assert!(
+                undecided(&found) < 100,
+                "{name} {dtrace_ms} {reader_ms}: {:?}",
+                undecided(&found)
+            );
+        }
+    }
+}
