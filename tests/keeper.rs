@@ -82,6 +82,7 @@ fn exporter() {
                     println!("\nattached {}", attached.pid);
                 }
             }
+            Input::Stdout { .. } => println!("\nheard"),
             Input::DtraceUp { .. } => println!("\nup"),
             Input::DtraceDown { .. } => println!("\ndown"),
             _ => {}
@@ -160,6 +161,16 @@ impl Family {
         eventually(words, || self.words().lines().any(|line| line == words).then_some(()));
     }
 
+    /// How often it has said that.
+    fn count(&self, word: &str) -> usize {
+        self.words().lines().filter(|line| *line == word).count()
+    }
+
+    /// Waits until it has said that so often.
+    fn comes_to(&self, word: &str, count: usize) {
+        eventually(word, || (self.count(word) >= count).then_some(()));
+    }
+
     fn ends(&mut self) -> String {
         eventually("its end", || self.exporter.try_wait().expect("a child"));
         self.words()
@@ -171,6 +182,16 @@ impl Drop for Family {
         let _ = self.exporter.kill();
         let _ = self.exporter.wait();
     }
+}
+
+/// How many descriptors a process may have from now on.
+fn limit_descriptors(of: Pid, most: usize) {
+    let how = [format!("--pid={of}"), format!("--nofile={most}:")];
+    assert!(Command::new("prlimit").args(how).status().expect("it runs").success());
+}
+
+fn descriptors(of: Pid) -> usize {
+    fs::read_dir(format!("/proc/{of}/fd")).expect("its descriptors").count()
 }
 
 fn word_of(pid: Pid, file: &str) -> String {
@@ -279,6 +300,41 @@ fn a_keeper_that_is_told_to_end_goes_on_for_its_exporter() {
     let before = ups();
     eventually("more starts", || (ups() > before + 2).then_some(()));
     assert!(!is_gone(family.keeper));
+}
+
+#[test]
+fn an_exporter_without_descriptors_tries_again_until_it_has_some() {
+    let family = Family::start("early", &own_user());
+    family.comes_to("heard", 3);
+    // With one or two that are free, and with none.
+    for most in 4..12 {
+        limit_descriptors(family.exporter(), most);
+        family.comes_to("down", family.count("down") + 2);
+    }
+    limit_descriptors(family.exporter(), 3);
+    family.comes_to("down", family.count("down") + 1);
+    let (heard, down) = (family.count("heard"), family.count("down"));
+    family.comes_to("down", down + 3);
+    assert_eq!(family.count("heard"), heard);
+    limit_descriptors(family.exporter(), 256);
+    family.comes_to("heard", heard + 3);
+    assert!(descriptors(family.exporter()) < 20, "{}", descriptors(family.exporter()));
+}
+
+#[test]
+fn a_keeper_without_descriptors_leaves_nothing_behind_and_goes_on_later() {
+    let family = Family::start("early", &own_user());
+    family.comes_to("heard", 3);
+    limit_descriptors(family.keeper, 4);
+    family.comes_to("down", family.count("down") + 1);
+    let (heard, down) = (family.count("heard"), family.count("down"));
+    family.comes_to("down", down + 10);
+    assert_eq!(family.count("heard"), heard);
+    // That of the cause probes, which run on; another one may be about to go.
+    let folders = || fs::read_dir(family.temporary()).expect("a folder").count();
+    eventually("no folder", || (folders() <= 1).then_some(()));
+    limit_descriptors(family.keeper, 256);
+    family.comes_to("heard", heard + 3);
 }
 
 /// As where the port is taken: by then the keeper runs and the command waits.

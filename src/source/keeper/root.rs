@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::getppid;
 
+use super::NO_ROOM;
 use super::modules;
 use super::process::{self, Process};
 use super::protocol::{Reply, Request, is_closed};
@@ -193,14 +195,19 @@ impl Root {
         reader: [String; 2],
     ) -> Result<(Command, Folder), Reply> {
         let Job { bufsize, switchrate, .. } = &self.job;
-        let written = Folder::new().and_then(|folder| {
+        let written = Folder::new().and_then(|mut folder| {
             let file = folder.write(program.name, &program.tuned(bufsize, switchrate))?;
             Ok((folder, file))
         });
         let (folder, file) = written.map_err(|error| {
+            let hint = match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EMFILE | Errno::ENFILE) => NO_ROOM,
+                _ => "set TMPDIR to a folder that is writable",
+            };
+            let folder = std::env::temp_dir();
             Reply::failed(format!(
-                "cannot write the D programs to {}: {error}; set TMPDIR to a folder that is writable",
-                std::env::temp_dir().display()
+                "cannot write the D programs to {}: {error}; {hint}",
+                folder.display()
             ))
         })?;
         let mut command = Command::new(self.path());
