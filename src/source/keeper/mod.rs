@@ -25,6 +25,7 @@ use super::dtrace::programs::Program;
 use super::target::root_pid;
 use crate::model::Pid;
 
+pub use self::platform::close_inherited;
 pub use self::root::{Job, run};
 
 /// The hidden subcommand that keeps dtrace for whoever has the other end of its stdin.
@@ -79,6 +80,7 @@ pub(crate) struct Started {
 impl Keeper {
     /// Starts `program` (ourselves) as a keeper for this process.
     pub(crate) fn start(program: &Path, job: &Job) -> io::Result<Keeper> {
+        // Neither end is limited as the pipes are: whoever holds one can do nothing with it but talk to the other.
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
             .arg(SUBCOMMAND)
