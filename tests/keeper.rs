@@ -362,6 +362,7 @@ fn a_keeper_that_is_told_to_end_goes_on_for_its_exporter() {
 fn an_exporter_without_descriptors_tries_again_until_it_has_some() {
     let family = Family::start("early", &own_user());
     family.comes_to("heard", 3);
+    let before = descriptors(family.exporter());
     // With one or two that are free, and with none.
     for most in 4..12 {
         limit_descriptors(family.exporter(), most);
@@ -374,7 +375,9 @@ fn an_exporter_without_descriptors_tries_again_until_it_has_some() {
     assert_eq!(family.count("heard"), heard);
     limit_descriptors(family.exporter(), 256);
     family.comes_to("heard", heard + 3);
-    assert!(descriptors(family.exporter()) < 20, "{}", descriptors(family.exporter()));
+    // A dtrace that runs has two.
+    let after = descriptors(family.exporter());
+    assert!(after <= before + 2, "{before}, then {after}");
 }
 
 #[test]
