@@ -150,6 +150,7 @@ impl Root {
                 self.running[usize::from(program.place())] = Some(process);
                 Reply { descriptors, ..Reply::done(pid as i32) }
             }
+            Err(error) if is_full(&error) => Reply::failed(format!("{error}; {NO_ROOM}")),
             Err(error) => Reply::failed(error),
         }
     }
@@ -200,10 +201,8 @@ impl Root {
             Ok((folder, file))
         });
         let (folder, file) = written.map_err(|error| {
-            let hint = match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EMFILE | Errno::ENFILE) => NO_ROOM,
-                _ => "set TMPDIR to a folder that is writable",
-            };
+            let hint =
+                if is_full(&error) { NO_ROOM } else { "set TMPDIR to a folder that is writable" };
             let folder = std::env::temp_dir();
             Reply::failed(format!(
                 "cannot write the D programs to {}: {error}; {hint}",
@@ -217,5 +216,22 @@ impl Root {
             command.args(reader);
         }
         Ok((command, folder))
+    }
+}
+
+/// There are no descriptors left.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_missing_descriptors_are_a_matter_of_their_limit() {
+        let is_full = |errno: Errno| is_full(&errno.into());
+        assert!(is_full(Errno::EMFILE) && is_full(Errno::ENFILE));
+        assert!(!is_full(Errno::EACCES) && !is_full(Errno::ENOSPC));
     }
 }
