@@ -14,8 +14,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use clap::Parser;
 use common::exporter::PROGRAM;
 use common::{eventually, is_root};
+use kqproc_exporter::cli::exit;
+use kqproc_exporter::cli::feed::Feed;
+use kqproc_exporter::cli::serve::ServiceArgs;
 use kqproc_exporter::cli::user::UserArgs;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::Kevent;
@@ -31,6 +35,16 @@ use tempfile::TempDir;
 const FOLDER: &str = "KQPROC_KEEPER_TEST_FOLDER";
 /// As whom it is to serve.
 const USER: &str = "KQPROC_KEEPER_TEST_USER";
+
+/// Set where it is to serve, too.
+const SERVES: &str = "KQPROC_KEEPER_TEST_SERVES";
+
+/// The flags of a service.
+#[derive(clap::Parser)]
+struct Service {
+    #[command(flatten)]
+    args: ServiceArgs,
+}
 
 struct Quiet;
 
@@ -74,6 +88,13 @@ fn exporter() {
         ..Config::default()
     };
     let live = Live::with_kernel(config, || Ok(Box::new(Quiet))).expect("prepared");
+    if std::env::var_os(SERVES).is_some() {
+        let user = format!("--user={}", std::env::var(USER).expect("a user"));
+        let service = Service::parse_from(["", "--web.listen-address=127.0.0.1:0", &user]).args;
+        let error = service.serve(Feed::Live(Box::new(live))).expect_err("it runs until it fails");
+        println!("\nstatus {}: {error:#}", exit::status_of(&error));
+        return;
+    }
     UserArgs { user: std::env::var(USER).ok() }.settle().expect("another user");
     let ended = live.run(&mut |input: Input<'_>| {
         match input {
@@ -82,6 +103,7 @@ fn exporter() {
                     println!("\nattached {}", attached.pid);
                 }
             }
+            Input::Stdout { .. } => println!("\nheard"),
             Input::DtraceUp { .. } => println!("\nup"),
             Input::DtraceDown { .. } => println!("\ndown"),
             _ => {}
@@ -103,6 +125,10 @@ struct Family {
 
 impl Family {
     fn start(fault: &str, user: &str) -> Family {
+        Family::start_with(fault, user, &[])
+    }
+
+    fn start_with(fault: &str, user: &str, more: &[(&str, &str)]) -> Family {
         let folder = tempfile::tempdir().expect("a folder");
         let mode = Permissions::from_mode(0o700);
         fs::set_permissions(folder.path(), mode).expect("the mode");
@@ -122,6 +148,7 @@ impl Family {
             .args(["--ignored", "--exact", "exporter", "--nocapture"])
             .env(FOLDER, folder.path())
             .env(USER, user)
+            .envs(more.iter().copied())
             .env("TMPDIR", folder.path().join("tmp"))
             .stdin(Stdio::null())
             .stdout(words)
@@ -160,6 +187,16 @@ impl Family {
         eventually(words, || self.words().lines().any(|line| line == words).then_some(()));
     }
 
+    /// How often it has said that.
+    fn count(&self, word: &str) -> usize {
+        self.words().lines().filter(|line| *line == word).count()
+    }
+
+    /// Waits until it has said that so often.
+    fn comes_to(&self, word: &str, count: usize) {
+        eventually(word, || (self.count(word) >= count).then_some(()));
+    }
+
     fn ends(&mut self) -> String {
         eventually("its end", || self.exporter.try_wait().expect("a child"));
         self.words()
@@ -171,6 +208,16 @@ impl Drop for Family {
         let _ = self.exporter.kill();
         let _ = self.exporter.wait();
     }
+}
+
+/// How many descriptors a process may have from now on.
+fn limit_descriptors(of: Pid, most: usize) {
+    let how = [format!("--pid={of}"), format!("--nofile={most}:")];
+    assert!(Command::new("prlimit").args(how).status().expect("it runs").success());
+}
+
+fn descriptors(of: Pid) -> usize {
+    fs::read_dir(format!("/proc/{of}/fd")).expect("its descriptors").count()
 }
 
 fn word_of(pid: Pid, file: &str) -> String {
@@ -267,6 +314,36 @@ fn a_keeper_that_is_killed_takes_dtrace_along_and_the_exporter_says_so() {
     assert_eq!((count("up"), count("down")), (1, 1), "{words}");
 }
 
+#[test]
+fn a_service_whose_keeper_is_killed_ends_as_unavailable() {
+    let mut family = Family::start_with("falls-silent", &own_user(), &[(SERVES, "")]);
+    family.dtraces();
+    kill(family.keeper, Signal::SIGKILL).expect("it runs");
+    let words = family.ends();
+    let gone = "status 69: the keeper, which runs dtrace, has ended (signal: 9 (SIGKILL)): start the exporter again";
+    assert!(words.lines().any(|line| line == gone), "{words}");
+}
+
+/// What whoever started the exporter had open is not for root's dtrace.
+#[test]
+fn a_keeper_inherits_its_socket_and_stderr_alone() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let mut keeper = Command::new("sh")
+        .args(["-c", "exec 7</dev/null 9</; exec \"$0\" \"$@\"", PROGRAM])
+        .args(["keep-dtrace", "--bufsize=8m", "--switchrate=10hz", "--compile-ms=1000"])
+        .stdin(std::os::fd::OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("started");
+    let file = |n: &str| fs::read_link(format!("/proc/{}/fd/{n}", keeper.id())).ok();
+    eventually("its start", || file("0").filter(|stdin| stdin == Path::new("/dev/null")));
+    let socket = file("3").expect("the socket");
+    assert!(socket.to_string_lossy().starts_with("socket:"), "{}", socket.display());
+    assert_eq!(descriptors(Pid::from_raw(keeper.id() as i32)), 4);
+    drop(ours);
+    eventually("its end", || keeper.try_wait().expect("a child"));
+}
+
 /// At a shutdown init tells everybody to end: the exporter decides, the keeper follows.
 #[test]
 fn a_keeper_that_is_told_to_end_goes_on_for_its_exporter() {
@@ -279,6 +356,44 @@ fn a_keeper_that_is_told_to_end_goes_on_for_its_exporter() {
     let before = ups();
     eventually("more starts", || (ups() > before + 2).then_some(()));
     assert!(!is_gone(family.keeper));
+}
+
+#[test]
+fn an_exporter_without_descriptors_tries_again_until_it_has_some() {
+    let family = Family::start("early", &own_user());
+    family.comes_to("heard", 3);
+    let before = descriptors(family.exporter());
+    // With one or two that are free, and with none.
+    for most in 4..12 {
+        limit_descriptors(family.exporter(), most);
+        family.comes_to("down", family.count("down") + 2);
+    }
+    limit_descriptors(family.exporter(), 3);
+    family.comes_to("down", family.count("down") + 1);
+    let (heard, down) = (family.count("heard"), family.count("down"));
+    family.comes_to("down", down + 3);
+    assert_eq!(family.count("heard"), heard);
+    limit_descriptors(family.exporter(), 256);
+    family.comes_to("heard", heard + 3);
+    // A dtrace that runs has two.
+    let after = descriptors(family.exporter());
+    assert!(after <= before + 2, "{before}, then {after}");
+}
+
+#[test]
+fn a_keeper_without_descriptors_leaves_nothing_behind_and_goes_on_later() {
+    let family = Family::start("early", &own_user());
+    family.comes_to("heard", 3);
+    limit_descriptors(family.keeper, 4);
+    family.comes_to("down", family.count("down") + 1);
+    let (heard, down) = (family.count("heard"), family.count("down"));
+    family.comes_to("down", down + 10);
+    assert_eq!(family.count("heard"), heard);
+    // That of the cause probes, which run on; another one may be about to go.
+    let folders = || fs::read_dir(family.temporary()).expect("a folder").count();
+    eventually("no folder", || (folders() <= 1).then_some(()));
+    limit_descriptors(family.keeper, 256);
+    family.comes_to("heard", heard + 3);
 }
 
 /// As where the port is taken: by then the keeper runs and the command waits.

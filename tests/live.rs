@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Kevent, Pid};
@@ -486,17 +486,22 @@ fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
     let root = Root::PidFile(path.clone());
     config.targets = vec![Target { name: "service".to_owned(), root }];
     let mut calls = 0;
+    let mut ended: Option<Instant> = None;
     let kernel = Scripted(move |changes: &[Change], events: &mut Vec<Kevent>| {
         calls += 1;
         if calls == 5 {
             fs::write(&path, "111\n").expect("written");
+        }
+        // For longer than it takes to look again, the file names a process that is no more.
+        if ended.take_if(|at| at.elapsed() > Duration::from_millis(1300)).is_some() {
+            fs::write(&path, "222\n").expect("written");
         }
         let Some(change) = changes.first() else { return };
         let (ident, udata) = (u64::from(change.pid.get()), change.udata);
         if ident == 111 {
             let (flags, fflags) = (0x8030, 0x8000_0000);
             events.push(Kevent { ident, flags, fflags, data: 0, udata });
-            fs::write(&path, "222\n").expect("written");
+            ended = Some(Instant::now());
         }
     });
     let all = run(config, kernel, |all| all.contains(&Said::Attached(222)));

@@ -213,8 +213,12 @@ fn tests(folder: &Path, found: &mut Vec<String>) {
             tests(&path, found);
         } else if path.extension().is_some_and(|e| e == "rs") {
             let text = fs::read_to_string(&path).expect("text");
-            let functions = text.split("fn ").skip(1).filter_map(|rest| rest.split('(').next());
-            found.extend(functions.map(str::to_owned));
+            for attribute in ["#[test]", "#[tokio::test"] {
+                let functions =
+                    text.split(attribute).skip(1).filter_map(|rest| rest.split_once("fn "));
+                let names = functions.filter_map(|(_, rest)| rest.split('(').next());
+                found.extend(names.map(str::to_owned));
+            }
         }
     }
 }

@@ -19,9 +19,23 @@ fn serve(flags: &[&str]) -> Command {
     command
 }
 
-fn refused(flags: &[&str]) -> (Option<i32>, String) {
-    let output = serve(flags).output().expect("it runs");
+/// As a process that setpriv(1) has made of root.
+fn made_of_root(how: &[&str], flags: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(how).arg("--").arg(PROGRAM).args(serve(flags).get_args());
+    command
+}
+
+fn refused(mut command: Command) -> (Option<i32>, String) {
+    let output = command.output().expect("it runs");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The numbers of a line of /proc/PID/status.
+fn numbers(exporter: &Exporter, line: &str) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{}/status", exporter.id())).expect("status");
+    let numbers = status.lines().find_map(|l| l.strip_prefix(line)).expect("the line");
+    numbers.split_ascii_whitespace().map(|n| n.parse().expect("a number")).collect()
 }
 
 #[test]
@@ -29,16 +43,61 @@ fn root_serves_as_nobody_unless_told_otherwise() {
     if !is_root() {
         return;
     }
-    let nobody = User::from_name("nobody").expect("users").expect("nobody").uid;
-    for flags in [&[][..], &["--user=nobody"], &[&*format!("--user={nobody}")]] {
-        let exporter = Exporter::start(serve(flags));
-        let status = fs::read_to_string(format!("/proc/{}/status", exporter.id())).expect("status");
-        let users = status.lines().find_map(|l| l.strip_prefix("Uid:")).expect("its users");
-        let expected = [nobody.to_string(), nobody.to_string(), nobody.to_string()].join("\t");
-        assert!(users.trim_start().starts_with(&expected), "{users}");
-        // What it says about itself, it still can.
-        assert!(exporter.samples()["process_open_fds"] > 3.0);
+    let nobody = User::from_name("nobody").expect("users").expect("nobody");
+    let (user, group) = (nobody.uid.as_raw(), nobody.gid.as_raw());
+    for flags in [&[][..], &["--user=nobody"], &[&*format!("--user={user}")]] {
+        // Groups that it is not to keep.
+        let exporter = Exporter::start(made_of_root(&["--groups=0,4,24"], flags));
+        assert_eq!(numbers(&exporter, "Uid:"), [user; 4]);
+        assert_eq!(numbers(&exporter, "Gid:"), [group; 4]);
+        assert_eq!(numbers(&exporter, "Groups:"), [group]);
+        // What it says about itself, it still can, though Linux hides it from others.
+        let samples = exporter.samples();
+        assert!(samples["process_open_fds"] > 3.0);
+        assert!(samples["process_resident_memory_bytes"] > 0.0);
     }
+}
+
+/// Anybody of the same user could take the socket of the keeper out of it otherwise (pidfd_getfd(2)), and have root's
+/// dtrace at its word.
+#[test]
+fn no_other_process_of_its_user_can_look_into_it() {
+    if !is_root() {
+        return;
+    }
+    let exporter = Exporter::start(serve(&[]));
+    let look = format!("cat /proc/{}/environ >/dev/null", exporter.id());
+    let nobody = User::from_name("nobody").expect("users").expect("nobody");
+    let ids = [format!("--reuid={}", nobody.uid), format!("--regid={}", nobody.gid)];
+    let mut command = Command::new("setpriv");
+    command.args(ids).args(["--clear-groups", "--", "sh", "-c", &look]);
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("Permission denied"), "{said}");
+}
+
+#[test]
+fn whoever_can_become_root_again_does_not_serve() {
+    if !is_root() {
+        return;
+    }
+    let user = ["--reuid=1000", "--regid=1000", "--clear-groups"];
+    let able = |caps| [&user[..], &["--inh-caps", caps, "--ambient-caps", caps]].concat();
+    for (how, flags) in [
+        (vec!["--euid=65534", "--keep-groups"], &[][..]),
+        (vec!["--euid=65534", "--keep-groups"], &["--user=nobody"]),
+        (vec!["--euid=65534", "--keep-groups"], &["--config.check"]),
+        (able("+setuid"), &[]),
+        (able("+setgid"), &[]),
+        // Its capabilities stay where its user changes.
+        (vec!["--securebits=+no_setuid_fixup"], &[]),
+    ] {
+        let (code, said) = refused(made_of_root(&how, flags));
+        assert_eq!(code, Some(77), "{how:?} {flags:?}: {said}");
+        assert!(said.contains("can still become root or join its group"), "{how:?}: {said}");
+    }
+    let exporter = Exporter::start(made_of_root(&user, &[]));
+    assert_eq!(numbers(&exporter, "Uid:"), [1000; 4]);
 }
 
 #[test]
@@ -47,8 +106,7 @@ fn root_that_is_told_to_stay_root_stays() {
         return;
     }
     let exporter = Exporter::start(serve(&["--user=root"]));
-    let status = fs::read_to_string(format!("/proc/{}/status", exporter.id())).expect("status");
-    assert!(status.contains("Uid:\t0\t0\t0\t0"), "{status}");
+    assert_eq!(numbers(&exporter, "Uid:"), [0; 4]);
 }
 
 #[test]
@@ -63,11 +121,11 @@ fn what_nobody_may_read_is_not_read() {
     fs::write(&file, "{}").expect("written");
     fs::set_permissions(&file, open(0o600)).expect("the mode");
     let flag = format!("--web.config.file={}", file.display());
-    let (code, said) = refused(&[&flag]);
+    let (code, said) = refused(serve(&[&flag]));
     assert_eq!(code, Some(78), "{said}");
     let whom = "kqproc_exporter: as nobody, the user to serve as (see --user): cannot read ";
     assert!(said.contains(whom) && said.contains("Permission denied"), "{said}");
-    let (code, said) = refused(&[&flag, "--config.check"]);
+    let (code, said) = refused(serve(&[&flag, "--config.check"]));
     assert_eq!(code, Some(78), "{said}");
     fs::set_permissions(&file, open(0o644)).expect("the mode");
     Exporter::start(serve(&[&flag]));
@@ -75,11 +133,11 @@ fn what_nobody_may_read_is_not_read() {
 
 #[test]
 fn a_user_that_cannot_be_is_refused() {
-    let (code, said) = refused(&["--user=no-such-user-here"]);
+    let (code, said) = refused(serve(&["--user=no-such-user-here"]));
     assert_eq!(code, Some(77), "{said}");
     assert!(said.contains("there is no user \"no-such-user-here\" here: name another"), "{said}");
     if !geteuid().is_root() {
-        let (code, said) = refused(&["--user=root"]);
+        let (code, said) = refused(serve(&["--user=root"]));
         assert_eq!(code, Some(77), "{said}");
         assert!(said.contains("only root can become user \"root\""), "{said}");
     }

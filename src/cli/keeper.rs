@@ -26,6 +26,7 @@ pub struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    keeper::close_inherited();
     let Args { dtrace, bufsize, switchrate, compile_ms, pid_files } = args;
     let compile = Duration::from_millis(compile_ms);
     let exporter = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);

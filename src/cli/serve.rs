@@ -127,7 +127,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
             // The keeper and the command begin before, as whoever started this.
             let live = prepare(settings.live.clone())?;
             let identity = settle(&args.service.user)?;
-            must_see_others(&identity)?;
+            must_see_others(&identity, hidden_by())?;
             Feed::Live(Box::new(live))
         }
         SourceKind::Replay => {
@@ -178,7 +178,7 @@ fn settle(user: &UserArgs) -> anyhow::Result<Identity> {
 
 /// Processes that the kernel hides from a user cannot be tracked by it: kevent(2) says that they do not exist
 /// (13.2 `kern_event.c`, `filt_procattach`: `p_cansee`).
-fn must_see_others(identity: &Identity) -> anyhow::Result<()> {
+fn must_see_others(identity: &Identity, hidden_by: Option<&str>) -> anyhow::Result<()> {
     if identity.is_root {
         return Ok(());
     }
@@ -188,7 +188,7 @@ fn must_see_others(identity: &Identity) -> anyhow::Result<()> {
             "{sysctl} hides processes in jails from {identity}: no tree can begin there"
         );
     }
-    match hidden_by() {
+    match hidden_by {
         Some(sysctl) => Err(anyhow::anyhow!(
             "{sysctl} hides other users' processes from {identity}: change it, or serve with --user root"
         ))
@@ -294,7 +294,22 @@ async fn failure<E>(end: oneshot::Receiver<Result<(), E>>) -> Option<E> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exit::status_of;
     use super::*;
+
+    #[test]
+    fn only_root_serves_where_the_kernel_hides_processes() {
+        let of = |name: &str, is_root| Identity { name: name.to_owned(), is_root };
+        let (nobody, root) = (of("nobody", false), of("root", true));
+        let sysctl = "security.bsd.see_other_uids";
+        let error = must_see_others(&nobody, Some(sysctl)).expect_err("it is hidden");
+        assert_eq!(status_of(&error), NOPERM);
+        let said = "security.bsd.see_other_uids hides other users' processes from user nobody: \
+             change it, or serve with --user root";
+        assert_eq!(error.to_string(), said);
+        assert!(must_see_others(&root, Some(sysctl)).is_ok());
+        assert!(must_see_others(&nobody, None).is_ok());
+    }
 
     #[tokio::test]
     async fn an_ingest_thread_that_panics_ends_the_service_and_one_that_ends_well_does_not() {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use nix::errno::Errno;
-use nix::unistd::{Uid, User, geteuid, initgroups, setgid, setuid};
+use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist, setgid, setgroups, setuid};
 
 /// Where root starts the exporter and does not say as whom it is to serve.
 const NOBODY: &str = "nobody";
@@ -35,9 +35,13 @@ pub enum UserError {
         /// What the system said.
         errno: Errno,
     },
-    /// It has, and it has not.
+    /// Its first group is root's.
+    #[error("user {0:?} has group 0, which is root's: name another one with --user")]
+    RootsGroup(String),
+    /// It is not root, and can be.
     #[error(
-        "became user {0:?}, and can still become root: refusing to serve so; please report this"
+        "as user {0:?} this can still become root or join its group: refusing to serve so; start it as root, or with no \
+         user, group or capability but that user's own"
     )]
     StillRoot(String),
 }
@@ -77,7 +81,11 @@ impl UserArgs {
             Some(user) => become_user(user)?,
             None => name_of(now),
         };
-        Ok(Identity { name, is_root: geteuid().is_root() })
+        let is_root = geteuid().is_root();
+        match is_root || root_is_gone() {
+            true => Ok(Identity { name, is_root }),
+            false => Err(UserError::StillRoot(name)),
+        }
     }
 }
 
@@ -102,23 +110,31 @@ fn find(text: &str) -> Option<User> {
 
 fn become_user(user: User) -> Result<String, UserError> {
     let name = user.name.clone();
-    change(&user).map_err(|errno| UserError::Refused { name: name.clone(), errno })?;
-    match setuid(Uid::from_raw(0)) {
-        Err(Errno::EPERM) => Ok(name),
-        _ => Err(UserError::StillRoot(name)),
+    if user.gid.as_raw() == 0 {
+        return Err(UserError::RootsGroup(name));
     }
+    change(&user).map_err(|errno| UserError::Refused { name: name.clone(), errno })?;
+    Ok(name)
 }
 
-/// As root, these set the real, effective and saved user and group at once.
+/// As root, these set the real, effective and saved user and group at once. Of the user's groups all are taken but
+/// root's.
 fn change(user: &User) -> nix::Result<()> {
     let name = std::ffi::CString::new(user.name.as_str()).map_err(|_| Errno::EINVAL)?;
-    initgroups(&name, user.gid)?;
+    let mut groups = getgrouplist(&name, user.gid)?;
+    groups.retain(|group| group.as_raw() != 0);
+    setgroups(&groups)?;
     setgid(user.gid)?;
-    setuid(user.uid)?;
-    // Linux hides /proc/self/fd from a process that has changed its user, and process_open_fds comes from there.
-    #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_dumpable(true)?;
-    Ok(())
+    setuid(user.uid)
+}
+
+/// Tried, for there are many ways: a real or saved user, a capability, a user that root has become by halves. Whoever
+/// was started with root's group has that much of root, as whoever started it will know.
+fn root_is_gone() -> bool {
+    // EINVAL: a namespace of Linux's that knows no root.
+    let refused = |tried| matches!(tried, Err(Errno::EPERM | Errno::EINVAL));
+    let has_its_group = getegid().as_raw() == 0;
+    (has_its_group || refused(setgid(Gid::from_raw(0)))) && refused(setuid(Uid::from_raw(0)))
 }
 
 #[cfg(test)]

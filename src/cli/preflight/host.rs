@@ -68,7 +68,7 @@ impl Probe for Host {
 }
 
 fn compile(dtrace: &Path, program: &str, args: &[&str]) -> io::Result<Ran> {
-    let folder = Folder::new()?;
+    let mut folder = Folder::new()?;
     let file = folder.write("check.d", program)?;
     Ok(run(Command::new(dtrace).args(["-e", "-s"]).arg(file).args(args), PATIENCE))
 }

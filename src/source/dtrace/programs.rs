@@ -60,35 +60,42 @@ impl Program {
 
 /// A private folder for the D programs; it goes when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct Folder {
+    path: PathBuf,
+    files: Vec<PathBuf>,
+}
 
 impl Folder {
     /// A new one below the system's folder for temporary files, which only we may enter.
     pub(crate) fn new() -> io::Result<Folder> {
         let template = std::env::temp_dir().join("kqproc_exporter.XXXXXX");
-        Ok(Folder(nix::unistd::mkdtemp(&template)?))
+        Ok(Folder { path: nix::unistd::mkdtemp(&template)?, files: Vec::new() })
     }
 
     /// Writes a program into it.
-    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
-        let path = self.0.join(name);
+    pub(crate) fn write(&mut self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.path.join(name);
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(&path)?.write_all(text.as_bytes())?;
+        let mut file = options.open(&path)?;
+        self.files.push(path.clone());
+        file.write_all(text.as_bytes())?;
         Ok(path)
     }
 
     /// Where it is.
     #[cfg(test)]
     fn path(&self) -> &std::path::Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!("cannot remove {}: {error}", self.0.display());
+        // Each by its name: to look for files takes a descriptor, and there may be none left.
+        let removed = self.files.iter().try_for_each(std::fs::remove_file);
+        if let Err(error) = removed.and_then(|()| std::fs::remove_dir(&self.path)) {
+            tracing::warn!("cannot remove {}: {error}", self.path.display());
         }
     }
 }
@@ -194,7 +201,7 @@ mod tests {
     #[test]
     fn the_folder_is_private_and_goes() {
         use std::os::unix::fs::PermissionsExt;
-        let folder = Folder::new().expect("a folder");
+        let mut folder = Folder::new().expect("a folder");
         let file = folder.write("x.d", "BEGIN {}").expect("a file");
         let path = folder.path().to_owned();
         let mode = |p: &Path| p.metadata().expect("it is there").permissions().mode() & 0o777;

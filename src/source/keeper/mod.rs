@@ -25,6 +25,7 @@ use super::dtrace::programs::Program;
 use super::target::root_pid;
 use crate::model::Pid;
 
+pub use self::platform::close_inherited;
 pub use self::root::{Job, run};
 
 /// The hidden subcommand that keeps dtrace for whoever has the other end of its stdin.
@@ -34,6 +35,9 @@ pub const SUBCOMMAND: &str = "keep-dtrace";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long its own end may take.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What to do where descriptors are missing.
+const NO_ROOM: &str = "raise the limit of open files (ulimit -n)";
 
 /// The keeper does not answer, and nobody else can run dtrace.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -76,6 +80,7 @@ pub(crate) struct Started {
 impl Keeper {
     /// Starts `program` (ourselves) as a keeper for this process.
     pub(crate) fn start(program: &Path, job: &Job) -> io::Result<Keeper> {
+        // Neither end is limited as the pipes are: whoever holds one can do nothing with it but talk to the other.
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
             .arg(SUBCOMMAND)
@@ -103,13 +108,27 @@ impl Keeper {
         program: &'static Program,
         kqueue: RawFd,
     ) -> Result<Started, Error> {
+        self.has_room_for_pipes()?;
         let reply = self.ask(Request::Start(program, kqueue), PATIENCE)?.or_error()?;
         let mut pipes = reply.descriptors.into_iter().map(PipeReader::from);
         match (pipes.next(), pipes.next()) {
             (Some(stdout), Some(stderr)) => {
                 Ok(Started { pid: reply.number as u32, stdout, stderr })
             }
-            _ => Err(Error::Failed("its pipes did not come over".to_owned())),
+            // Whoever else runs here was faster.
+            _ => {
+                self.bury(program)?;
+                Err(Error::Failed(format!("its pipes did not come over: {NO_ROOM}")))
+            }
+        }
+    }
+
+    /// Nobody could read a dtrace whose pipes have no place here, so it is not even started.
+    fn has_room_for_pipes(&self) -> Result<(), Error> {
+        let socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        match (socket.try_clone(), socket.try_clone()) {
+            (Ok(_), Ok(_)) => Ok(()),
+            (Err(error), _) | (_, Err(error)) => Err(Error::Failed(format!("{error}: {NO_ROOM}"))),
         }
     }
 

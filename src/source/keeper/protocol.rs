@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 use crate::source::dtrace::programs::{ALL, Program};
@@ -46,7 +47,12 @@ impl Request {
         [letter, place, 0, 0, a, b, c, d]
     }
 
-    fn of([letter, place, _, _, a, b, c, d]: [u8; Request::LEN]) -> Option<Request> {
+    /// Each request has one spelling.
+    fn of(bytes: [u8; Request::LEN]) -> Option<Request> {
+        Request::meant_by(bytes).filter(|request| request.bytes() == bytes)
+    }
+
+    fn meant_by([letter, place, _, _, a, b, c, d]: [u8; Request::LEN]) -> Option<Request> {
         let number = RawFd::from_le_bytes([a, b, c, d]);
         // dtrace(1) would take a negative one for an option.
         if number < 0 {
@@ -154,14 +160,24 @@ impl Reply {
     }
 }
 
-/// Reads at least one byte, and the descriptors that come with it: they come with the first byte of a message.
+/// Reads at least one byte, and the descriptors that come with it: they come with the first byte of a message. Where
+/// there is no room for them, they are lost and the bytes are not: FreeBSD says EMSGSIZE, and the next call reads the
+/// bytes (13.2 `uipc_usrreq.c`, `unp_externalize`); Linux cuts the descriptors off.
 fn receive_with_rights(from: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; MOST]);
     let mut bytes = [IoSliceMut::new(bytes)];
+    let mut has_room = true;
     let message = retried(|| {
         // The borrow checker cannot see that a call that failed has borrowed nothing.
         let (from, flags) = (from.as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
-        recvmsg::<()>(from, &mut bytes, Some(&mut space), flags).map(|message| {
+        let received = recvmsg::<()>(from, &mut bytes, Some(&mut space), flags);
+        if let Err(Errno::EMSGSIZE | Errno::EMFILE) = received
+            && std::mem::take(&mut has_room)
+        {
+            // To be tried again, once.
+            return Err(Errno::EINTR);
+        }
+        received.map(|message| {
             let rights = message.cmsgs().into_iter().flatten().filter_map(|part| match part {
                 ControlMessageOwned::ScmRights(descriptors) => Some(descriptors),
                 _ => None,
@@ -187,8 +203,14 @@ fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Whether the other side has closed `socket`, without waiting. Only while nothing is expected from it.
+/// Whether the other side has closed `socket`, without waiting, even where something from it is still to be read.
 pub(super) fn is_closed(socket: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::new(socket, PollFlags::empty())];
+    // Asked for nothing, it tells hang-ups and errors alone.
+    if poll(&mut asked, PollTimeout::ZERO).is_ok_and(|found| found > 0) {
+        return true;
+    }
+    // It may have said that it will say no more.
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     match nix::sys::socket::recv(socket.as_raw_fd(), &mut [0], flags) {
         Ok(count) => count == 0,
@@ -226,7 +248,17 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_the_end() {
-        for bytes in [*b"x\0\0\0\0\0\0\0", *b"c\x03\0\0\0\0\0\0", *b"p\0\0\0\0\0\x01\0"] {
+        for bytes in [
+            *b"x\0\0\0\0\0\0\0",
+            *b"c\x03\0\0\0\0\0\0",
+            *b"p\0\0\0\0\0\x01\0",
+            // What is not used is zero.
+            *b"s\0\x01\0\x05\0\0\0",
+            *b"s\0\0\x01\x05\0\0\0",
+            *b"c\0\0\0\x01\0\0\0",
+            *b"k\0\0\0\0\0\0\x01",
+            *b"p\x01\0\0\0\0\0\0",
+        ] {
             assert_eq!(Request::of(bytes), None, "{}", bytes.escape_ascii());
         }
     }
@@ -266,6 +298,9 @@ mod tests {
     fn a_closed_socket_is_seen_without_waiting() {
         use std::os::fd::AsFd;
         let (ours, theirs) = UnixStream::pair().expect("a pair");
+        assert!(!is_closed(theirs.as_fd()));
+        // It waits to be read behind what is being done.
+        Request::Kill(&ALL[0]).send(&ours).expect("sent");
         assert!(!is_closed(theirs.as_fd()));
         drop(ours);
         assert!(is_closed(theirs.as_fd()));

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::getppid;
 
+use super::NO_ROOM;
 use super::modules;
 use super::process::{self, Process};
 use super::protocol::{Reply, Request, is_closed};
@@ -148,6 +150,7 @@ impl Root {
                 self.running[usize::from(program.place())] = Some(process);
                 Reply { descriptors, ..Reply::done(pid as i32) }
             }
+            Err(error) if is_full(&error) => Reply::failed(format!("{error}; {NO_ROOM}")),
             Err(error) => Reply::failed(error),
         }
     }
@@ -193,14 +196,17 @@ impl Root {
         reader: [String; 2],
     ) -> Result<(Command, Folder), Reply> {
         let Job { bufsize, switchrate, .. } = &self.job;
-        let written = Folder::new().and_then(|folder| {
+        let written = Folder::new().and_then(|mut folder| {
             let file = folder.write(program.name, &program.tuned(bufsize, switchrate))?;
             Ok((folder, file))
         });
         let (folder, file) = written.map_err(|error| {
+            let hint =
+                if is_full(&error) { NO_ROOM } else { "set TMPDIR to a folder that is writable" };
+            let folder = std::env::temp_dir();
             Reply::failed(format!(
-                "cannot write the D programs to {}: {error}; set TMPDIR to a folder that is writable",
-                std::env::temp_dir().display()
+                "cannot write the D programs to {}: {error}; {hint}",
+                folder.display()
             ))
         })?;
         let mut command = Command::new(self.path());
@@ -210,5 +216,22 @@ impl Root {
             command.args(reader);
         }
         Ok((command, folder))
+    }
+}
+
+/// There are no descriptors left.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_missing_descriptors_are_a_matter_of_their_limit() {
+        let is_full = |errno: Errno| is_full(&errno.into());
+        assert!(is_full(Errno::EMFILE) && is_full(Errno::ENFILE));
+        assert!(!is_full(Errno::EACCES) && !is_full(Errno::ENOSPC));
     }
 }
