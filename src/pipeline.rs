@@ -32,7 +32,7 @@ use crate::wire::records::Records;
 /// }
 /// let bytes = b"B 1000 1\nM 2000 0 1500 1024 0 0\nC 3000 0 101 100 100 0\n\
 ///     M 1000002000 0 1000001000 1025 0 0\nT 9000000000 1\n";
-/// pipeline.push(Input::Stdout { at: MonoTime(1_000_000_000), bytes });
+/// pipeline.push(Input::Stdout { at: MonoTime(9_000_000_000), bytes });
 /// assert_eq!(pipeline.stats().trees[0].births[Verdict::LostSilent.index()], 1);
 /// ```
 pub struct Pipeline<O> {

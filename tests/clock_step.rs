@@ -137,3 +137,15 @@ fn what_comes_after_a_small_jump_is_decided_again() {
         }
     }
 }
+
+#[test]
+fn no_recording_of_the_project_has_a_clock_that_jumps() {
+    for entry in std::fs::read_dir(path("").parent().expect("a folder")).expect("recordings") {
+        let file = entry.expect("an entry").path();
+        if file.extension().is_some_and(|extension| extension == "kqr") {
+            let name = file.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+            let jumped = play(&reads(name), 0, 0).dtrace_blind_ns[BlindReason::Clock.index()];
+            assert_eq!(jumped, 0, "{name}");
+        }
+    }
+}

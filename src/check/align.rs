@@ -18,7 +18,7 @@ use crate::wire::record::{Mark, Record};
 const SLACK_NS: u64 = 1_000_000;
 
 /// After so many calls their capacities repeat.
-const CAPACITIES: usize = 1024;
+const CAPACITIES: u64 = 1024;
 
 /// So many events may wait for each record that may.
 const EVENTS: usize = 4;
@@ -295,7 +295,8 @@ impl Align {
 
     /// The mark of a batch that did not wait for it: the clocks were not where they were thought to be.
     fn learn_from_late(&mut self, mark: &Mark) {
-        let named = |head: &Head| head.capacity == mark.capacity;
+        let recent = self.placed_seq.saturating_sub(CAPACITIES);
+        let named = |head: &Head| head.capacity == mark.capacity && head.seq >= recent;
         let Some(place) = self.unmarked.iter().position(named) else { return };
         let head = self.unmarked[place];
         // Marks come in order.
@@ -362,7 +363,8 @@ impl Align {
         };
         let at = self.clock.latest(head.after).unwrap_or(self.now);
         self.now = at.min(bound).max(self.now);
-        if self.unmarked.len() == CAPACITIES {
+        let again = |old: &Head| old.seq.saturating_add(CAPACITIES) <= head.seq;
+        while self.unmarked.front().is_some_and(again) {
             self.unmarked.pop_front();
         }
         self.unmarked.push_back(head);

@@ -19,6 +19,20 @@ struct Bounds {
     at: KernelTime,
 }
 
+impl Bounds {
+    /// The latest that `mono` can be on DTrace's clock.
+    #[inline]
+    fn latest(&self, mono: MonoTime) -> KernelTime {
+        KernelTime(mono.0.saturating_add_signed(self.low.saturating_neg()))
+    }
+
+    /// How far the clocks may have drifted apart between the mark that these bounds are of and `at`, in nanoseconds.
+    #[inline]
+    fn drift(&self, at: KernelTime) -> i64 {
+        (at.since(self.at).max(self.at.since(at)) >> DRIFT_SHIFT) as i64
+    }
+}
+
 /// How fast the clocks may drift apart: 1/4096, about 244 ppm.
 const DRIFT_SHIFT: u32 = 12;
 /// A record cannot be read before it happened, and dtrace hands it over within this time unless it hangs.
@@ -31,9 +45,9 @@ impl ClockMap {
     /// A batch whose mark says that the call returned at `at`. `false` where a clock has jumped since the last one.
     pub(crate) fn marked(&mut self, batch: &Head, at: KernelTime) -> bool {
         let (low, high) = (diff(batch.before, at), diff(batch.after, at));
-        let step = STEP_NS as i64;
         let fits = self.bounds.is_none_or(|old| {
-            low <= old.high.saturating_add(step) && high >= old.low.saturating_sub(step)
+            let off = STEP_NS as i64 + old.drift(at);
+            low <= old.high.saturating_add(off) && high >= old.low.saturating_sub(off)
         });
         self.narrow(Bounds { low, high, at });
         fits
@@ -49,7 +63,7 @@ impl ClockMap {
 
     fn narrow(&mut self, new: Bounds) {
         let merged = self.bounds.map(|old| {
-            let drift = (new.at.since(old.at).max(old.at.since(new.at)) >> DRIFT_SHIFT) as i64;
+            let drift = old.drift(new.at);
             let low = new.low.max(old.low.saturating_sub(drift));
             let high = new.high.min(old.high.saturating_add(drift));
             Bounds { low, high, at: new.at }
@@ -61,12 +75,13 @@ impl ClockMap {
     /// Whether a record of time `at` cannot have been read at `read`, as far as the clocks are known: it lies in the future.
     #[inline]
     pub(crate) fn is_future(&self, at: KernelTime, read: MonoTime) -> bool {
-        read.0 != 0 && self.latest(read).is_some_and(|latest| latest.plus(STEP_NS) < at)
+        let latest = |bounds: Bounds| bounds.latest(read).plus(STEP_NS + bounds.drift(at) as u64);
+        read.0 != 0 && self.bounds.is_some_and(|bounds| latest(bounds) < at)
     }
 
     /// The latest that `mono` can be on DTrace's clock. `None` while nothing is known.
     pub(crate) fn latest(&self, mono: MonoTime) -> Option<KernelTime> {
-        self.bounds.map(|b| KernelTime(mono.0.saturating_add_signed(b.low.saturating_neg())))
+        self.bounds.map(|bounds| bounds.latest(mono))
     }
 
     /// The earliest that `mono` can be on DTrace's clock. `None` while nothing is known.

@@ -19,8 +19,17 @@ pub(crate) struct Lately {
     /// When the latest calls began and returned.
     calls: VecDeque<(KernelTime, KernelTime)>,
     causes: VecDeque<Cause>,
-    /// Whom NOTE_CHILD named as a forker, and when, although it had not been announced itself.
-    named: VecDeque<(Pid, KernelTime)>,
+    named: VecDeque<Named>,
+}
+
+/// NOTE_CHILD named a process as the forker that had not been announced itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    pub(crate) forker: Pid,
+    /// When the child was created.
+    pub(crate) forked: KernelTime,
+    /// When the note came.
+    pub(crate) at: KernelTime,
 }
 
 /// What a cause probe saw in knote_fork.
@@ -55,23 +64,24 @@ impl Lately {
         self.causes.push_back(cause);
     }
 
-    /// NOTE_CHILD that came at `at` named this process as the forker, before it was announced itself.
-    pub(crate) fn named(&mut self, forker: Option<Pid>, at: KernelTime) {
-        let Some(forker) = forker else { return };
+    pub(crate) fn named(&mut self, named: Named) {
         if self.named.len() == NAMED {
             self.named.pop_front();
         }
-        self.named.push_back((forker, at));
+        self.named.push_back(named);
     }
 
     /// What they tell of this process.
     #[cold]
     pub(crate) fn about(&self, inc: &Incarnation) -> Clues {
-        let as_forker = |(pid, at): &&(Pid, KernelTime)| {
-            *pid == inc.pid && inc.created.is_none_or(|t| *at >= t)
+        // It forked that child in this life.
+        let as_forker = |named: &&Named| {
+            named.forker == inc.pid
+                && inc.created.is_none_or(|t| named.forked.plus(CREATE_TRAILS_NS) >= t)
+                && inc.exited.is_none_or(|t| named.forked <= t)
         };
         let mut clues = Clues {
-            named_forker: self.named.iter().find(as_forker).map(|(_, at)| *at),
+            named_forker: self.named.iter().find(as_forker).map(|named| named.at),
             scanned_at_exit: inc.exited.is_some_and(|exited| self.in_a_call(exited)),
             ..Clues::default()
         };

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use super::blind::Blind;
-use super::clues::Lately;
+use super::clues::{Lately, Named};
 use super::damage::NaiveTable;
 use super::finding::{Clues, Finding};
 use super::stats::{Order, Stats, TreeStats};
@@ -190,8 +190,10 @@ impl Ledger {
                 let forker = &mut self.table[forker];
                 forker.proven = forker.proven.max(created);
             }
-            if forker.is_none_or(|forker| !self.table[forker].tracked()) {
-                self.lately.named(named, child.at);
+            if let Some(named) = named
+                && forker.is_none_or(|forker| !self.table[forker].tracked())
+            {
+                self.lately.named(Named { forker: named, forked: created, at: child.at });
             }
         }
         self.decide_birth(slot, verdict);

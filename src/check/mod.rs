@@ -107,7 +107,8 @@ impl Checker {
         if let Record::Begin { at, wall } | Record::Tick { at, wall } = record {
             self.ledger.stats.wall = Some((at, wall));
         }
-        // Causes come from another dtrace, whose clock of reading is its own: they are counted and order nothing.
+        // Causes come from another dtrace, whose clock of reading is its own: they are counted, kept as clues, and order
+        // nothing.
         match record {
             Record::RegFail { at, forker, child, errno } => {
                 self.ledger.lately.cause(Cause { at, forker, child, errno: Some(errno) });

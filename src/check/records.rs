@@ -82,6 +82,10 @@ impl Records {
     #[cold]
     fn confirm(&mut self, at: KernelTime, record: Record, now: KernelTime) -> Arrival {
         match self.held.take() {
+            Some(held) if held == record => {
+                self.held = Some(held);
+                Arrival::Refused(Reason::Duplicate, at)
+            }
             Some(held) if held.at().since(at).max(at.since(held.at())) <= JUMP_NS => {
                 self.insert(held.at(), held);
                 self.insert(at, record)

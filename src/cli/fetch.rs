@@ -105,17 +105,22 @@ fn exporter(url: &str) -> anyhow::Result<Exporter> {
         !authority.as_str().contains('@'),
         "name and password have no place in a URL, where ps(1) shows them; use --user NAME and --password-file FILE"
     );
-    let port = match scheme.as_str() {
+    let usual = match scheme.as_str() {
         "http" => 80,
         "https" => 443,
         _ => bail!("only http and https are spoken here; {FORM}"),
+    };
+    let port = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => usual,
+        // Never the usual port in place of one that cannot be meant: a password would go to whoever listens there.
+        _ => authority.port_u16().filter(|_| !authority.as_str().contains(":+")).context(FORM)?,
     };
     let path = parts.path_and_query;
     ensure!(path.as_ref().is_none_or(|path| path.query().is_none()), "leave out what is behind ?");
     Ok(Exporter {
         scheme,
         host: authority.host().trim_matches(['[', ']']).to_owned(),
-        port: authority.port_u16().unwrap_or(port),
+        port,
         authority: authority.to_string(),
         path: path.map_or(String::new(), |path| path.path().trim_end_matches('/').to_owned()),
         tls: None,
@@ -263,7 +268,19 @@ mod tests {
             assert_eq!(exporter.to_string(), shown);
             assert_eq!((exporter.host.as_str(), exporter.port), (host, port), "{url}");
         }
-        for url in ["", "a b", "/x", "localhost:1", "ftp://h", "http://h?x", "http://u:secret@h"] {
+        for url in [
+            "",
+            "a b",
+            "/x",
+            "localhost:1",
+            "ftp://h",
+            "http://h?x",
+            "http://u:secret@h",
+            "http://h:99999",
+            "http://h:",
+            "http://h:+1",
+            "https://[::1]:99999",
+        ] {
             let error = exporter(url).err().expect(url).to_string();
             assert!(!error.contains("secret"), "{error}");
         }

@@ -74,6 +74,7 @@ impl Filter {
             ("verdict", self.verdict.map(|verdict| verdict.to_string())),
             ("fact", self.fact.map(|fact| evidence::fact(fact).to_owned())),
             ("pid", self.pid.map(|pid| pid.to_string())),
+            ("timeline", self.timeline.then(|| "true".to_owned())),
             ("limit", (self.limit != SHOWN).then(|| self.limit.to_string())),
         ];
         let pairs = pairs.into_iter().filter_map(|(name, value)| Some((name, value?)));
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn filters_are_understood_or_refused() {
-        let text = "tree=a%20b&verdict=lost_silent&fact=death&pid=7&limit=2";
+        let text = "tree=a%20b&verdict=lost_silent&fact=death&pid=7&timeline=true&limit=2";
         let filter = Filter::parse(&format!("{text}&timeline=true&format=json")).unwrap();
         assert_eq!(
             filter,

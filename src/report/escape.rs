@@ -31,7 +31,8 @@ impl Write for Escaper<'_, '_> {
     }
 }
 
-fn is_directional(c: char) -> bool {
+/// Whether it changes the direction of the text behind it.
+pub(crate) fn is_directional(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -1,5 +1,7 @@
 //! What a running exporter knows.
 
+use std::fmt::Write;
+
 use anyhow::anyhow;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,6 +11,7 @@ use crate::cli::exit::{NOINPUT, OrExit};
 use crate::cli::fetch::Exporter;
 use crate::cli::terminal::paint_for_stdout;
 use crate::model::Pid;
+use crate::report::escape::is_directional;
 use crate::report::evidence::told::{List, Told};
 
 /// One incident with its time line.
@@ -57,6 +60,33 @@ fn understood<T: DeserializeOwned>(exporter: &Exporter, answer: &Value) -> anyho
 fn shown(format: Format, answer: &Value, text: impl FnOnce() -> String) -> anyhow::Result<String> {
     match format {
         Format::Text => Ok(text()),
-        Format::Json => Ok(serde_json::to_string_pretty(answer)? + "\n"),
+        Format::Json => Ok(escaped(&serde_json::to_string_pretty(answer)?) + "\n"),
+    }
+}
+
+/// JSON whose strings steer no terminal: what can do so, and JSON leaves as it is, is written as `\u` escapes.
+fn escaped(json: &str) -> String {
+    let steers = |c: char| c != '\n' && (c.is_control() || is_directional(c));
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if steers(c) {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_from_elsewhere_steers_no_terminal() {
+        let answer = serde_json::json!({ "tree": "a\u{9b}2J\u{202e}\u{7f}\u{1b}[2J\n" });
+        let told = shown(Format::Json, &answer, String::new).unwrap();
+        assert!(told.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{told}");
+        assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), answer);
     }
 }

@@ -1,5 +1,6 @@
 //! The incidents of a running exporter, as its `/incidents` tells them.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use super::{Life, Line};
@@ -117,12 +118,9 @@ impl Incarnation<'_> {
 
     /// What all of its incidents say, each word once.
     fn life(&self) -> Life {
-        let mut lines: Vec<Line> = vec![];
-        for line in self.incidents.iter().flat_map(|incident| incident.lines()) {
-            if !lines.iter().any(|known| (known.at, &known.text) == (line.at, &line.text)) {
-                lines.push(line);
-            }
-        }
+        let mut told = HashSet::new();
+        let all = self.incidents.iter().flat_map(|incident| incident.lines());
+        let mut lines: Vec<Line> = all.filter(|l| told.insert((l.at, l.text.clone()))).collect();
         lines.sort_by_key(|line| line.at);
         Life { tree: None, since: None, lines, judged: vec![], duplicates: None }
     }

@@ -119,8 +119,14 @@ impl<'a> Timeline<'a> {
             // Nobody knows what came first: nothing that one of them did not say can be held against the other.
             sink.push(Input::Stderr { at: MonoTime(0), bytes: UNALIGNED })?;
         }
-        let mut out =
-            Out { timeline: self, sink, next: 0, now: self.calls[0].after, chunk: vec![] };
+        let mut out = Out {
+            timeline: self,
+            sink,
+            next: 0,
+            now: self.calls[0].after,
+            marked: None,
+            chunk: vec![],
+        };
         let mut marks = self.marks.iter().peekable();
         for (offset, line) in lines(self.text) {
             match marks.next_if(|mark| mark.offset == offset) {
@@ -142,6 +148,8 @@ struct Out<'a, S> {
     /// The first call that has not been pushed.
     next: usize,
     now: u64,
+    /// The last mark: its time on DTrace's clock, and the same on the reader's or a little later.
+    marked: Option<(u64, u64)>,
     chunk: Vec<u8>,
 }
 
@@ -164,11 +172,17 @@ impl<S: Sink> Out<'_, S> {
         let text = format!("M {at} {cpu} {entered} {nevents} {returned} 0\n");
         self.chunk.extend_from_slice(text.as_bytes());
         self.now = after.max(self.now);
+        self.marked = Some((at, after));
         self.flush()?;
         self.batches(call + 1)
     }
 
+    /// Nothing is read before it happens: not before the last line, which is the latest.
     fn flush(&mut self) -> ControlFlow<()> {
+        let last = self.chunk.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
+        if let (Some((marked, after)), Some(Ok(Some(record)))) = (self.marked, last.map(decode)) {
+            self.now = self.now.max(after.saturating_add(record.at().0.saturating_sub(marked)));
+        }
         for bytes in self.chunk.chunks(CHUNK) {
             self.sink.push(Input::Stdout { at: MonoTime(self.now), bytes })?;
         }
