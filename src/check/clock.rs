@@ -17,6 +17,8 @@ struct Bounds {
     low: i64,
     high: i64,
     at: KernelTime,
+    /// A mark has told them, and not only when a record was read.
+    marked: bool,
 }
 
 impl Bounds {
@@ -45,11 +47,11 @@ impl ClockMap {
     /// A batch whose mark says that the call returned at `at`. `false` where a clock has jumped since the last one.
     pub(crate) fn marked(&mut self, batch: &Head, at: KernelTime) -> bool {
         let (low, high) = (diff(batch.before, at), diff(batch.after, at));
-        let fits = self.bounds.is_none_or(|old| {
+        let fits = self.bounds.filter(|old| old.marked).is_none_or(|old| {
             let off = STEP_NS as i64 + old.drift(at);
             low <= old.high.saturating_add(off) && high >= old.low.saturating_sub(off)
         });
-        self.narrow(Bounds { low, high, at });
+        self.narrow(Bounds { low, high, at, marked: true });
         fits
     }
 
@@ -57,7 +59,8 @@ impl ClockMap {
     pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) {
         if self.bounds.is_none() && read.0 != 0 {
             let high = diff(read, at);
-            self.bounds = Some(Bounds { low: high.saturating_sub(READ_DELAY_NS), high, at });
+            let low = high.saturating_sub(READ_DELAY_NS);
+            self.bounds = Some(Bounds { low, high, at, marked: false });
         }
     }
 
@@ -66,7 +69,7 @@ impl ClockMap {
             let drift = old.drift(new.at);
             let low = new.low.max(old.low.saturating_sub(drift));
             let high = new.high.min(old.high.saturating_add(drift));
-            Bounds { low, high, at: new.at }
+            Bounds { low, high, ..new }
         });
         // Bounds that contradict each other mean that a clock was set anew: believe the latest.
         self.bounds = Some(merged.filter(|b| b.low <= b.high).unwrap_or(new));
