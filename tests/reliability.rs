@@ -3,10 +3,12 @@
 mod common;
 
 use std::fs;
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::eventually;
 use common::exporter::{Exporter, PROGRAM, simulate};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Table;
@@ -14,6 +16,7 @@ use kqproc_exporter::input::{Attach, Batch, Input};
 use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId, Verdict, note};
 use kqproc_exporter::pipeline::Pipeline;
 use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 
 #[test]
 fn a_storm_of_hangups_ends_nothing() {
@@ -74,6 +77,60 @@ fn a_closed_stdout_is_no_panic() {
         .expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_log_whose_reader_leaves_ends_nothing() {
+    let mut child =
+        simulate(["--log.level=debug"]).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut log = BufReader::new(child.stderr.take().expect("its log"));
+    let mut line = String::new();
+    while !line.contains("msg=listening address=") {
+        line.clear();
+        assert!(log.read_line(&mut line).expect("text") > 0, "it does not listen");
+    }
+    drop(log);
+    let (_, addr) = line.trim_end().split_once("address=").expect("an address");
+    goes_on(Exporter::of(child, addr.parse().expect("an address")));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_on_a_full_disk_ends_nothing() {
+    // The log cannot say which port it is.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let full = fs::File::options().write(true).open("/dev/full").expect("it is there");
+    let child = Command::new(PROGRAM)
+        .args(["simulate", "--serve", "--log.level=debug"])
+        .args([format!("--web.listen-address={free}"), format!("--user={}", geteuid())])
+        .stderr(full)
+        .spawn()
+        .expect("it runs");
+    goes_on(Exporter::of(child, free));
+}
+
+/// It answers, loads its configuration again, of which it would log, and ends well.
+fn goes_on(exporter: Exporter) {
+    eventually("an open port", || TcpStream::connect(exporter.addr).ok());
+    for _ in 0..2 {
+        assert_eq!(exporter.request("POST", "/-/reload", "").status, 200);
+    }
+    assert_eq!(exporter.get("/metrics").status, 200);
+    assert_eq!(exporter.stop().code(), Some(0));
+}
+
+#[test]
+fn words_that_nobody_reads_change_no_exit_status() {
+    for (args, status) in
+        [(["simulate", "--count=5", "--seed=1"], 0), (["replay", "nowhere", "--format=json"], 66)]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(PROGRAM);
+        command.args(args).stdout(Stdio::null()).stderr(writer);
+        let ended = command.status().expect("it runs");
+        assert_eq!(ended.code(), Some(status), "{args:?}");
+    }
 }
 
 #[cfg(target_os = "linux")]
