@@ -69,5 +69,7 @@ pub mod http;
 pub mod load;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod metrics;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod plain_file;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, unsafe_code)]
 pub mod source;

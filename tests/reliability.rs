@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use common::eventually;
 use common::exporter::{Exporter, PROGRAM, simulate};
+use common::spoils::SPOILS;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Table;
 use kqproc_exporter::input::{Attach, Batch, Input};
@@ -29,16 +30,20 @@ fn a_storm_of_hangups_ends_nothing() {
 }
 
 #[test]
-fn a_config_that_became_a_directory_leaves_the_old_one_in_force() {
+fn a_web_configuration_that_is_no_plain_file_any_more_leaves_the_old_one_in_force() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("web.yml");
     fs::write(&file, "http_server_config: {headers: {X-Frame-Options: deny}}\n").expect("written");
     let exporter = Exporter::start(simulate([format!("--web.config.file={}", file.display())]));
-    fs::remove_file(&file).expect("removed");
-    fs::create_dir(&file).expect("a directory in its place");
-    let refused = exporter.request("POST", "/-/reload", "");
-    assert!(refused.status == 500 && refused.text().contains("was kept"), "{refused:?}");
-    assert_eq!(exporter.get("/-/healthy").header("x-frame-options"), Some("deny"));
+    for (spoil, why) in SPOILS {
+        spoil(&file);
+        let refused = exporter.request("POST", "/-/reload", "");
+        let text = refused.text();
+        assert!(refused.status == 500 && text.contains("was kept") && text.contains(why), "{text}");
+        exporter.logs(why);
+        assert_eq!(exporter.get("/-/healthy").header("x-frame-options"), Some("deny"));
+    }
+    assert_eq!(exporter.stop().code(), Some(0));
 }
 
 #[test]
@@ -61,6 +66,7 @@ fn without_descriptors_connections_wait_and_are_answered_later() {
     limited.arg(unlimited.get_program()).args(unlimited.get_args());
     let exporter = Exporter::start(limited);
     let idle: Vec<TcpStream> = (0..40).map(|_| exporter.connect()).collect();
+    exporter.logs("cannot accept a connection");
     drop(idle);
     assert_eq!(exporter.get("/metrics").status, 200);
 }

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::config::Settings;
@@ -21,6 +23,9 @@ use crate::http::web_args::WebArgs;
 use crate::http::{BindError, Server, State};
 use crate::source::live;
 use crate::source::sysctl::{HIDING_JAILED, hidden_by, hides_jailed};
+
+/// How long the end of the service waits for what still runs.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// As fast as it was recorded.
 const NORMAL_SPEED: f64 = 1.0;
@@ -242,6 +247,24 @@ fn bind(web: &WebArgs) -> anyhow::Result<Server> {
 }
 
 fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the HTTP service")?;
+    let ended = serve_on(&runtime, feed, state, check, web);
+    // A file that is read from a disk that hangs must not keep the process.
+    runtime.shutdown_timeout(LAST_PATIENCE);
+    ended
+}
+
+fn serve_on(
+    runtime: &Runtime,
+    feed: Feed,
+    state: State,
+    check: Config,
+    web: &WebArgs,
+) -> anyhow::Result<ExitCode> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting kqproc_exporter");
     let server = bind(web)?;
     let stop = feed.stop();
@@ -252,11 +275,6 @@ fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Resu
         let feed = move || drop(ended.send(feed.run(&mut ingest, &stop)));
         thread::Builder::new().name("ingest".into()).spawn(feed)?
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the HTTP service")?;
     let (failed, signals) = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let mut failed = None;
