@@ -141,7 +141,7 @@ fn words_that_nobody_reads_change_no_exit_status() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_ends_a_recording_with_the_reason() {
+fn a_full_disk_ends_a_simulation_with_the_reason() {
     let output = Command::new(PROGRAM)
         .args(["simulate", "--count=2000", "--output=/dev/full"])
         .output()
