@@ -247,15 +247,19 @@ fn bind(web: &WebArgs) -> anyhow::Result<Server> {
 }
 
 fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Result<ExitCode> {
+    on_runtime(|runtime| serve_on(runtime, feed, state, check, web))
+}
+
+/// What `work` gives. A file that is read from a disk that hangs must not keep the process then.
+fn on_runtime<T>(work: impl FnOnce(&Runtime) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the HTTP service")?;
-    let ended = serve_on(&runtime, feed, state, check, web);
-    // A file that is read from a disk that hangs must not keep the process.
+    let done = work(&runtime);
     runtime.shutdown_timeout(LAST_PATIENCE);
-    ended
+    done
 }
 
 fn serve_on(
@@ -312,7 +316,20 @@ async fn failure<E>(end: oneshot::Receiver<Result<(), E>>) -> Option<E> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
+
+    #[test]
+    fn a_read_that_hangs_keeps_no_exporter_from_its_end() {
+        let ((begun, begins), (_held, hangs)) = (channel(), channel::<()>());
+        let read = move || (begun.send(()), hangs.recv());
+        let begins = on_runtime(|runtime| {
+            runtime.spawn_blocking(read);
+            Ok(begins.recv()?)
+        });
+        assert!(begins.is_ok());
+    }
 
     #[tokio::test]
     async fn an_ingest_thread_that_panics_ends_the_service_and_one_that_ends_well_does_not() {
