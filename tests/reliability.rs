@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,7 +17,6 @@ use kqproc_exporter::input::{Attach, Batch, Input};
 use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId, Verdict, note};
 use kqproc_exporter::pipeline::Pipeline;
 use nix::sys::signal::Signal;
-use nix::unistd::geteuid;
 
 #[test]
 fn a_storm_of_hangups_ends_nothing() {
@@ -104,14 +103,12 @@ fn a_log_whose_reader_leaves_ends_nothing() {
 #[test]
 fn a_log_on_a_full_disk_ends_nothing() {
     // The log cannot say which port it is.
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    let free = free.expect("a port");
     let full = fs::File::options().write(true).open("/dev/full").expect("it is there");
-    let child = Command::new(PROGRAM)
-        .args(["simulate", "--serve", "--log.level=debug"])
-        .args([format!("--web.listen-address={free}"), format!("--user={}", geteuid())])
-        .stderr(full)
-        .spawn()
-        .expect("it runs");
+    let address = format!("--web.listen-address={free}");
+    let mut command = simulate(["--log.level=debug", &address]);
+    let child = command.stderr(full).spawn().expect("it runs");
     goes_on(Exporter::of(child, free));
 }
 
