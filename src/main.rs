@@ -1,10 +1,12 @@
 //! The exporter's one binary; see the library for everything it does.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Parser;
-use kqproc_exporter::cli::terminal::paint_for_stderr;
+use kqproc_exporter::cli::terminal::{paint_for_stderr, tell};
 use kqproc_exporter::cli::{Cli, exit};
 use kqproc_exporter::report::paint::Hue;
 
@@ -19,7 +21,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let name = paint_for_stderr().dye(Hue::Bad, "kqproc_exporter:");
-            eprintln!("{name} {}", exit::told(&error));
+            tell(format_args!("{name} {}", exit::told(&error)));
             ExitCode::from(exit::status_of(&error))
         }
     }

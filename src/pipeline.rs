@@ -31,8 +31,8 @@ use crate::wire::records::Records;
 ///     pipeline.push(Input::Batch(batch));
 /// }
 /// let bytes = b"B 1000 1\nM 2000 0 1500 1024 0 0\nC 3000 0 101 100 100 0\n\
-///     M 1000002000 0 1000001000 1025 0 0\nT 9000000000 1\n";
-/// pipeline.push(Input::Stdout { at: MonoTime(9_000_000_000), bytes });
+///     M 1000002000 0 1000001000 1025 0 0\nT 4000000000 1\n";
+/// pipeline.push(Input::Stdout { at: MonoTime(4_000_000_000), bytes });
 /// assert_eq!(pipeline.stats().trees[0].births[Verdict::LostSilent.index()], 1);
 /// ```
 pub struct Pipeline<O> {

@@ -18,11 +18,12 @@ const MAX_INPUT: usize = 1 << 16;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 8] = [
     ("stdout", targets::stdout),
     ("stderr", targets::stderr),
     ("recording", targets::recording),
     ("raw", targets::raw),
+    ("config", targets::config),
     ("web_config", targets::web_config),
     ("http", targets::http),
     ("checker", targets::checker),

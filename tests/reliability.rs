@@ -3,11 +3,14 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::eventually;
 use common::exporter::{Exporter, PROGRAM, simulate};
+use common::spoils::SPOILS;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Table;
 use kqproc_exporter::input::{Attach, Batch, Input};
@@ -26,16 +29,20 @@ fn a_storm_of_hangups_ends_nothing() {
 }
 
 #[test]
-fn a_config_that_became_a_directory_leaves_the_old_one_in_force() {
+fn a_web_configuration_that_is_no_plain_file_any_more_leaves_the_old_one_in_force() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("web.yml");
     fs::write(&file, "http_server_config: {headers: {X-Frame-Options: deny}}\n").expect("written");
     let exporter = Exporter::start(simulate([format!("--web.config.file={}", file.display())]));
-    fs::remove_file(&file).expect("removed");
-    fs::create_dir(&file).expect("a directory in its place");
-    let refused = exporter.request("POST", "/-/reload", "");
-    assert!(refused.status == 500 && refused.text().contains("was kept"), "{refused:?}");
-    assert_eq!(exporter.get("/-/healthy").header("x-frame-options"), Some("deny"));
+    for (spoil, why) in SPOILS {
+        spoil(&file);
+        let refused = exporter.request("POST", "/-/reload", "");
+        let text = refused.text();
+        assert!(refused.status == 500 && text.contains("was kept") && text.contains(why), "{text}");
+        exporter.logs(why);
+        assert_eq!(exporter.get("/-/healthy").header("x-frame-options"), Some("deny"));
+    }
+    assert_eq!(exporter.stop().code(), Some(0));
 }
 
 #[test]
@@ -58,6 +65,7 @@ fn without_descriptors_connections_wait_and_are_answered_later() {
     limited.arg(unlimited.get_program()).args(unlimited.get_args());
     let exporter = Exporter::start(limited);
     let idle: Vec<TcpStream> = (0..40).map(|_| exporter.connect()).collect();
+    exporter.logs("cannot accept a connection");
     drop(idle);
     assert_eq!(exporter.get("/metrics").status, 200);
 }
@@ -76,9 +84,61 @@ fn a_closed_stdout_is_no_panic() {
     assert!(!said.contains("panicked"), "{said}");
 }
 
+#[test]
+fn a_log_whose_reader_leaves_ends_nothing() {
+    let mut child =
+        simulate(["--log.level=debug"]).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut log = BufReader::new(child.stderr.take().expect("its log"));
+    let mut line = String::new();
+    while !line.contains("msg=listening address=") {
+        line.clear();
+        assert!(log.read_line(&mut line).expect("text") > 0, "it does not listen");
+    }
+    drop(log);
+    let (_, addr) = line.trim_end().split_once("address=").expect("an address");
+    goes_on(Exporter::of(child, addr.parse().expect("an address")));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_ends_a_recording_with_the_reason() {
+fn a_log_on_a_full_disk_ends_nothing() {
+    // The log cannot say which port it is.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    let free = free.expect("a port");
+    let full = fs::File::options().write(true).open("/dev/full").expect("it is there");
+    let address = format!("--web.listen-address={free}");
+    let mut command = simulate(["--log.level=debug", &address]);
+    let child = command.stderr(full).spawn().expect("it runs");
+    goes_on(Exporter::of(child, free));
+}
+
+/// It answers, loads its configuration again, of which it would log, and ends well.
+fn goes_on(exporter: Exporter) {
+    eventually("an open port", || TcpStream::connect(exporter.addr).ok());
+    for _ in 0..2 {
+        assert_eq!(exporter.request("POST", "/-/reload", "").status, 200);
+    }
+    assert_eq!(exporter.get("/metrics").status, 200);
+    assert_eq!(exporter.stop().code(), Some(0));
+}
+
+#[test]
+fn words_that_nobody_reads_change_no_exit_status() {
+    for (args, status) in
+        [(["simulate", "--count=5", "--seed=1"], 0), (["replay", "nowhere", "--format=json"], 66)]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(PROGRAM);
+        command.args(args).stdout(Stdio::null()).stderr(writer);
+        let ended = command.status().expect("it runs");
+        assert_eq!(ended.code(), Some(status), "{args:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_a_simulation_with_the_reason() {
     let output = Command::new(PROGRAM)
         .args(["simulate", "--count=2000", "--output=/dev/full"])
         .output()

@@ -132,6 +132,24 @@ fn what_nobody_may_read_is_not_read() {
 }
 
 #[test]
+fn a_configuration_that_only_root_may_read_is_warned_of() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("the mode");
+    let file = folder.path().join("config.toml");
+    fs::write(&file, "").expect("written");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("the mode");
+    // An address of nobody's ends it as soon as everything was read.
+    let flag = format!("--config.file={}", file.display());
+    let (code, said) = refused(serve(&[&flag, "--web.listen-address=203.0.113.1:1"]));
+    assert_eq!(code, Some(69), "{said}");
+    let warned = said.lines().find(|line| line.contains("a reload will fail")).expect(&said);
+    assert!(warned.contains("level=WARN") && warned.contains("Permission denied"), "{warned}");
+}
+
+#[test]
 fn a_user_that_cannot_be_is_refused() {
     let (code, said) = refused(serve(&["--user=no-such-user-here"]));
     assert_eq!(code, Some(77), "{said}");

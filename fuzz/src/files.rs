@@ -1,10 +1,12 @@
 //! Files that somebody else may have written.
 
+use std::collections::HashSet;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use kqproc_exporter::cli::config::Settings;
 use kqproc_exporter::http::Server;
 use kqproc_exporter::http::web_args::WebArgs;
 use kqproc_exporter::input::Input;
@@ -90,6 +92,23 @@ fn split<'a>(mut text: &'a [u8], at: &[u8]) -> Vec<&'a [u8]> {
     }
     parts.push(text);
     parts
+}
+
+/// `--config.file`.
+pub fn config(data: &[u8]) {
+    match Settings::read(&write("config.toml", data)) {
+        Ok(settings) => {
+            let names: HashSet<&str> =
+                settings.live.targets.iter().map(|t| t.name.as_str()).collect();
+            assert_eq!(names.len(), settings.live.targets.len(), "two trees of one name");
+            assert!(settings.check.settle_ns > 0 && settings.check.reorder_ns > 0);
+            assert!((1 << 10..=1 << 24).contains(&settings.check.capacity));
+        }
+        Err(error) => {
+            let told = error.to_string();
+            assert!(told.contains("config.toml, line ") && told.lines().count() == 1, "{told}");
+        }
+    }
 }
 
 /// `--web.config.file`.

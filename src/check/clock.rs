@@ -79,7 +79,8 @@ impl ClockMap {
     #[inline]
     pub(crate) fn is_future(&self, at: KernelTime, read: MonoTime) -> bool {
         let latest = |bounds: Bounds| bounds.latest(read).plus(STEP_NS + bounds.drift(at) as u64);
-        read.0 != 0 && self.bounds.is_some_and(|bounds| latest(bounds) < at)
+        let known = self.bounds.filter(|bounds| bounds.marked && read.0 != 0);
+        known.is_some_and(|bounds| latest(bounds) < at)
     }
 
     /// The latest that `mono` can be on DTrace's clock. `None` while nothing is known.

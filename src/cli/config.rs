@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, File as OpenFile};
-use std::io::{self, Read};
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -13,13 +12,11 @@ use toml::Spanned;
 use super::duration::duration;
 use super::live_args::LiveArgs;
 use crate::check;
+use crate::plain_file;
 use crate::source::dtrace;
 use crate::source::kqueue::Notes;
 use crate::source::live;
 use crate::source::target::{Root, Target, is_name, root_pid};
-
-/// More than anybody writes by hand, and less than hurts.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// How many incarnations, records and events may be held: with fewer every burst is undecided, more are gigabytes.
 const CAPACITY: RangeInclusive<usize> = 1 << 10..=1 << 24;
@@ -27,21 +24,13 @@ const CAPACITY: RangeInclusive<usize> = 1 << 10..=1 << 24;
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
+    /// The file cannot be read, or is none that should be.
     #[error("cannot read {}: {error}; give one that can be read with --config.file", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
         error: io::Error,
-    },
-    /// It is a folder, a pipe, or the like; or too large.
-    #[error("{} is {what}; give the configuration with --config.file", path.display())]
-    NotAFile {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        what: &'static str,
     },
     /// The file cannot be understood.
     #[error("{}, line {line}: {what}", path.display())]
@@ -90,7 +79,8 @@ impl Settings {
     /// # Errors
     /// It cannot be used.
     pub fn read(path: &Path) -> Result<Settings, ConfigError> {
-        let bytes = bytes_of(path)?;
+        let bytes = plain_file::read(path)
+            .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
         let bad = |at: usize, what: String| {
             let line = 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count();
             ConfigError::Bad { path: path.to_owned(), line, what }
@@ -111,26 +101,6 @@ impl Settings {
             None => Ok(file.settings()),
         }
     }
-}
-
-fn bytes_of(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    let unreadable = |error| ConfigError::Read { path: path.to_owned(), error };
-    let no_file = |what| ConfigError::NotAFile { path: path.to_owned(), what };
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(no_file("a directory"));
-    }
-    // To open a pipe would wait for its writer.
-    if !metadata.is_file() {
-        return Err(no_file("no plain file"));
-    }
-    let mut bytes = Vec::new();
-    let file = OpenFile::open(path).map_err(unreadable)?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(no_file("larger than 1 MiB"));
-    }
-    Ok(bytes)
 }
 
 /// The place of the first name that was there before.
@@ -290,6 +260,8 @@ fn capacity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>,
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use clap::Parser;
 
     use super::*;
@@ -390,13 +362,5 @@ mod tests {
             assert!(told.starts_with(&format!("config.toml, line {error}")), "{text:?}: {told}");
             assert_eq!(told.lines().count(), 1, "{told}");
         }
-    }
-
-    #[test]
-    fn a_file_that_is_none_is_told() {
-        let told = |path: &str| Settings::read(Path::new(path)).expect_err(path).to_string();
-        assert!(told("/dev/null").contains("is no plain file"));
-        let large = read(&"#".repeat(2 << 20)).expect_err("too large");
-        assert!(large.contains("larger than 1 MiB"), "{large}");
     }
 }

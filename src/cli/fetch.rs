@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 
 use super::exit::{DATAERR, OrExit, UNAVAILABLE, USAGE};
 use super::progress::Progress;
+use super::terminal::tell;
 use super::trust::{self, Connector};
 use crate::report::paint::printable;
 
@@ -86,10 +87,10 @@ impl ExporterArgs {
             }
             exporter.authorization = Some(basic(user, &password(file)?)?);
             if !is_tls && !exporter.is_near() {
-                eprintln!(
+                tell(format_args!(
                     "kqproc_exporter: with http the password goes to {} for everybody on the way to read; use https",
                     printable(&exporter.host)
-                );
+                ));
             }
         }
         Ok(exporter)

@@ -69,6 +69,8 @@ impl LogArgs {
         let _ = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_writer(|| AroundTheBar)
+            // It would be told by eprintln!, which panics where the log cannot be written.
+            .log_internal_errors(false)
             .event_format(self.format)
             .try_init();
     }

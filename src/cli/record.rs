@@ -15,7 +15,7 @@ use super::log_args::LogArgs;
 use super::output;
 use super::progress::Progress;
 use super::signals;
-use crate::input::Input;
+use crate::input::{Input, Sink};
 use crate::model::TreeId;
 use crate::recording::{Meta, Writer};
 use crate::source::raw::Raw;
@@ -67,23 +67,40 @@ fn import(args: &Args, directory: &Path) -> anyhow::Result<ExitCode> {
 fn record(args: &Args) -> anyhow::Result<ExitCode> {
     let live = prepare(args.live.config(Some(super::LINGER)))?;
     signals::hand_on_to(live.stop())?;
-    let mut parts = Parts::begin(args, live.meta(&args.note)).or_exit(IOERR)?;
-    let mut written = Ok(());
-    live.run(&mut |input: Input<'_>| {
-        written = parts.append(&input);
-        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })
-    .or_exit(UNAVAILABLE)?;
-    written
-        .and_then(|()| parts.finish())
-        .with_context(|| {
-            format!(
-                "cannot write {}; what was written before can be replayed",
-                args.output.display()
-            )
-        })
-        .or_exit(IOERR)?;
+    let parts = Parts::begin(args, live.meta(&args.note)).or_exit(IOERR)?;
+    let mut recorder = Recorder { parts, written: Ok(()) };
+    live.run(&mut recorder).or_exit(UNAVAILABLE)?;
+    recorder.end()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes until it cannot.
+struct Recorder {
+    parts: Parts,
+    written: io::Result<()>,
+}
+
+impl Sink for Recorder {
+    fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
+        if self.written.is_ok() {
+            self.written = self.parts.append(&input);
+        }
+        if self.written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+impl Recorder {
+    fn end(mut self) -> anyhow::Result<()> {
+        self.written
+            .and_then(|()| self.parts.finish())
+            .with_context(|| {
+                format!(
+                    "cannot write {}; what was written before can be replayed",
+                    self.parts.output.display()
+                )
+            })
+            .or_exit(IOERR)
+    }
 }
 
 /// The parts of a recording, each a whole file by itself.
@@ -96,12 +113,13 @@ struct Parts {
     number: usize,
     /// Bytes of input in this part, before compression.
     size: u64,
-    part: Option<Writer<BufWriter<File>>>,
+    part: Option<Writer<Box<dyn Write>>>,
 }
 
 impl Parts {
     fn begin(args: &Args, meta: Meta) -> anyhow::Result<Parts> {
-        let part = Writer::new(output::create(&args.output)?, &meta)?;
+        let out: Box<dyn Write> = Box::new(output::create(&args.output)?);
+        let part = Writer::new(out, &meta)?;
         Ok(Parts {
             output: args.output.clone(),
             limit: args.rotate_mib.max(1) << 20,
@@ -131,8 +149,8 @@ impl Parts {
         self.finish()?;
         self.number += 1;
         self.size = 0;
-        let mut next =
-            Writer::new(BufWriter::new(File::create(self.path(self.number))?), &self.meta)?;
+        let file = BufWriter::new(File::create(self.path(self.number))?);
+        let mut next = Writer::new(Box::new(file) as Box<dyn Write>, &self.meta)?;
         for (id, name) in &self.trees {
             next.append(&Input::Tree { id: *id, name })?;
         }
@@ -174,23 +192,80 @@ fn weight(input: &Input<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exit::{status_of, told};
     use super::*;
     use crate::model::MonoTime;
     use crate::source::replay::Replay;
 
     fn parts(folder: &Path, limit: u64, keep: usize) -> Parts {
         let output = folder.join("run.kqr");
-        let part = Writer::new(output::create(&output).unwrap(), &Meta::default()).unwrap();
-        Parts {
-            output,
-            limit,
-            keep,
-            meta: Meta::default(),
-            trees: vec![],
-            number: 0,
-            size: 0,
-            part: Some(part),
+        let out: Box<dyn Write> = Box::new(File::create(&output).unwrap());
+        let part = Some(Writer::new(out, &Meta::default()).unwrap());
+        let (meta, trees) = (Meta::default(), vec![]);
+        Parts { output, limit, keep, meta, trees, number: 0, size: 0, part }
+    }
+
+    /// A disk with room for so many bytes more.
+    struct Disk(File, usize);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.1 == 0 && !bytes.is_empty() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let written = self.0.write(&bytes[..bytes.len().min(self.1)])?;
+            self.1 -= written;
+            Ok(written)
         }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    /// Lines that no compression makes much smaller.
+    fn lines(n: u64) -> Vec<u8> {
+        let mut state = n + 1;
+        let mut byte = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..10_000).map(|_| byte()).collect()
+    }
+
+    #[test]
+    fn a_disk_that_fills_ends_a_recording_and_what_was_written_before_replays() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut parts = parts(folder.path(), u64::MAX, 0);
+        let disk = Disk(File::create(&parts.output).unwrap(), 1_000_000);
+        let out: Box<dyn Write> = Box::new(BufWriter::new(disk));
+        parts.part = Some(Writer::new(out, &Meta::default()).unwrap());
+        let mut recorder = Recorder { parts, written: Ok(()) };
+        let said = |n: u64| (MonoTime(n), lines(n));
+        let pushed = (0..1000).find(|n| {
+            let (at, bytes) = said(*n);
+            recorder.push(Input::Stdout { at, bytes: &bytes }).is_break()
+        });
+        assert!(recorder.push(Input::End).is_break(), "it does not go on behind what is missing");
+        let error = recorder.end().unwrap_err();
+        assert_eq!(status_of(&error), IOERR);
+        assert!(told(&error).contains("what was written before can be replayed"), "{error}");
+
+        let mut heard = vec![];
+        let replay = Replay::open(&folder.path().join("run.kqr")).unwrap();
+        let played = replay.play(&mut |input: Input<'_>| {
+            if let Input::Stdout { at, bytes } = input {
+                heard.push((at, bytes.to_vec()));
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(played.is_err(), "it is cut short");
+        let (heard_of, pushed) = (heard.len() as u64, pushed.expect("it fills"));
+        assert!(
+            heard_of > 0 && pushed - heard_of < 27,
+            "{heard_of} of {pushed}: more than the block at hand"
+        );
+        assert!(heard.into_iter().eq((0..heard_of).map(said)));
     }
 
     #[test]

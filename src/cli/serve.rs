@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::config::Settings;
@@ -21,6 +23,9 @@ use crate::http::web_args::WebArgs;
 use crate::http::{BindError, Server, State};
 use crate::source::live;
 use crate::source::sysctl::{HIDING_JAILED, hidden_by, hides_jailed};
+
+/// How long the end of the service waits for what still runs.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// As fast as it was recorded.
 const NORMAL_SPEED: f64 = 1.0;
@@ -242,6 +247,28 @@ fn bind(web: &WebArgs) -> anyhow::Result<Server> {
 }
 
 fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Result<ExitCode> {
+    on_runtime(|runtime| serve_on(runtime, feed, state, check, web))
+}
+
+/// What `work` gives. A file that is read from a disk that hangs must not keep the process then.
+fn on_runtime<T>(work: impl FnOnce(&Runtime) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the HTTP service")?;
+    let done = work(&runtime);
+    runtime.shutdown_timeout(LAST_PATIENCE);
+    done
+}
+
+fn serve_on(
+    runtime: &Runtime,
+    feed: Feed,
+    state: State,
+    check: Config,
+    web: &WebArgs,
+) -> anyhow::Result<ExitCode> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting kqproc_exporter");
     let server = bind(web)?;
     let stop = feed.stop();
@@ -252,11 +279,6 @@ fn serve(feed: Feed, state: State, check: Config, web: &WebArgs) -> anyhow::Resu
         let feed = move || drop(ended.send(feed.run(&mut ingest, &stop)));
         thread::Builder::new().name("ingest".into()).spawn(feed)?
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the HTTP service")?;
     let (failed, signals) = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let mut failed = None;
@@ -294,6 +316,8 @@ async fn failure<E>(end: oneshot::Receiver<Result<(), E>>) -> Option<E> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::super::exit::status_of;
     use super::*;
 
@@ -309,6 +333,17 @@ mod tests {
         assert_eq!(error.to_string(), said);
         assert!(must_see_others(&root, Some(sysctl)).is_ok());
         assert!(must_see_others(&nobody, None).is_ok());
+    }
+
+    #[test]
+    fn a_read_that_hangs_keeps_no_exporter_from_its_end() {
+        let ((begun, begins), (_held, hangs)) = (channel(), channel::<()>());
+        let read = move || (begun.send(()), hangs.recv());
+        let begins = on_runtime(|runtime| {
+            runtime.spawn_blocking(read);
+            Ok(begins.recv()?)
+        });
+        assert!(begins.is_ok());
     }
 
     #[tokio::test]

@@ -1,10 +1,17 @@
-//! Whether there is somebody to see colours.
+//! What is told on stderr, and whether there is somebody to see colours.
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write};
 
 use anstream::{AutoStream, ColorChoice};
 
 use crate::report::paint::Paint;
+
+/// Tells a line on stderr. Nobody may be there to read it, and then nobody misses it: a full disk or a reader that has
+/// left ends nothing, as it would with `eprintln!`.
+pub fn tell(line: impl Display) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
 
 /// Colour where stdout is a terminal that knows colours, unless `NO_COLOR` is set (no-color.org): decided as clap does
 /// for its own texts.

@@ -1,15 +1,12 @@
 //! What to watch: named trees, by pid, by pid file, or a command of ours.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use nix::fcntl::OFlag;
-
 use crate::model::Pid;
+use crate::plain_file;
 
 /// A tree to watch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,12 +58,9 @@ pub fn is_name(text: &str) -> bool {
 /// Why a pid file names no process.
 #[derive(Debug, thiserror::Error)]
 pub enum PidFileError {
-    /// It is not there (yet), or cannot be read.
+    /// It is not there (yet), cannot be read, or is a folder, a pipe, or the like.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is a folder, a pipe, or the like.
-    #[error("it is not a plain file")]
-    NotAFile,
     /// It holds something else than a pid. What, is not told: whoever may write the file's name could have root read
     /// another one aloud.
     #[error("it holds no pid")]
@@ -78,20 +72,10 @@ pub enum PidFileError {
 /// # Errors
 /// [`PidFileError`]; whatever the file holds, it costs 64 bytes of reading.
 pub fn read_pid_file(path: &Path) -> Result<Pid, PidFileError> {
-    // Looked at before: the mere opening of some devices does something.
-    is_plain(fs::metadata(path)?)?;
-    // It may have been replaced: to open a pipe would wait for its writer, and a terminal would become ours.
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
-    is_plain(file.metadata()?)?;
     let mut bytes = Vec::new();
-    file.take(64).read_to_end(&mut bytes)?;
+    plain_file::open(path)?.take(64).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     pid(text.lines().next().unwrap_or_default().trim()).ok_or(PidFileError::Junk)
-}
-
-fn is_plain(metadata: Metadata) -> Result<(), PidFileError> {
-    if metadata.is_file() { Ok(()) } else { Err(PidFileError::NotAFile) }
 }
 
 /// A pid that can be a root: the kernel's own, 0, cannot.
@@ -149,13 +133,9 @@ mod tests {
         {
             assert!(matches!(read(junk), Err(PidFileError::Junk)), "{}", junk.escape_ascii());
         }
-        assert!(matches!(read_pid_file(folder.path()), Err(PidFileError::NotAFile)));
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
-        assert!(matches!(read_pid_file(&pipe), Err(PidFileError::NotAFile)));
-        let device = folder.path().join("device");
-        std::os::unix::fs::symlink("/dev/null", &device).expect("a link");
-        assert!(matches!(read_pid_file(&device), Err(PidFileError::NotAFile)));
+        assert!(matches!(read_pid_file(&pipe), Err(PidFileError::Io(_))));
         let missing = read_pid_file(&folder.path().join("missing"));
         assert!(matches!(missing, Err(PidFileError::Io(e)) if e.kind() == io::ErrorKind::NotFound));
     }

@@ -74,6 +74,11 @@ impl Exporter {
         exporter
     }
 
+    /// One that was started otherwise, and logs elsewhere.
+    pub fn of(child: Child, addr: SocketAddr) -> Exporter {
+        Exporter { child, client: Client { addr }, log: channel().1 }
+    }
+
     /// Waits for a line of its log with these words.
     pub fn logs(&self, words: &str) -> String {
         let mut heard = String::new();

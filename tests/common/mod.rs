@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 pub mod client;
 pub mod exporter;
 pub mod promtool;
+pub mod spoils;
 pub mod words;
 
 /// How long anything may take on a slow machine. Nothing waits so long unless it fails.

@@ -19,6 +19,7 @@ use kqproc_exporter::http::Server;
 
 use crate::common::client::Reply;
 use crate::common::eventually;
+use crate::common::spoils::SPOILS;
 use crate::support::{Exporter, web_args};
 
 /// What the web configuration says of a certificate that was installed.
@@ -132,6 +133,11 @@ fn healthy(stream: &mut Stream) -> u16 {
     Reply::read_one(stream).status
 }
 
+fn reload(stream: &mut Stream) -> Reply {
+    stream.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    Reply::read_one(stream)
+}
+
 fn der(pem: &str) -> Vec<u8> {
     CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
 }
@@ -193,10 +199,6 @@ fn a_certificate_is_rotated_in_flight() {
 
     // A key that does not fit: what works is kept.
     authority.install(&authority.pair("third.example").0, &key);
-    let reload = |stream: &mut Stream| {
-        stream.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        Reply::read_one(stream)
-    };
     let reply = reload(&mut old);
     assert_eq!(reply.status, 500);
     assert!(reply.text().contains("cert and key"), "{}", reply.text());
@@ -206,6 +208,28 @@ fn a_certificate_is_rotated_in_flight() {
     authority.install(&certificate, &key);
     assert_eq!(reload(&mut old).status, 200);
     assert_eq!(client.shown(&exporter), der(&certificate));
+}
+
+#[test]
+fn a_certificate_or_key_that_is_no_plain_file_any_more_leaves_the_old_one_in_force() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.pair("first.example");
+    authority.install(&certificate, &key);
+    let mut exporter = Exporter::start(&[&authority.write(TLS)]);
+    let client = authority.client();
+    for name in ["server.crt", "server.key"] {
+        let file = authority.path().join(name);
+        for (spoil, why) in SPOILS {
+            spoil(&file);
+            let reply = reload(&mut client.connect(&exporter));
+            assert_eq!(reply.status, 500, "{name}");
+            assert!(reply.text().contains(&format!("{name}: {why}")), "{}", reply.text());
+        }
+        std::fs::remove_file(&file).unwrap();
+        authority.install(&certificate, &key);
+    }
+    assert_eq!(client.shown(&exporter), der(&certificate));
+    exporter.stop();
 }
 
 #[test]

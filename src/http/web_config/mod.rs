@@ -13,6 +13,7 @@ use std::{fs, io};
 use hyper::HeaderMap;
 
 use super::bucket::Bucket;
+use crate::plain_file;
 
 pub(super) use auth::{Access, Auth};
 pub(super) use tls::Tls;
@@ -24,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Why a web configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WebConfigError {
-    /// The file cannot be read.
+    /// The file cannot be read, or is none that should be.
     #[error("cannot read {}: {error}; give one that can be read with --web.config.file", path.display())]
     Read {
         /// The file.
@@ -144,11 +145,12 @@ impl Rules {
         let bad = |what: String| WebConfigError::Bad { path: path.into(), what };
         let mut files = vec![path.to_path_buf()];
         let mut stamps = stamps_of(&files);
-        let text = fs::read_to_string(path)
+        let bytes = plain_file::read(path)
             .map_err(|error| WebConfigError::Read { path: path.into(), error })?;
+        let text = str::from_utf8(&bytes).map_err(|error| bad(error.to_string()))?;
         // Without the lines in question, which may hold secrets: messages are logged.
         let file: file::File =
-            serde_saphyr::from_str(&text).map_err(|e| bad(e.without_snippet().to_string()))?;
+            serde_saphyr::from_str(text).map_err(|e| bad(e.without_snippet().to_string()))?;
 
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut tls = None;

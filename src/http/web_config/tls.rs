@@ -1,9 +1,9 @@
 //! TLS by rustls.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -14,6 +14,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::file::{self, ClientAuth, TlsVersion};
+use crate::plain_file;
 
 /// Makes TLS connections of TCP connections.
 #[derive(Clone)]
@@ -139,7 +140,7 @@ fn read(
         (None, Some(file)) => {
             let path = folder.join(file);
             let say = |error: io::Error| format!("{field}_file {}: {error}", path.display());
-            fs::read(&path).map(Some).map_err(say)
+            plain_file::read(&path).map(Some).map_err(say)
         }
         (None, None) => Ok(None),
     }
