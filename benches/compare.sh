@@ -71,7 +71,9 @@ read -r check_events check < <(checked 1000000000000)
 replay=$(seconds $exporter replay "$dir/stream.kqr" --format json)
 grep -q "\"agreed\": $births" "$dir/out" || fail "the replay does not agree in $births births: $(cat "$dir/out")"
 raw=$(seconds $exporter replay "$dir/raw" --format json)
-raw_agrees=$(grep -c "\"agreed\": $births" "$dir/out" || true)
+disagreement=
+grep -q "\"agreed\": $births" "$dir/out" ||
+	disagreement=$'Not all verdicts of the raw directory are those of the recording.\n\n'
 
 curve() {
 	local n count time
@@ -147,9 +149,7 @@ $(row "decoding and cross-check, from memory" "$check_events" "$check")
 $(row "replay of a compressed recording" "$events" "$replay")
 $(row "replay of a raw directory (JSON, text)" "$events" "$raw")
 
-$([ "$raw_agrees" -gt 0 ] || echo "Not all verdicts of the raw directory are those of the recording.")
-
-## Goals
+${disagreement}## Goals
 
 | goal | measured | |
 |---|---|---|
