@@ -60,6 +60,9 @@ pub(crate) struct Align {
     unmarked: VecDeque<Head>,
     pub(crate) clock: ClockMap,
     passes: Passes,
+    /// When what comes now was read, and the latest that it can be of.
+    read: MonoTime,
+    horizon: KernelTime,
     /// A clock has jumped: between which times on DTrace's clock the order of both streams cannot be told.
     pub(crate) jumped: Option<(KernelTime, KernelTime)>,
     /// No marks can come: dtrace is not there.
@@ -89,6 +92,8 @@ impl Align {
             unmarked: VecDeque::new(),
             clock: ClockMap::default(),
             passes: Passes::default(),
+            read: MonoTime(0),
+            horizon: KernelTime(u64::MAX),
             jumped: None,
             blind: false,
             ended: false,
@@ -133,7 +138,10 @@ impl Align {
     /// Takes a record of the time `at` that was read at `read`.
     #[inline]
     pub(crate) fn record(&mut self, at: KernelTime, record: Record, read: MonoTime) -> Arrival {
-        let (future, newest) = (self.clock.is_future(at, read), self.newest());
+        if read != self.read {
+            self.begin_read(read);
+        }
+        let (future, newest) = (at > self.horizon, self.newest());
         let arrival = self.records.take(at, record, self.now, future);
         if arrival == Arrival::Queued {
             self.blind = false;
@@ -141,9 +149,18 @@ impl Align {
                 self.forget_clock(newest.unwrap_or(at), at);
             }
             self.clock.read(at, read);
-            self.passes.read(read, self.records.newest().unwrap_or(at));
         }
         arrival
+    }
+
+    /// What comes from here on was read at `read`.
+    #[cold]
+    fn begin_read(&mut self, read: MonoTime) {
+        if let Some(newest) = self.newest() {
+            self.passes.read(self.read, newest);
+        }
+        self.read = read;
+        self.horizon = self.clock.horizon(read);
     }
 
     /// DTrace's clock has jumped from one of these times to the other. The next marks say where it is now; until then no
@@ -151,6 +168,7 @@ impl Align {
     #[cold]
     fn forget_clock(&mut self, from: KernelTime, to: KernelTime) {
         self.clock = ClockMap::default();
+        self.horizon = KernelTime(u64::MAX);
         self.jumped = Some((from, to));
     }
 
@@ -163,9 +181,9 @@ impl Align {
         }
     }
 
-    /// How far DTrace had been read when its clock was at `at`.
+    /// How far DTrace had been read when its clock was at `at`; `at` itself where nobody knows when anything was read.
     pub(crate) fn read_by(&self, at: KernelTime) -> KernelTime {
-        self.passes.read_by(at, &self.clock)
+        if self.read.0 == 0 { at } else { self.passes.read_by(at, &self.clock) }
     }
 
     /// Up to where dtrace has told of everything that it dropped, now that its records have come to `now`: what it printed

@@ -75,12 +75,14 @@ impl ClockMap {
         self.bounds = Some(merged.filter(|b| b.low <= b.high).unwrap_or(new));
     }
 
-    /// Whether a record of time `at` cannot have been read at `read`, as far as the clocks are known: it lies in the future.
-    #[inline]
-    pub(crate) fn is_future(&self, at: KernelTime, read: MonoTime) -> bool {
-        let latest = |bounds: Bounds| bounds.latest(read).plus(STEP_NS + bounds.drift(at) as u64);
+    /// The latest that a record can be of that was read at `read`, as far as the clocks are known: what is later lies in the
+    /// future.
+    pub(crate) fn horizon(&self, read: MonoTime) -> KernelTime {
         let known = self.bounds.filter(|bounds| bounds.marked && read.0 != 0);
-        known.is_some_and(|bounds| latest(bounds) < at)
+        known.map_or(KernelTime(u64::MAX), |bounds| {
+            let latest = bounds.latest(read);
+            latest.plus(STEP_NS + bounds.drift(latest) as u64)
+        })
     }
 
     /// The latest that `mono` can be on DTrace's clock. `None` while nothing is known.

@@ -99,17 +99,7 @@ impl NaiveTable {
         if let Some(old) = self.slot(finding.pid).take() {
             count(&old, trees, u64::wrapping_sub);
         }
-        let forker = finding.dtrace.forker;
-        let root = Entry::root(finding.tree);
-        let mut standing = match forker {
-            Some(forker) if unheard => self.get(forker).map_or(Standing::default(), |f| f.standing),
-            Some(forker) if finding.verdict == Verdict::Agreed => {
-                self.slot(forker).get_or_insert(root).standing
-            }
-            Some(forker) => self.get(forker).unwrap_or(&root).standing,
-            None => root.standing,
-        };
-        standing.forker_alive = forker.and_then(|f| self.get(f)).is_none_or(|f| !f.ended);
+        let mut standing = self.standing_of_forker(finding, unheard);
         let set = |entry: &mut Entry, damage: Damage| entry.damage |= 1 << damage.index();
         let alive = finding.dtrace.exited.is_none();
         match finding.verdict {
@@ -121,9 +111,7 @@ impl NaiveTable {
             }
             Verdict::Overwritten | Verdict::Corrupt => {
                 set(&mut entry, Damage::WrongParent);
-                let believed = finding.kqueue.child.and_then(|c| u64::try_from(c.event.data).ok());
-                let believed = believed.and_then(Pid::new).and_then(|p| self.get(p));
-                if believed.is_none_or(|parent| parent.tree != finding.tree) {
+                if !self.believes_one_of_its_tree(finding) {
                     set(&mut entry, Damage::AdoptedByNobody);
                 }
                 standing.reaches_root = false;
@@ -148,6 +136,28 @@ impl NaiveTable {
         count(&entry, trees, u64::wrapping_add);
         *self.slot(finding.pid) = Some(entry);
         standing
+    }
+
+    /// What a child has from its forker.
+    fn standing_of_forker(&mut self, finding: &Finding, unheard: bool) -> Standing {
+        let root = Entry::root(finding.tree);
+        let Some(forker) = finding.dtrace.forker else {
+            return Standing { forker_alive: true, ..root.standing };
+        };
+        let standing = match self.get(forker) {
+            Some(entry) => entry.standing,
+            None if unheard => Standing::default(),
+            None if finding.verdict == Verdict::Agreed => self.slot(forker).insert(root).standing,
+            None => root.standing,
+        };
+        Standing { forker_alive: self.get(forker).is_none_or(|f| !f.ended), ..standing }
+    }
+
+    /// Whether the parent that kqueue named is in the table, and of the same tree.
+    fn believes_one_of_its_tree(&self, finding: &Finding) -> bool {
+        let named = finding.kqueue.child.and_then(|child| u64::try_from(child.event.data).ok());
+        let parent = named.and_then(Pid::new).and_then(|pid| self.get(pid));
+        parent.is_some_and(|parent| parent.tree == finding.tree)
     }
 
     fn death(&mut self, finding: &Finding, trees: &mut [TreeStats]) -> Standing {

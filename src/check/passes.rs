@@ -29,34 +29,21 @@ impl Default for Passes {
 }
 
 impl Passes {
-    /// At `read`, DTrace has been read up to `newest`.
-    #[inline]
+    /// At `read`, DTrace had been read up to `newest`.
     pub(crate) fn read(&mut self, read: MonoTime, newest: KernelTime) {
-        if read != self.last.0 {
-            self.remember();
+        let since = |then: MonoTime| self.last.0.0.saturating_sub(then.0);
+        if self.past.back().is_none_or(|(then, _)| since(*then) >= STEP_NS) {
+            if self.past.len() == KEPT {
+                self.past.pop_front();
+            }
+            self.past.push_back(self.last);
         }
         self.last = (read, newest);
     }
 
-    #[cold]
-    fn remember(&mut self) {
-        let since =
-            self.past.back().map_or(u64::MAX, |(then, _)| self.last.0.0.saturating_sub(then.0));
-        if since < STEP_NS || self.last.0.0 == 0 {
-            return;
-        }
-        if self.past.len() == KEPT {
-            self.past.pop_front();
-        }
-        self.past.push_back(self.last);
-    }
-
     /// How far DTrace had been read when its clock was at `at`: up to there everything belongs to passes that had begun by
-    /// then. `at` itself where nobody knows when anything was read.
+    /// then.
     pub(crate) fn read_by(&self, at: KernelTime, clock: &ClockMap) -> KernelTime {
-        if self.last.0.0 == 0 {
-            return at;
-        }
         let by_then =
             |(read, _): &(MonoTime, KernelTime)| clock.latest(*read).is_some_and(|t| t <= at);
         if by_then(&self.last) {
@@ -81,10 +68,9 @@ mod tests {
         // The reader's clock is one second ahead.
         clock.marked(&head(1_000_000_000, 1_000_000_000), KernelTime(0));
         let mut passes = Passes::default();
-        assert_eq!(passes.read_by(KernelTime(7), &clock), KernelTime(7), "nothing was read");
+        assert_eq!(passes.read_by(KernelTime(7), &clock), KernelTime(0), "nothing was read");
         let mono = |ms: u64| MonoTime((1000 + ms) * MS);
-        for (read, newest) in [(100, 90), (100, 95), (102, 97), (300, 200), (301, 280), (600, 290)]
-        {
+        for (read, newest) in [(100, 95), (102, 97), (300, 200), (301, 280), (600, 290)] {
             passes.read(mono(read), KernelTime(newest * MS));
         }
         let by = |ms: u64| passes.read_by(KernelTime(ms * MS), &clock).0 / MS;
