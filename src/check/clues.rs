@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::finding::Clues;
+use super::latest::keep_latest;
 use super::ledger::CREATE_TRAILS_NS;
 use super::table::Incarnation;
 use crate::model::{KernelTime, Pid};
@@ -51,24 +52,15 @@ impl Lately {
 
     /// A kevent(2) call of the reader has returned.
     pub(crate) fn call(&mut self, entered: KernelTime, returned: KernelTime) {
-        if self.calls.len() == CALLS {
-            self.calls.pop_front();
-        }
-        self.calls.push_back((entered, returned));
+        keep_latest(&mut self.calls, CALLS, (entered, returned));
     }
 
     pub(crate) fn cause(&mut self, cause: Cause) {
-        if self.causes.len() == CAUSES {
-            self.causes.pop_front();
-        }
-        self.causes.push_back(cause);
+        keep_latest(&mut self.causes, CAUSES, cause);
     }
 
     pub(crate) fn named(&mut self, named: Named) {
-        if self.named.len() == NAMED {
-            self.named.pop_front();
-        }
-        self.named.push_back(named);
+        keep_latest(&mut self.named, NAMED, named);
     }
 
     /// What they tell of this process.

@@ -11,6 +11,7 @@ mod clock;
 mod clues;
 pub mod damage;
 pub mod finding;
+mod latest;
 mod ledger;
 mod notes;
 mod passes;

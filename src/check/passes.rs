@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::clock::ClockMap;
+use super::latest::keep_latest;
 use crate::model::{KernelTime, MonoTime};
 
 /// How finely the times of reading are remembered.
@@ -33,10 +34,7 @@ impl Passes {
     pub(crate) fn read(&mut self, read: MonoTime, newest: KernelTime) {
         let since = |then: MonoTime| self.last.0.0.saturating_sub(then.0);
         if self.past.back().is_none_or(|(then, _)| since(*then) >= STEP_NS) {
-            if self.past.len() == KEPT {
-                self.past.pop_front();
-            }
-            self.past.push_back(self.last);
+            keep_latest(&mut self.past, KEPT, self.last);
         }
         self.last = (read, newest);
     }

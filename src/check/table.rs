@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::finding::{Delivered, DtraceSaid, KqueueSaid};
+use super::latest::keep_latest;
 use crate::model::{KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, note};
 
 /// How far the time stamps of one moment lie apart in practice.
@@ -98,11 +99,8 @@ impl Latest {
         if self.latest.back().is_some_and(|last| last.batch == batch) {
             return;
         }
-        if self.latest.len() == Self::KEPT {
-            self.latest.pop_front();
-        }
         let (at, not_before) = (said.at, said.not_before);
-        self.latest.push_back(Report { batch, at, not_before, unmarked });
+        keep_latest(&mut self.latest, Self::KEPT, Report { batch, at, not_before, unmarked });
     }
 
     fn about(&self, child: &Incarnation) -> Reported {

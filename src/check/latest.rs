@@ -1,0 +1,12 @@
+//! The latest few of many.
+
+use std::collections::VecDeque;
+
+/// Adds the latest, at the cost of the oldest where there would be more than `most`.
+#[inline]
+pub(super) fn keep_latest<T>(kept: &mut VecDeque<T>, most: usize, latest: T) {
+    if kept.len() == most {
+        kept.pop_front();
+    }
+    kept.push_back(latest);
+}
