@@ -4,35 +4,27 @@ mod common;
 
 use std::ops::ControlFlow;
 
+use common::owned::Owned;
 use common::words::path;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{BlindReason, Stats};
-use kqproc_exporter::input::{Attach, Batch, Input};
-use kqproc_exporter::model::{Fact, Kevent, MonoTime, TreeId, Verdict};
+use kqproc_exporter::input::{Batch, Input};
+use kqproc_exporter::model::{Fact, MonoTime, TreeId, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::source::replay::Replay;
 
-/// What was read of a witness, and when: a line of dtrace's stdout, or a call with its events.
-enum Read {
-    Line(MonoTime, String),
-    Call { seq: u64, before: MonoTime, after: MonoTime, attached: Vec<Attach>, events: Vec<Kevent> },
-}
-
-/// Everything in the order in which it was read.
-fn reads(name: &str) -> Vec<Read> {
-    let (mut reads, mut partial) = (Vec::new(), String::new());
+/// Everything in the order in which it was read, a line of dtrace's stdout at a time.
+fn reads(name: &str) -> Vec<Owned> {
+    let (mut reads, mut partial) = (Vec::new(), Vec::new());
     let mut hear = |input: Input<'_>| {
         match input {
             Input::Stdout { at, bytes } => {
-                partial.push_str(std::str::from_utf8(bytes).expect("text"));
-                while let Some(end) = partial.find('\n') {
-                    reads.push(Read::Line(at, partial.drain(..=end).collect()));
+                partial.extend_from_slice(bytes);
+                while let Some(end) = partial.iter().position(|byte| *byte == b'\n') {
+                    reads.push(Owned::Stdout(at, partial.drain(..=end).collect()));
                 }
             }
-            Input::Batch(Batch { seq, before, after, attached, events, .. }) => {
-                let (attached, events) = (attached.to_vec(), events.to_vec());
-                reads.push(Read::Call { seq, before, after, attached, events });
-            }
+            Input::Batch(_) => reads.push(Owned::of(input)),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -43,24 +35,23 @@ fn reads(name: &str) -> Vec<Read> {
 
 /// The verdicts where DTrace's clock jumps by `dtrace_ms` and that of the reader's calls by `reader_ms` when half has been
 /// read. The times at which dtrace's pipes were read stay.
-fn play(reads: &[Read], dtrace_ms: i64, reader_ms: i64) -> Stats {
+fn play(reads: &[Owned], dtrace_ms: i64, reader_ms: i64) -> Stats {
     let mut pipeline = Pipeline::new(Config::default(), ());
     pipeline.push(Input::Tree { id: TreeId(0), name: "tree" });
     pipeline.push(Input::DtraceUp { at: MonoTime(1) });
     for (i, read) in reads.iter().enumerate() {
         let by = |ms: i64| if i < reads.len() / 2 { 0 } else { ms * 1_000_000 };
         match read {
-            Read::Line(at, line) => {
-                let line = moved(line, by(dtrace_ms));
+            Owned::Stdout(at, line) => {
+                let line = moved(std::str::from_utf8(line).expect("text"), by(dtrace_ms));
                 pipeline.push(Input::Stdout { at: *at, bytes: line.as_bytes() });
             }
-            Read::Call { seq, before, after, attached, events } => {
-                let moved = |at: &MonoTime| MonoTime(at.0.saturating_add_signed(by(reader_ms)));
-                let (before, after) = (moved(before), moved(after));
-                let capacity = Batch::capacity_of(*seq);
-                let batch = Batch { seq: *seq, capacity, before, after, attached, events };
-                pipeline.push(Input::Batch(batch));
+            Owned::Batch { head, attached, events } => {
+                let moved = |at: MonoTime| MonoTime(at.0.saturating_add_signed(by(reader_ms)));
+                let (before, after) = (moved(head.before), moved(head.after));
+                pipeline.push(Input::Batch(Batch { before, after, attached, events, ..*head }));
             }
+            _ => {}
         }
         pipeline.stats().assert_conserved();
     }

@@ -3,15 +3,17 @@
 use std::ops::ControlFlow;
 
 use clap::Parser;
+use common::owned::Owned;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
-use kqproc_exporter::input::{Attach, Batch, Input};
-use kqproc_exporter::model::{Fact, Kevent, MonoTime, Verdict};
+use kqproc_exporter::input::Input;
+use kqproc_exporter::model::{Fact, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::sim::judge::{Case, judge};
 use kqproc_exporter::sim::{self, grid};
 use proptest::prelude::*;
 
+mod common;
 #[path = "simulated/trouble.rs"]
 mod trouble;
 
@@ -62,76 +64,6 @@ fn any_case() -> impl Strategy<Value = Case> {
         case.options.count = count;
         case
     })
-}
-
-/// An input that owns what it says.
-enum Owned {
-    Batch { head: Batch<'static>, attached: Vec<Attach>, events: Vec<Kevent> },
-    Stdout(MonoTime, Vec<u8>),
-    Stderr(MonoTime, Vec<u8>),
-    Other(Input<'static>),
-}
-
-impl Owned {
-    fn of(input: Input<'_>) -> Owned {
-        match input {
-            Input::Batch(batch) => Owned::Batch {
-                head: Batch { attached: &[], events: &[], ..batch },
-                attached: batch.attached.to_vec(),
-                events: batch.events.to_vec(),
-            },
-            Input::Stdout { at, bytes } => Owned::Stdout(at, bytes.to_vec()),
-            Input::Stderr { at, bytes } => Owned::Stderr(at, bytes.to_vec()),
-            Input::Tree { id, .. } => Owned::Other(Input::Tree { id, name: "tree" }),
-            Input::DtraceUp { at } => Owned::Other(Input::DtraceUp { at }),
-            Input::DtraceDown { at } => Owned::Other(Input::DtraceDown { at }),
-            Input::Forks { at, total } => Owned::Other(Input::Forks { at, total }),
-            Input::TreeGone { id } => Owned::Other(Input::TreeGone { id }),
-            Input::BatchesLost { first, count, from, to } => {
-                Owned::Other(Input::BatchesLost { first, count, from, to })
-            }
-            Input::End => Owned::Other(Input::End),
-        }
-    }
-
-    fn with(&self, each: &mut impl FnMut(Input<'_>)) {
-        match self {
-            Owned::Batch { head, attached, events } => {
-                each(Input::Batch(Batch { attached, events, ..*head }));
-            }
-            Owned::Stdout(at, bytes) => each(Input::Stdout { at: *at, bytes }),
-            Owned::Stderr(at, bytes) => each(Input::Stderr { at: *at, bytes }),
-            Owned::Other(input) => each(*input),
-        }
-    }
-
-    fn at(&self) -> Option<MonoTime> {
-        match self {
-            Owned::Batch { head, .. } => Some(head.after),
-            Owned::Stdout(at, _) | Owned::Stderr(at, _) => Some(*at),
-            Owned::Other(Input::DtraceUp { at } | Input::DtraceDown { at }) => Some(*at),
-            Owned::Other(Input::Forks { at, .. }) => Some(*at),
-            Owned::Other(_) => None,
-        }
-    }
-
-    /// As if the reader's clock had been `ns` ahead.
-    fn delay(&mut self, ns: u64) {
-        match self {
-            Owned::Batch { head: Batch { before, after, .. }, .. } => {
-                (before.0, after.0) = (before.0 + ns, after.0 + ns);
-            }
-            Owned::Stdout(at, _) | Owned::Stderr(at, _) => at.0 += ns,
-            Owned::Other(
-                Input::DtraceUp { at } | Input::DtraceDown { at } | Input::Forks { at, .. },
-            ) => at.0 += ns,
-            Owned::Other(_) => {}
-        }
-    }
-
-    fn is_batch(&self) -> bool {
-        matches!(self, Owned::Batch { .. })
-    }
 }
 
 fn inputs(case: &Case) -> Vec<Owned> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 pub mod client;
 pub mod exporter;
+pub mod owned;
 pub mod promtool;
 pub mod spoils;
 pub mod words;

@@ -1,6 +1,8 @@
 //! What can happen to the words between the witnesses and the checker: they are read late, there is no room for them, or
 //! they are lost on our side. It may cost verdicts; it never makes a wrong one.
 
+use std::ops::ControlFlow;
+
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
 use kqproc_exporter::input::Input;
@@ -9,8 +11,8 @@ use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::sim::judge::{Case, score};
 use kqproc_exporter::sim::{self, grid};
 
-use super::{Owned, case};
-use std::ops::ControlFlow;
+use super::case;
+use super::common::owned::Owned;
 
 const MS: u64 = 1_000_000;
 
