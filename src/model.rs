@@ -229,6 +229,9 @@ words! {
         Mix = "mix",
         /// As enoent, meant for a lowered kern.pid_max: every pid is soon used again.
         Pidreuse = "pidreuse",
+        /// Each vforks a child that exits at once, spins for a varying short time and exits: a tracker that asks for
+        /// NOTE_FORK or NOTE_EXEC loses some of these exits.
+        Forkexit = "forkexit",
     }
 }
 

@@ -8,6 +8,8 @@ use std::ptr;
 
 use nix::libc;
 
+use super::process;
+
 /// The program that every system has.
 pub(super) const TRUE: &CStr = c"/usr/bin/true";
 /// The program that none has.
@@ -19,6 +21,9 @@ pub(super) const CUT_SHORT: u8 = 75;
 const LAST: u8 = 7;
 /// Exit status of an orphan.
 const ORPHAN: u8 = 11;
+/// Exit status of a child of [`Job::ForkExit`], and of the grandchild.
+const FORKER: u8 = 5;
+const GRANDCHILD: u8 = 3;
 
 /// A child's whole life, chosen before it is forked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +40,12 @@ pub(super) enum Job {
     Chain(u8),
     /// Fork an orphan and leave it alone.
     Orphan,
+    /// vfork(2) a grandchild that exits at once, spin for this many turns, exit: the exit comes while the reader may
+    /// just be scanning the knote because of its NOTE_FORK.
+    ForkExit {
+        /// A turn takes about a nanosecond.
+        turns: u32,
+    },
 }
 
 /// Does the job and ends the process. To be called in a forked child only.
@@ -46,6 +57,7 @@ pub(super) fn perform(job: Job) -> ! {
         Job::Signal => kill_myself(),
         Job::Chain(length) => chain(length),
         Job::Orphan => orphan(),
+        Job::ForkExit { turns } => fork_exit(turns),
     }
 }
 
@@ -102,6 +114,16 @@ fn orphan() -> ! {
         }
         _ => exit(0),
     }
+}
+
+fn fork_exit(turns: u32) -> ! {
+    if process::vfork(None, GRANDCHILD).is_err() {
+        exit(CUT_SHORT)
+    }
+    for turn in 0..turns {
+        std::hint::black_box(turn);
+    }
+    exit(FORKER)
 }
 
 /// The wait(2) status of this child; `None` if it cannot be had.

@@ -31,6 +31,7 @@ impl Shape {
             Shape::Parallel => "enoent, in bursts that are alive at once",
             Shape::Mix => "exit, enoent, exec and signal in turn",
             Shape::Pidreuse => "enoent, for a lowered kern.pid_max",
+            Shape::Forkexit => "vfork(2) a child that exits at once, then exit",
         }
     }
 }
@@ -40,7 +41,7 @@ impl Shape {
 pub struct Plan {
     /// What the processes do.
     pub shape: Shape,
-    /// Rounds: forks of the root (for chain and orphan, each is followed by forks of its children).
+    /// Rounds: forks of the root (for chain, orphan and forkexit, each is followed by forks of its children).
     pub count: u64,
     /// Rounds a second; 0 for as fast as possible.
     pub rate: u32,
@@ -57,7 +58,7 @@ impl Plan {
     pub fn processes(&self) -> u64 {
         let each = match self.shape {
             Shape::Chain => u64::from(self.depth) + 1,
-            Shape::Orphan => 2,
+            Shape::Orphan | Shape::Forkexit => 2,
             _ => 1,
         };
         self.count.saturating_mul(each)

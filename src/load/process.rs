@@ -54,12 +54,13 @@ mod number {
     pub(super) const EXIT: i64 = libc::SYS_exit;
 }
 
-/// vfork(2) of a child that runs `program`, or exits 127.
+/// vfork(2) of a child that runs `program`, or exits with `status` where there is none or it cannot be run.
+/// Async-signal-safe.
 ///
 /// The child borrows our memory and our stack until then, and a function that returns twice is not something that
 /// Rust can call. So the child lives and ends inside one block of assembly, which returns once, in the parent.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn vfork(program: &CStr) -> nix::Result<libc::pid_t> {
+pub(super) fn vfork(program: Option<&CStr>, status: u8) -> nix::Result<libc::pid_t> {
     let argv = [c"x".as_ptr(), std::ptr::null()];
     let envp = [std::ptr::null::<libc::c_char>()];
     let returned: i64;
@@ -76,11 +77,14 @@ pub(super) fn vfork(program: &CStr) -> nix::Result<libc::pid_t> {
             "test rax, rax",
             "jnz 3f",
             "mov rdi, r12",
+            "test rdi, rdi",
+            "jz 4f",
             "mov rsi, r13",
             "mov rdx, r14",
             "mov eax, {execve}",
             "syscall",
-            "mov edi, 127",
+            "4:",
+            "mov edi, r15d",
             "mov eax, {exit}",
             "syscall",
             "ud2",
@@ -88,9 +92,10 @@ pub(super) fn vfork(program: &CStr) -> nix::Result<libc::pid_t> {
             execve = const number::EXECVE,
             exit = const number::EXIT,
             // Registers that the first system call leaves alone.
-            in("r12") program.as_ptr(),
+            in("r12") program.map_or(std::ptr::null(), CStr::as_ptr),
             in("r13") argv.as_ptr(),
             in("r14") envp.as_ptr(),
+            in("r15") u64::from(status),
             inlateout("rax") number::VFORK => returned,
             clobber_abi("C"),
             options(nostack),
@@ -105,6 +110,6 @@ pub(super) fn vfork(program: &CStr) -> nix::Result<libc::pid_t> {
 
 /// vfork(2) is written for amd64 only.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn vfork(_program: &CStr) -> nix::Result<libc::pid_t> {
+pub(super) fn vfork(_program: Option<&CStr>, _status: u8) -> nix::Result<libc::pid_t> {
     Err(Errno::ENOSYS)
 }

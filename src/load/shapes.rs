@@ -133,7 +133,10 @@ impl Crew {
 
 fn spawn(plan: &Plan, i: u64) -> nix::Result<pid_t> {
     match plan.shape {
-        Shape::Vfork => process::vfork(if i % 2 == 1 { child::TRUE } else { child::MISSING }),
+        Shape::Vfork => {
+            let program = if i % 2 == 1 { child::TRUE } else { child::MISSING };
+            process::vfork(Some(program), 127)
+        }
         _ => process::fork(job(plan, i)),
     }
 }
@@ -148,6 +151,7 @@ fn job(plan: &Plan, i: u64) -> Job {
         Shape::Signal => Job::Signal,
         Shape::Chain => Job::Chain(plan.depth),
         Shape::Orphan => Job::Orphan,
+        Shape::Forkexit => Job::ForkExit { turns: (i % 64) as u32 * 200 },
         Shape::Mix => match i % 4 {
             0 => exit,
             1 => Job::Enoent,
@@ -186,6 +190,7 @@ mod tests {
             Shape::Signal => BTreeMap::from([(KILLED, 20)]),
             Shape::Chain => BTreeMap::from([(exit(6), 20)]),
             Shape::Orphan => BTreeMap::from([(0, 20)]),
+            Shape::Forkexit => BTreeMap::from([(exit(5), 100)]),
             Shape::Vfork => BTreeMap::from([(0, 10), (exit(127), 10)]),
             Shape::Mix => BTreeMap::from([
                 (0, 6),
@@ -228,5 +233,6 @@ mod tests {
         assert_eq!(Plan { depth: 0, ..plan(Shape::Chain, 2) }.processes(), 2);
         assert_eq!(plan(Shape::Chain, 2).processes(), 14);
         assert_eq!(plan(Shape::Orphan, 2).processes(), 4);
+        assert_eq!(plan(Shape::Forkexit, 2).processes(), 4);
     }
 }

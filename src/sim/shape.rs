@@ -107,6 +107,13 @@ fn orphan(i: u32) -> Program {
     [Op::Fork(kind, daemon), exit(0)].into()
 }
 
+/// Forks a child that ends at once and ends itself, a varying few microseconds later.
+fn fork_exit(i: u32) -> Program {
+    let grandchild = [exit(3)].into();
+    let spin = Op::Sleep(u64::from(i % 64) * 200);
+    [Op::Fork(ForkKind::Vfork, grandchild), spin, exit(5)].into()
+}
+
 fn threads(options: &Options) -> Vec<Op> {
     let forks = one_by_one(options, options.count, |i| (ForkKind::Fork, leaf(Shape::Exit, i)));
     let forks: Program = forks.into();
@@ -129,6 +136,7 @@ fn body(options: &Options) -> Vec<Op> {
             .collect(),
         Shape::Chain => one_by_one(options, options.count, |_| fork(chain(options.depth))),
         Shape::Orphan => one_by_one(options, options.count, |i| fork(orphan(i))),
+        Shape::Forkexit => one_by_one(options, options.count, |i| fork(fork_exit(i))),
         Shape::Vfork => one_by_one(options, options.count, |i| {
             (ForkKind::Vfork, if i % 2 == 1 { exec() } else { enoent() })
         }),
