@@ -2,13 +2,15 @@
 //!
 //! Live, replay and simulation differ only in who makes these; everything behind them is the same code.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
-use crate::model::{Kevent, MonoTime, Pid, TreeId};
+use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 
 /// One thing that a source has to say. Borrows the source's buffers: nothing is allocated per event.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Input<'a> {
+    /// The cross-checker's configuration during the run. Counts only as the very first input.
+    Config(Config),
     /// A tree to be watched, said before anything else about it.
     Tree {
         /// Its number; the first is 0 and they are dense.
@@ -65,6 +67,13 @@ pub enum Input<'a> {
         /// The tree.
         id: TreeId,
     },
+    /// A tree in consumer mode: from now on it is what this process, a user's own tracker, gets from kevent(2).
+    Consumer {
+        /// The tree.
+        id: TreeId,
+        /// The process; `None`: it has ended, and the next one is waited for.
+        pid: Option<Pid>,
+    },
     /// Nothing more will come: decide what can be decided.
     End,
 }
@@ -110,6 +119,44 @@ pub struct Attach {
     pub root: bool,
     /// 0, or why kevent(2) refused (ESRCH: it was gone already).
     pub errno: i32,
+    /// The fflags of the registration (`NOTE_*`): an event that was not asked for is never missing.
+    pub notes: u32,
+}
+
+impl Attach {
+    /// What was asked for unless something else is known: births and deaths.
+    pub const USUAL_NOTES: u32 = note::TRACK | note::EXIT;
+}
+
+/// How patient the cross-checker is, and how much it may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// How long after a fact, in nanoseconds of DTrace's clock, its note may still be on its way inside the kernel.
+    pub settle_ns: u64,
+    /// How far out of order, in nanoseconds, DTrace's records may arrive.
+    pub reorder_ns: u64,
+    /// The D program's switchrate as a period in nanoseconds: a drop lies at most so long before its message.
+    pub switch_ns: u64,
+    /// How many incarnations, and how many records, may be held at once; of events four times as many.
+    pub capacity: usize,
+}
+
+impl Default for Config {
+    /// Settle time: on an emulated 13.2 every NOTE_EXIT came with the first drain after proc:::exit; half a second is
+    /// many times that. Capacity: more than there are pids.
+    fn default() -> Self {
+        Config {
+            settle_ns: 500_000_000,
+            reorder_ns: 200_000_000,
+            switch_ns: 100_000_000,
+            capacity: 1 << 17,
+        }
+    }
+}
+
+impl Config {
+    /// The capacities that can be asked for.
+    pub const CAPACITY: RangeInclusive<usize> = 1 << 10..=1 << 24;
 }
 
 /// Where a source puts its inputs. `Break` tells it to stop.

@@ -24,7 +24,7 @@ use crate::wire::records::Records;
 /// pipeline.push(Input::Tree { id: TreeId(0), name: "shell" });
 /// pipeline.push(Input::DtraceUp { at: MonoTime(0) });
 /// let pid = Pid::new(100).expect("a pid");
-/// let root = [Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
+/// let root = [Attach { tree: TreeId(0), pid, root: true, errno: 0, notes: Attach::USUAL_NOTES }];
 /// for (seq, attached) in [(0, &root[..]), (1, &[])] {
 ///     let (capacity, at) = (Batch::capacity_of(seq), MonoTime(seq * 1_000_000_000));
 ///     let batch = Batch { seq, capacity, before: at, after: at, attached, events: &[] };
@@ -40,6 +40,8 @@ pub struct Pipeline<O> {
     stderr: Lines,
     stderr_at: MonoTime,
     checker: Checker,
+    /// No input has come yet.
+    fresh: bool,
     observer: O,
 }
 
@@ -51,13 +53,20 @@ impl<O: Observer> Pipeline<O> {
             stderr: Lines::default(),
             stderr_at: MonoTime(0),
             checker: Checker::new(config),
+            fresh: true,
             observer,
         }
     }
 
     /// Takes the next input.
     pub fn push(&mut self, input: Input<'_>) {
+        let fresh = std::mem::take(&mut self.fresh);
         match input {
+            // Later ones begin the further parts of a recording, and are the same.
+            Input::Config(config) if fresh => self.checker = Checker::new(config),
+            Input::Config(_) => {}
+            // The checker does not judge consumers yet.
+            Input::Consumer { .. } => {}
             Input::Tree { id, name } => self.checker.tree(id, name),
             Input::TreeGone { id } => self.checker.tree_gone(id),
             Input::Batch(batch) => self.checker.batch(&batch),

@@ -36,7 +36,8 @@ impl Kernel {
     /// A tree whose root has this pid.
     fn tree(&mut self, tree: TreeId, root: u32) {
         self.checker.tree(tree, &format!("tree{}", tree.0));
-        let attach = Attach { tree, pid: pid(root), root: true, errno: 0 };
+        let attach =
+            Attach { tree, pid: pid(root), root: true, errno: 0, notes: Attach::USUAL_NOTES };
         self.call(&[attach], &[]);
     }
 

@@ -393,7 +393,8 @@ mod held_up {
         }
         call(&mut words, 1200, 1201, &[]);
         let pid = Pid::new(10).expect("a pid");
-        words.calls[0].attached = vec![Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
+        words.calls[0].attached =
+            vec![Attach { tree: TreeId(0), pid, root: true, errno: 0, notes: Attach::USUAL_NOTES }];
         words.lines.push(format!("C {} 0 50 10 10 14", 2000 * MS));
         call(&mut words, 1990, 2001, &[event(50, 0x30, note::CHILD, 10)]);
         words.lines.push(format!("X {} 0 50 10 1 0", 2300 * MS));
@@ -457,7 +458,8 @@ mod held_up {
         words.lines.push(format!("C {} 0 49 10 10 14", 1205 * MS));
         call(&mut words, 1200, 1210, &[]);
         let pid = Pid::new(10).expect("a pid");
-        words.calls[0].attached = vec![Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
+        words.calls[0].attached =
+            vec![Attach { tree: TreeId(0), pid, root: true, errno: 0, notes: Attach::USUAL_NOTES }];
         words.lines.push(format!("C {} 0 50 10 10 14", 1300 * MS));
         call(&mut words, 1220, 1301, &[event(50, 0x30, note::CHILD, 10)]);
         for ms in [1310, 1520, 1730, 1940] {

@@ -70,7 +70,10 @@ fn said(input: Input<'_>) -> Option<Said> {
         Input::TreeGone { id } => Some(Said::Gone(id.0)),
         Input::Batch(batch) => batch.attached.first().map(|a| Said::Attached(a.pid.get())),
         Input::End => Some(Said::End),
-        Input::BatchesLost { .. } | Input::Forks { .. } => None,
+        Input::Config(_)
+        | Input::Consumer { .. }
+        | Input::BatchesLost { .. }
+        | Input::Forks { .. } => None,
     }
 }
 

@@ -163,8 +163,15 @@ fn fifty_of_a_hundred_trees_may_vanish() {
         pipeline.push(Input::Tree { id: TreeId(n), name: &format!("tree{n}") });
     }
     pipeline.push(Input::DtraceUp { at: MonoTime(1) });
-    let all: Vec<Attach> =
-        (0..100).map(|n| Attach { tree: TreeId(n), pid: pid(n), root: true, errno: 0 }).collect();
+    let all: Vec<Attach> = (0..100)
+        .map(|n| Attach {
+            tree: TreeId(n),
+            pid: pid(n),
+            root: true,
+            errno: 0,
+            notes: Attach::USUAL_NOTES,
+        })
+        .collect();
     pipeline.push(batch(0, &all, &[]));
     let mut text = String::from("B 1000 1\nM 2000 0 1500 1024 0 0\n");
     let exit = |n: u16| Kevent {
@@ -232,7 +239,7 @@ fn batches_lost_beyond_number_are_no_overflow() {
 fn a_lost_process_whose_pid_is_used_again_is_alive_no_more() {
     let mut pipeline = watching();
     let pid = Pid::new(100).expect("a pid");
-    let root = [Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
+    let root = [Attach { tree: TreeId(0), pid, root: true, errno: 0, notes: Attach::USUAL_NOTES }];
     // The two clocks are one here.
     for (seq, after) in [(0, 2000), (1, 1_200_000_000), (2, 4_000_000_000)] {
         let (capacity, before) = (Batch::capacity_of(seq), MonoTime(after - 1000));
@@ -255,7 +262,7 @@ fn a_lost_process_whose_pid_is_used_again_is_alive_no_more() {
 fn a_tree_that_is_gone_before_its_batch_has_its_place_is_gone() {
     let mut pipeline = watching();
     let pid = Pid::new(100).expect("a pid");
-    let root = [Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
+    let root = [Attach { tree: TreeId(0), pid, root: true, errno: 0, notes: Attach::USUAL_NOTES }];
     pipeline.push(batch(0, &root, &[]));
     assert!(pipeline.stats().trees[0].attached);
     pipeline.push(Input::TreeGone { id: TreeId(0) });

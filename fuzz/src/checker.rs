@@ -99,6 +99,7 @@ impl World {
                 pid: choices.pid(),
                 root: true,
                 errno: i32::from(choices.byte() & 1) * 3,
+                notes: Attach::USUAL_NOTES,
             })
             .collect();
         let events: Vec<Kevent> = (0..shape >> 1 & 7).map(|_| choices.kevent()).collect();

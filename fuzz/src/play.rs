@@ -67,7 +67,8 @@ pub fn stdout(data: &[u8]) {
     let mut play = Play::new(ALL_PIDS);
     play.push(Input::DtraceUp { at: MonoTime(0) });
     let pid = Pid::new(100).expect("a pid");
-    let attached = [Attach { tree: TreeId(0), pid, root: true, errno: 0 }];
+    let attached =
+        [Attach { tree: TreeId(0), pid, root: true, errno: 0, notes: Attach::USUAL_NOTES }];
     let events = [Kevent {
         ident: 101,
         flags: note::EV_CLEAR,

@@ -129,7 +129,13 @@ mod tests {
             let mut said = Said(Checker::new(Config::default()), 0);
             said.record(Record::Tick { at: at(1), wall: 0 });
             said.record(Record::Tick { at: at(2), wall: 0 });
-            let root = Attach { tree: TreeId(0), pid: pid(ROOT), root: true, errno: 0 };
+            let root = Attach {
+                tree: TreeId(0),
+                pid: pid(ROOT),
+                root: true,
+                errno: 0,
+                notes: Attach::USUAL_NOTES,
+            };
             said.call((3, 4), &[root], &[]);
             said
         }

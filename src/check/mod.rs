@@ -24,6 +24,7 @@ mod table;
 mod verdict;
 
 use crate::input::Batch;
+pub use crate::input::Config;
 use crate::model::{KernelTime, MonoTime, TreeId};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
@@ -35,32 +36,6 @@ use ledger::Ledger;
 use reconcile::Reconcile;
 use records::Arrival;
 use stats::{BlindReason, Fill, Stats, Table};
-
-/// How patient the checker is, and how much it may hold.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Config {
-    /// How long after a fact, in nanoseconds of DTrace's clock, its note may still be on its way inside the kernel.
-    pub settle_ns: u64,
-    /// How far out of order, in nanoseconds, DTrace's records may arrive.
-    pub reorder_ns: u64,
-    /// The D program's switchrate as a period in nanoseconds: a drop lies at most so long before its message.
-    pub switch_ns: u64,
-    /// How many incarnations, and how many records, may be held at once; of events four times as many.
-    pub capacity: usize,
-}
-
-impl Default for Config {
-    /// Settle time: on an emulated 13.2 every NOTE_EXIT came with the first drain after proc:::exit; half a second is
-    /// many times that. Capacity: more than there are pids.
-    fn default() -> Self {
-        Config {
-            settle_ns: 500_000_000,
-            reorder_ns: 200_000_000,
-            switch_ns: 100_000_000,
-            capacity: 1 << 17,
-        }
-    }
-}
 
 /// The cross-checker.
 pub struct Checker {

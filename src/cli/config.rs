@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, Error as _, Visitor};
@@ -17,9 +16,6 @@ use crate::source::dtrace;
 use crate::source::kqueue::Notes;
 use crate::source::live;
 use crate::source::target::{Root, Target, is_name, root_pid};
-
-/// How many incarnations, records and events may be held: with fewer every burst is undecided, more are gigabytes.
-const CAPACITY: RangeInclusive<usize> = 1 << 10..=1 << 24;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -252,8 +248,9 @@ impl<T, P: Fn(&str) -> Result<T, String>> Visitor<'_> for Quoted<P> {
 
 fn capacity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
     let number = i64::deserialize(deserializer)?;
-    let given = usize::try_from(number).ok().filter(|given| CAPACITY.contains(given));
-    let (least, most) = (CAPACITY.start(), CAPACITY.end());
+    let given =
+        usize::try_from(number).ok().filter(|given| check::Config::CAPACITY.contains(given));
+    let (least, most) = (check::Config::CAPACITY.start(), check::Config::CAPACITY.end());
     let wrong = || D::Error::custom(format!("{number}: give a number from {least} to {most}"));
     given.map(Some).ok_or_else(wrong)
 }

@@ -1,5 +1,6 @@
 //! `record`: both witnesses' words into a file, from this kernel or from a raw directory.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -15,8 +16,8 @@ use super::log_args::LogArgs;
 use super::output;
 use super::progress::Progress;
 use super::signals;
-use crate::input::{Input, Sink};
-use crate::model::TreeId;
+use crate::input::{Config, Input, Sink};
+use crate::model::{Pid, TreeId};
 use crate::recording::{Meta, Writer};
 use crate::source::raw::Raw;
 
@@ -65,9 +66,12 @@ fn import(args: &Args, directory: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn record(args: &Args) -> anyhow::Result<ExitCode> {
-    let live = prepare(args.live.config(Some(super::LINGER)))?;
+    let source = args.live.config(Some(super::LINGER));
+    let mut check = Config::default();
+    check.switch_ns = source.dtrace.switch_ns().unwrap_or(check.switch_ns);
+    let live = prepare(source)?;
     signals::hand_on_to(live.stop())?;
-    let parts = Parts::begin(args, live.meta(&args.note)).or_exit(IOERR)?;
+    let parts = Parts::begin(args, live.meta(&args.note), check).or_exit(IOERR)?;
     let mut recorder = Recorder { parts, written: Ok(()) };
     live.run(&mut recorder).or_exit(UNAVAILABLE)?;
     recorder.end()?;
@@ -109,7 +113,9 @@ struct Parts {
     limit: u64,
     keep: usize,
     meta: Meta,
+    check: Config,
     trees: Vec<(TreeId, String)>,
+    consumers: BTreeMap<TreeId, Option<Pid>>,
     number: usize,
     /// Bytes of input in this part, before compression.
     size: u64,
@@ -117,24 +123,29 @@ struct Parts {
 }
 
 impl Parts {
-    fn begin(args: &Args, meta: Meta) -> anyhow::Result<Parts> {
-        let out: Box<dyn Write> = Box::new(output::create(&args.output)?);
-        let part = Writer::new(out, &meta)?;
-        Ok(Parts {
+    /// Creates the first part. `check` is how the run is to be judged.
+    fn begin(args: &Args, meta: Meta, check: Config) -> anyhow::Result<Parts> {
+        let mut parts = Parts {
             output: args.output.clone(),
             limit: args.rotate_mib.max(1) << 20,
             keep: args.keep,
             meta,
+            check,
             trees: Vec::new(),
+            consumers: BTreeMap::new(),
             number: 0,
             size: 0,
-            part: Some(part),
-        })
+            part: None,
+        };
+        parts.open(Box::new(output::create(&args.output)?))?;
+        Ok(parts)
     }
 
     fn append(&mut self, input: &Input<'_>) -> io::Result<()> {
-        if let Input::Tree { id, name } = input {
-            self.trees.push((*id, (*name).to_owned()));
+        match input {
+            Input::Tree { id, name } => self.trees.push((*id, (*name).to_owned())),
+            Input::Consumer { id, pid } => drop(self.consumers.insert(*id, *pid)),
+            _ => {}
         }
         let weight = weight(input);
         if self.size + weight > self.limit {
@@ -144,20 +155,29 @@ impl Parts {
         self.part.as_mut().map_or(Ok(()), |part| part.append(input))
     }
 
-    /// Ends this part and begins the next one, which declares the same trees.
+    /// Ends this part and begins the next one.
     fn rotate(&mut self) -> io::Result<()> {
         self.finish()?;
         self.number += 1;
         self.size = 0;
-        let file = BufWriter::new(File::create(self.path(self.number))?);
-        let mut next = Writer::new(Box::new(file) as Box<dyn Write>, &self.meta)?;
-        for (id, name) in &self.trees {
-            next.append(&Input::Tree { id: *id, name })?;
-        }
-        self.part = Some(next);
+        self.open(Box::new(BufWriter::new(File::create(self.path(self.number))?)))?;
         if let Some(old) = self.number.checked_sub(self.keep).filter(|_| self.keep > 0) {
             std::fs::remove_file(self.path(old))?;
         }
+        Ok(())
+    }
+
+    /// Begins a part with the configuration and, in a later one, the trees and consumers of those before.
+    fn open(&mut self, out: Box<dyn Write>) -> io::Result<()> {
+        let mut part = Writer::new(out, &self.meta)?;
+        part.append(&Input::Config(self.check))?;
+        for (id, name) in &self.trees {
+            part.append(&Input::Tree { id: *id, name })?;
+        }
+        for (&id, &pid) in &self.consumers {
+            part.append(&Input::Consumer { id, pid })?;
+        }
+        self.part = Some(part);
         Ok(())
     }
 
@@ -198,11 +218,20 @@ mod tests {
     use crate::source::replay::Replay;
 
     fn parts(folder: &Path, limit: u64, keep: usize) -> Parts {
-        let output = folder.join("run.kqr");
-        let out: Box<dyn Write> = Box::new(File::create(&output).unwrap());
-        let part = Some(Writer::new(out, &Meta::default()).unwrap());
-        let (meta, trees) = (Meta::default(), vec![]);
-        Parts { output, limit, keep, meta, trees, number: 0, size: 0, part }
+        let mut parts = Parts {
+            output: folder.join("run.kqr"),
+            limit,
+            keep,
+            meta: Meta::default(),
+            check: Config::default(),
+            trees: vec![],
+            consumers: BTreeMap::new(),
+            number: 0,
+            size: 0,
+            part: None,
+        };
+        parts.open(Box::new(File::create(&parts.output).unwrap())).unwrap();
+        parts
     }
 
     /// A disk with room for so many bytes more.
@@ -292,6 +321,6 @@ mod tests {
                 ControlFlow::Continue(())
             })
             .unwrap();
-        assert_eq!(heard, ["Tree", "Stdout", "End"]);
+        assert_eq!(heard, ["Config", "Tree", "Stdout", "End"]);
     }
 }

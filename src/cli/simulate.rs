@@ -114,7 +114,10 @@ fn record(path: &Path, case: &Case) -> anyhow::Result<Writer<BufWriter<File>>> {
         ..Meta::default()
     };
     let file = output::create(path)?;
-    Writer::new(file, &meta).with_context(|| output::unwritable(path)).or_exit(IOERR)
+    Writer::new(file, &meta)
+        .and_then(|mut writer| writer.append(&Input::Config(Config::default())).map(|()| writer))
+        .with_context(|| output::unwritable(path))
+        .or_exit(IOERR)
 }
 
 fn finish(writer: Writer<BufWriter<File>>) -> std::io::Result<()> {

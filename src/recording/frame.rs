@@ -1,7 +1,7 @@
 //! One input as bytes and back. Times, sequence numbers and idents are stored as differences.
 
 use super::varint::{Bytes, put, put_signed};
-use crate::input::{Attach, Batch, Input};
+use crate::input::{Attach, Batch, Config, Input};
 use crate::model::{Kevent, MonoTime, Pid, TreeId};
 
 const TREE: u8 = 0;
@@ -14,15 +14,21 @@ const BATCHES_LOST: u8 = 6;
 const FORKS: u8 = 7;
 const TREE_GONE: u8 = 8;
 const END: u8 = 9;
+const CONSUMER: u8 = 10;
+const CONFIG: u8 = 11;
 
-/// An event takes at least a byte for each of its five fields, an attachment for each of its four.
+/// An event takes at least a byte for each of its five fields, a registration for each of its four (version 1) or five.
 const LEAST_EVENT: usize = 5;
 const LEAST_ATTACH: usize = 4;
+const MOST_ATTACH: usize = 5;
 /// No integer takes more bytes.
 const LONGEST: usize = 10;
 
 /// The bits of fflags in use (0..=2 and 29..=31) become the low six: one byte.
 const FFLAGS_ROTATION: u32 = 3;
+
+/// No duration of a configuration is longer: a day, in nanoseconds.
+const LONGEST_CONFIG_NS: u64 = 86_400_000_000_000;
 
 /// What the next frame of the same block is stored as a difference to. All 0 at the beginning of a block.
 #[derive(Clone, Copy, Default, Debug)]
@@ -46,7 +52,7 @@ pub(super) fn longest(input: &Input<'_>) -> usize {
         Input::Tree { name, .. } => name.len(),
         Input::Stdout { bytes, .. } | Input::Stderr { bytes, .. } => bytes.len(),
         Input::Batch(b) => {
-            (b.events.len() * LEAST_EVENT + b.attached.len() * LEAST_ATTACH) * LONGEST
+            (b.events.len() * LEAST_EVENT + b.attached.len() * MOST_ATTACH) * LONGEST
         }
         _ => 0,
     };
@@ -98,6 +104,17 @@ impl Base {
                 put(out, id.0.into());
             }
             Input::End => out.push(END),
+            Input::Consumer { id, pid } => {
+                out.push(CONSUMER);
+                put(out, id.0.into());
+                put(out, pid.map_or(0, |pid| u64::from(pid.get()) + 1));
+            }
+            Input::Config(Config { settle_ns, reorder_ns, switch_ns, capacity }) => {
+                out.push(CONFIG);
+                for value in [settle_ns, reorder_ns, switch_ns, capacity as u64] {
+                    put(out, value);
+                }
+            }
         }
     }
 
@@ -118,6 +135,7 @@ impl Base {
             put(out, attach.pid.get().into());
             put(out, attach.root.into());
             put_signed(out, attach.errno.into());
+            put(out, attach.notes.rotate_left(FFLAGS_ROTATION).into());
         }
         put(out, batch.events.len() as u64);
         for event in batch.events {
@@ -129,9 +147,10 @@ impl Base {
         }
     }
 
-    /// Takes one frame off `bytes`. `Err` says what is wrong with it.
+    /// Takes one frame of a file of this version off `bytes`. `Err` says what is wrong with it.
     pub(super) fn decode<'a>(
         &mut self,
+        version: u32,
         bytes: &mut Bytes<'a>,
         scratch: &'a mut Scratch,
     ) -> Result<Input<'a>, &'static str> {
@@ -139,7 +158,7 @@ impl Base {
         bytes.0 = rest;
         let input = match tag {
             TREE => self.tree(bytes),
-            BATCH => self.batch(bytes, scratch),
+            BATCH => self.batch(version, bytes, scratch),
             STDOUT => self.text(bytes).map(|(at, bytes)| Input::Stdout { at, bytes }),
             STDERR => self.text(bytes).map(|(at, bytes)| Input::Stderr { at, bytes }),
             DTRACE_UP => self.time(bytes).map(|at| Input::DtraceUp { at }),
@@ -148,6 +167,8 @@ impl Base {
             FORKS => self.forks(bytes),
             TREE_GONE => bytes.get_as().map(|id| Input::TreeGone { id: TreeId(id) }),
             END => Some(Input::End),
+            CONSUMER if version > 1 => consumer(bytes),
+            CONFIG if version > 1 => config(bytes).map(Input::Config),
             _ => return Err("a frame of an unknown kind"),
         };
         input.ok_or("a frame with a field cut short or out of range")
@@ -175,7 +196,12 @@ impl Base {
         Some(Input::Forks { at: self.time(bytes)?, total: bytes.get()? })
     }
 
-    fn batch<'a>(&mut self, bytes: &mut Bytes<'_>, scratch: &'a mut Scratch) -> Option<Input<'a>> {
+    fn batch<'a>(
+        &mut self,
+        version: u32,
+        bytes: &mut Bytes<'_>,
+        scratch: &'a mut Scratch,
+    ) -> Option<Input<'a>> {
         let (before, after) = (self.time(bytes)?, self.time(bytes)?);
         let seq = undelta(&mut self.seq, bytes)?;
         let unusual = i32::try_from(bytes.get_signed()?).ok()?;
@@ -183,7 +209,7 @@ impl Base {
         let Scratch { attached, events } = scratch;
         attached.clear();
         for _ in 0..bytes.count(LEAST_ATTACH)? {
-            attached.push(attach(bytes)?);
+            attached.push(attach(version, bytes)?);
         }
         events.clear();
         let count = bytes.count(LEAST_EVENT)?;
@@ -211,7 +237,24 @@ fn slice(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-fn attach(bytes: &mut Bytes<'_>) -> Option<Attach> {
+fn consumer(bytes: &mut Bytes<'_>) -> Option<Input<'static>> {
+    let id = TreeId(bytes.get_as()?);
+    let pid = match bytes.get()?.checked_sub(1) {
+        None => None,
+        Some(number) => Some(Pid::new(number)?),
+    };
+    Some(Input::Consumer { id, pid })
+}
+
+/// A configuration that a checker can have: durations of at most a day, a capacity within its bounds.
+fn config(bytes: &mut Bytes<'_>) -> Option<Config> {
+    let mut duration = || bytes.get().filter(|ns| (1..=LONGEST_CONFIG_NS).contains(ns));
+    let (settle_ns, reorder_ns, switch_ns) = (duration()?, duration()?, duration()?);
+    let capacity = bytes.get_as().filter(|entries| Config::CAPACITY.contains(entries))?;
+    Some(Config { settle_ns, reorder_ns, switch_ns, capacity })
+}
+
+fn attach(version: u32, bytes: &mut Bytes<'_>) -> Option<Attach> {
     Some(Attach {
         tree: TreeId(bytes.get_as()?),
         pid: Pid::new(bytes.get()?)?,
@@ -221,5 +264,9 @@ fn attach(bytes: &mut Bytes<'_>) -> Option<Attach> {
             _ => return None,
         },
         errno: i32::try_from(bytes.get_signed()?).ok()?,
+        notes: match version {
+            1 => Attach::USUAL_NOTES,
+            _ => bytes.get_as::<u32>()?.rotate_right(FFLAGS_ROTATION),
+        },
     })
 }

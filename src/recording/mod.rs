@@ -22,8 +22,8 @@ pub use writer::Writer;
 /// A file begins with this. The bytes after the name are changed by every text-mode conversion.
 pub const MAGIC: [u8; 8] = *b"\x89kqr\r\n\x1a\n";
 
-/// The version that this build reads and writes.
-pub const VERSION: u32 = 1;
+/// The version that this build writes. It reads all from 1 on.
+pub const VERSION: u32 = 2;
 
 /// The longest block before compression, in bytes: a reader never allocates more for one.
 pub const MAX_BLOCK: usize = 4 << 20;
@@ -64,7 +64,7 @@ pub enum Error {
     NotARecording,
     /// A version of the format that this build does not know.
     #[error(
-        "recording format {0}, but this program reads format {VERSION}: use the release that recorded it, or a newer one"
+        "recording format {0}, but this program reads formats 1 to {VERSION}: use the release that recorded it, or a newer one"
     )]
     Version(u32),
     /// The file ends before its end mark.

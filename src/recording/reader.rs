@@ -11,6 +11,7 @@ use crate::input::Input;
 /// Reads a recording: first everything that is whole, then, once, what is wrong with the rest.
 pub struct Reader<R> {
     input: R,
+    version: u32,
     meta: Meta,
     /// Where the current block begins, and where the next one does.
     offset: u64,
@@ -33,8 +34,8 @@ impl<R: Read> Reader<R> {
     pub fn new(mut input: R) -> Result<Reader<R>, Error> {
         let mut header = Vec::new();
         fill(&mut input, 12, &mut header).map_err(|source| Error::Io { offset: 0, source })?;
-        check_header(&header)?;
         let mut reader = Reader {
+            version: version(&header)?,
             input,
             meta: Meta::default(),
             offset: 0,
@@ -74,7 +75,7 @@ impl<R: Read> Reader<R> {
             return Ok(None);
         }
         let mut bytes = Bytes(self.block.get(self.pos..).unwrap_or_default());
-        let decoded = self.base.decode(&mut bytes, &mut self.scratch);
+        let decoded = self.base.decode(self.version, &mut bytes, &mut self.scratch);
         self.pos = self.block.len() - bytes.0.len();
         match decoded {
             Ok(input) => Ok(Some(input)),
@@ -153,7 +154,8 @@ fn fill(input: &mut impl Read, len: usize, to: &mut Vec<u8>) -> io::Result<()> {
     input.take(len as u64).read_to_end(to).map(|_| ())
 }
 
-fn check_header(header: &[u8]) -> Result<(), Error> {
+/// The version that the file's first bytes give.
+fn version(header: &[u8]) -> Result<u32, Error> {
     if header.is_empty() {
         return Err(Error::Empty);
     }
@@ -163,7 +165,7 @@ fn check_header(header: &[u8]) -> Result<(), Error> {
     };
     match version.try_into().map(u32::from_le_bytes) {
         Err(_) => Err(Error::Cut { offset: 0 }),
-        Ok(VERSION) => Ok(()),
+        Ok(version @ 1..=VERSION) => Ok(version),
         Ok(version) => Err(Error::Version(version)),
     }
 }

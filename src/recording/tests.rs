@@ -4,8 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::input::{Attach, Batch, Input};
+use crate::input::{Attach, Batch, Config, Input};
 use crate::model::{Kevent, MonoTime, Pid, TreeId};
+
+const DAY_NS: u64 = 86_400_000_000_000;
 
 /// An [`Input`] that owns its parts.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,6 +39,8 @@ impl Owned {
             }
             Input::Forks { at, total } => Owned::Plain(Input::Forks { at, total }),
             Input::TreeGone { id } => Owned::Plain(Input::TreeGone { id }),
+            Input::Consumer { id, pid } => Owned::Plain(Input::Consumer { id, pid }),
+            Input::Config(config) => Owned::Plain(Input::Config(config)),
             Input::End => Owned::Plain(Input::End),
         }
     }
@@ -60,8 +64,8 @@ impl Owned {
 }
 
 prop_compose! {
-    fn attach()(tree: u16, pid in 0..=Pid::MAX, root: bool, errno: i32) -> Attach {
-        Attach { tree: TreeId(tree), pid: Pid::new(pid.into()).unwrap(), root, errno }
+    fn attach()(tree: u16, pid in 0..=Pid::MAX, root: bool, errno: i32, notes: u32) -> Attach {
+        Attach { tree: TreeId(tree), pid: Pid::new(pid.into()).unwrap(), root, errno, notes }
     }
 }
 
@@ -86,6 +90,16 @@ fn input() -> impl Strategy<Value = Owned> {
         ),
         (time, any::<u64>()).prop_map(|(at, total)| Owned::Plain(Input::Forks { at, total })),
         any::<u16>().prop_map(|id| Owned::Plain(Input::TreeGone { id: TreeId(id) })),
+        (any::<u16>(), proptest::option::of(0..=Pid::MAX)).prop_map(|(id, pid)| {
+            let pid = pid.and_then(|number| Pid::new(number.into()));
+            Owned::Plain(Input::Consumer { id: TreeId(id), pid })
+        }),
+        (1..=DAY_NS, 1..=DAY_NS, 1..=DAY_NS, Config::CAPACITY).prop_map(
+            |(settle, reorder, switch, capacity)| {
+                let (settle_ns, reorder_ns, switch_ns) = (settle, reorder, switch);
+                Owned::Plain(Input::Config(Config { settle_ns, reorder_ns, switch_ns, capacity }))
+            }
+        ),
         Just(Owned::Plain(Input::End)),
     ]
 }
@@ -134,7 +148,8 @@ fn read(file: &[u8]) -> (Vec<Owned>, Option<Error>) {
 
 fn sample() -> Vec<Owned> {
     let exit = Kevent { ident: 28, flags: 0x8030, fflags: 0x8000_0004, data: 32512, udata: 7 };
-    let root = Attach { tree: TreeId(0), pid: Pid::new(27).unwrap(), root: true, errno: 0 };
+    let (tree, pid, notes) = (TreeId(0), Pid::new(27).unwrap(), Attach::USUAL_NOTES);
+    let root = Attach { tree, pid, root: true, errno: 0, notes };
     vec![
         Owned::Tree(0, "default".into()),
         Owned::Plain(Input::DtraceUp { at: MonoTime(5) }),
@@ -257,4 +272,33 @@ fn noise_that_cannot_be_compressed_survives() {
     let inputs = [Owned::Text(true, 1, noise.take(MAX_BLOCK - 2 * BLOCK).collect())];
     let (read, error) = read(&write(&inputs, 1));
     assert!(read == inputs && error.is_none());
+}
+
+#[test]
+fn a_recording_of_version_1_has_the_usual_notes_and_neither_configuration_nor_consumers() {
+    let mut reader = Reader::new(BUNDLED).unwrap();
+    let mut attached = vec![];
+    while let Some(input) = reader.next().unwrap() {
+        match input {
+            Input::Batch(batch) => attached.extend_from_slice(batch.attached),
+            Input::Config(_) | Input::Consumer { .. } => panic!("{input:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(attached.iter().map(|a| a.notes).collect::<Vec<_>>(), [0x8000_0001]);
+}
+
+#[test]
+fn a_configuration_that_no_checker_can_have_is_refused() {
+    let good = Config::default();
+    for (config, expected) in [
+        (good, true),
+        (Config { settle_ns: 0, ..good }, false),
+        (Config { reorder_ns: DAY_NS + 1, ..good }, false),
+        (Config { switch_ns: u64::MAX, ..good }, false),
+        (Config { capacity: 1 << 25, ..good }, false),
+    ] {
+        let (inputs, error) = read(&write(&[Owned::Plain(Input::Config(config))], 1));
+        assert_eq!((inputs.len() == 1, error.is_none()), (expected, expected), "{config:?}");
+    }
 }

@@ -70,7 +70,13 @@ impl Kernel<'_> {
         let Some(root) = self.procs.table.get_mut(self.root) else { return };
         let knote = self.kqueue.attach(root.pid, root.life);
         root.klist.push(knote);
-        let attach = Attach { tree: TreeId(0), pid: root.pid, root: true, errno: 0 };
+        let attach = Attach {
+            tree: TreeId(0),
+            pid: root.pid,
+            root: true,
+            errno: 0,
+            notes: Attach::USUAL_NOTES,
+        };
         self.reader.attached.push(attach);
     }
 

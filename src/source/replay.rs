@@ -208,7 +208,11 @@ fn time(input: &Input<'_>) -> Option<MonoTime> {
         | Input::DtraceUp { at }
         | Input::DtraceDown { at }
         | Input::Forks { at, .. } => Some(at),
-        Input::Tree { .. } | Input::TreeGone { .. } | Input::End => None,
+        Input::Config(_)
+        | Input::Tree { .. }
+        | Input::TreeGone { .. }
+        | Input::Consumer { .. }
+        | Input::End => None,
     }
 }
 

@@ -29,6 +29,8 @@ impl Owned {
             Input::BatchesLost { first, count, from, to } => {
                 Owned::Other(Input::BatchesLost { first, count, from, to })
             }
+            Input::Config(config) => Owned::Other(Input::Config(config)),
+            Input::Consumer { id, pid } => Owned::Other(Input::Consumer { id, pid }),
             Input::End => Owned::Other(Input::End),
         }
     }

@@ -68,7 +68,11 @@ impl Collector {
             Input::BatchesLost { count, .. } => {
                 self.gap(format!("{count} kevent(2) calls could not be kept"));
             }
-            Input::Forks { .. } | Input::TreeGone { .. } | Input::End => {}
+            Input::Config(_)
+            | Input::Consumer { .. }
+            | Input::Forks { .. }
+            | Input::TreeGone { .. }
+            | Input::End => {}
         }
     }
 

@@ -17,8 +17,10 @@ use crate::model::{Kevent, Pid, TreeId, note};
 const MOST_ROUNDS: u32 = 100;
 
 /// The tracked processes; there are at most as many as there are pids.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Family {
+    /// The fflags that each is registered with.
+    notes: u32,
     tracked: HashMap<Pid, TreeId>,
     roots: HashMap<TreeId, Pid>,
     search: Option<Search>,
@@ -37,6 +39,16 @@ struct Search {
 }
 
 impl Family {
+    /// Nobody yet; each will be registered with the fflags `notes`.
+    pub(super) fn new(notes: u32) -> Family {
+        Family { notes, tracked: HashMap::new(), roots: HashMap::new(), search: None }
+    }
+
+    /// The registration of the root of `tree`.
+    pub(super) fn root(&self, tree: TreeId, pid: Pid) -> Attach {
+        Attach { tree, pid, root: true, errno: 0, notes: self.notes }
+    }
+
     /// The tree that a tracked process belongs to.
     pub(super) fn tree_of(&self, pid: Pid) -> Option<TreeId> {
         self.tracked.get(&pid).copied()
@@ -123,7 +135,7 @@ impl Family {
         };
         search.listed = false;
         search.rounds += 1;
-        let found = descendants(&self.tracked, search);
+        let found = descendants(&self.tracked, search, self.notes);
         let mut twice = Vec::new();
         let mut once = HashSet::new();
         for attach in found {
@@ -142,7 +154,7 @@ impl Family {
 }
 
 /// Those in the list that descend from a tracked process, live, and are not tracked.
-fn descendants(tracked: &HashMap<Pid, TreeId>, search: &Search) -> Vec<Attach> {
+fn descendants(tracked: &HashMap<Pid, TreeId>, search: &Search, notes: u32) -> Vec<Attach> {
     let mut children: HashMap<Pid, Vec<Pid>> = HashMap::new();
     for process in search.list.iter().filter(|p| !p.zombie && p.pid != p.parent) {
         children.entry(process.parent).or_default().push(process.pid);
@@ -153,7 +165,7 @@ fn descendants(tracked: &HashMap<Pid, TreeId>, search: &Search) -> Vec<Attach> {
         // Taken out: a loop in a list that changed while it was made ends here.
         for child in children.remove(&pid).unwrap_or_default() {
             if !tracked.contains_key(&child) && !search.left.contains(&child) {
-                found.push(Attach { tree, pid: child, root: false, errno: 0 });
+                found.push(Attach { tree, pid: child, root: false, errno: 0, notes });
                 queue.push_back((child, tree));
             }
         }

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 pub(crate) use reader::{BATCH_BUFFERS, Event, Reader, Wanted};
 
-use crate::model::{Kevent, Pid, TreeId, note};
+use crate::input::Attach;
+use crate::model::{Kevent, Pid, note};
 
 /// Which notes to ask for beside NOTE_TRACK and NOTE_EXIT. Either makes the kernel deliver some events out of order:
 /// without them, NOTE_CHILD always comes before its forker's NOTE_EXIT.
@@ -49,8 +50,8 @@ pub struct Change {
 }
 
 impl Change {
-    fn of(pid: Pid, tree: TreeId, notes: Notes) -> Change {
-        Change { pid, fflags: notes.fflags(), udata: tree.cookie() }
+    fn of(attach: &Attach) -> Change {
+        Change { pid: attach.pid, fflags: attach.notes, udata: attach.tree.cookie() }
     }
 }
 

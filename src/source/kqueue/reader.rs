@@ -56,7 +56,6 @@ pub(crate) enum Event {
 /// The reader. It is run on a thread of its own.
 pub(crate) struct Reader {
     kernel: Box<dyn Kernel>,
-    notes: Notes,
     stall: Duration,
     wanted: Receiver<Wanted>,
     events: Sender<Event>,
@@ -91,11 +90,10 @@ impl Reader {
     ) -> Reader {
         Reader {
             kernel,
-            notes,
             stall,
             wanted,
             events,
-            family: Family::default(),
+            family: Family::new(notes.fflags()),
             planned: VecDeque::new(),
             call: Call::default(),
             drained: false,
@@ -161,12 +159,8 @@ impl Reader {
     fn read(&mut self) -> io::Result<bool> {
         let capacity = Batch::capacity_of(self.call.seq);
         let planned = self.planned.len().min(MOST_CHANGES);
-        let changes: Vec<Change> = self
-            .planned
-            .iter()
-            .take(planned)
-            .map(|(attach, _)| Change::of(attach.pid, attach.tree, self.notes))
-            .collect();
+        let changes: Vec<Change> =
+            self.planned.iter().take(planned).map(|(attach, _)| Change::of(attach)).collect();
         let timeout = if self.family.is_searching() { SEARCH_TIMEOUT } else { TIMEOUT };
         self.returned.clear();
         let result = self.kernel.kevent(&changes, capacity, timeout, &mut self.returned);
@@ -199,7 +193,7 @@ impl Reader {
         for (attach, newborn) in std::mem::take(&mut self.call.registered) {
             self.family.registered(&attach);
             self.out.attached.push(attach);
-            let Attach { tree, pid, root, errno } = attach;
+            let Attach { tree, pid, root, errno, .. } = attach;
             if !root {
                 continue;
             }
@@ -232,8 +226,7 @@ impl Reader {
         while let Ok(Wanted { tree, pid, newborn }) = self.wanted.try_recv() {
             let event = match self.family.tree_of(pid) {
                 None => {
-                    let attach = Attach { tree, pid, root: true, errno: 0 };
-                    self.planned.push_back((attach, newborn));
+                    self.planned.push_back((self.family.root(tree, pid), newborn));
                     continue;
                 }
                 Some(same) if same == tree => {

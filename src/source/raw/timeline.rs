@@ -60,7 +60,13 @@ impl<'a> Timeline<'a> {
         let (marks, guesses) = scan(text, kevents);
         let mut timeline = Timeline {
             text,
-            root: Attach { tree: TreeId(0), pid: start.root, root: true, errno: 0 },
+            root: Attach {
+                tree: TreeId(0),
+                pid: start.root,
+                root: true,
+                errno: 0,
+                notes: Attach::USUAL_NOTES,
+            },
             calls,
             marks,
             aligned: false,
