@@ -271,12 +271,10 @@ fn a_dead_root_is_said_and_its_call_did_not_drain_the_queue() {
     let mut rig = rig(&[(1, 0)]);
     rig.want(wanted(0, 10));
     rig.turns(1);
-    assert_eq!(
-        rig.heard(),
-        [Event::Refused { tree: TREE, pid: pid(10), errno: 3 }]
-    );
+    assert_eq!(rig.heard(), [Event::Refused { tree: TREE, pid: pid(10), errno: 3 }]);
     assert_eq!(rig.pushed(), ["0 [10 errno 3] 0", "gone 0"]);
-    let refused = Attach { tree: TREE, pid: pid(10), root: true, errno: 3, notes: Attach::USUAL_NOTES };
+    let refused =
+        Attach { tree: TREE, pid: pid(10), root: true, errno: 3, notes: Attach::USUAL_NOTES };
     let at = crate::model::MonoTime(0);
     let batch =
         Batch { seq: 0, capacity: 1024, before: at, after: at, attached: &[refused], events: &[] };
