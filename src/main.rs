@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use kqproc_exporter::cli::terminal::{paint_for_stderr, tell};
 use kqproc_exporter::cli::{Cli, exit};
-use kqproc_exporter::report::paint::Hue;
+use kqproc_exporter::report::format::Hue;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

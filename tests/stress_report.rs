@@ -8,8 +8,8 @@ use kqproc_exporter::check::stats::Stats;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::report::answer::Answer;
+use kqproc_exporter::report::format::Paint;
 use kqproc_exporter::report::kernel::Kernel;
-use kqproc_exporter::report::paint::Paint;
 use kqproc_exporter::report::stress::{Report, Run};
 use kqproc_exporter::source::replay::Replay;
 

@@ -13,7 +13,7 @@ use super::progress::Progress;
 use super::terminal::paint_for_stdout;
 use super::user::UserArgs;
 use crate::http::web_args::WebArgs;
-use crate::report::paint::{Hue, Paint, count_of, printable};
+use crate::report::format::{Hue, Paint, count_of, printable};
 use crate::source::dtrace::DTRACE;
 use crate::source::dtrace::programs::{self, CAUSES, MAIN};
 

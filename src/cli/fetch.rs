@@ -21,7 +21,7 @@ use super::exit::{DATAERR, OrExit, UNAVAILABLE, USAGE};
 use super::progress::Progress;
 use super::terminal::tell;
 use super::trust::{self, Connector};
-use crate::report::paint::printable;
+use crate::report::format::printable;
 
 /// A longer answer is not read.
 const MAX_BODY: usize = 4 << 20;

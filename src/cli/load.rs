@@ -10,7 +10,7 @@ use super::exit::{self, OrExit};
 use super::output;
 use crate::load::{self, Plan, Shape, Tally};
 use crate::model::WaitStatus;
-use crate::report::paint::count_of;
+use crate::report::format::count_of;
 
 /// Which processes to fork, and how many.
 #[derive(clap::Args, Debug)]

@@ -38,7 +38,7 @@ use std::time::Duration;
 use clap::builder::Styles;
 use clap::{Parser, Subcommand};
 
-use crate::report::paint::Hue;
+use crate::report::format::Hue;
 
 /// How long both witnesses go on after a command has ended: longer than any note or record may take.
 const LINGER: Duration = Duration::from_secs(2);

@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::terminal::tell;
 use crate::input::{Input, Sink};
 use crate::recording::Meta;
-use crate::report::paint::count_of;
+use crate::report::format::count_of;
 use crate::source::replay::{Error, Replay};
 
 /// A recording or a raw folder at its beginning, and how far it has been read. What is missing from it is said.

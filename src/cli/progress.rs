@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::report::paint::printable;
+use crate::report::format::printable;
 
 /// What is done sooner shows nothing.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use anstream::{AutoStream, ColorChoice};
 
-use crate::report::paint::Paint;
+use crate::report::format::Paint;
 
 /// Tells a line on stderr. Nobody may be there to read it, and then nobody misses it: a full disk or a reader that has
 /// left ends nothing, as it would with `eprintln!`.

@@ -7,9 +7,9 @@ use super::query::{self, BadQuery};
 use crate::check::finding::Finding;
 use crate::check::stats::Stats;
 use crate::model::{Fact, Pid};
-use crate::report::evidence::told::{List, Told};
+use crate::report::evidence::dto::{IncidentDto, IncidentList};
 use crate::report::evidence::{self, tree_name};
-use crate::report::wanted::Wanted;
+use crate::report::verdict_filter::VerdictFilter;
 
 /// How many incidents are given unless another number is asked for.
 const SHOWN: usize = 100;
@@ -18,7 +18,7 @@ const SHOWN: usize = 100;
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Filter {
     pub(super) tree: Option<String>,
-    pub(super) verdict: Option<Wanted>,
+    pub(super) verdict: Option<VerdictFilter>,
     pub(super) fact: Option<Fact>,
     pub(super) pid: Option<Pid>,
     pub(super) limit: usize,
@@ -46,7 +46,7 @@ impl Filter {
                 "tree" | "verdict" | "fact" | "pid" | "limit" | "timeline" if value.is_empty() => {}
                 "tree" => filter.tree = Some(value),
                 "verdict" => {
-                    let verdict = Wanted::from_word(&value);
+                    let verdict = VerdictFilter::from_word(&value);
                     filter.verdict = Some(verdict.ok_or_else(|| bad(&known_verdicts()))?);
                 }
                 "fact" => {
@@ -94,7 +94,7 @@ impl Filter {
 pub(super) const FACTS: [Fact; 2] = [Fact::Birth, Fact::Death];
 
 fn known_verdicts() -> String {
-    let words: Vec<&str> = Wanted::all().skip(1).map(Wanted::as_str).collect();
+    let words: Vec<&str> = VerdictFilter::all().skip(1).map(VerdictFilter::as_str).collect();
     format!("lost, which is every lost_*, or one of {}", words.join(", "))
 }
 
@@ -128,10 +128,10 @@ impl<'a> Listed<'a> {
     pub(super) fn json(&self) -> serde_json::Result<Vec<u8>> {
         let About { origin, detail, osrelease, .. } = self.about;
         let told = |Incident { id, finding }: &Incident| match self.filter.timeline {
-            true => Told::in_full(*id, finding, self.stats),
-            false => Told::of(*id, finding, self.stats),
+            true => IncidentDto::in_full(*id, finding, self.stats),
+            false => IncidentDto::of(*id, finding, self.stats),
         };
-        serde_json::to_vec(&List {
+        serde_json::to_vec(&IncidentList {
             origin: origin.as_str().into(),
             detail: detail.clone(),
             osrelease: osrelease.clone(),
@@ -154,7 +154,7 @@ mod tests {
             filter,
             Filter {
                 tree: Some("a b".into()),
-                verdict: Some(Wanted::One(Verdict::LostSilent)),
+                verdict: Some(VerdictFilter::One(Verdict::LostSilent)),
                 fact: Some(Fact::Death),
                 pid: Pid::new(7),
                 limit: 2,
@@ -163,7 +163,7 @@ mod tests {
             }
         );
         assert_eq!(filter.query(), text);
-        assert_eq!(Filter::parse("verdict=lost").unwrap().verdict, Some(Wanted::Lost));
+        assert_eq!(Filter::parse("verdict=lost").unwrap().verdict, Some(VerdictFilter::Lost));
         for bad in [
             "verdict=gone",
             "verdict=agreed",
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_refused_verdict_is_told_the_known_ones() {
         let told = Filter::parse("verdict=gone").unwrap_err().to_string();
-        for wanted in Wanted::all() {
+        for wanted in VerdictFilter::all() {
             assert!(told.contains(wanted.as_str()), "{told}");
         }
     }

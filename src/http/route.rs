@@ -17,7 +17,7 @@ use super::pages::runbook::RUNBOOK;
 use super::service::Service;
 use super::web_config::{Access, Rules};
 use super::{negotiate, pages};
-use crate::report::evidence::told::Told;
+use crate::report::evidence::dto::IncidentDto;
 
 /// What a path stands for.
 enum Endpoint<'p> {
@@ -207,7 +207,7 @@ fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> Answer 
     negotiated(match shape {
         Shape::Html => html(pages::incident::html(&incident, &stats)),
         Shape::Json => {
-            json(serde_json::to_vec(&Told::in_full(incident.id, &incident.finding, &stats)))
+            json(serde_json::to_vec(&IncidentDto::in_full(incident.id, &incident.finding, &stats)))
         }
     })
 }

@@ -1,7 +1,7 @@
 //! Whether a tracker can trust this kernel, and what it can do if not.
 
 use super::answer::{Answer, Tally, totals};
-use super::paint::count_of;
+use super::format::count_of;
 use crate::check::stats::{Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict};
 

@@ -1,6 +1,6 @@
 //! The question that everybody asks: may a tracker trust this kernel's NOTE_TRACK?
 
-use super::paint::{Hue, count_of};
+use super::format::{Hue, count_of};
 use crate::check::stats::{Stats, TreeStats};
 use crate::model::{Fact, Verdict, words};
 

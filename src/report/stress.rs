@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::advice::advice;
 use super::answer::{Answer, Tally, totals};
+use super::format::{Hue, Paint, count_of, duration, printable, thousands};
 use super::interval::Interval;
 use super::kernel::{Kernel, regime_by_osreldate};
-use super::paint::{Hue, Paint, count_of, duration, printable, thousands};
 use super::summary::{ByWord, Summary, hindsight, row_hue, witness};
 use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::answer::{Answer, sentence, totals};
-use super::paint::{Hue, Paint, count_of, printable, thousands};
+use super::format::{Hue, Paint, count_of, printable, thousands};
 use crate::check::damage::Damage;
 use crate::check::stats::{BlindReason, Order, Stats, TreeStats};
 use crate::check::strategies::Strategy;

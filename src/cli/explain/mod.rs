@@ -11,7 +11,7 @@ use clap::builder::{PossibleValuesParser, StringValueParser};
 
 use super::fetch::ExporterArgs;
 use crate::model::Pid;
-use crate::report::wanted::Wanted;
+use crate::report::verdict_filter::VerdictFilter;
 
 /// Which process, and who is asked.
 #[derive(clap::Args, Debug)]
@@ -78,7 +78,10 @@ enum Format {
 }
 
 fn verdicts() -> PossibleValuesParser {
-    Wanted::all().map(|wanted| PossibleValue::new(wanted.as_str())).collect::<Vec<_>>().into()
+    VerdictFilter::all()
+        .map(|wanted| PossibleValue::new(wanted.as_str()))
+        .collect::<Vec<_>>()
+        .into()
 }
 
 fn pid(text: &str) -> Result<Pid, String> {

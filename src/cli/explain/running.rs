@@ -12,19 +12,19 @@ use crate::cli::fetch::Exporter;
 use crate::cli::terminal::paint_for_stdout;
 use crate::model::Pid;
 use crate::report::escape::is_directional;
-use crate::report::evidence::told::{List, Told};
+use crate::report::evidence::dto::{IncidentDto, IncidentList};
 
 /// One incident with its time line.
 pub(super) fn incident(exporter: &Exporter, id: u64, format: Format) -> anyhow::Result<String> {
     let answer = exporter.json(&format!("/incidents/{id}?format=json"))?;
-    let incident: Told = understood(exporter, &answer)?;
+    let incident: IncidentDto = understood(exporter, &answer)?;
     shown(format, &answer, || incident.text(paint_for_stdout()))
 }
 
 /// Both facts of a pid, as far as the witnesses did not agree on them, with their time line.
 pub(super) fn lives(exporter: &Exporter, pid: Pid, format: Format) -> anyhow::Result<String> {
     let answer = exporter.json(&format!("/incidents?pid={pid}&timeline=true&format=json"))?;
-    let told: List = understood(exporter, &answer)?;
+    let told: IncidentList = understood(exporter, &answer)?;
     if told.incidents.is_empty() {
         let skipped = match told.skipped {
             0 => String::new(),
@@ -48,7 +48,7 @@ pub(super) fn list(exporter: &Exporter, list: &ListArgs, format: Format) -> anyh
         }
     }
     let answer = exporter.json(&path)?;
-    let told: List = understood(exporter, &answer)?;
+    let told: IncidentList = understood(exporter, &answer)?;
     shown(format, &answer, || told.list(&exporter.to_string(), paint_for_stdout()))
 }
 

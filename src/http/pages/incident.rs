@@ -5,12 +5,12 @@ use std::fmt::Write;
 use super::{Escaped, page};
 use crate::check::stats::Stats;
 use crate::http::incidents::Incident;
-use crate::report::evidence::told::{Moment, Told, ToldPath};
-use crate::report::{evidence, paint};
+use crate::report::evidence::dto::{IncidentDto, PathDto, TimelineRow};
+use crate::report::{evidence, format};
 
 /// The page.
 pub(in crate::http) fn html(incident: &Incident, stats: &Stats) -> String {
-    let told = Told::in_full(incident.id, &incident.finding, stats);
+    let told = IncidentDto::in_full(incident.id, &incident.finding, stats);
     let title = format!("Incident {}: {} {}", told.id, told.verdict, told.fact);
     let mut main = format!("<h1>{}</h1>\n", Escaped(&title));
     main.push_str(&article(incident, stats, false));
@@ -24,7 +24,7 @@ pub(in crate::http) fn html(incident: &Incident, stats: &Stats) -> String {
 /// An incident as the status page lists it, linked to its own page there.
 pub(super) fn article(incident: &Incident, stats: &Stats, linked: bool) -> String {
     let finding = &incident.finding;
-    let told = Told::of(incident.id, finding, stats);
+    let told = IncidentDto::of(incident.id, finding, stats);
     let verdict = &told.verdict;
     let time = told.time.as_deref().unwrap_or("time unknown");
     let forker = finding.dtrace.forker.map_or("unknown".into(), |pid| pid.to_string());
@@ -51,7 +51,7 @@ pub(super) fn article(incident: &Incident, stats: &Stats, linked: bool) -> Strin
 }
 
 /// What happened in the kernel, where, and how sure that is.
-fn kernel_path(path: &ToldPath) -> String {
+fn kernel_path(path: &PathDto) -> String {
     let place = match path.function.as_ref() {
         "" => String::new(),
         function => format!(" <code>{}</code>, {}.", Escaped(function), path.sure),
@@ -59,7 +59,7 @@ fn kernel_path(path: &ToldPath) -> String {
     format!("{}{place}", Escaped(&path.sentence))
 }
 
-fn timeline(moments: &[Moment]) -> String {
+fn timeline(moments: &[TimelineRow]) -> String {
     let Some(first) = moments.first().map(|moment| moment.at) else { return String::new() };
     let mut html = String::from(
         "<h2>Time line</h2>\n<div class=\"scroll\"><table class=\"timeline\">\n\
@@ -67,7 +67,7 @@ fn timeline(moments: &[Moment]) -> String {
     );
     for moment in moments {
         let witness = Escaped(moment.witness.as_deref().unwrap_or("verdict"));
-        let after = paint::duration(moment.at.since(first));
+        let after = format::duration(moment.at.since(first));
         let said = Escaped(&moment.said);
         let _ = writeln!(
             html,

@@ -6,9 +6,9 @@ use super::{Escaped, banner, page};
 use crate::http::filter::{FACTS, Filter, Listed};
 use crate::http::incidents::Incident;
 use crate::http::query;
-use crate::report::paint::{count_of, thousands};
-use crate::report::wanted::Wanted;
-use crate::report::{evidence, wall};
+use crate::report::format::{count_of, thousands};
+use crate::report::verdict_filter::VerdictFilter;
+use crate::report::{evidence, rfc3339};
 
 /// The page.
 pub(in crate::http) fn html(listed: &Listed<'_>) -> String {
@@ -36,8 +36,11 @@ fn form(listed: &Listed<'_>) -> String {
     // What was asked for stays to be seen, though there is no such tree.
     let unknown = asked.filter(|name| trees.clone().all(|tree| tree != *name));
     let trees = choice("tree", trees.chain(unknown), asked);
-    let verdicts =
-        choice("verdict", Wanted::all().map(Wanted::as_str), verdict.map(Wanted::as_str));
+    let verdicts = choice(
+        "verdict",
+        VerdictFilter::all().map(VerdictFilter::as_str),
+        verdict.map(VerdictFilter::as_str),
+    );
     let facts = choice("fact", FACTS.map(evidence::fact).into_iter(), fact.map(evidence::fact));
     let pid = pid.map_or(String::new(), |pid| pid.to_string());
     format!(
@@ -90,7 +93,7 @@ fn table(listed: &Listed<'_>) -> String {
 }
 
 fn row(listed: &Listed<'_>, Incident { id, finding }: &Incident) -> String {
-    let time = listed.stats.wall_of(evidence::happened(finding)).map(wall::rfc3339);
+    let time = listed.stats.wall_of(evidence::happened(finding)).map(rfc3339::utc);
     let time = time.unwrap_or_else(|| "unknown".to_owned());
     let (pid, verdict) = (finding.pid, finding.verdict);
     let forker = finding.dtrace.forker.map_or("unknown".to_owned(), |pid| pid.to_string());

@@ -32,7 +32,7 @@ pub(super) fn rate(per_second: f64) -> String {
         r if r < 0.01 => "<0.01".into(),
         r if r < 10.0 => format!("{r:.2}"),
         r if r < 100.0 => format!("{r:.1}"),
-        r => crate::report::paint::thousands(r.round() as u64),
+        r => crate::report::format::thousands(r.round() as u64),
     }
 }
 

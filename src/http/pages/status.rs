@@ -12,7 +12,7 @@ use crate::http::query;
 use crate::metrics::Source;
 use crate::model::{Regime, Verdict};
 use crate::report::answer::{self, Answer};
-use crate::report::paint::{duration, thousands};
+use crate::report::format::{duration, thousands};
 
 /// How many incidents of each verdict the page lists.
 pub(in crate::http) const LISTED: usize = 5;

@@ -1,22 +1,22 @@
 //! What stands behind a finding, in words: the one place that phrases what the witnesses said. The way through the kernel
 //! that fits it is in [`super::paths`].
 
-pub mod told;
-pub mod word;
+pub mod dto;
+pub mod event;
 
 use crate::check::finding::{Delivered, DtraceSaid, Finding, KqueueSaid};
 use crate::check::stats::Stats;
 use crate::model::{Fact, KernelTime, Verdict};
-use word::{Word, kevent, kevent_of_a_child};
+use event::{TimelineEvent, kevent, kevent_of_a_child};
 
 /// What the witnesses said of the finding's incarnation; a kevent with two notes once.
-fn words_of(finding: &Finding) -> impl Iterator<Item = (KernelTime, Word)> {
+fn words_of(finding: &Finding) -> impl Iterator<Item = (KernelTime, TimelineEvent)> {
     let DtraceSaid { created, forker, exited, status } = finding.dtrace;
-    let created = created.zip(forker).map(|(at, forker)| (at, Word::Created { forker }));
-    let exited = exited.zip(status).map(|(at, status)| (at, Word::Exited { status }));
-    let kevents =
-        kevents(finding).map(|Delivered { event, batch, at }| (at, Word::Kevent { batch, event }));
-    let named = named_unannounced(finding).map(|at| (at, Word::NamedForker));
+    let created = created.zip(forker).map(|(at, forker)| (at, TimelineEvent::Created { forker }));
+    let exited = exited.zip(status).map(|(at, status)| (at, TimelineEvent::Exited { status }));
+    let kevents = kevents(finding)
+        .map(|Delivered { event, batch, at }| (at, TimelineEvent::Kevent { batch, event }));
+    let named = named_unannounced(finding).map(|at| (at, TimelineEvent::NamedForker));
     created.into_iter().chain(exited).chain(kevents).chain(named)
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::check::finding::Clues;
     use crate::model::{Kevent, Pid, TreeId, WaitStatus, note};
-    use told::timeline;
+    use dto::timeline;
 
     fn delivered(fflags: u32, data: i64, at: u64) -> Delivered {
         let event = Kevent { ident: 42, flags: note::EV_CLEAR, fflags, data, udata: 0 };

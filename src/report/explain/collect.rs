@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::check::finding::{Finding, Observer};
 use crate::input::{Batch, Input};
 use crate::model::{KernelTime, Kevent, Pid, note};
-use crate::report::evidence::word::{Said, Word};
+use crate::report::evidence::event::{TimelineEntry, TimelineEvent};
 use crate::wire::decode::decode;
 use crate::wire::drops::{Message, message};
 use crate::wire::lines::{Line, Lines};
@@ -22,7 +22,7 @@ pub struct Collector {
     stdout: Lines,
     stderr: Lines,
     /// What was said, in the order of reading.
-    pub words: Vec<Said>,
+    pub words: Vec<TimelineEntry>,
     /// The verdicts on it.
     pub findings: Vec<Finding>,
     /// The names of the trees.
@@ -76,16 +76,16 @@ impl Collector {
         }
     }
 
-    fn say(&mut self, at: Option<KernelTime>, word: Word) {
+    fn say(&mut self, at: Option<KernelTime>, word: TimelineEvent) {
         if self.words.len() < MAX_WORDS {
-            self.words.push(Said { at, word });
+            self.words.push(TimelineEntry { at, word });
         } else {
             self.left_out += 1;
         }
     }
 
     fn gap(&mut self, what: String) {
-        self.say(Some(self.newest), Word::Gap(what));
+        self.say(Some(self.newest), TimelineEvent::Gap(what));
     }
 
     fn stdout(&mut self, bytes: &[u8]) {
@@ -118,23 +118,25 @@ impl Collector {
         match *record {
             Record::Create { child, forker, .. } if child == self.pid => {
                 (self.created, self.exited) = (at, None);
-                self.say(at, Word::Created { forker });
+                self.say(at, TimelineEvent::Created { forker });
             }
             Record::Create { child, forker, .. } if forker == self.pid => {
-                self.say(at, Word::Forked { child });
+                self.say(at, TimelineEvent::Forked { child });
             }
             Record::Exit { pid, status, .. } if pid == self.pid => {
                 self.exited = at;
-                self.say(at, Word::Exited { status });
+                self.say(at, TimelineEvent::Exited { status });
             }
-            Record::Exec { pid, .. } if pid == self.pid => self.say(at, Word::Exec),
+            Record::Exec { pid, .. } if pid == self.pid => self.say(at, TimelineEvent::Exec),
             Record::ExecFail { pid, errno, .. } if pid == self.pid => {
-                self.say(at, Word::ExecFailed { errno });
+                self.say(at, TimelineEvent::ExecFailed { errno });
             }
             Record::RegFail { child, errno, .. } if child == self.pid => {
-                self.say(at, Word::NotRegistered { errno });
+                self.say(at, TimelineEvent::NotRegistered { errno });
             }
-            Record::Influx { child, .. } if child == self.pid => self.say(at, Word::Skipped),
+            Record::Influx { child, .. } if child == self.pid => {
+                self.say(at, TimelineEvent::Skipped)
+            }
             Record::Mark(mark) => self.mark(mark),
             _ => {}
         }
@@ -144,12 +146,12 @@ impl Collector {
         if self.exited.is_some_and(|exited| mark.entered <= exited && exited < mark.at) {
             self.exited = None;
             let (ns, returned) = (mark.at.since(mark.entered), mark.returned);
-            self.say(Some(mark.at), Word::Scan { ns, returned });
+            self.say(Some(mark.at), TimelineEvent::Scan { ns, returned });
         }
         let all = mark.returned >= 0 && (mark.returned as u32) < mark.capacity;
         if self.created.is_some_and(|created| all && created < mark.entered) {
             self.created = None;
-            self.say(Some(mark.at), Word::Drained { returned: mark.returned });
+            self.say(Some(mark.at), TimelineEvent::Drained { returned: mark.returned });
         }
         if let Some(i) = self.waiting.iter().position(|(capacity, _)| *capacity == mark.capacity) {
             while let Some((_, place)) =
@@ -169,13 +171,13 @@ impl Collector {
     fn batch(&mut self, batch: &Batch<'_>) {
         let (own, pid, seq) = (self.pid, u64::from(self.pid.get()), batch.seq);
         let attached = batch.attached.iter().filter(|a| a.pid == own);
-        let attached = attached.map(|a| Word::Attached { batch: seq, errno: a.errno });
+        let attached = attached.map(|a| TimelineEvent::Attached { batch: seq, errno: a.errno });
         let forked = |e: &Kevent| {
             e.fflags & (note::CHILD | note::EXIT) == note::CHILD && u64::try_from(e.data) == Ok(pid)
         };
         let events = batch.events.iter().filter(|e| e.ident == pid || forked(e));
-        let events = events.map(|event| Word::Kevent { batch: seq, event: *event });
-        let words: Vec<Word> = attached.chain(events).collect();
+        let events = events.map(|event| TimelineEvent::Kevent { batch: seq, event: *event });
+        let words: Vec<TimelineEvent> = attached.chain(events).collect();
         if words.is_empty() {
             return;
         }

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use super::text::because;
 use super::{Life, Line, Voice};
 use crate::model::{KernelTime, Verdict};
-use crate::report::evidence::told::{Moment, Told, ToldPath};
-use crate::report::paint::{Hue, Paint, printable};
+use crate::report::evidence::dto::{IncidentDto, PathDto, TimelineRow};
+use crate::report::format::{Hue, Paint, printable};
 use crate::report::summary::row_hue;
 
-impl Told {
+impl IncidentDto {
     /// The time line, and under it why it went as it did.
     pub fn text(&self, paint: Paint) -> String {
         let title = format!("incident {}, pid {}, tree {}", self.id, self.pid, self.tree);
@@ -38,7 +38,7 @@ impl Told {
     }
 
     /// Whether the other fact has the same verdict for the same reason.
-    pub(super) fn is_like(&self, other: &Told) -> bool {
+    pub(super) fn is_like(&self, other: &IncidentDto) -> bool {
         self.verdict == other.verdict && self.kernel_path == other.kernel_path
     }
 
@@ -47,13 +47,13 @@ impl Told {
         let verdict = Verdict::from_word(&self.verdict);
         let hue = verdict.map_or(Hue::Doubt, |verdict| row_hue(verdict, 1));
         let why = printable(&format!("why {what} {}", self.verdict));
-        let ToldPath { sentence, function, condition, releases, sure } = &self.kernel_path;
+        let PathDto { sentence, function, condition, releases, sure } = &self.kernel_path;
         let words = [sentence, function, condition, releases, sure].map(|word| printable(word));
         because(out, &paint.dye(hue, &why), words.each_ref().map(String::as_str));
     }
 }
 
-fn line(moment: &Moment) -> Line {
+fn line(moment: &TimelineRow) -> Line {
     let voice = match moment.witness.as_deref() {
         Some("dtrace") => Voice::Dtrace,
         Some("kqueue") => Voice::Kqueue,
@@ -87,7 +87,7 @@ mod tests {
             ],
             "of_another_release": 1
         });
-        let incident: Told = serde_json::from_value(json).expect("an incident");
+        let incident: IncidentDto = serde_json::from_value(json).expect("an incident");
         assert_eq!(
             incident.text(Paint::Plain),
             "\

@@ -2,13 +2,13 @@
 
 pub mod collect;
 mod incident;
+mod list;
 mod text;
-mod told;
 
 use serde::Serialize;
 
+use super::evidence::event::{TimelineEntry, TimelineEvent};
 use super::evidence::judged;
-use super::evidence::word::{Said, Word};
 use super::kernel::Kernel;
 use super::paths::{DUPLICATE_CHILD, KernelPath, path};
 use crate::check::finding::Finding;
@@ -124,7 +124,7 @@ impl Explanation {
                 lives[life].words.push(said.clone());
             }
         }
-        lives.retain(|life| life.words.iter().any(|s| !matches!(s.word, Word::Gap(_))));
+        lives.retain(|life| life.words.iter().any(|s| !matches!(s.word, TimelineEvent::Gap(_))));
         let lives = lives.into_iter().map(|life| life.told(pid, &heard.trees, regime)).collect();
         Explanation { pid, source, kernel, regime, lives, left_out: heard.left_out }
     }
@@ -136,13 +136,15 @@ struct Draft {
     /// From when its words are.
     since: Option<KernelTime>,
     findings: Vec<Finding>,
-    words: Vec<Said>,
+    words: Vec<TimelineEntry>,
 }
 
 /// One for each create and for each finding without one, and one for what came before the first.
 fn lives(heard: &Collector) -> Vec<Draft> {
     let mut lives: Vec<Draft> = vec![Draft::default()];
-    let created = |said: &Said| matches!(said.word, Word::Created { .. }).then_some(said.at);
+    let created = |said: &TimelineEntry| {
+        matches!(said.word, TimelineEvent::Created { .. }).then_some(said.at)
+    };
     let mut starts: Vec<KernelTime> = heard.words.iter().filter_map(created).flatten().collect();
     starts.extend(
         heard
@@ -163,21 +165,21 @@ fn lives(heard: &Collector) -> Vec<Draft> {
 }
 
 /// The life that a word belongs to: for kevents of a finding its own, else the one at that time.
-fn owner(lives: &[Draft], said: &Said) -> Option<usize> {
+fn owner(lives: &[Draft], said: &TimelineEntry) -> Option<usize> {
     let in_time = || {
         let at = said.at?;
         lives.iter().rposition(|life| life.since.is_none_or(|since| since <= at))
     };
     match &said.word {
-        Word::Kevent { batch, event } => {
+        TimelineEvent::Kevent { batch, event } => {
             let says = |life: &Draft| {
                 let notes = life.findings.iter().flat_map(|f| [f.kqueue.child, f.kqueue.exit]);
                 notes.flatten().any(|note| note.batch == *batch && note.event.data == event.data)
             };
             lives.iter().position(says).or_else(in_time).or(Some(lives.len() - 1))
         }
-        // Said within knote_fork, a little before proc:::create: of the life that begins then.
-        Word::NotRegistered { .. } | Word::Skipped => {
+        // TimelineEntry within knote_fork, a little before proc:::create: of the life that begins then.
+        TimelineEvent::NotRegistered { .. } | TimelineEvent::Skipped => {
             let begins = |life: &Draft| {
                 life.since
                     .zip(said.at)
@@ -197,7 +199,12 @@ impl Draft {
         let mut lines: Vec<Line> = self
             .words
             .iter()
-            .filter(|said| lost || !matches!(said.word, Word::Scan { .. } | Word::Drained { .. }))
+            .filter(|said| {
+                lost || !matches!(
+                    said.word,
+                    TimelineEvent::Scan { .. } | TimelineEvent::Drained { .. }
+                )
+            })
             .map(|said| line(pid, said))
             .collect();
         lines.extend(self.findings.iter().map(verdict_line));
@@ -228,8 +235,8 @@ impl Draft {
     }
 
     fn duplicates(&self, pid: Pid) -> u64 {
-        let announces = |said: &&Said| {
-            matches!(&said.word, Word::Kevent { event, .. }
+        let announces = |said: &&TimelineEntry| {
+            matches!(&said.word, TimelineEvent::Kevent { event, .. }
             if event.ident == u64::from(pid.get()) && event.fflags & note::CHILD != 0)
         };
         (self.words.iter().filter(announces).count() as u64).saturating_sub(1)
@@ -255,7 +262,7 @@ fn without_repeats(lines: impl Iterator<Item = Line>) -> Vec<Line> {
     out
 }
 
-fn line(pid: Pid, said: &Said) -> Line {
+fn line(pid: Pid, said: &TimelineEntry) -> Line {
     let voice = said.word.witness().map_or(Voice::Gap, Voice::from);
     Line { at: said.at, voice, text: said.word.text(pid), times: 1, verdict: None }
 }

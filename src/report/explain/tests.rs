@@ -6,7 +6,7 @@ use crate::check::Config;
 use crate::input::Input;
 use crate::model::{MonoTime, TreeId};
 use crate::pipeline::Pipeline;
-use crate::report::paint::Paint;
+use crate::report::format::Paint;
 use crate::report::paths::Sure;
 use crate::source::replay::Replay;
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Duplicates, Explanation, Judged, Life, Line, Voice};
 use crate::model::{Fact, Verdict};
-use crate::report::paint::{Hue, Paint, count_of, printable};
+use crate::report::format::{Hue, Paint, count_of, printable};
 use crate::report::paths::KernelPath;
 use crate::report::summary::row_hue;
 

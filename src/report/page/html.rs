@@ -10,10 +10,10 @@ use super::{Incident, Page, latency_rows};
 use crate::check::strategies::Strategy;
 use crate::model::Verdict;
 use crate::report::escape::Escaped;
-use crate::report::paint::{duration, thousands};
+use crate::report::format::{duration, thousands};
+use crate::report::rfc3339;
 use crate::report::stress::Latency;
 use crate::report::summary::ByWord;
-use crate::report::wall;
 
 const CSS: &str = include_str!("report.css");
 
@@ -331,7 +331,7 @@ impl Page {
         let dtrace = &report.summary.dtrace;
         let start = match origin.start_real_ns {
             0 => "unknown".to_owned(),
-            ns => wall::rfc3339(ns),
+            ns => rfc3339::utc(ns),
         };
         let drops: u64 = dtrace.drops.iter().map(|(_, n)| n).sum();
         out.push_str(

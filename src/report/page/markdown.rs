@@ -6,8 +6,8 @@ use super::Page;
 use super::parts::known;
 use crate::check::strategies::Strategy;
 use crate::model::Verdict;
-use crate::report::paint::{duration, printable, thousands};
-use crate::report::wall;
+use crate::report::format::{duration, printable, thousands};
+use crate::report::rfc3339;
 
 impl Page {
     /// The page as Markdown, without the plots.
@@ -56,7 +56,7 @@ impl Page {
         let blind = report.summary.blind_seconds;
         let begin = match origin.start_real_ns {
             0 => String::new(),
-            ns => wall::rfc3339(ns),
+            ns => rfc3339::utc(ns),
         };
         out.push('\n');
         for (name, value) in [

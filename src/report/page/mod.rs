@@ -13,9 +13,9 @@ use super::answer::totals;
 use super::evidence;
 use super::kernel::Kernel;
 use super::paths::{KernelPath, path};
+use super::rfc3339;
 use super::stress::{Report, Run};
 use super::summary::ByWord;
-use super::wall;
 use crate::check::damage::Damage;
 use crate::check::finding::Finding;
 use crate::check::stats::{Histogram, Stats, TreeStats};
@@ -177,7 +177,7 @@ impl Incident {
         let at = evidence::happened(finding);
         Incident {
             at,
-            time: stats.wall_of(at).map(wall::rfc3339),
+            time: stats.wall_of(at).map(rfc3339::utc),
             tree: evidence::tree_name(finding, stats).to_owned(),
             pid: finding.pid,
             fact: evidence::fact(finding.fact),

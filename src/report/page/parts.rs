@@ -7,7 +7,7 @@ use plotters::style::RGBColor;
 use super::Incident;
 use crate::model::Verdict;
 use crate::report::escape::Escaped;
-use crate::report::paint::thousands;
+use crate::report::format::thousands;
 use crate::report::summary::ByWord;
 
 pub(super) fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::chronicle::Generation;
-use crate::report::paint::duration;
+use crate::report::format::duration;
 
 type Failed<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
 type Drawn<'a> = Result<(), Failed<'a>>;

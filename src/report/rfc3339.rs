@@ -1,7 +1,7 @@
 //! Wall-clock time as people and programs write it.
 
 /// Nanoseconds since 1970 as RFC 3339 in UTC, to the millisecond.
-pub fn rfc3339(ns: u64) -> String {
+pub fn utc(ns: u64) -> String {
     let (seconds, ms) = (ns / 1_000_000_000, ns / 1_000_000 % 1000);
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
@@ -38,8 +38,8 @@ mod tests {
             (1_735_689_599, "2024-12-31T23:59:59.000Z"),
             (4_107_542_400, "2100-03-01T00:00:00.000Z"),
         ] {
-            assert_eq!(rfc3339(seconds * 1_000_000_000), expected);
+            assert_eq!(utc(seconds * 1_000_000_000), expected);
         }
-        assert_eq!(rfc3339(1_500_999_999_999), "1970-01-01T00:25:00.999Z");
+        assert_eq!(utc(1_500_999_999_999), "1970-01-01T00:25:00.999Z");
     }
 }

@@ -4,7 +4,7 @@ use crate::model::{KernelTime, Kevent, Pid, WaitStatus, Witness, note};
 
 /// One thing that was said of a process, or that kept a witness from saying it.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Word {
+pub enum TimelineEvent {
     /// proc:::create.
     Created {
         /// Who forked it.
@@ -66,65 +66,67 @@ pub enum Word {
     Gap(String),
 }
 
-impl Word {
+impl TimelineEvent {
     /// Whose word it is; `None` where somebody was kept from speaking.
     pub fn witness(&self) -> Option<Witness> {
         match self {
-            Word::Created { .. }
-            | Word::Forked { .. }
-            | Word::Exec
-            | Word::ExecFailed { .. }
-            | Word::Exited { .. }
-            | Word::NotRegistered { .. }
-            | Word::Skipped => Some(Witness::Dtrace),
-            Word::Attached { .. }
-            | Word::Kevent { .. }
-            | Word::NamedForker
-            | Word::Scan { .. }
-            | Word::Drained { .. } => Some(Witness::Kqueue),
-            Word::Gap(_) => None,
+            TimelineEvent::Created { .. }
+            | TimelineEvent::Forked { .. }
+            | TimelineEvent::Exec
+            | TimelineEvent::ExecFailed { .. }
+            | TimelineEvent::Exited { .. }
+            | TimelineEvent::NotRegistered { .. }
+            | TimelineEvent::Skipped => Some(Witness::Dtrace),
+            TimelineEvent::Attached { .. }
+            | TimelineEvent::Kevent { .. }
+            | TimelineEvent::NamedForker
+            | TimelineEvent::Scan { .. }
+            | TimelineEvent::Drained { .. } => Some(Witness::Kqueue),
+            TimelineEvent::Gap(_) => None,
         }
     }
 
     /// The word in the time line of `pid`.
     pub fn text(&self, pid: Pid) -> String {
         match self {
-            Word::Created { forker } => format!("create, forked by {forker}"),
-            Word::Forked { child } => format!("forks {child}"),
-            Word::Exec => "exec".to_owned(),
-            Word::ExecFailed { errno } => format!("exec failed, errno {errno}"),
-            Word::Exited { status } => format!("exit, {status} (wait status {})", status.0),
-            Word::NotRegistered { errno } => {
+            TimelineEvent::Created { forker } => format!("create, forked by {forker}"),
+            TimelineEvent::Forked { child } => format!("forks {child}"),
+            TimelineEvent::Exec => "exec".to_owned(),
+            TimelineEvent::ExecFailed { errno } => format!("exec failed, errno {errno}"),
+            TimelineEvent::Exited { status } => {
+                format!("exit, {status} (wait status {})", status.0)
+            }
+            TimelineEvent::NotRegistered { errno } => {
                 format!("kqueue_register failed for it in knote_fork, errno {errno}")
             }
-            Word::Skipped => "knote_fork skipped its forker's knote".to_owned(),
-            Word::Attached { batch, errno: 0 } => format!("call {batch} registered it"),
-            Word::Attached { batch, errno } => {
+            TimelineEvent::Skipped => "knote_fork skipped its forker's knote".to_owned(),
+            TimelineEvent::Attached { batch, errno: 0 } => format!("call {batch} registered it"),
+            TimelineEvent::Attached { batch, errno } => {
                 format!("call {batch} could not register it, errno {errno}")
             }
-            Word::Kevent { batch, event } => {
+            TimelineEvent::Kevent { batch, event } => {
                 format!("call {batch} returned {}", kevent(event, pid))
             }
-            Word::NamedForker => format!("a call returned {}", kevent_of_a_child(pid)),
-            Word::Scan { ns, returned } => {
+            TimelineEvent::NamedForker => format!("a call returned {}", kevent_of_a_child(pid)),
+            TimelineEvent::Scan { ns, returned } => {
                 let ms = *ns as f64 / 1e6;
                 format!("a call that had been in the kernel for {ms:.3} ms returned {returned}")
             }
-            Word::Drained { returned } => {
+            TimelineEvent::Drained { returned } => {
                 format!("first call begun after its creation took all there was: {returned}")
             }
-            Word::Gap(what) => what.clone(),
+            TimelineEvent::Gap(what) => what.clone(),
         }
     }
 }
 
 /// A word and when it was said, on DTrace's clock; `None` where nobody knows.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Said {
+pub struct TimelineEntry {
     /// When.
     pub at: Option<KernelTime>,
     /// What.
-    pub word: Word,
+    pub word: TimelineEvent,
 }
 
 /// The NOTE_CHILD that names `pid`.

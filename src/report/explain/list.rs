@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use super::{Life, Line};
 use crate::model::{KernelTime, Pid, Verdict};
-use crate::report::evidence::told::{List, Told};
-use crate::report::paint::{Hue, Paint, printable, thousands};
+use crate::report::evidence::dto::{IncidentDto, IncidentList};
+use crate::report::format::{Hue, Paint, printable, thousands};
 use crate::report::summary::row_hue;
 
-impl List {
+impl IncidentList {
     /// A line for each incident, under their names.
     pub fn list(&self, exporter: &str, paint: Paint) -> String {
         let mut out = self.origin(exporter, paint);
@@ -26,7 +26,7 @@ impl List {
             let _ = writeln!(out, "{}", paint.dye(Hue::Title, &names));
         }
         for incident in &self.incidents {
-            let Told { id, time, tree, pid, fact, verdict, .. } = incident;
+            let IncidentDto { id, time, tree, pid, fact, verdict, .. } = incident;
             let (id, pid) = (id.to_string(), pid.to_string());
             let time = time.as_deref().unwrap_or("unknown");
             let [time, tree, fact, verdict] = [time, tree, fact, verdict].map(printable);
@@ -60,7 +60,7 @@ impl List {
             "simulate" => "a simulated kernel",
             _ => "a recording of another kernel",
         };
-        let List { osrelease, detail, .. } = self;
+        let IncidentList { osrelease, detail, .. } = self;
         let serves = format!("{exporter} serves {what}, not its host's: {osrelease}, {detail}");
         paint.dye(Hue::Doubt, &printable(&serves)) + "\n\n"
     }
@@ -89,7 +89,7 @@ impl List {
 /// One life of a pid, by the incidents about it.
 struct Incarnation<'a> {
     since: Option<KernelTime>,
-    incidents: Vec<&'a Told>,
+    incidents: Vec<&'a IncidentDto>,
 }
 
 impl Incarnation<'_> {
@@ -126,7 +126,7 @@ impl Incarnation<'_> {
     }
 }
 
-impl Told {
+impl IncidentDto {
     fn hue(&self) -> Hue {
         Verdict::from_word(&self.verdict).map_or(Hue::Plain, |verdict| row_hue(verdict, 1))
     }
@@ -151,7 +151,7 @@ mod tests {
         })
     }
 
-    fn told(incidents: Vec<Value>) -> List {
+    fn told(incidents: Vec<Value>) -> IncidentList {
         let told = json!({
             "origin": "live", "detail": "", "osrelease": "13.2-RELEASE", "skipped": 1200, "incidents": incidents
         });
@@ -227,7 +227,8 @@ Of too many at once a sample is kept: 1,200 were not.
 
     #[test]
     fn nobody_takes_a_recording_for_a_host() {
-        let other = List { origin: "replay".into(), detail: "a.kqr".into(), ..told(vec![]) };
+        let other =
+            IncidentList { origin: "replay".into(), detail: "a.kqr".into(), ..told(vec![]) };
         let text = other.list("http://h:1", Paint::Plain);
         assert!(text.starts_with("http://h:1 serves a recording of another kernel"), "{text}");
         assert!(text.contains("No such incident at http://h:1."), "{text}");

@@ -6,43 +6,43 @@ use crate::model::Verdict;
 
 /// Verdicts that are told as incidents: one of them, or every way of losing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wanted {
+pub enum VerdictFilter {
     /// Every `lost_*`.
     Lost,
     /// This one.
     One(Verdict),
 }
 
-impl Wanted {
+impl VerdictFilter {
     /// Every question that can be asked.
-    pub fn all() -> impl Iterator<Item = Wanted> {
+    pub fn all() -> impl Iterator<Item = VerdictFilter> {
         let told = Verdict::ALL.iter().filter(|verdict| **verdict != Verdict::Agreed);
-        [Wanted::Lost].into_iter().chain(told.map(|verdict| Wanted::One(*verdict)))
+        [VerdictFilter::Lost].into_iter().chain(told.map(|verdict| VerdictFilter::One(*verdict)))
     }
 
     /// The question that this word asks.
-    pub fn from_word(word: &str) -> Option<Wanted> {
-        Wanted::all().find(|wanted| wanted.as_str() == word)
+    pub fn from_word(word: &str) -> Option<VerdictFilter> {
+        VerdictFilter::all().find(|wanted| wanted.as_str() == word)
     }
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Wanted::Lost => "lost",
-            Wanted::One(verdict) => verdict.as_str(),
+            VerdictFilter::Lost => "lost",
+            VerdictFilter::One(verdict) => verdict.as_str(),
         }
     }
 
     /// Whether this verdict is asked for.
     pub fn has(self, verdict: Verdict) -> bool {
         match self {
-            Wanted::Lost => verdict.is_lost(),
-            Wanted::One(one) => one == verdict,
+            VerdictFilter::Lost => verdict.is_lost(),
+            VerdictFilter::One(one) => one == verdict,
         }
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for VerdictFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn lost_is_every_way_of_losing() {
-        let lost = Wanted::from_word("lost").unwrap();
+        let lost = VerdictFilter::from_word("lost").unwrap();
         let all: Vec<&str> =
             Verdict::ALL.iter().filter(|v| lost.has(**v)).map(|v| v.as_str()).collect();
         assert_eq!(all, ["lost_reported", "lost_silent", "lost_inherited"]);
@@ -63,8 +63,11 @@ mod tests {
     #[test]
     fn every_verdict_but_agreed_has_its_question() {
         for verdict in Verdict::ALL {
-            let wanted = Wanted::from_word(verdict.as_str());
-            assert_eq!(wanted, (*verdict != Verdict::Agreed).then_some(Wanted::One(*verdict)));
+            let wanted = VerdictFilter::from_word(verdict.as_str());
+            assert_eq!(
+                wanted,
+                (*verdict != Verdict::Agreed).then_some(VerdictFilter::One(*verdict))
+            );
         }
     }
 }

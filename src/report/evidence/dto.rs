@@ -4,20 +4,20 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::word::Word;
+use super::event::TimelineEvent;
 use super::{fact, happened, judged, runbook, tree_name, words_of};
 use crate::check::finding::{Clues, Delivered, DtraceSaid, Finding};
 use crate::check::stats::Stats;
 use crate::model::{KernelTime, Pid, Witness, note};
 use crate::report::paths::{KernelPath, path};
-use crate::report::wall;
+use crate::report::rfc3339;
 
 /// A word of a closed set, or a sentence. Whoever reads one of another release may find one that it does not know.
 pub type Text = Cow<'static, str>;
 
 /// The incidents that were asked for, newest first.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct List {
+pub struct IncidentList {
     /// Whose they are: this host's kernel (`live`), or another one's.
     pub origin: Text,
     /// Which recording, or which run of a simulation.
@@ -27,13 +27,13 @@ pub struct List {
     /// Incidents of a flood that were not kept, since the start and whatever was asked for.
     pub skipped: u64,
     /// Those that were asked for.
-    pub incidents: Vec<Told>,
+    pub incidents: Vec<IncidentDto>,
 }
 
 /// One fact that the witnesses did not agree on. Keys that are not known are ignored; those that explain nothing may be
 /// missing.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Told {
+pub struct IncidentDto {
     /// The number that it keeps.
     pub id: u64,
     /// When the fact happened; `null` where the source did not tell the wall clock.
@@ -54,34 +54,34 @@ pub struct Told {
     pub dtrace: DtraceSaid,
     /// What kqueue said.
     #[serde(default)]
-    pub kqueue: ToldKqueue,
+    pub kqueue: KqueueDto,
     /// What else was known.
     #[serde(default)]
     pub clues: Clues,
     /// Why.
-    pub kernel_path: ToldPath,
+    pub kernel_path: PathDto,
     /// Where the runbook speaks of it.
     #[serde(default)]
     pub runbook: String,
     /// Everything in the order of its time; empty where it was not asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub timeline: Vec<Moment>,
+    pub timeline: Vec<TimelineRow>,
 }
 
 /// kqueue's words.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct ToldKqueue {
+pub struct KqueueDto {
     /// The kevent with NOTE_CHILD.
-    pub child: Option<ToldKevent>,
+    pub child: Option<KeventDto>,
     /// The kevent with NOTE_EXIT.
-    pub exit: Option<ToldKevent>,
+    pub exit: Option<KeventDto>,
     /// The forker's knote carried NOTE_TRACKERR.
     pub trackerr: bool,
 }
 
 /// A kevent.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct ToldKevent {
+pub struct KeventDto {
     /// Its notes by name.
     pub fflags: String,
     /// Its flags in hexadecimal.
@@ -97,7 +97,7 @@ pub struct ToldKevent {
 /// A [`KernelPath`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "they are those of a KernelPath")]
-pub struct ToldPath {
+pub struct PathDto {
     pub sentence: Text,
     pub function: Text,
     pub condition: Text,
@@ -107,7 +107,7 @@ pub struct ToldPath {
 
 /// One moment in an incarnation's time line.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Moment {
+pub struct TimelineRow {
     /// When, on DTrace's clock, in nanoseconds.
     pub at: KernelTime,
     /// `dtrace` or `kqueue`; the exporter itself where `null`.
@@ -119,22 +119,22 @@ pub struct Moment {
     pub verdict: Option<Text>,
 }
 
-impl Told {
+impl IncidentDto {
     /// This finding without its time line.
-    pub fn of(id: u64, finding: &Finding, stats: &Stats) -> Told {
+    pub fn of(id: u64, finding: &Finding, stats: &Stats) -> IncidentDto {
         let at = happened(finding);
-        Told {
+        IncidentDto {
             id,
-            time: stats.wall_of(at).map(wall::rfc3339),
+            time: stats.wall_of(at).map(rfc3339::utc),
             at,
             tree: tree_name(finding, stats).to_owned(),
             pid: finding.pid,
             fact: fact(finding.fact).into(),
             verdict: finding.verdict.as_str().into(),
             dtrace: finding.dtrace,
-            kqueue: ToldKqueue {
-                child: finding.kqueue.child.map(ToldKevent::from),
-                exit: finding.kqueue.exit.map(ToldKevent::from),
+            kqueue: KqueueDto {
+                child: finding.kqueue.child.map(KeventDto::from),
+                exit: finding.kqueue.exit.map(KeventDto::from),
                 trackerr: finding.kqueue.trackerr,
             },
             clues: finding.clues,
@@ -145,14 +145,14 @@ impl Told {
     }
 
     /// This finding with its time line.
-    pub fn in_full(id: u64, finding: &Finding, stats: &Stats) -> Told {
-        Told { timeline: timeline(finding), ..Told::of(id, finding, stats) }
+    pub fn in_full(id: u64, finding: &Finding, stats: &Stats) -> IncidentDto {
+        IncidentDto { timeline: timeline(finding), ..IncidentDto::of(id, finding, stats) }
     }
 }
 
-impl From<Delivered> for ToldKevent {
-    fn from(Delivered { event, batch, at }: Delivered) -> ToldKevent {
-        ToldKevent {
+impl From<Delivered> for KeventDto {
+    fn from(Delivered { event, batch, at }: Delivered) -> KeventDto {
+        KeventDto {
             fflags: note::names(event.fflags),
             flags: format!("{:#x}", event.flags),
             data: event.data,
@@ -162,18 +162,18 @@ impl From<Delivered> for ToldKevent {
     }
 }
 
-impl From<KernelPath> for ToldPath {
-    fn from(path: KernelPath) -> ToldPath {
+impl From<KernelPath> for PathDto {
+    fn from(path: KernelPath) -> PathDto {
         let KernelPath { sentence, function, condition, releases, sure } = path;
         let [sentence, function, condition, releases, sure] =
             [sentence, function, condition, releases, sure.as_str()].map(Text::Borrowed);
-        ToldPath { sentence, function, condition, releases, sure }
+        PathDto { sentence, function, condition, releases, sure }
     }
 }
 
 /// Everything that was said about the finding's incarnation, in order, and the verdict.
-pub fn timeline(finding: &Finding) -> Vec<Moment> {
-    let moment = |(at, word): (KernelTime, Word)| Moment {
+pub fn timeline(finding: &Finding) -> Vec<TimelineRow> {
+    let moment = |(at, word): (KernelTime, TimelineEvent)| TimelineRow {
         at,
         witness: word.witness().map(|witness| match witness {
             Witness::Kqueue => "kqueue".into(),
@@ -182,13 +182,13 @@ pub fn timeline(finding: &Finding) -> Vec<Moment> {
         said: word.text(finding.pid),
         verdict: None,
     };
-    let verdict = Moment {
+    let verdict = TimelineRow {
         at: finding.decided,
         witness: None,
         said: judged(finding),
         verdict: Some(finding.verdict.as_str().into()),
     };
-    let mut moments: Vec<Moment> = words_of(finding).map(moment).chain([verdict]).collect();
+    let mut moments: Vec<TimelineRow> = words_of(finding).map(moment).chain([verdict]).collect();
     moments.sort_by_key(|moment| moment.at);
     moments
 }
