@@ -204,6 +204,13 @@ words! {
     }
 }
 
+impl Regime {
+    /// One knote carries both notes of a child: they collide as soon as the reader is late.
+    pub const fn is_merged(self) -> bool {
+        matches!(self, Regime::MergedStatus | Regime::MergedPpid)
+    }
+}
+
 words! {
     /// What the processes of a load do, really forked or simulated.
     pub enum Shape {

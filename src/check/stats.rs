@@ -298,7 +298,8 @@ impl Histogram {
         self.sum = self.sum.saturating_add(value);
     }
 
-    fn add_past(&mut self, past: &Histogram) {
+    /// Adds the values of another histogram.
+    pub(crate) fn add_past(&mut self, past: &Histogram) {
         add(&mut self.buckets, &past.buckets);
         self.sum = self.sum.saturating_add(past.sum);
     }

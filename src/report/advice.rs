@@ -3,45 +3,50 @@
 use super::answer::{Answer, Tally, totals};
 use super::format::count_of;
 use crate::check::stats::{Stats, TreeStats};
-use crate::model::{Fact, Regime, Verdict};
+use crate::model::{Fact, Regime, Verdict, note};
 
-/// One sentence for whoever writes or runs a tracker. `expected` is what the kernel's version promises.
-pub(super) fn advice(stats: &Stats, answer: Answer, expected: Regime) -> String {
+/// What makes the kernel lose NOTE_EXIT to a note that is still queued (docs/strategies.md).
+const COSTLY: u32 = note::FORK | note::EXEC;
+
+/// One sentence for the author or the operator of a tracker. `expected` is what the kernel's version promises, `notes`
+/// the fflags that were asked for.
+pub(super) fn advice(stats: &Stats, answer: Answer, expected: Regime, notes: u32) -> String {
     match answer {
-        Answer::Sound => sound(stats, expected),
-        Answer::Unsound => unsound(stats, expected),
+        Answer::Sound => sound(stats, expected, notes, "this load"),
+        Answer::Unsound => {
+            let mut reasons: Vec<String> = regression(stats.regime, expected).into_iter().collect();
+            reasons.extend(remedies(&totals(stats), stats.regime, expected, notes));
+            format!("A tracker cannot trust this kernel: {}.", reasons.join("; "))
+        }
         Answer::Undecided => undecided(stats),
     }
 }
 
-fn sound(stats: &Stats, expected: Regime) -> String {
-    if let Some(regression) = regression(stats.regime, expected) {
-        return format!(
-            "Nothing went wrong under this load, but do not trust this kernel: {regression}."
-        );
-    }
-    let condition = match totals(stats).duplicate_child_notes {
-        0 => "",
-        _ => ", if it ignores repeated NOTE_CHILD notes",
+/// What a tracker must do on a kernel that was sound under `load`.
+pub(super) fn sound(stats: &Stats, expected: Regime, notes: u32, load: &str) -> String {
+    let conditions = match conditions(&totals(stats), notes) {
+        conditions if conditions.is_empty() => conditions,
+        conditions => format!(", if it {conditions}"),
     };
-    match stats.regime {
-        Regime::MergedStatus | Regime::MergedPpid => format!(
-            "Nothing went wrong under this load, but do not trust this kernel: it puts NOTE_CHILD and NOTE_EXIT into \
-             one kevent as soon as the reader is late (try --stall 50ms); {TWO_KQUEUES}; {UPGRADE}."
-        ),
-        Regime::Split if expected == Regime::MergedStatus => format!(
-            "A tracker can trust this kernel under this load{condition}; it has the fix of PR 180385, which its \
-             version does not promise."
-        ),
-        _ => format!("A tracker can trust this kernel under this load{condition}."),
-    }
+    let fixed = match stats.regime {
+        Regime::Split if expected == Regime::MergedStatus => {
+            "; it has the fix of PR 180385, which its version does not promise"
+        }
+        _ => "",
+    };
+    format!("A tracker can trust this kernel under {load}{conditions}{fixed}.")
 }
 
-fn unsound(stats: &Stats, expected: Regime) -> String {
-    let mut reasons: Vec<String> = regression(stats.regime, expected).into_iter().collect();
-    reasons.extend(remedies(&totals(stats), stats.regime, expected).into_iter().map(str::to_owned));
-    format!("A tracker cannot trust this kernel: {}.", reasons.join("; "))
+/// What a tracker must do to trust a sound kernel: `ignores repeated NOTE_CHILD notes`, or nothing.
+pub(super) fn conditions(all: &TreeStats, notes: u32) -> String {
+    let repeats = (all.duplicate_child_notes > 0).then_some("ignores repeated NOTE_CHILD notes");
+    let costly = (notes & COSTLY != 0).then_some(APART);
+    let conditions: Vec<&str> = repeats.into_iter().chain(costly).collect();
+    conditions.join(" and ")
 }
+
+/// What keeps every NOTE_EXIT on a kernel that loses it to a queued NOTE_FORK or NOTE_EXEC.
+const APART: &str = "asks for NOTE_FORK and NOTE_EXEC, if at all, on another kqueue than the one whose NOTE_EXIT it needs";
 
 fn undecided(stats: &Stats) -> String {
     let all = totals(stats);
@@ -69,8 +74,7 @@ fn undecided(stats: &Stats) -> String {
 
 /// The kernel does what its version says that it does not.
 fn regression(seen: Regime, expected: Regime) -> Option<String> {
-    let merged = matches!(seen, Regime::MergedStatus | Regime::MergedPpid);
-    (expected == Regime::Split && merged).then(|| {
+    (expected == Regime::Split && seen.is_merged()).then(|| {
         format!(
             "by its version it should keep NOTE_CHILD and NOTE_EXIT apart ({expected}), and it does not ({seen}): the \
              fix of PR 180385 (r295012) is missing or undone, so report this"
@@ -78,29 +82,45 @@ fn regression(seen: Regime, expected: Regime) -> Option<String> {
     })
 }
 
-const TWO_KQUEUES: &str = "watch with two kqueues, one that asks for NOTE_TRACK alone and so learns the parents, one \
-                           that asks for NOTE_EXIT too";
-const UPGRADE: &str = "or move to FreeBSD 10.4, 11.0 or later, which keep the two notes apart";
-
 /// What to do about each thing that went wrong.
-fn remedies(all: &TreeStats, seen: Regime, expected: Regime) -> Vec<&'static str> {
+fn remedies(all: &TreeStats, seen: Regime, expected: Regime, notes: u32) -> Vec<String> {
     let (births, deaths) = (Tally::of(all, Fact::Birth), Tally::of(all, Fact::Death));
-    let n = |verdict: Verdict| all.births[verdict.index()] + all.deaths[verdict.index()];
+    let n = |fact: Fact, verdict: Verdict| all.of(fact)[verdict.index()];
+    let both = |verdict: Verdict| n(Fact::Birth, verdict) + n(Fact::Death, verdict);
     let collided = all.collisions.iter().sum::<u64>() + births.overwritten + deaths.overwritten > 0;
-    let mut remedies = vec![];
-    if collided && seen == Regime::MergedPpid {
-        remedies
-            .push("take the wait status of short-lived children from wait(2), not from NOTE_EXIT");
-    } else if collided {
-        remedies.push(TWO_KQUEUES);
-        if expected == Regime::MergedStatus {
-            remedies.push(UPGRADE);
-        }
+    let mut remedies: Vec<&str> = vec![];
+    if seen.is_merged() && !collided {
+        remedies.push(
+            "it puts NOTE_CHILD and NOTE_EXIT into one kevent as soon as the reader is late; this run had no such \
+             kevent, a late reader will have them (try --stall 50ms)",
+        );
     }
-    if n(Verdict::LostReported) > 0 {
+    match seen {
+        Regime::MergedPpid => remedies
+            .push("take the wait status of short-lived children from wait(2), not from NOTE_EXIT"),
+        _ if collided || seen.is_merged() => {
+            remedies.push(
+                "watch with two kqueues, one that asks for NOTE_TRACK alone and so learns the parents, one that asks \
+                 for NOTE_EXIT too",
+            );
+            if expected == Regime::MergedStatus {
+                remedies
+                    .push("or move to FreeBSD 10.4, 11.0 or later, which keep the two notes apart");
+            }
+        }
+        _ => {}
+    }
+    if both(Verdict::LostReported) > 0 {
         remedies.push("list the processes again (sysctl kern.proc) after each NOTE_TRACKERR");
     }
-    if n(Verdict::LostSilent) > 0 {
+    let costly = notes & COSTLY != 0 && n(Fact::Death, Verdict::LostSilent) > 0;
+    if costly {
+        remedies.push(
+            "ask for NOTE_FORK and NOTE_EXEC, if at all, on another kqueue than the one whose NOTE_EXIT you need: one \
+             that asks for NOTE_TRACK and NOTE_EXIT alone keeps every exit",
+        );
+    }
+    if both(Verdict::LostSilent) > 0 && (!costly || n(Fact::Birth, Verdict::LostSilent) > 0) {
         remedies.push(
             "list the processes from time to time (sysctl kern.proc), because nothing tells that one was lost",
         );
@@ -114,7 +134,7 @@ fn remedies(all: &TreeStats, seen: Regime, expected: Regime) -> Vec<&'static str
     if remedies.is_empty() {
         remedies.push("it lost processes whose parent it had lost");
     }
-    remedies
+    remedies.into_iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -124,7 +144,7 @@ mod tests {
     use crate::wire::drops::DropKind;
 
     fn said(stats: &Stats, expected: Regime) -> String {
-        advice(stats, Answer::of(stats), expected)
+        advice(stats, Answer::of(stats), expected, 0)
     }
 
     fn with(verdict: Verdict, regime: Regime) -> Stats {
@@ -140,8 +160,39 @@ mod tests {
         stats.trees[0].duplicate_child_notes = 1;
         assert!(said(&stats, Regime::Split).contains("ignores repeated NOTE_CHILD"));
         assert!(said(&stats, Regime::MergedStatus).contains("which its version does not promise"));
-        stats.regime = Regime::MergedStatus;
-        assert!(said(&stats, Regime::MergedStatus).contains("try --stall 50ms"));
+        assert!(
+            advice(&stats, Answer::Sound, Regime::Split, note::EXIT | note::FORK).ends_with(
+                "ignores repeated NOTE_CHILD notes and asks for NOTE_FORK and NOTE_EXEC, if at all, on another kqueue \
+                 than the one whose NOTE_EXIT it needs."
+            )
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_merges_is_never_trusted() {
+        let advice = said(&with(Verdict::Agreed, Regime::MergedStatus), Regime::MergedStatus);
+        assert!(
+            advice.starts_with("A tracker cannot trust this kernel: it puts NOTE_CHILD"),
+            "{advice}"
+        );
+        for words in ["this run had no such kevent", "a late reader will", "two kqueues", "10.4"] {
+            assert!(advice.contains(words), "{words}: {advice}");
+        }
+        let ppid = said(&with(Verdict::Agreed, Regime::MergedPpid), Regime::Unknown);
+        assert!(ppid.contains("from wait(2)") && !ppid.contains("two kqueues"), "{ppid}");
+    }
+
+    #[test]
+    fn an_exit_that_is_lost_beside_note_fork_is_kept_by_a_kqueue_of_its_own() {
+        let mut lost = with(Verdict::Agreed, Regime::Split);
+        lost.trees[0].deaths[Verdict::LostSilent.index()] = 3;
+        let with_notes = |notes| advice(&lost, Answer::Unsound, Regime::Split, notes);
+        for notes in [note::FORK, note::EXEC] {
+            let advice = with_notes(note::TRACK | note::EXIT | notes);
+            assert!(advice.contains("NOTE_TRACK and NOTE_EXIT alone keeps every exit"), "{advice}");
+            assert!(!advice.contains("from time to time"), "{advice}");
+        }
+        assert!(with_notes(note::TRACK | note::EXIT).contains("from time to time"));
     }
 
     #[test]
@@ -152,8 +203,8 @@ mod tests {
         assert!(!said(&overwritten, Regime::MergedStatus).contains("r295012"));
         assert!(said(&overwritten, Regime::MergedStatus).contains("move to FreeBSD 10.4"));
         assert!(!said(&overwritten, Regime::Unknown).contains("r295012"));
-        let lucky = with(Verdict::Agreed, Regime::MergedStatus);
-        assert!(said(&lucky, Regime::Split).contains("r295012) is missing or undone"));
+        let without_collision = with(Verdict::Agreed, Regime::MergedStatus);
+        assert!(said(&without_collision, Regime::Split).contains("r295012) is missing or undone"));
     }
 
     #[test]
@@ -165,7 +216,11 @@ mod tests {
             (Verdict::Corrupt, "before sysctl kern.proc has confirmed it"),
             (Verdict::LostInherited, "whose parent it had lost"),
         ] {
-            let said = said(&with(verdict, Regime::MergedStatus), Regime::MergedStatus);
+            let regime = match verdict {
+                Verdict::Overwritten => Regime::MergedStatus,
+                _ => Regime::Split,
+            };
+            let said = said(&with(verdict, regime), Regime::MergedStatus);
             assert!(said.starts_with("A tracker cannot trust this kernel: "), "{said}");
             assert!(said.contains(remedy), "{verdict}: {said}");
         }

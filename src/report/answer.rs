@@ -7,11 +7,12 @@ use crate::model::{Fact, Verdict, words};
 words! {
     /// Whether kqueue told the truth.
     pub enum Answer {
-        /// At least one birth and one death agreed, none was lost, corrupt or overwritten, no kevent collided, and at
-        /// most 5 % of the births and 5 % of the deaths are without a decision.
+        /// At least one birth and one death agreed, none was lost, corrupt or overwritten, no kevent collided, the kernel
+        /// does not merge the two notes, and at most 5 % of the births and 5 % of the deaths are without a decision.
         Sound = "sound",
         /// A fact was lost, corrupt or overwritten, or a kevent carried NOTE_CHILD and NOTE_EXIT at once. One is
-        /// enough, however much is undecided.
+        /// enough, however much is undecided. A kernel that merges the two notes is unsound without a collision too: a
+        /// reader that comes later has one.
         Unsound = "unsound",
         /// Everything else: nothing was seen, or more than 5 % is without a decision.
         Undecided = "undecided",
@@ -23,7 +24,8 @@ impl Answer {
     pub fn of(stats: &Stats) -> Answer {
         let totals = totals(stats);
         let (births, deaths) = (Tally::of(&totals, Fact::Birth), Tally::of(&totals, Fact::Death));
-        if births.wrong() + deaths.wrong() + totals.collisions.iter().sum::<u64>() > 0 {
+        let wrong = births.wrong() + deaths.wrong() + totals.collisions.iter().sum::<u64>();
+        if wrong > 0 || stats.regime.is_merged() {
             Answer::Unsound
         } else if births.enough() && deaths.enough() {
             Answer::Sound
@@ -153,7 +155,14 @@ pub fn sentence(stats: &Stats) -> String {
                 count_of(open, "fact")
             ),
         },
-        Answer::Unsound => format!("Unsound: of {seen}, kqueue {}.", wrongs(&births, &deaths)),
+        Answer::Unsound => match wrongs(&totals) {
+            wrongs if wrongs.is_empty() => format!(
+                "Unsound: of {seen}, kqueue got none wrong in this run, but this kernel merges NOTE_CHILD and \
+                 NOTE_EXIT into one kevent ({}) as soon as its reader is late.",
+                stats.regime
+            ),
+            wrongs => format!("Unsound: of {seen}, kqueue {wrongs}."),
+        },
         Answer::Undecided => format!(
             "Undecided: of {seen}, {} and {} could not be decided; nothing was found lost or corrupt.",
             count_of(births.open, "birth"),
@@ -162,8 +171,9 @@ pub fn sentence(stats: &Stats) -> String {
     }
 }
 
-/// `lost 1 birth and 1 death, overwrote 184 births`: what is not zero.
-fn wrongs(births: &Tally, deaths: &Tally) -> String {
+/// What kqueue got wrong: `lost 1 birth and 1 death, overwrote 184 births`. Empty if it got nothing wrong.
+pub(super) fn wrongs(tree: &TreeStats) -> String {
+    let (births, deaths) = (Tally::of(tree, Fact::Birth), Tally::of(tree, Fact::Death));
     let parts = [
         ("lost", births.lost, deaths.lost),
         ("overwrote", births.overwritten, deaths.overwritten),
@@ -178,17 +188,16 @@ fn wrongs(births: &Tally, deaths: &Tally) -> String {
             (b, d) => Some(format!("{verb} {} and {}", count_of(b, "birth"), count_of(d, "death"))),
         })
         .collect();
-    if parts.is_empty() {
-        "put NOTE_CHILD and NOTE_EXIT into one kevent".to_owned()
-    } else {
-        parts.join(", ")
+    if parts.is_empty() && tree.collisions.iter().sum::<u64>() > 0 {
+        return "put NOTE_CHILD and NOTE_EXIT into one kevent".to_owned();
     }
+    parts.join(", ")
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::Winner;
+    use crate::model::{Regime, Winner};
 
     /// Counters of one tree with these births and deaths.
     pub(in crate::report) fn stats(births: &[(Verdict, u64)], deaths: &[(Verdict, u64)]) -> Stats {
@@ -241,6 +250,21 @@ pub(super) mod tests {
             sentence(&stats),
             "Unsound: of 1 birth and 1 death, kqueue put NOTE_CHILD and NOTE_EXIT into one kevent."
         );
+    }
+
+    #[test]
+    fn a_kernel_that_merges_is_unsound_in_a_run_without_a_collision() {
+        let mut stats = stats(&[(Verdict::Agreed, 600)], &[(Verdict::Agreed, 601)]);
+        for regime in [Regime::MergedStatus, Regime::MergedPpid] {
+            stats.regime = regime;
+            assert_eq!(Answer::of(&stats), Answer::Unsound);
+            let sentence = sentence(&stats);
+            assert!(
+                sentence
+                    .starts_with("Unsound: of 600 births and 601 deaths, kqueue got none wrong")
+            );
+            assert!(sentence.contains(regime.as_str()), "{sentence}");
+        }
     }
 
     #[test]

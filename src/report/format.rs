@@ -37,6 +37,17 @@ impl Paint {
 }
 
 impl Hue {
+    /// The class of the pages' stylesheets that shows it.
+    pub const fn class(self) -> &'static str {
+        match self {
+            Hue::Good => "good",
+            Hue::Bad => "bad",
+            Hue::Doubt => "doubt",
+            Hue::Dim => "zero",
+            Hue::Title | Hue::Plain => "",
+        }
+    }
+
     /// How a terminal shows it. Both of a terminal's backgrounds bear these.
     pub const fn style(self) -> Style {
         match self {

@@ -2,6 +2,7 @@
 
 mod advice;
 pub mod answer;
+pub mod card;
 pub mod escape;
 pub mod evidence;
 pub mod explain;
@@ -13,4 +14,5 @@ pub mod paths;
 pub mod rfc3339;
 pub mod stress;
 pub mod summary;
+pub mod table;
 pub mod verdict_filter;

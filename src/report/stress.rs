@@ -23,6 +23,9 @@ pub struct Run {
     pub load: String,
     /// How many processes the load forked; `None` where it cannot tell.
     pub forked: Option<u64>,
+    /// The fflags that were asked for; 0 if that is not known.
+    #[serde(skip)]
+    pub notes: u32,
     /// How long the reader slept between two kevent(2) calls, in milliseconds.
     pub stall_ms: u64,
     /// How long the run took, in seconds.
@@ -89,7 +92,7 @@ impl Report {
         let births = Tally::of(&all, Fact::Birth).total();
         let regime_expected = regime_by_osreldate(kernel.osreldate);
         let mut summary = Summary::of(stats);
-        let mut advice = advice(stats, summary.decision, regime_expected);
+        let mut advice = advice(stats, summary.decision, regime_expected, run.notes);
         let unseen = run.forked.filter(|n| births.saturating_mul(20) < n.saturating_mul(19));
         if let (Some(forked), Answer::Sound) = (unseen, summary.decision) {
             summary.decision = Answer::Undecided;
@@ -175,7 +178,7 @@ impl Report {
 }
 
 impl Latency {
-    fn of(histogram: &Histogram) -> Latency {
+    pub(super) fn of(histogram: &Histogram) -> Latency {
         Latency {
             p50_ns: histogram.quantile(0.5),
             p99_ns: histogram.quantile(0.99),
@@ -245,6 +248,7 @@ mod tests {
         Run {
             load: "chain, 60 rounds".to_owned(),
             forked: Some(forked),
+            notes: 0,
             stall_ms: 40,
             seconds: 1.25,
         }

@@ -15,7 +15,7 @@ use crate::report::rfc3339;
 use crate::report::stress::Latency;
 use crate::report::summary::ByWord;
 
-const CSS: &str = include_str!("report.css");
+pub(in crate::report) const CSS: &str = include_str!("report.css");
 
 const GREEN: RGBColor = RGBColor(0x3f, 0xa1, 0x5c);
 const RED: RGBColor = RGBColor(0xd6, 0x45, 0x45);

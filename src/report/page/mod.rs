@@ -22,6 +22,7 @@ use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::check::strategies::Strategy;
 use crate::model::{KernelTime, Pid, Verdict};
 use chronicle::{Chronicle, Generation};
+pub(super) use html::CSS;
 
 /// Where a run comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
