@@ -96,6 +96,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         forked: ended.is_some_and(|status: ExitStatus| status.success()).then(|| plan.processes()),
         stall_ms: args.stall.as_millis().try_into().unwrap_or(u64::MAX),
         seconds: begun.elapsed().as_secs_f64(),
+        notes: Notes::default().fflags(),
     };
     let origin = Origin {
         source: run.load.clone(),
