@@ -102,9 +102,9 @@ mod tests {
         assert_eq!(
             table().text(Paint::Plain),
             "\
-shape       births  wrong
-exit        12,000  nothing
-<b>\\u{1b}        7  lost 1 birth
+shape      births  wrong
+exit       12,000  nothing
+<b>\\u{1b}       7  lost 1 birth
 "
         );
         assert!(table().text(Paint::Ansi).contains("\x1b[31m<b>"));
