@@ -1,16 +1,18 @@
 //! `load`: real forks in one of the known shapes, as a process of its own that others watch.
 
 use std::cmp::Reverse;
-use std::process::ExitCode;
+use std::ffi::OsString;
+use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValue;
 
-use super::exit::{self, OrExit};
+use super::exit::{self, Failure, OrExit};
 use super::output;
 use crate::load::{self, Plan, Shape, Tally};
 use crate::model::WaitStatus;
 use crate::report::format::count_of;
+use crate::source::live::Ended;
 
 /// Which processes to fork, and how many.
 #[derive(clap::Args, Debug)]
@@ -82,6 +84,46 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(exit::TEMPFAIL) })
 }
 
+/// The command line with which `program`, which is this program, runs the load of `plan` for `stress`.
+pub(super) fn command_line(program: OsString, plan: &Plan) -> Vec<OsString> {
+    let Plan { shape, count, rate, depth, threads, max } = plan;
+    let arguments = [
+        "load".to_owned(),
+        "--quiet".to_owned(),
+        shape.to_string(),
+        format!("--count={count}"),
+        format!("--rate={rate}"),
+        format!("--depth={depth}"),
+        format!("--threads={threads}"),
+        format!("--max-seconds={}", max.as_secs()),
+    ];
+    std::iter::once(program).chain(arguments.map(Into::into)).collect()
+}
+
+/// Whether the load of `stress` forked every process of its plan. One that ran out of time did not, but did fork.
+///
+/// # Errors
+/// The load failed: it says nothing about the kernel. The process should exit with [`exit::SOFTWARE`].
+pub(super) fn is_complete(command: &[OsString], ended: &Ended) -> anyhow::Result<bool> {
+    let out_of_time = |status: ExitStatus| status.code() == Some(exit::TEMPFAIL.into());
+    match ended.status {
+        status if status.success() => Ok(true),
+        status if out_of_time(status) => Ok(false),
+        status => {
+            let command: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+            let error = anyhow::anyhow!(
+                "the load failed, so nothing was learned about this kernel: `{}` ended with {status}: {}",
+                command.join(" "),
+                match ended.stderr.trim() {
+                    "" => "it printed no error",
+                    stderr => stderr,
+                }
+            );
+            Err(Failure::new(exit::SOFTWARE, error).into())
+        }
+    }
+}
+
 /// How many wait(2) statuses get a line of their own.
 const LINES: usize = 8;
 
@@ -118,15 +160,18 @@ fn told(tally: &Tally, took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::os::unix::process::ExitStatusExt;
 
     use clap::Parser;
 
+    use super::super::{Cli, Command};
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
+    fn parse(line: &[OsString]) -> Option<Args> {
+        match Cli::try_parse_from(line).ok()?.command {
+            Command::Load(args) => Some(args),
+            _ => None,
+        }
     }
 
     #[test]
@@ -134,16 +179,43 @@ mod tests {
         let size = Size { count: 7, rate: 3, depth: 2, threads: 5, max_seconds: 9 };
         for shape in Shape::ALL {
             let plan = size.plan(*shape);
-            let args = Line::try_parse_from(plan.command_line()).expect("valid").args;
+            let args = parse(&command_line("kqproc_exporter".into(), &plan)).expect("valid");
+            assert!(args.quiet);
             assert_eq!(args.size.plan(args.shape), plan);
         }
     }
 
     #[test]
+    fn a_load_that_failed_is_an_error_with_its_command_line_status_and_last_words() {
+        let command = ["kqproc_exporter", "load", "exit"].map(OsString::from);
+        let ended = |status, stderr: &str| Ended {
+            status: ExitStatus::from_raw(status),
+            stderr: stderr.to_owned(),
+        };
+        assert!(is_complete(&command, &ended(0, "")).expect("it succeeded"));
+        assert!(!is_complete(&command, &ended(75 << 8, "")).expect("it ran out of time"));
+        let error = is_complete(&command, &ended(64 << 8, "error: no such shape\n"));
+        let error = error.expect_err("it failed");
+        assert_eq!(exit::status_of(&error), exit::SOFTWARE);
+        assert_eq!(
+            error.to_string(),
+            "the load failed, so nothing was learned about this kernel: `kqproc_exporter load exit` ended with \
+             exit status: 64: error: no such shape"
+        );
+        let killed = is_complete(&command, &ended(9, "")).expect_err("it was killed");
+        assert!(
+            killed.to_string().ends_with("signal: 9 (SIGKILL): it printed no error"),
+            "{killed}"
+        );
+    }
+
+    #[test]
     fn a_load_that_would_stall_the_kernel_is_refused() {
-        assert!(Line::try_parse_from(["load", "chain", "--depth", "17"]).is_err());
-        assert!(Line::try_parse_from(["load", "threads", "--threads", "0"]).is_err());
-        assert!(Line::try_parse_from(["load", "no-such-shape"]).is_err());
+        for line in ["chain --depth 17", "threads --threads 0", "no-such-shape"] {
+            let line = format!("kqproc_exporter load {line}");
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert!(parse(&words).is_none(), "{line}");
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! `stress`: a load on this kernel, checked as it runs, and a one-page answer.
 
+use std::ffi::OsString;
 use std::ops::ControlFlow;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::LINGER;
 use super::duration::duration;
 use super::exit::{OrExit, UNAVAILABLE};
 use super::live_args::{DtraceArgs, prepare};
-use super::load::Size;
+use super::load::{self, Size};
 use super::log_args::LogArgs;
 use super::output;
 use super::progress::Progress;
@@ -67,8 +68,10 @@ enum Format {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.log.init();
     let plan = args.size.plan(args.shape);
-    let live = prepare(config(args, &plan)?)?;
-    signals::hand_on_to(live.stop())?;
+    let load = load::command_line(std::env::current_exe()?.into_os_string(), &plan);
+    let live = prepare(config(args, load.clone()))?;
+    let stop = live.stop();
+    signals::hand_on_to(stop.clone())?;
     // Restored when it is dropped, also where the run fails.
     let _lowered = match args.shape {
         Shape::Pidreuse => Lowered::to(FOR_REUSE)
@@ -90,10 +93,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         })
         .or_exit(UNAVAILABLE)?;
     drop(progress);
+    let complete = match &ended {
+        // A load that ends with the whole run, because somebody stopped that, has not failed.
+        Some(ended) if !stop.is_requested() => load::is_complete(&load, ended)?,
+        _ => false,
+    };
     let stats = pipeline.stats();
     let run = Run {
         load: format!("{}, {} rounds", plan.shape, plan.count),
-        forked: ended.is_some_and(|status: ExitStatus| status.success()).then(|| plan.processes()),
+        forked: complete.then(|| plan.processes()),
         stall_ms: args.stall.as_millis().try_into().unwrap_or(u64::MAX),
         seconds: begun.elapsed().as_secs_f64(),
         notes: Notes::default().fflags(),
@@ -115,17 +123,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(page.report.summary.decision.exit_status()))
 }
 
-/// Our own program with the load, behind the barrier.
-fn config(args: &Args, plan: &Plan) -> anyhow::Result<live::Config> {
-    let mut command =
-        vec![std::env::current_exe()?.into_os_string(), "load".into(), "--quiet".into()];
-    command.extend(plan.command_line().into_iter().map(Into::into));
-    Ok(live::Config {
-        targets: vec![Target { name: "stress".to_owned(), root: Root::Command(command) }],
+/// The load behind the barrier, its stderr kept for the error that tells of its failure.
+fn config(args: &Args, load: Vec<OsString>) -> live::Config {
+    live::Config {
+        targets: vec![Target { name: "stress".to_owned(), root: Root::Command(load) }],
         notes: Notes::default(),
         stall: args.stall,
         dtrace: args.dtrace.options(),
         linger: Some(LINGER),
+        keep_stderr: true,
         own_program: None,
-    })
+    }
 }

@@ -63,19 +63,6 @@ impl Plan {
         };
         self.count.saturating_mul(each)
     }
-
-    /// The arguments with which this program runs the load.
-    pub fn command_line(&self) -> Vec<String> {
-        vec![
-            "load".to_owned(),
-            self.shape.to_string(),
-            format!("--count={}", self.count),
-            format!("--rate={}", self.rate),
-            format!("--depth={}", self.depth),
-            format!("--threads={}", self.threads),
-            format!("--max-seconds={}", self.max.as_secs()),
-        ]
-    }
 }
 
 /// What a load did.

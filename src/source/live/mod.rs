@@ -1,17 +1,17 @@
 //! The live source: both witnesses and the fork counters of a running FreeBSD kernel.
 
-mod warden;
+mod controller;
 
 use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-use super::barrier::Held;
+pub use super::barrier::Ended;
+use super::barrier::GatedCommand;
 use super::clock;
 use super::dtrace::{self, Dtrace, SIDE_BUFFERS, STDOUT_BUFFERS};
 use super::keeper::{Gone, Keeper};
@@ -23,7 +23,7 @@ use super::target::{Root, Target};
 use crate::input::{Input, Sink};
 use crate::model::TreeId;
 use crate::recording::Meta;
-use warden::{Source, Tree, Warden, Witnesses};
+use controller::{LiveController, Source, Tree, Witnesses};
 
 /// What to watch, and how.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -38,6 +38,8 @@ pub struct Config {
     pub dtrace: dtrace::Options,
     /// End so long after the last command among the targets has ended; `None` to go on for ever.
     pub linger: Option<Duration>,
+    /// Keep the commands' stderr for [`Ended::stderr`], instead of passing it on to this process's.
+    pub keep_stderr: bool,
     /// This program, which is started to keep dtrace and to wait in a command's place: `None` for the one that runs.
     pub own_program: Option<PathBuf>,
 }
@@ -118,7 +120,7 @@ impl Live {
         let job = config.dtrace.job(pid_files(&config.targets))?;
         let keeper = Keeper::start(&program, &job).map_err(Error::Keeper)?;
         let dtrace = Dtrace::find(keeper.clone(), &config.dtrace)?;
-        let trees = trees(&config.targets, &program)?;
+        let trees = trees(&config, &program)?;
         Ok(Live { config, dtrace, keeper, kernel, trees, stop: Stop::default() })
     }
 
@@ -147,7 +149,7 @@ impl Live {
     ///
     /// # Errors
     /// [`Error`]: what was read before was pushed.
-    pub fn run(self, sink: &mut impl Sink) -> Result<Option<ExitStatus>, Error> {
+    pub fn run(self, sink: &mut impl Sink) -> Result<Option<Ended>, Error> {
         let Live { config, dtrace, keeper, kernel, trees, stop } = self;
         for (target, id) in config.targets.iter().zip(0..) {
             if sink.push(Input::Tree { id: TreeId(id), name: &target.name }).is_break() {
@@ -156,7 +158,7 @@ impl Live {
         }
         let (to, from) = message::channel(STDOUT_BUFFERS + 2 * SIDE_BUFFERS + BATCH_BUFFERS);
         let witnesses = witnesses(&config, dtrace, kernel, to.clone())?;
-        let warden = Warden {
+        let controller = LiveController {
             trees,
             keeper,
             linger: config.linger,
@@ -165,12 +167,12 @@ impl Live {
             witnesses,
             to,
         };
-        let warden = Builder::new()
-            .name("warden".to_owned())
-            .spawn(|| warden.run())
+        let controller = Builder::new()
+            .name("controller".to_owned())
+            .spawn(|| controller.run())
             .map_err(Error::Thread)?;
         let broken = consume(&from, sink, &stop);
-        let result = warden.join().unwrap_or_else(|_| Err(panicked("warden")));
+        let result = controller.join().unwrap_or_else(|_| Err(panicked("controller")));
         if broken.is_continue() {
             let _ = sink.push(Input::End);
         }
@@ -236,20 +238,20 @@ fn pid_files(targets: &[Target]) -> Vec<PathBuf> {
 }
 
 /// The trees, with the commands among them behind their barriers.
-fn trees(targets: &[Target], program: &Path) -> Result<Vec<Tree>, Error> {
+fn trees(config: &Config, program: &Path) -> Result<Vec<Tree>, Error> {
     let mut pid_files = 0..;
     let mut tree = |(target, id): (&Target, u16)| {
         let source = match &target.root {
             Root::Pid(pid) => Source::Pid(*pid),
             Root::PidFile(path) => Source::file(path.clone(), pid_files.next().unwrap_or_default()),
-            Root::Command(command) => Source::Held(
-                Held::start(program, command)
+            Root::Command(command) => Source::Gated(
+                GatedCommand::start(program, command, config.keep_stderr)
                     .map_err(|source| Error::Command { name: target.name.clone(), source })?,
             ),
         };
         Ok(Tree::new(TreeId(id), target.name.clone(), source))
     };
-    targets.iter().zip(0..).map(&mut tree).collect()
+    config.targets.iter().zip(0..).map(&mut tree).collect()
 }
 
 /// Everything that comes, until nobody can send any more. `Break` where the sink wanted no more.

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::thread::JoinHandle;
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Error, panicked};
 use crate::model::{Pid, TreeId};
-use crate::source::barrier::Held;
+use crate::source::barrier::{CommandProcess, Ended, GatedCommand};
 use crate::source::clock;
 use crate::source::dtrace::Supervised;
 use crate::source::keeper::Keeper;
@@ -31,7 +30,7 @@ const MARKS_FIRST: Duration = Duration::from_millis(500);
 /// How often a pid file is read while its tree has no root.
 const PID_FILE_EVERY: Duration = Duration::from_secs(1);
 
-pub(super) struct Warden {
+pub(super) struct LiveController {
     pub(super) trees: Vec<Tree>,
     pub(super) keeper: Keeper,
     pub(super) linger: Option<Duration>,
@@ -59,9 +58,9 @@ impl Witnesses {
     }
 }
 
-impl Warden {
+impl LiveController {
     /// How the command among the trees ended, if there was one.
-    pub(super) fn run(mut self) -> Result<Option<ExitStatus>, Error> {
+    pub(super) fn run(mut self) -> Result<Option<Ended>, Error> {
         let mut forks = Some(ForkCounter::default());
         let (mut read_forks, mut read_files) =
             (Every::new(FORKS_EVERY), Every::new(PID_FILE_EVERY));
@@ -103,9 +102,9 @@ impl Warden {
     }
 
     /// The reader first, so that dtrace still marks its last calls; then dtrace.
-    fn end(self) -> Result<Option<ExitStatus>, Error> {
-        let ended = self.trees.iter().find_map(|tree| tree.ended);
-        let Warden { trees, stop, to, witnesses, .. } = self;
+    fn end(self) -> Result<Option<Ended>, Error> {
+        let ended = self.trees.iter().find_map(|tree| tree.ended.clone());
+        let LiveController { trees, stop, to, witnesses, .. } = self;
         let Witnesses { reading, reader_stop, supervised, dtrace_stop, .. } = witnesses;
         trees.into_iter().for_each(Tree::abandon);
         reader_stop.request();
@@ -220,9 +219,9 @@ pub(super) enum Source {
     /// once.
     File { path: PathBuf, number: u16, gone: Option<Pid>, complaint: Option<String> },
     /// A command that has not begun.
-    Held(Held),
+    Gated(GatedCommand),
     /// A command that runs.
-    Running(Child),
+    Running(CommandProcess),
     /// A command that has ended.
     Over,
 }
@@ -260,7 +259,7 @@ pub(super) struct Tree {
     source: Source,
     state: State,
     /// How its command ended.
-    ended: Option<ExitStatus>,
+    ended: Option<Ended>,
 }
 
 impl Tree {
@@ -269,7 +268,7 @@ impl Tree {
     }
 
     fn is_command(&self) -> bool {
-        matches!(self.source, Source::Held(_))
+        matches!(self.source, Source::Gated(_))
     }
 
     /// The root that the reader is to track, where there is one and it was not asked for.
@@ -279,7 +278,7 @@ impl Tree {
         }
         let (pid, newborn) = match &mut self.source {
             Source::Pid(pid) => (*pid, false),
-            Source::Held(held) => (Pid::new(held.child.id().into())?, true),
+            Source::Gated(gated) => (Pid::new(gated.process.id().into())?, true),
             Source::File { path, number, gone, complaint } => match keeper.read_pid_file(*number) {
                 Ok(pid) if Some(pid) == *gone => return None,
                 Ok(pid) => {
@@ -334,12 +333,12 @@ impl Tree {
 
     /// DTrace has begun: lets the command begin, if it is tracked.
     fn begin(&mut self) {
-        if !matches!((&self.source, self.state), (Source::Held(_), State::Attached(_))) {
+        if !matches!((&self.source, self.state), (Source::Gated(_), State::Attached(_))) {
             return;
         }
-        if let Source::Held(held) = std::mem::replace(&mut self.source, Source::Over) {
-            match held.release() {
-                Ok(child) => self.source = Source::Running(child),
+        if let Source::Gated(gated) = std::mem::replace(&mut self.source, Source::Over) {
+            match gated.release() {
+                Ok(process) => self.source = Source::Running(process),
                 Err(error) => tracing::error!("tree {:?}: cannot begin: {error}", self.name),
             }
         }
@@ -348,15 +347,15 @@ impl Tree {
     /// Reaps the command once it has ended. NOTE_EXIT comes a moment before it can be reaped.
     fn reap(&mut self) {
         let ended = match &mut self.source {
-            Source::Running(child) => child.try_wait(),
-            Source::Held(held) => held.child.try_wait(),
+            Source::Running(process) => process.try_wait(),
+            Source::Gated(gated) => gated.process.try_wait(),
             _ => return,
         };
         match ended {
             Ok(None) => return,
-            Ok(Some(status)) => {
-                tracing::info!("tree {:?}: the command ended: {status}", self.name);
-                self.ended = Some(status);
+            Ok(Some(ended)) => {
+                tracing::info!("tree {:?}: the command ended: {}", self.name, ended.status);
+                self.ended = Some(ended);
             }
             Err(error) => tracing::error!("tree {:?}: cannot wait: {error}", self.name),
         }
@@ -367,7 +366,7 @@ impl Tree {
     fn command_is_over(&self) -> Option<bool> {
         match self.source {
             Source::Pid(_) | Source::File { .. } => None,
-            Source::Held(_) | Source::Running(_) => Some(false),
+            Source::Gated(_) | Source::Running(_) => Some(false),
             Source::Over => Some(true),
         }
     }
@@ -378,8 +377,8 @@ impl Tree {
     }
 
     fn give_up(&mut self) {
-        if let Source::Held(held) = std::mem::replace(&mut self.source, Source::Over)
-            && let Err(error) = held.abandon()
+        if let Source::Gated(gated) = std::mem::replace(&mut self.source, Source::Over)
+            && let Err(error) = gated.abandon()
         {
             tracing::warn!("tree {:?}: {error}", self.name);
         }
