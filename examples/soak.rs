@@ -1,8 +1,8 @@
 //! A live exporter on a kernel that loses one process of a hundred, for `scripts/soak` to end its dtrace again and again:
 //! `soak FOLDER DTRACE EXPORTER [FLAG]...`
 
-#[path = "../tests/common/world.rs"]
-mod world;
+#[path = "../tests/common/stand_in.rs"]
+mod stand_in;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use kqproc_exporter::model::Pid;
 use kqproc_exporter::source::dtrace::{self, Limits};
 use kqproc_exporter::source::live::{Config, Live};
 use kqproc_exporter::source::target::{Root, Target};
-use world::World;
+use stand_in::StandInKernel;
 
 #[derive(Parser)]
 struct Args {
@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<ExitCode> {
         own_program: Some(args.exporter),
         ..Config::default()
     };
-    let world = World::new(&args.folder, u32::MAX, Duration::from_micros(700), true).losing(100);
-    let live = Live::with_kernel(config, || Ok(Box::new(world)))?;
+    let kernel = StandInKernel::new(&args.folder, u32::MAX, Duration::from_micros(700), true);
+    let live = Live::prepare(config, || Ok(Box::new(kernel.losing(100))))?;
     args.service.serve(Feed::Live(Box::new(live)))
 }

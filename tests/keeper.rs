@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs::{self, Permissions};
-use std::io::{self, Read};
+use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::RawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use common::exporter::PROGRAM;
-use common::{eventually, is_root};
+use common::{children, eventually, file_of, is_root};
 use kqproc_exporter::cli::exit;
 use kqproc_exporter::cli::feed::Feed;
 use kqproc_exporter::cli::serve::ServiceArgs;
@@ -87,7 +87,7 @@ fn exporter() {
         own_program: Some(PROGRAM.into()),
         ..Config::default()
     };
-    let live = Live::with_kernel(config, || Ok(Box::new(Quiet))).expect("prepared");
+    let live = Live::prepare(config, || Ok(Box::new(Quiet))).expect("prepared");
     if std::env::var_os(SERVES).is_some() {
         let user = format!("--user={}", std::env::var(USER).expect("a user"));
         let service = Service::parse_from(["", "--web.listen-address=127.0.0.1:0", &user]).args;
@@ -156,7 +156,7 @@ impl Family {
             .spawn()
             .expect("started");
         let of = Pid::from_raw(exporter.id() as i32);
-        let is_keeper = |pid: &Pid| word_of(*pid, "cmdline").contains("keep-dtrace");
+        let is_keeper = |pid: &Pid| file_of(*pid, "cmdline").contains("keep-dtrace");
         let keeper = eventually("a keeper", || children(of).into_iter().find(is_keeper));
         Family { exporter, folder, keeper }
     }
@@ -172,7 +172,7 @@ impl Family {
 
     /// What the keeper runs, both programs, once they have said what they say.
     fn dtraces(&self) -> [Pid; 2] {
-        let settled = |pid: &Pid| word_of(*pid, "cmdline").starts_with("sleep\0");
+        let settled = |pid: &Pid| file_of(*pid, "cmdline").starts_with("sleep\0");
         eventually("two dtraces", || {
             let settled: Vec<Pid> = children(self.keeper).into_iter().filter(settled).collect();
             settled.try_into().ok()
@@ -220,34 +220,15 @@ fn descriptors(of: Pid) -> usize {
     fs::read_dir(format!("/proc/{of}/fd")).expect("its descriptors").count()
 }
 
-fn word_of(pid: Pid, file: &str) -> String {
-    let mut bytes = Vec::new();
-    // It may have ended.
-    let _ =
-        fs::File::open(format!("/proc/{pid}/{file}")).and_then(|mut f| f.read_to_end(&mut bytes));
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn children(of: Pid) -> Vec<Pid> {
-    let parent = |pid: Pid| -> Option<i32> {
-        let stat = word_of(pid, "stat");
-        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
-    };
-    let numbers = fs::read_dir("/proc")
-        .expect("processes")
-        .filter_map(|entry| Some(Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?)));
-    numbers.filter(|pid| parent(*pid) == Some(of.as_raw())).collect()
-}
-
 /// Dead, though perhaps not reaped by whoever adopts orphans here.
 fn is_gone(pid: Pid) -> bool {
-    let stat = word_of(pid, "stat");
+    let stat = file_of(pid, "stat");
     stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// Real, effective, saved and filesystem user.
 fn users(pid: Pid) -> Vec<u32> {
-    let status = word_of(pid, "status");
+    let status = file_of(pid, "status");
     let line = status.lines().find_map(|l| l.strip_prefix("Uid:")).expect("its users");
     line.split_ascii_whitespace().map(|n| n.parse().expect("a number")).collect()
 }
@@ -268,7 +249,7 @@ fn only_the_keeper_and_dtrace_are_root() {
     assert_eq!(users(family.exporter()), [nobody; 4]);
     assert_eq!(users(family.keeper), [0; 4]);
     assert_eq!(family.dtraces().map(users), [[0; 4]; 2]);
-    let groups = word_of(family.exporter(), "status");
+    let groups = file_of(family.exporter(), "status");
     let groups = groups.lines().find_map(|l| l.strip_prefix("Groups:")).expect("its groups");
     assert!(!groups.split_ascii_whitespace().any(|group| group == "0"), "{groups}");
 }
@@ -414,8 +395,8 @@ fn a_source_that_is_given_up_before_it_runs_leaves_nobody_behind() {
     // Both have something of this folder on their command lines.
     let here = folder.path().to_str().expect("a name").to_owned();
     let family =
-        || children(getpid()).into_iter().filter(|pid| word_of(*pid, "cmdline").contains(&here));
-    let live = Live::with_kernel(config, || Ok(Box::new(Quiet))).expect("prepared");
+        || children(getpid()).into_iter().filter(|pid| file_of(*pid, "cmdline").contains(&here));
+    let live = Live::prepare(config, || Ok(Box::new(Quiet))).expect("prepared");
     let family: Vec<Pid> = eventually("keeper and command", || {
         Some(family().collect()).filter(|family: &Vec<Pid>| family.len() == 2)
     });
@@ -428,7 +409,7 @@ fn a_source_that_is_given_up_before_it_runs_leaves_nobody_behind() {
 #[test]
 fn an_exporter_that_ends_while_a_program_compiles_leaves_nobody_behind() {
     let mut family = Family::start("compiles-for-ever", &own_user());
-    let compiles = |pid: &Pid| word_of(*pid, "cmdline").starts_with("sleep\0");
+    let compiles = |pid: &Pid| file_of(*pid, "cmdline").starts_with("sleep\0");
     let dtrace = eventually("dtrace -e", || children(family.keeper).into_iter().find(compiles));
     kill(family.exporter(), Signal::SIGTERM).expect("it runs");
     family.ends();

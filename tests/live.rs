@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Kevent, Pid};
 use kqproc_exporter::source::dtrace::{self, Limits};
-use kqproc_exporter::source::kqueue::{Change, Kernel, Notes, Process};
+use kqproc_exporter::source::kqueue::{self, Change, Kernel, Notes, Process};
 use kqproc_exporter::source::live::{Config, Error, Live};
 use kqproc_exporter::source::target::{Root, Target};
 use tempfile::TempDir;
@@ -118,6 +118,7 @@ impl StandIn {
                 ..dtrace::Options::default()
             },
             linger: None,
+            keep_stderr: false,
             own_program: Some(env!("CARGO_BIN_EXE_kqproc_exporter").into()),
         }
     }
@@ -125,7 +126,7 @@ impl StandIn {
 
 /// Runs the source until `enough` says so of everything that was said, then stops it; all that was said.
 fn run(config: Config, kernel: impl Kernel + 'static, enough: fn(&[Said]) -> bool) -> Vec<Said> {
-    let live = Live::with_kernel(config, || Ok(Box::new(kernel))).expect("it is prepared");
+    let live = Live::prepare(config, || Ok(Box::new(kernel))).expect("it is prepared");
     let stop = live.stop();
     let (done, watch) = channel::<()>();
     let guard = {
@@ -238,7 +239,7 @@ fn options_reach_the_program_in_its_pragmas() {
     let stand_in = StandIn::new("replay");
     let mut config = stand_in.config();
     config.dtrace.bufsize = "1m".to_owned();
-    let live = Live::with_kernel(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
+    let live = Live::prepare(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
     assert!(live.meta("").program.contains("#pragma D option bufsize=1m\n"));
 }
 
@@ -348,7 +349,7 @@ fn causes_that_die_or_do_not_compile_are_no_outage() {
 
 /// Why a source cannot be prepared.
 fn refusal(config: Config) -> String {
-    match Live::with_kernel(config, || Ok(Box::new(Scripted(quiet)))) {
+    match Live::prepare(config, || Ok(Box::new(Scripted(quiet)))) {
         Ok(_) => "none".to_owned(),
         Err(error) => error.to_string(),
     }
@@ -390,7 +391,7 @@ fn without_a_kqueue_nothing_else_is_missed() {
     let stand_in = StandIn::new("replay");
     let mut config = stand_in.config();
     config.dtrace.path = Some("/nonexistent/dtrace".into());
-    let error = Live::prepare(config).err().expect("no kqueue here");
+    let error = Live::prepare(config, kqueue::open).err().expect("no kqueue here");
     assert!(matches!(error, Error::Kqueue(_)));
     assert!(error.to_string().contains("this is not FreeBSD"), "{error}");
 }
@@ -399,7 +400,7 @@ fn without_a_kqueue_nothing_else_is_missed() {
 fn a_sink_that_breaks_off_ends_everything() {
     let stand_in = StandIn::new("falls-silent");
     let kernel = Box::new(Scripted(quiet));
-    let live = Live::with_kernel(stand_in.config(), || Ok(kernel)).expect("prepared");
+    let live = Live::prepare(stand_in.config(), || Ok(kernel)).expect("prepared");
     let mut count = 0;
     let result = live.run(&mut |_: Input<'_>| {
         count += 1;
@@ -432,7 +433,7 @@ fn a_kevent_that_fails_ends_the_source_with_the_reason() {
         }
     }
     let stand_in = StandIn::new("falls-silent");
-    let live = Live::with_kernel(stand_in.config(), || Ok(Box::new(Broken))).expect("prepared");
+    let live = Live::prepare(stand_in.config(), || Ok(Box::new(Broken))).expect("prepared");
     let mut last = None;
     let result = live.run(&mut |input: Input<'_>| {
         last = said(input).or(last.take());
@@ -519,7 +520,7 @@ fn a_run_that_is_to_end_does_not_wait_for_dtrace_for_ever() {
     let mut config = stand_in.config();
     config.linger = Some(Duration::ZERO);
     config.dtrace.limits.startup = Duration::from_millis(50);
-    let live = Live::with_kernel(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
+    let live = Live::prepare(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
     let result = live.run(&mut |_: Input<'_>| ControlFlow::Continue(()));
     assert!(matches!(result, Err(Error::NeverBegan(_))), "{result:?}");
 }

@@ -3,8 +3,8 @@
 
 #![cfg(unix)]
 
-#[path = "common/world.rs"]
-mod world;
+#[path = "common/stand_in.rs"]
+mod stand_in;
 
 use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
@@ -21,11 +21,11 @@ use kqproc_exporter::source::dtrace;
 use kqproc_exporter::source::kqueue::Notes;
 use kqproc_exporter::source::live::{Config, Live};
 use kqproc_exporter::source::target::{Root, Target};
+use stand_in::StandInKernel;
 use tempfile::TempDir;
-use world::World;
 
 fn config(folder: &TempDir, root: Root, stall: Duration) -> Config {
-    let path = folder.path().join("traces-a-world");
+    let path = folder.path().join("traces-late");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stand-in-dtrace.sh");
     symlink(script, &path).expect("a link");
     Config {
@@ -34,19 +34,20 @@ fn config(folder: &TempDir, root: Root, stall: Duration) -> Config {
         stall,
         dtrace: dtrace::Options { path: Some(path), ..dtrace::Options::default() },
         linger: Some(Duration::from_secs(1)),
+        keep_stderr: false,
         own_program: Some(env!("CARGO_BIN_EXE_kqproc_exporter").into()),
     }
 }
 
-/// The load as a command: it begins and ends when the world says so.
+/// The root of the load as a command: it ends when the load is over.
 fn command(folder: &TempDir) -> Root {
-    let script = "touch ran; while [ ! -f done ]; do sleep 0.02; done";
+    let script = "while [ ! -f done ]; do sleep 0.02; done";
     let script = format!("cd '{}'; {script}", folder.path().display());
     Root::Command(["/bin/sh", "-c", &script].map(Into::into).to_vec())
 }
 
-fn run(config: Config, world: World, enough: impl Fn(&Stats) -> bool) -> Stats {
-    let live = Live::with_kernel(config, || Ok(Box::new(world))).expect("prepared");
+fn run(config: Config, kernel: StandInKernel, enough: impl Fn(&Stats) -> bool) -> Stats {
+    let live = Live::prepare(config, || Ok(Box::new(kernel))).expect("prepared");
     let stop = live.stop();
     let mut pipeline = Pipeline::new(CheckConfig::default(), ());
     live.run(&mut |input: Input<'_>| {
@@ -78,17 +79,17 @@ fn assert_all_agreed(stats: &Stats, births: u64, deaths: u64) {
 #[test]
 fn a_command_under_a_quick_reader_is_agreed_throughout() {
     let folder = tempfile::tempdir().expect("a folder");
-    let world = World::new(folder.path(), 1000, Duration::from_millis(1), false);
-    let stats = run(config(&folder, command(&folder), Duration::ZERO), world, |_| false);
+    let kernel = StandInKernel::new(folder.path(), 1000, Duration::from_millis(1), false);
+    let stats = run(config(&folder, command(&folder), Duration::ZERO), kernel, |_| false);
     assert_all_agreed(&stats, 1000, 1001);
 }
 
 #[test]
 fn a_command_under_a_stalled_reader_is_agreed_throughout() {
     let folder = tempfile::tempdir().expect("a folder");
-    let world = World::new(folder.path(), 1000, Duration::from_millis(1), false);
+    let kernel = StandInKernel::new(folder.path(), 1000, Duration::from_millis(1), false);
     let stall = Duration::from_millis(50);
-    let stats = run(config(&folder, command(&folder), stall), world, |_| false);
+    let stats = run(config(&folder, command(&folder), stall), kernel, |_| false);
     assert_all_agreed(&stats, 1000, 1001);
 }
 
@@ -96,9 +97,9 @@ fn a_command_under_a_stalled_reader_is_agreed_throughout() {
 #[test]
 fn what_is_queued_at_the_end_is_read() {
     let folder = tempfile::tempdir().expect("a folder");
-    let world = World::new(folder.path(), 3000, Duration::ZERO, false);
+    let kernel = StandInKernel::new(folder.path(), 3000, Duration::ZERO, false);
     let stall = Duration::from_millis(700);
-    let stats = run(config(&folder, command(&folder), stall), world, |_| false);
+    let stats = run(config(&folder, command(&folder), stall), kernel, |_| false);
     assert_all_agreed(&stats, 3000, 3001);
 }
 
@@ -106,9 +107,9 @@ fn what_is_queued_at_the_end_is_read() {
 #[test]
 fn nothing_of_a_tree_that_runs_is_called_lost() {
     let folder = tempfile::tempdir().expect("a folder");
-    let world = World::new(folder.path(), u32::MAX, Duration::from_micros(700), true);
+    let kernel = StandInKernel::new(folder.path(), u32::MAX, Duration::from_micros(700), true);
     let root = Root::Pid(Pid::new(12345).expect("a pid"));
-    let stats = run(config(&folder, root, Duration::ZERO), world, |stats| {
+    let stats = run(config(&folder, root, Duration::ZERO), kernel, |stats| {
         stats.trees.first().is_some_and(|tree| tree.births[Verdict::Agreed.index()] > 1000)
     });
     let tree = &stats.trees[0];

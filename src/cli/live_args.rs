@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::duration::duration;
 use super::exit::{CONFIG, Failure, UNAVAILABLE};
 use crate::source::dtrace;
-use crate::source::kqueue::Notes;
+use crate::source::kqueue::{Notes, Open};
 use crate::source::live::{self, Config, Live};
 use crate::source::target::{Root, Target};
 
@@ -96,8 +96,8 @@ enum NoteArg {
 ///
 /// # Errors
 /// It is not; with the status that says whether the command line, the configuration, or this host is to blame.
-pub fn prepare(config: Config) -> anyhow::Result<Live> {
-    Live::prepare(config).map_err(|error| {
+pub fn prepare(config: Config, open: Open) -> anyhow::Result<Live> {
+    Live::prepare(config, open).map_err(|error| {
         let status = match error {
             live::Error::Targets(_) => CONFIG,
             _ => UNAVAILABLE,

@@ -31,6 +31,7 @@ pub mod terminal;
 mod trust;
 pub mod user;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -38,7 +39,9 @@ use std::time::Duration;
 use clap::builder::Styles;
 use clap::{Parser, Subcommand};
 
+use self::terminal::{paint_for_stderr, tell};
 use crate::report::format::Hue;
+use crate::source::kqueue::Open;
 
 /// How long both witnesses go on after a command has ended: longer than any note or record may take.
 const LINGER: Duration = Duration::from_secs(2);
@@ -115,16 +118,38 @@ const STYLES: Styles = Styles::styled()
     .invalid(Hue::Doubt.style())
     .valid(Hue::Good.style());
 
+/// Runs the command that this process was started with, on the kernel that `open` opens.
+pub fn main(open: Open) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    match cli.run(open) {
+        Ok(code) => code,
+        // The reader of our output has closed it: it has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let name = paint_for_stderr().dye(Hue::Bad, "kqproc_exporter:");
+            tell(format_args!("{name} {}", exit::told(&error)));
+            ExitCode::from(exit::status_of(&error))
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
 impl Cli {
     /// Runs the command.
     ///
     /// # Errors
     /// Whatever kept it from doing its job, worded for the person who called it.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    fn run(self, open: Open) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Serve(args) => serve::run(*args),
-            Command::Stress(args) => stress::run(&args),
-            Command::Record(args) => record::run(&args),
+            Command::Serve(args) => serve::run(*args, open),
+            Command::Stress(args) => stress::run(&args, open),
+            Command::Record(args) => record::run(&args, open),
             Command::Replay(args) => replay::run(&args),
             Command::Report(args) => report::run(&args),
             Command::Explain(args) => explain::run(&args),

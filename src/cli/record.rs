@@ -19,6 +19,7 @@ use super::signals;
 use crate::input::{Config, Input, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::{Meta, Writer};
+use crate::source::kqueue::Open;
 use crate::source::raw::Raw;
 
 /// What to record, and where to.
@@ -45,11 +46,11 @@ pub struct Args {
     log: LogArgs,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
     args.log.init();
     match &args.import {
         Some(directory) => import(args, directory),
-        None => record(args),
+        None => record(args, open),
     }
 }
 
@@ -65,11 +66,11 @@ fn import(args: &Args, directory: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn record(args: &Args) -> anyhow::Result<ExitCode> {
+fn record(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
     let source = args.live.config(Some(super::LINGER));
     let mut check = Config::default();
     check.switch_ns = source.dtrace.switch_ns().unwrap_or(check.switch_ns);
-    let live = prepare(source)?;
+    let live = prepare(source, open)?;
     signals::hand_on_to(live.stop())?;
     let parts = Parts::begin(args, live.meta(&args.note), check).or_exit(IOERR)?;
     let mut recorder = Recorder { parts, written: Ok(()) };

@@ -21,6 +21,7 @@ use super::user::{Identity, UserArgs, name_the_denied};
 use crate::check::Config;
 use crate::http::web_args::WebArgs;
 use crate::http::{BindError, Server, State};
+use crate::source::kqueue::Open;
 use crate::source::live;
 use crate::source::sysctl::{HIDING_JAILED, hidden_by, hides_jailed};
 
@@ -106,11 +107,11 @@ fn speed(text: &str) -> Result<f64, String> {
     speed.ok_or_else(|| "give a number such as 0.5, 1 or 10; 0 is as fast as possible".to_owned())
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    start(args).map_err(name_the_denied)
+pub(super) fn run(args: Args, open: Open) -> anyhow::Result<ExitCode> {
+    start(args, open).map_err(name_the_denied)
 }
 
-fn start(args: Args) -> anyhow::Result<ExitCode> {
+fn start(args: Args, open: Open) -> anyhow::Result<ExitCode> {
     args.service.log.init();
     survive_hangup()?;
     let settings = Settings::load(args.config.file.as_deref(), &args.live).or_exit(CONFIG)?;
@@ -130,7 +131,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
         SourceKind::Live => {
             check.switch_ns = settings.live.dtrace.switch_ns().unwrap_or(check.switch_ns);
             // The keeper and the command begin before, as whoever started this.
-            let live = prepare(settings.live.clone())?;
+            let live = prepare(settings.live.clone(), open)?;
             let identity = settle(&args.service.user)?;
             must_see_others(&identity, hidden_by())?;
             Feed::Live(Box::new(live))

@@ -17,14 +17,14 @@ use super::signals;
 use super::terminal::paint_for_stdout;
 use crate::check::Config;
 use crate::input::Input;
+use crate::load::Shape;
 use crate::load::pid_max::{FOR_REUSE, Lowered};
-use crate::load::{Plan, Shape};
 use crate::pipeline::Pipeline;
 use crate::report::kernel::Kernel;
 use crate::report::page::chronicle::{Chronicle, take};
 use crate::report::page::{Origin, Page};
 use crate::report::stress::Run;
-use crate::source::kqueue::Notes;
+use crate::source::kqueue::{Notes, Open};
 use crate::source::live;
 use crate::source::target::{Root, Target};
 
@@ -65,11 +65,11 @@ enum Format {
 }
 
 /// Exit status 0 sound, 1 unsound, 2 undecided; others as sysexits(3).
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
     args.log.init();
     let plan = args.size.plan(args.shape);
     let load = load::command_line(std::env::current_exe()?.into_os_string(), &plan);
-    let live = prepare(config(args, load.clone()))?;
+    let live = prepare(config(args, load.clone()), open)?;
     let stop = live.stop();
     signals::hand_on_to(stop.clone())?;
     // Restored when it is dropped, also where the run fails.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use memchr::memchr;
 
-use super::pool::{Loan, Pool};
+use super::pool::{Pool, PooledBuf};
 use crate::input::{Attach, Batch, Input, Sink};
 use crate::model::{Kevent, MonoTime, TreeId};
 
@@ -22,12 +22,12 @@ pub(crate) fn channel(buffers: usize) -> (SyncSender<Message>, Receiver<Message>
 /// One message.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Batch(Loan<OwnedBatch>),
+    Batch(PooledBuf<OwnedBatch>),
     BatchesLost(LostBatches),
     TreeGone {
         id: TreeId,
     },
-    Text(Loan<Chunk>),
+    Text(PooledBuf<Chunk>),
     /// This many bytes of dtrace's output were read and could not be kept.
     Lost {
         at: MonoTime,
@@ -189,7 +189,7 @@ impl TextLane {
         said
     }
 
-    fn try_send(&mut self, mut chunk: Loan<Chunk>, at: MonoTime, bytes: &[u8]) -> bool {
+    fn try_send(&mut self, mut chunk: PooledBuf<Chunk>, at: MonoTime, bytes: &[u8]) -> bool {
         (chunk.at, chunk.stream) = (at, self.stream);
         chunk.bytes.clear();
         chunk.bytes.extend_from_slice(bytes);

@@ -21,6 +21,8 @@ mod pool;
 pub mod raw;
 pub mod replay;
 #[cfg(unix)]
+mod signals;
+#[cfg(unix)]
 pub mod stop;
 #[cfg(unix)]
 pub mod sysctl;

@@ -17,20 +17,20 @@ impl<T: Default> Pool<T> {
     }
 
     /// A buffer as its last user left it, or `None` where all are lent. Never waits for one to come back.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Loan<T>> {
+    pub(crate) fn take(self: &Arc<Self>) -> Option<PooledBuf<T>> {
         let buffer = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        Some(Loan { buffer, pool: Arc::clone(self) })
+        Some(PooledBuf { buffer, pool: Arc::clone(self) })
     }
 }
 
-/// A buffer on loan; it goes back when it is dropped.
+/// A buffer of a pool; it goes back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Loan<T: Default> {
+pub(crate) struct PooledBuf<T: Default> {
     buffer: T,
     pool: Arc<Pool<T>>,
 }
 
-impl<T: Default> Deref for Loan<T> {
+impl<T: Default> Deref for PooledBuf<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -38,13 +38,13 @@ impl<T: Default> Deref for Loan<T> {
     }
 }
 
-impl<T: Default> DerefMut for Loan<T> {
+impl<T: Default> DerefMut for PooledBuf<T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.buffer
     }
 }
 
-impl<T: Default> Drop for Loan<T> {
+impl<T: Default> Drop for PooledBuf<T> {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
         self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);

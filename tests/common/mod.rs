@@ -1,8 +1,11 @@
 //! What several tests need.
 #![allow(dead_code, reason = "each test takes its part of it")]
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
 
 pub mod client;
 pub mod exporter;
@@ -33,4 +36,22 @@ pub fn is_root() -> bool {
         eprintln!("skipped: only root can become another user");
     }
     is_root
+}
+
+/// A file of /proc about a process; empty if that has ended.
+pub fn file_of(pid: Pid, file: &str) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The processes whose parent this is, by /proc.
+pub fn children(of: Pid) -> Vec<Pid> {
+    let parent = |pid: Pid| -> Option<i32> {
+        let stat = file_of(pid, "stat");
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    let numbers = fs::read_dir("/proc")
+        .expect("processes")
+        .filter_map(|entry| Some(Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?)));
+    numbers.filter(|pid| parent(*pid) == Some(of.as_raw())).collect()
 }

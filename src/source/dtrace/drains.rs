@@ -9,6 +9,7 @@ use memchr::memrchr;
 use super::pipes::Drain;
 use crate::model::MonoTime;
 use crate::source::message::TextLane;
+use crate::wire::drops::{self, Message};
 use crate::wire::lines::{Line, Lines};
 
 /// A partial line that grows longer is passed on as it is: it is garbage, and the decoder says so.
@@ -87,7 +88,7 @@ impl Drain for Causes {
     }
 }
 
-/// stderr: every line to the log, and the bytes to the pipeline where it is to know them.
+/// stderr: every line to the log, at level INFO where nothing is lost, and the bytes to the pipeline where it is to know them.
 pub(crate) struct Messages {
     name: &'static str,
     lane: Option<TextLane>,
@@ -108,7 +109,10 @@ impl Drain for Messages {
         let name = self.name;
         self.lines.feed(bytes, |line| match line {
             Line::Whole([]) => {}
-            Line::Whole(line) => tracing::warn!("{name}: {}", line.escape_ascii()),
+            Line::Whole(line) => match drops::message(line) {
+                Some(Message::Notice(notice)) => tracing::info!("{name}: {}", explained(notice)),
+                _ => tracing::warn!("{name}: {}", line.escape_ascii()),
+            },
             Line::TooLong => tracing::warn!("{name}: (a line longer than any message)"),
         });
     }
@@ -118,5 +122,30 @@ impl Drain for Messages {
         if let Some(lane) = &mut self.lane {
             lane.finish(at);
         }
+    }
+}
+
+/// A notice of dtrace's, and what it means if a reader of the log may worry.
+fn explained(notice: &str) -> String {
+    match notice.strip_prefix("buffer size lowered to ") {
+        Some(size) => format!(
+            "its buffer on each CPU has {size}, as memory allows: only if drops are counted is that too little"
+        ),
+        None => notice.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smaller_buffer_is_explained_and_other_notices_are_passed_on() {
+        let lowered = explained("buffer size lowered to 4m");
+        assert!(
+            lowered.starts_with("its buffer on each CPU has 4m, as memory allows"),
+            "{lowered}"
+        );
+        assert_eq!(explained("aggregation rate reduced to 1"), "aggregation rate reduced to 1");
     }
 }

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-pub(crate) use reader::{BATCH_BUFFERS, Event, Reader, Wanted};
+pub(crate) use reader::{BATCH_BUFFERS, Event, Reader, RootRequest};
 
 use crate::input::Attach;
 use crate::model::{Kevent, Pid, note};
@@ -91,6 +91,9 @@ pub trait Kernel: Send {
     /// The kqueue's descriptor, by which DTrace knows the reader's calls.
     fn descriptor(&self) -> RawFd;
 }
+
+/// What opens the kernel to watch: [`open`], and in tests a stand-in.
+pub type Open = fn() -> io::Result<Box<dyn Kernel>>;
 
 /// This system's kqueue.
 ///

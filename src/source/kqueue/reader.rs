@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::SigSet;
-
 use super::family::Family;
 use super::{Change, Kernel, Notes};
 use crate::input::{Attach, Batch};
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 use crate::source::clock;
 use crate::source::message::{LostBatches, Message, OwnedBatch};
-use crate::source::pool::{Loan, Pool};
+use crate::source::pool::{Pool, PooledBuf};
+use crate::source::signals;
 use crate::source::stop::Stop;
 
 /// How many batches may be ahead of the pipeline: a second or two of single events.
@@ -31,7 +30,7 @@ const MOST_CHANGES: usize = 512;
 
 /// A process that is to be the root of a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct RootRequest {
     pub(crate) tree: TreeId,
     pub(crate) pid: Pid,
     /// It has not run yet: it has no descendants.
@@ -57,7 +56,7 @@ pub(crate) enum Event {
 pub(crate) struct Reader {
     kernel: Box<dyn Kernel>,
     stall: Duration,
-    wanted: Receiver<Wanted>,
+    requests: Receiver<RootRequest>,
     events: Sender<Event>,
     family: Family,
     /// To be registered by the next call.
@@ -84,14 +83,14 @@ impl Reader {
         kernel: Box<dyn Kernel>,
         notes: Notes,
         stall: Duration,
-        wanted: Receiver<Wanted>,
+        requests: Receiver<RootRequest>,
         events: Sender<Event>,
         to: SyncSender<Message>,
     ) -> Reader {
         Reader {
             kernel,
             stall,
-            wanted,
+            requests,
             events,
             family: Family::new(notes.fflags()),
             planned: VecDeque::new(),
@@ -105,8 +104,8 @@ impl Reader {
     /// Reads until `stop`. Gives the kernel back: on FreeBSD 10.4 and older the queue must not be closed while a
     /// tracked process forks.
     pub(crate) fn run(mut self, stop: &Stop) -> (Box<dyn Kernel>, io::Result<()>) {
-        // Signals are for other threads: an interrupted call would have to be made again.
-        if let Err(errno) = SigSet::all().thread_block() {
+        // An interrupted call would have to be made again.
+        if let Err(errno) = signals::leave_to_other_threads() {
             tracing::warn!("the kqueue reader cannot block signals: {errno}");
         }
         let mut result = Ok(());
@@ -132,7 +131,7 @@ impl Reader {
 
     /// One kevent(2) call and what follows from it.
     pub(super) fn turn(&mut self) -> io::Result<()> {
-        self.take_wanted();
+        self.take_requests();
         if let Err(error) = self.family.list(&mut *self.kernel) {
             tracing::warn!("cannot list processes, so those born before us stay unknown: {error}");
         }
@@ -222,8 +221,8 @@ impl Reader {
         }
     }
 
-    fn take_wanted(&mut self) {
-        while let Ok(Wanted { tree, pid, newborn }) = self.wanted.try_recv() {
+    fn take_requests(&mut self) {
+        while let Ok(RootRequest { tree, pid, newborn }) = self.requests.try_recv() {
             let event = match self.family.tree_of(pid) {
                 None => {
                     self.planned.push_back((self.family.root(tree, pid), newborn));
@@ -302,7 +301,7 @@ impl Outbox {
 
     fn send(
         &mut self,
-        mut batch: Loan<OwnedBatch>,
+        mut batch: PooledBuf<OwnedBatch>,
         seq: u64,
         before: MonoTime,
         after: MonoTime,

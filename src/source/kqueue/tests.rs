@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::reader::{BATCH_BUFFERS, Event, Reader, Wanted};
+use super::reader::{BATCH_BUFFERS, Event, Reader, RootRequest};
 use super::{Change, Kernel, Notes, Process};
 use crate::input::{Attach, Batch, Input};
 use crate::model::{Kevent, Pid, TreeId, note};
@@ -19,8 +19,8 @@ fn pid(number: u64) -> Pid {
     Pid::new(number).expect("a pid")
 }
 
-fn wanted(tree: u16, number: u64) -> Wanted {
-    Wanted { tree: TreeId(tree), pid: pid(number), newborn: false }
+fn root(tree: u16, number: u64) -> RootRequest {
+    RootRequest { tree: TreeId(tree), pid: pid(number), newborn: false }
 }
 
 /// Processes, who of them is tracked, and what is queued.
@@ -138,7 +138,7 @@ impl Kernel for Scripted {
 struct Rig {
     kernel: Scripted,
     reader: Reader,
-    wanted: Sender<Wanted>,
+    requests: Sender<RootRequest>,
     events: Receiver<Event>,
     batches: Receiver<Message>,
 }
@@ -146,7 +146,7 @@ struct Rig {
 fn rig(processes: &[(u64, u64)]) -> Rig {
     let kernel = Scripted::default();
     kernel.world().processes.extend(processes.iter().copied());
-    let ((wanted, to_attach), (to_hear, events)) = (channel(), channel());
+    let ((requests, to_attach), (to_hear, events)) = (channel(), channel());
     let (to, batches) = message::channel(BATCH_BUFFERS);
     let reader = Reader::new(
         Box::new(kernel.clone()),
@@ -156,12 +156,12 @@ fn rig(processes: &[(u64, u64)]) -> Rig {
         to_hear,
         to,
     );
-    Rig { kernel, reader, wanted, events, batches }
+    Rig { kernel, reader, requests, events, batches }
 }
 
 impl Rig {
-    fn want(&self, wanted: Wanted) {
-        self.wanted.send(wanted).expect("the reader listens");
+    fn request(&self, request: RootRequest) {
+        self.requests.send(request).expect("the reader listens");
     }
 
     fn turns(&mut self, count: usize) {
@@ -211,7 +211,7 @@ fn a_running_tree_is_registered_once_each_and_none_that_kqueue_announced() {
     rig.kernel.world().zombies.insert(13);
     // 14 is born tracked after the list was made and before the queue was read.
     rig.kernel.world().forks_after_list = vec![(10, 14)];
-    rig.want(wanted(0, 10));
+    rig.request(root(0, 10));
     rig.turns(8);
     let world = rig.kernel.world();
     assert_eq!(world.registered, BTreeMap::from([(10, 1), (11, 1), (12, 1)]));
@@ -227,7 +227,7 @@ fn a_running_tree_is_registered_once_each_and_none_that_kqueue_announced() {
 #[test]
 fn a_process_whose_note_is_late_is_not_registered() {
     let mut rig = rig(&[(1, 0), (10, 1)]);
-    rig.want(wanted(0, 10));
+    rig.request(root(0, 10));
     rig.turns(1);
     {
         let mut world = rig.kernel.world();
@@ -242,7 +242,7 @@ fn a_process_whose_note_is_late_is_not_registered() {
 #[test]
 fn a_process_that_has_told_its_exit_is_not_registered_again() {
     let mut rig = rig(&[(1, 0), (10, 1), (11, 10)]);
-    rig.want(wanted(0, 10));
+    rig.request(root(0, 10));
     rig.turns(3);
     // Another one keeps the search going.
     rig.kernel.world().processes.insert(12, 10);
@@ -259,7 +259,7 @@ fn a_process_that_has_told_its_exit_is_not_registered_again() {
 fn a_refused_descendant_costs_itself_and_ends_no_search() {
     let mut rig = rig(&[(1, 0), (10, 1), (11, 10), (12, 10)]);
     rig.kernel.world().refuse.insert(11, 1);
-    rig.want(wanted(0, 10));
+    rig.request(root(0, 10));
     rig.turns(10);
     assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1), (12, 1)]));
     assert!(rig.heard().contains(&Event::Searched { tracked: 2 }));
@@ -269,7 +269,7 @@ fn a_refused_descendant_costs_itself_and_ends_no_search() {
 #[test]
 fn a_dead_root_is_said_and_its_call_did_not_drain_the_queue() {
     let mut rig = rig(&[(1, 0)]);
-    rig.want(wanted(0, 10));
+    rig.request(root(0, 10));
     rig.turns(1);
     assert_eq!(rig.heard(), [Event::Refused { tree: TREE, pid: pid(10), errno: 3 }]);
     assert_eq!(rig.pushed(), ["0 [10 errno 3] 0", "gone 0"]);
@@ -285,7 +285,7 @@ fn a_dead_root_is_said_and_its_call_did_not_drain_the_queue() {
 fn an_interrupted_call_keeps_its_number_and_registers_nobody_twice() {
     let mut rig = rig(&[(1, 0), (10, 1)]);
     rig.kernel.world().interrupt_next = true;
-    rig.want(Wanted { newborn: true, ..wanted(0, 10) });
+    rig.request(RootRequest { newborn: true, ..root(0, 10) });
     rig.turns(1);
     assert!(rig.pushed().is_empty());
     rig.turns(2);
@@ -296,12 +296,12 @@ fn an_interrupted_call_keeps_its_number_and_registers_nobody_twice() {
 #[test]
 fn a_root_that_ends_is_gone_and_another_one_may_follow() {
     let mut rig = rig(&[(1, 0), (10, 1), (30, 1)]);
-    rig.want(Wanted { newborn: true, ..wanted(0, 10) });
+    rig.request(RootRequest { newborn: true, ..root(0, 10) });
     rig.turns(1);
     rig.kernel.world().exit(10);
     rig.turns(1);
     assert_eq!(rig.pushed(), ["0 [root 10] 0", "1 [] 1", "gone 0"]);
-    rig.want(Wanted { newborn: true, ..wanted(0, 30) });
+    rig.request(RootRequest { newborn: true, ..root(0, 30) });
     rig.turns(1);
     assert_eq!(rig.pushed(), ["2 [root 30] 0"]);
     let attached = |number| Event::Attached { tree: TREE, pid: pid(number) };
@@ -311,12 +311,12 @@ fn a_root_that_ends_is_gone_and_another_one_may_follow() {
 #[test]
 fn a_tracked_process_becomes_a_root_without_a_second_registration() {
     let mut rig = rig(&[(1, 0), (10, 1)]);
-    rig.want(Wanted { newborn: true, ..wanted(0, 10) });
+    rig.request(RootRequest { newborn: true, ..root(0, 10) });
     rig.turns(1);
     rig.kernel.world().fork(10, 11);
     rig.turns(1);
-    rig.want(wanted(0, 11));
-    rig.want(wanted(1, 10));
+    rig.request(root(0, 11));
+    rig.request(root(1, 10));
     rig.turns(1);
     let taken = Event::Taken { tree: TreeId(1), pid: pid(10), by: TREE };
     assert_eq!(rig.heard()[1..], [Event::Attached { tree: TREE, pid: pid(11) }, taken]);
@@ -328,7 +328,7 @@ fn a_tracked_process_becomes_a_root_without_a_second_registration() {
 fn a_full_ring_costs_batches_that_are_counted_and_no_registration() {
     let mut rig = rig(&[(1, 0), (10, 1)]);
     rig.turns(BATCH_BUFFERS);
-    rig.want(Wanted { newborn: true, ..wanted(0, 10) });
+    rig.request(RootRequest { newborn: true, ..root(0, 10) });
     rig.turns(3);
     assert_eq!(rig.pushed().len(), BATCH_BUFFERS);
     rig.turns(1);
@@ -339,7 +339,7 @@ fn a_full_ring_costs_batches_that_are_counted_and_no_registration() {
 #[test]
 fn a_queue_longer_than_a_call_is_not_taken_for_drained() {
     let mut rig = rig(&[(1, 0), (10, 1), (11, 10)]);
-    rig.want(wanted(0, 10));
+    rig.request(root(0, 10));
     rig.turns(1);
     // More births than a call returns: what is missing may be among those that were not read yet.
     let births: Vec<(u64, u64)> = (100..3000).map(|child| (10, child)).collect();

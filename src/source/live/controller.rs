@@ -14,7 +14,7 @@ use crate::source::barrier::{CommandProcess, Ended, GatedCommand};
 use crate::source::clock;
 use crate::source::dtrace::Supervised;
 use crate::source::keeper::Keeper;
-use crate::source::kqueue::{Event, Kernel, Wanted};
+use crate::source::kqueue::{Event, Kernel, RootRequest};
 use crate::source::message::Message;
 use crate::source::stop::Stop;
 use crate::source::sysctl::ForkCounter;
@@ -43,7 +43,7 @@ pub(super) struct LiveController {
 
 /// The threads of kqueue and of dtrace, and the ways to them.
 pub(super) struct Witnesses {
-    pub(super) wanted: Sender<Wanted>,
+    pub(super) requests: Sender<RootRequest>,
     pub(super) heard: Receiver<Event>,
     pub(super) reading: JoinHandle<(Box<dyn Kernel>, io::Result<()>)>,
     pub(super) reader_stop: Stop,
@@ -67,7 +67,7 @@ impl LiveController {
         let mut commands_over: Option<Instant> = None;
         let mut begun: Option<Instant> = None;
         let started = Instant::now();
-        self.want_roots(Tree::is_command);
+        self.request_roots(Tree::is_command);
         while !self.stop.is_requested() && !self.witnesses.is_lost() {
             while let Ok(event) = self.witnesses.heard.try_recv() {
                 self.hear(event);
@@ -79,7 +79,7 @@ impl LiveController {
                 // Not before: of what a busy tree does until dtrace traces there is no truth, and more calls than
                 // there are capacities could not be told apart by the first marks.
                 if read_files.is_due() {
-                    self.want_roots(|_| true);
+                    self.request_roots(|_| true);
                 }
             }
             if read_forks.is_due() {
@@ -134,11 +134,11 @@ impl LiveController {
         result.map(|()| ended)
     }
 
-    fn want_roots(&mut self, which: impl Fn(&Tree) -> bool) {
+    fn request_roots(&mut self, which: impl Fn(&Tree) -> bool) {
         for tree in self.trees.iter_mut().filter(|tree| which(tree)) {
-            if let Some(wanted) = tree.want(&self.keeper) {
+            if let Some(request) = tree.request(&self.keeper) {
                 // It fails when the reader has ended, which ends this loop.
-                let _ = self.witnesses.wanted.send(wanted);
+                let _ = self.witnesses.requests.send(request);
             }
         }
     }
@@ -151,14 +151,14 @@ impl LiveController {
             }
             Event::Taken { by, tree, pid } => {
                 let other = self.trees.get(usize::from(by.0)).map_or("", |t| &t.name).to_owned();
-                (tree, Fate::Lost(format!("process {pid} is tracked as part of tree {other:?}")))
+                (tree, Fate::Refused(format!("process {pid} is tracked as part of tree {other:?}")))
             }
             Event::Attached { tree, pid } => (tree, Fate::Attached(pid)),
             Event::Refused { tree, pid, errno } => {
                 let why = io::Error::from_raw_os_error(errno);
-                (tree, Fate::Lost(format!("process {pid} cannot be tracked: {why}")))
+                (tree, Fate::Refused(format!("process {pid} cannot be tracked: {why}")))
             }
-            Event::Ended { tree } => (tree, Fate::Lost("its root has ended".to_owned())),
+            Event::Ended { tree } => (tree, Fate::Ended),
         };
         if let Some(tree) = self.trees.get_mut(usize::from(id.0)) {
             tree.meet(event);
@@ -236,7 +236,10 @@ impl Source {
 /// What the reader says about a root.
 enum Fate {
     Attached(Pid),
-    Lost(String),
+    /// It cannot be tracked, and why.
+    Refused(String),
+    /// It has ended by itself.
+    Ended,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -272,7 +275,7 @@ impl Tree {
     }
 
     /// The root that the reader is to track, where there is one and it was not asked for.
-    fn want(&mut self, keeper: &Keeper) -> Option<Wanted> {
+    fn request(&mut self, keeper: &Keeper) -> Option<RootRequest> {
         if self.state != State::Empty {
             return None;
         }
@@ -301,7 +304,7 @@ impl Tree {
             Source::Running(_) | Source::Over => return None,
         };
         self.state = State::Asked(pid);
-        Some(Wanted { tree: self.id, pid, newborn })
+        Some(RootRequest { tree: self.id, pid, newborn })
     }
 
     fn meet(&mut self, fate: Fate) {
@@ -310,24 +313,33 @@ impl Tree {
                 tracing::info!("tree {:?}: tracking process {pid}", self.name);
                 self.state = State::Attached(pid);
             }
-            Fate::Lost(why) => {
+            Fate::Refused(why) => {
                 tracing::warn!("tree {:?} has no root: {why}", self.name);
-                let pid = match self.state {
-                    State::Asked(pid) | State::Attached(pid) => Some(pid),
-                    State::Empty | State::Lost => None,
-                };
-                self.state = match &mut self.source {
-                    Source::File { gone, .. } => {
-                        *gone = pid;
-                        State::Empty
-                    }
-                    _ => State::Lost,
-                };
-                // A command that cannot be tracked must not begin, and nobody is to wait for it.
-                if self.is_command() {
-                    self.give_up();
-                }
+                self.lose_root();
             }
+            Fate::Ended => {
+                tracing::info!("tree {:?}: its root has ended", self.name);
+                self.lose_root();
+            }
+        }
+    }
+
+    /// There is no root any more. A pid file may name another one.
+    fn lose_root(&mut self) {
+        let pid = match self.state {
+            State::Asked(pid) | State::Attached(pid) => Some(pid),
+            State::Empty | State::Lost => None,
+        };
+        self.state = match &mut self.source {
+            Source::File { gone, .. } => {
+                *gone = pid;
+                State::Empty
+            }
+            _ => State::Lost,
+        };
+        // A command that cannot be tracked must not begin, and nobody is to wait for it.
+        if self.is_command() {
+            self.give_up();
         }
     }
 

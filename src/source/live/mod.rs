@@ -97,15 +97,7 @@ impl Live {
     ///
     /// # Errors
     /// [`Error`], worded for the person who runs the exporter.
-    pub fn prepare(config: Config) -> Result<Live, Error> {
-        Live::with_kernel(config, super::kqueue::open)
-    }
-
-    /// [`Live::prepare`] with another kernel in place of this system's.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn with_kernel(
+    pub fn prepare(
         config: Config,
         open: impl FnOnce() -> io::Result<Box<dyn Kernel>>,
     ) -> Result<Live, Error> {
@@ -209,7 +201,7 @@ fn witnesses(
     kernel: Box<dyn Kernel>,
     to: SyncSender<Message>,
 ) -> Result<Witnesses, Error> {
-    let (wanted, to_attach) = channel();
+    let (requests, to_attach) = channel();
     let (events, heard) = channel();
     let (reader_stop, dtrace_stop) = (Stop::default(), Stop::default());
     let supervised = dtrace.supervise(kernel.descriptor(), &to, &dtrace_stop)?;
@@ -225,7 +217,7 @@ fn witnesses(
             return Err(Error::Thread(error));
         }
     };
-    Ok(Witnesses { wanted, heard, reading, reader_stop, supervised, dtrace_stop })
+    Ok(Witnesses { requests, heard, reading, reader_stop, supervised, dtrace_stop })
 }
 
 /// The pid files among the targets, in their order: the keeper knows them by number.

@@ -1,0 +1,30 @@
+//! The exporter with a stand-in for FreeBSD's kernel, so that the commands that watch a kernel run anywhere, for tests:
+//! every command line, process and exit status is the exporter's own. The exporter itself does not have it.
+//!
+//! `KQPROC_STAND_IN` is `FOLDER:BEHAVIOUR:ROUNDS`, for the folder with the stand-in's dtrace(1), and what is to happen.
+
+#[path = "../tests/common/stand_in.rs"]
+mod stand_in;
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use kqproc_exporter::cli;
+use kqproc_exporter::source::kqueue::Kernel;
+use stand_in::StandInKernel;
+
+fn main() -> ExitCode {
+    cli::main(open)
+}
+
+fn open() -> io::Result<Box<dyn Kernel>> {
+    let what = std::env::var("KQPROC_STAND_IN").map_err(io::Error::other)?;
+    let words: Vec<&str> = what.split(':').collect();
+    let [folder, behaviour, rounds] = words[..] else { return Err(io::Error::other(what)) };
+    let behaviour = behaviour.parse().map_err(io::Error::other)?;
+    let rounds = rounds.parse().map_err(io::Error::other)?;
+    let kernel = StandInKernel::new(Path::new(folder), rounds, Duration::ZERO, false);
+    Ok(Box::new(kernel.behaving(behaviour)))
+}

@@ -1,0 +1,28 @@
+//! Which signals a thread of the exporter blocks.
+
+use nix::sys::signal::{SigSet, Signal};
+
+/// What a fault or a debugger sends to a thread itself. A thread that blocks one of them dies of it: the kernel cannot
+/// deliver it, so it kills the process (13.2 `kern_sig.c`, `trapsignal`; Linux `kernel/signal.c`, `force_sig_info`).
+const NEVER_BLOCKED: [Signal; 8] = [
+    Signal::SIGTRAP,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGABRT,
+    Signal::SIGSYS,
+    Signal::SIGCONT,
+];
+
+/// Leaves the signals that are meant for the process to its other threads.
+///
+/// # Errors
+/// pthread_sigmask(3) fails.
+pub(super) fn leave_to_other_threads() -> nix::Result<()> {
+    let mut blocked = SigSet::all();
+    for signal in NEVER_BLOCKED {
+        blocked.remove(signal);
+    }
+    blocked.thread_block()
+}

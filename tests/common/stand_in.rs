@@ -1,0 +1,241 @@
+//! A stand-in for a FreeBSD kernel: a simulated one that runs in real time behind `Kernel`, and leaves what DTrace would
+//! see of it in a file that the stand-in for dtrace(1), `tests/fixtures/stand-in-dtrace.sh`, prints.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use kqproc_exporter::model::{Kevent, note};
+use kqproc_exporter::source::kqueue::{Change, Kernel, Process};
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+
+/// DTrace's clock has an origin of its own.
+const ORIGIN: u64 = 77_000_000_000;
+
+/// The wait(2) status of every child.
+const STATUS: i64 = 32512;
+
+/// What becomes of the load of a command before it begins: so many calls of the reader have marks.
+const CALLS_FIRST: u32 = 2;
+
+/// How the stand-in treats its notes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Behaviour {
+    /// As FreeBSD 12.3 and later: nothing is lost.
+    Split,
+    /// As FreeBSD 10.1: NOTE_CHILD and NOTE_EXIT come in one kevent, whose data is the wait status.
+    #[allow(dead_code, reason = "not every test needs it")]
+    Merged,
+    /// As [`Behaviour::Split`], but DTrace drops what it sees of the children, and says so.
+    #[allow(dead_code, reason = "not every test needs it")]
+    Drops,
+}
+
+impl FromStr for Behaviour {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Behaviour, String> {
+        match text {
+            "split" => Ok(Behaviour::Split),
+            "merged" => Ok(Behaviour::Merged),
+            "drops" => Ok(Behaviour::Drops),
+            other => Err(format!("no such behaviour: {other}")),
+        }
+    }
+}
+
+/// A kernel with one load: the roots in turn fork a child that exits at once, `rounds` times, one each `period`.
+///
+/// The load begins as soon as a root is tracked and dtrace traces, and the roots end when their processes have, which
+/// are real ones. A load that is `running` began before that, and never ends.
+pub struct StandInKernel {
+    folder: PathBuf,
+    log: File,
+    behaviour: Behaviour,
+    roots: Vec<Root>,
+    queue: VecDeque<Kevent>,
+    rounds: u32,
+    period: Duration,
+    next: Option<Instant>,
+    forked: u32,
+    running: bool,
+    /// Calls of the reader that DTrace has seen since a root is tracked.
+    calls: u32,
+    /// Of so many forks, one is kept from the queue.
+    loses: Option<u32>,
+}
+
+struct Root {
+    pid: u32,
+    udata: u64,
+    ended: bool,
+}
+
+impl StandInKernel {
+    pub fn new(folder: &Path, rounds: u32, period: Duration, running: bool) -> StandInKernel {
+        let log = File::create(folder.join("trace")).expect("a file");
+        StandInKernel {
+            folder: folder.to_owned(),
+            log,
+            behaviour: Behaviour::Split,
+            roots: Vec::new(),
+            queue: VecDeque::new(),
+            rounds,
+            period,
+            next: None,
+            forked: 0,
+            running,
+            calls: 0,
+            loses: None,
+        }
+    }
+
+    /// Of every so many forks, the queue is not told of the last: neither of its birth nor of its death.
+    #[allow(dead_code, reason = "not every test loses something")]
+    pub fn losing(self, every: u32) -> StandInKernel {
+        StandInKernel { loses: Some(every), ..self }
+    }
+
+    #[allow(dead_code, reason = "not every test needs another one")]
+    pub fn behaving(self, behaviour: Behaviour) -> StandInKernel {
+        StandInKernel { behaviour, ..self }
+    }
+
+    fn now() -> u64 {
+        let mono = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock");
+        mono.tv_sec() as u64 * 1_000_000_000 + mono.tv_nsec() as u64 + ORIGIN
+    }
+
+    fn is_traced(&self) -> bool {
+        self.folder.join("tracing").exists()
+    }
+
+    /// What a probe prints, once tracing has begun.
+    fn trace(&mut self, line: &str) {
+        if self.is_traced() {
+            let mut text = String::new();
+            if self.log.metadata().expect("a file").len() == 0 {
+                text += &format!("B {} 1\n", Self::now());
+                text += &format!("T {} 1\n", Self::now());
+            }
+            text += line;
+            text.push('\n');
+            self.log.write_all(text.as_bytes()).expect("written");
+        }
+    }
+
+    fn queue(&mut self, pid: u32, udata: u64, flags: u32, fflags: u32, data: i64) {
+        self.queue.push_back(Kevent { ident: pid.into(), flags, fflags, data, udata });
+    }
+
+    /// Everything that is due happens.
+    fn happen(&mut self) {
+        let may_begin = self.running || self.calls >= CALLS_FIRST;
+        if self.next.is_none() && may_begin {
+            self.next = Some(Instant::now());
+        }
+        while let Some(at) =
+            self.next.filter(|at| *at <= Instant::now() && self.forked < self.rounds)
+        {
+            self.next = Some(at + self.period);
+            self.fork();
+        }
+        if self.forked == self.rounds && !self.running {
+            if !self.folder.join("done").exists() {
+                fs::write(self.folder.join("done"), "").expect("written");
+            }
+            self.end_roots();
+        }
+    }
+
+    /// A child is born and exits.
+    fn fork(&mut self) {
+        // Before one is tracked, a load that runs has this root.
+        let (root, udata) = match self.roots.len() {
+            0 => (12345, None),
+            n => {
+                let root = &self.roots[self.forked as usize % n];
+                (root.pid, Some(root.udata))
+            }
+        };
+        // The root has a pid of this host: the children take others.
+        let pid = 1 + (root + self.forked % 60_000) % 90_000;
+        self.forked += 1;
+        let is_lost = self.loses.is_some_and(|every| self.forked.is_multiple_of(every));
+        let udata = udata.filter(|_| !is_lost);
+        let merged = self.behaviour == Behaviour::Merged;
+        if let Some(udata) = udata.filter(|_| !merged) {
+            self.queue(pid, udata, 0x30, note::CHILD, root.into());
+        }
+        if self.behaviour != Behaviour::Drops {
+            self.trace(&format!("C {} 0 {pid} {root} {root} 14", Self::now()));
+            self.trace(&format!("X {} 1 {pid} {root} 1 {STATUS}", Self::now()));
+        } else if self.forked == self.rounds {
+            let drops = format!("dtrace: {} drops on CPU 0\n", 2 * self.rounds);
+            fs::write(self.folder.join("drops"), drops).expect("written");
+        }
+        if let Some(udata) = udata {
+            let child = if merged { note::CHILD } else { 0 };
+            self.queue(pid, udata, 0x8030, note::EXIT | child, STATUS);
+        }
+    }
+
+    fn end_roots(&mut self) {
+        for i in 0..self.roots.len() {
+            let Root { pid, udata, ended } = self.roots[i];
+            if !ended && kill(Pid::from_raw(pid as i32), None) == Err(Errno::ESRCH) {
+                self.roots[i].ended = true;
+                self.trace(&format!("X {} 1 {pid} 1 1 0", Self::now()));
+                self.queue(pid, udata, 0x8030, note::EXIT, 0);
+            }
+        }
+    }
+}
+
+impl Kernel for StandInKernel {
+    fn kevent(
+        &mut self,
+        changes: &[Change],
+        capacity: u32,
+        timeout: Duration,
+        events: &mut Vec<Kevent>,
+    ) -> io::Result<()> {
+        let (entered, deadline) = (Self::now(), Instant::now() + timeout);
+        let root = |c: &Change| Root { pid: c.pid.get(), udata: c.udata, ended: false };
+        self.roots.extend(changes.iter().map(root));
+        loop {
+            self.happen();
+            if !self.queue.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            let nap = self.next.filter(|_| self.forked < self.rounds);
+            let nap = nap.map_or(Duration::from_millis(1), |at| {
+                at.saturating_duration_since(Instant::now()).min(Duration::from_millis(1))
+            });
+            std::thread::sleep(nap.max(Duration::from_micros(50)));
+            self.trace(&format!("T {} 1", Self::now()));
+        }
+        let n = self.queue.len().min(capacity as usize);
+        events.extend(self.queue.drain(..n));
+        self.trace(&format!("M {} 0 {entered} {capacity} {n} 0", Self::now()));
+        if !self.roots.is_empty() && self.is_traced() {
+            self.calls += 1;
+        }
+        Ok(())
+    }
+
+    fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn descriptor(&self) -> RawFd {
+        42
+    }
+}
