@@ -6,6 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use nix::unistd::geteuid;
+
+use crate::common::exporter::{Exporter, PROGRAM};
 use crate::project::{path, read, run};
 
 const PORT: &str = "deploy/freebsd/sysutils/kqproc_exporter";
@@ -34,8 +37,13 @@ run_rc_command() {
 /// Runs the rc.d script with `rc_conf`, installed below `prefix`, where the exporter is a script that says how it was
 /// called and accepts the configuration if the file says "good".
 fn rc(prefix: &Path, rc_conf: &str, command: &str) -> Result<String, String> {
-    let write = |name: &str, text: &str| fs::write(prefix.join(name), text).unwrap();
     let exporter = "#!/bin/sh\necho \"$@\"\ngrep -q good \"$3\"\n";
+    rc_of(exporter, prefix, rc_conf, command)
+}
+
+/// The same with another script as exporter.
+fn rc_of(exporter: &str, prefix: &Path, rc_conf: &str, command: &str) -> Result<String, String> {
+    let write = |name: &str, text: &str| fs::write(prefix.join(name), text).unwrap();
     fs::create_dir_all(prefix.join("sbin")).unwrap();
     write("sbin/kqproc_exporter", exporter);
     run(Command::new("chmod").arg("+x").arg(prefix.join("sbin/kqproc_exporter"))).unwrap();
@@ -77,6 +85,30 @@ fn the_rc_script_starts_the_exporter_under_daemon_and_names_its_user() {
         rc(prefix, &conf, "reload").unwrap(),
         format!("{check}pkill -HUP -x -F /var/run/kqproc_exporter_serve.pid kqproc_exporter\n")
     );
+}
+
+/// The command line that daemon(8) is given, run by the exporter that is packed, with the configuration that is packed.
+#[test]
+fn what_the_rc_script_starts_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = path("deploy/freebsd/config.toml.sample");
+    let conf = format!(
+        "kqproc_exporter_config={}\nkqproc_exporter_user={}\n\
+         kqproc_exporter_args=\"--source replay --web.listen-address 127.0.0.1:0\"\n",
+        config.display(),
+        geteuid()
+    );
+    let exporter = format!("#!/bin/sh\nexec '{PROGRAM}' \"$@\"\n");
+    let started = rc_of(&exporter, dir.path(), &conf, "start").unwrap();
+    let (check, daemon) = started.split_once('\n').unwrap();
+    assert_eq!(check, "configuration is good");
+    let (_, serve) = daemon.split_once(" -l daemon ").unwrap();
+    let mut words = serve.split_whitespace();
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    let exporter = Exporter::start(command);
+    assert_eq!(exporter.get("/-/healthy").status, 200);
+    assert!(exporter.stop().success());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::{env, fs};
 
-use clap::{Arg, CommandFactory};
+use clap::{Arg, CommandFactory, Parser};
 use kqproc_exporter::cli::Cli;
 use kqproc_exporter::metrics::table::{Def, TABLE};
 
@@ -132,6 +132,20 @@ fn shown_commands(text: &str) -> impl Iterator<Item = Vec<&str>> {
     after.map(|rest| {
         rest.split(['\n', '`', '"', '|', ';']).next().unwrap_or("").split_whitespace().collect()
     })
+}
+
+/// The command lines of EXAMPLES, word by word.
+#[test]
+fn every_example_of_the_page_can_be_parsed() {
+    let page = read(PAGE);
+    let (_, examples) = page.split_once(".Sh EXAMPLES\n").expect("examples");
+    let lines: Vec<&str> = examples.lines().filter_map(|line| line.strip_prefix(".Dl ")).collect();
+    assert!(lines.len() >= 4, "{lines:?}");
+    for line in lines {
+        let words = line.trim_matches('"').split(' ');
+        let parsed = Cli::try_parse_from(words);
+        assert!(parsed.is_ok(), "{line}: {parsed:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The thread that looks after the others: it finds the roots of the trees, lets commands begin, reads the fork
 //! counters, and ends everything in its order.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
@@ -176,6 +176,8 @@ impl LiveController {
                     let _ = self.to.try_send(Message::Forks { at, total });
                 }
             }
+            // Only where a stand-in is watched.
+            Some(Err(error)) if error.kind() == ErrorKind::Unsupported => *forks = None,
             Some(Err(error)) => {
                 tracing::warn!("going on without the kernel's fork counters: {error}");
                 *forks = None;
