@@ -133,6 +133,10 @@ fn every_command_does_what_is_said() {
             ["kqproc_exporter", ref words @ ..] => check_ours(&command, words),
             ["cargo", ref words @ ..] => check_cargo(&command, words),
             ["source", ..] => check_bash(&command),
+            ["make", "-C", folder, target] => {
+                let makefile = read(&format!("{folder}/Makefile"));
+                assert!(makefile.contains(&format!("\n{target}:")), "{command}: no such target");
+            }
             [script, ref flags @ ..] => check_script(&command, script, flags),
             [] => {}
         }

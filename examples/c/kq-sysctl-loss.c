@@ -8,8 +8,8 @@
  * them one process reads the sysctl kern.proc.kq of the tracker over and over, as `procstat kqueue PID` does once.
  *
  * Prints the children that were never announced (NOTE_CHILD), those that were announced and never reported dead
- * (NOTE_EXIT), and the repeated NOTE_CHILD.  Exit status: 0 nothing was lost, 1 something was, 2 the run failed, as where
- * the kernel has no kern.proc.kq.  It ends after -s seconds of forking, at the latest.
+ * (NOTE_EXIT), and the repeated NOTE_CHILD.  Exit status: 0 nothing was lost, 1 something was, 2 the run failed, for
+ * instance because the kernel has no kern.proc.kq.  It ends after -s seconds of forking, at the latest.
  */
 #include <sys/types.h>
 #include <sys/event.h>
@@ -146,7 +146,7 @@ main(int argc, char **argv)
 	if (write(go[1], "", 1) != 1)
 		err(2, "write");
 
-	/* Reads until the tracked process is reaped, nobody looks any more, and nothing is queued. */
+	/* Reads until the tracked process is reaped, the reader is gone, and nothing is queued. */
 	for (;;) {
 		n = kevent(kq, NULL, 0, events, 64, &timeout);
 		if (n < 0 && errno != EINTR)

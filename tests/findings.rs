@@ -1,0 +1,201 @@
+//! README.md, docs/findings.md and docs/kernels.md say what the recordings show: every figure in a row that names a recording
+//! is counted again, no figure stands elsewhere without saying where it comes from, and every link leads somewhere.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::Command;
+use std::{fs, iter};
+
+use kqproc_exporter::check::Config;
+use kqproc_exporter::check::stats::Stats;
+use kqproc_exporter::input::Input;
+use kqproc_exporter::model::{Fact, Verdict};
+use kqproc_exporter::pipeline::Pipeline;
+use kqproc_exporter::source::replay::Replay;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).expect(name)
+}
+
+/// The section of README.md that the rest follows.
+fn opening(readme: &str) -> &str {
+    let (_, rest) = readme.split_once("## What your kernel loses\n").expect("the first section");
+    rest.split_once("\n## ").expect("further sections").0
+}
+
+/// What a replay of a recording counts, and the kernel that it names.
+fn replay(path: &Path) -> (Stats, String) {
+    let replay = Replay::open(path).expect("a recording");
+    let kernel = replay.meta().uname;
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    let mut sink = |input: Input<'_>| {
+        pipeline.push(input);
+        ControlFlow::Continue(())
+    };
+    replay.play(&mut sink).expect("an undamaged recording");
+    (pipeline.stats().clone(), kernel)
+}
+
+/// A number as the documents write it.
+fn figure(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| str::from_utf8(g).unwrap()).collect();
+    groups.join(",")
+}
+
+/// Every figure that a table may have of a recording, by the heading of its column.
+fn figures(stats: &Stats) -> BTreeMap<&'static str, String> {
+    let sum = |fact: Fact, wanted: &dyn Fn(Verdict) -> bool| -> u64 {
+        let verdicts = || Verdict::ALL.iter().filter(|v| wanted(**v));
+        stats.trees.iter().map(|t| verdicts().map(|v| t.of(fact)[v.index()]).sum::<u64>()).sum()
+    };
+    let (births, exits) = (sum(Fact::Birth, &|_| true), sum(Fact::Death, &|_| true));
+    let lost = sum(Fact::Death, &Verdict::is_lost);
+    let seen = sum(Fact::Death, &|v| v == Verdict::Agreed);
+    let repeated: u64 = stats.trees.iter().map(|t| t.duplicate_child_notes).sum();
+    BTreeMap::from([
+        ("births", figure(births)),
+        ("exits", figure(exits)),
+        ("exits seen", format!("{} of {}", figure(seen), figure(exits))),
+        ("lost", figure(lost)),
+        ("lost exits", figure(lost)),
+        ("repeated NOTE_CHILD", figure(repeated)),
+        ("NOTE_CHILD too many, a child", format!("{:.2}", repeated as f64 / births as f64)),
+    ])
+}
+
+/// The cells of a row of a table; empty for another line.
+fn cells(line: &str) -> Vec<&str> {
+    match line.strip_prefix('|') {
+        Some(rest) => rest.trim_end_matches('|').split('|').map(str::trim).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// The path of the recording that this line links to, from the root.
+fn recording(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("recordings/")?;
+    let (path, _) = rest.split_once(".kqr)")?;
+    Some(path)
+}
+
+/// Holds each row that names a recording against it; returns how many figures were compared.
+fn hold(document: &str, text: &str) -> usize {
+    let mut compared = 0;
+    let mut head = Vec::new();
+    for (line, next) in text.lines().zip(text.lines().skip(1).chain(iter::once(""))) {
+        if next.starts_with("|---") {
+            head = cells(line);
+        }
+        let (row, Some(name)) = (cells(line), recording(line)) else { continue };
+        if row.is_empty() {
+            continue;
+        }
+        let (stats, kernel) = replay(&root().join("recordings").join(format!("{name}.kqr")));
+        let figures = figures(&stats);
+        for (column, cell) in head.iter().zip(&row) {
+            if *column == "kernel" {
+                assert!(kernel.contains(cell), "{document}: {name} is of {kernel}: {line}");
+            } else if let Some(expected) = figures.get(column) {
+                assert_eq!(cell, expected, "{document}: {column} of {name}");
+                compared += 1;
+            }
+        }
+    }
+    compared
+}
+
+#[test]
+fn every_figure_is_that_of_the_recording_beside_it() {
+    assert!(hold("README.md", opening(&read("README.md"))) >= 9);
+    assert!(hold("docs/findings.md", &read("docs/findings.md")) >= 10);
+}
+
+/// Whether this text has a number of four digits or more, as a count of processes has.
+fn has_figure(line: &str) -> bool {
+    let bytes = line.as_bytes();
+    bytes.windows(5).any(|w| w[0].is_ascii_digit() && w[1] == b',' && w[2..].iter().all(u8::is_ascii_digit))
+}
+
+#[test]
+fn no_figure_stands_without_its_source() {
+    let readme = read("README.md");
+    let loose = opening(&readme).lines().find(|l| has_figure(l) && recording(l).is_none());
+    assert_eq!(loose, None, "README.md: a figure without a recording");
+    let mut other_runs = false;
+    for line in read("docs/findings.md").lines() {
+        other_runs &= !line.starts_with("**") && !line.starts_with('#');
+        other_runs |= line.to_lowercase().contains("other runs");
+        assert!(!has_figure(line) || recording(line).is_some() || other_runs, "no source: {line}");
+    }
+}
+
+#[test]
+fn every_link_of_the_findings_leads_somewhere() {
+    for name in [
+        "docs/findings.md",
+        "docs/kernels.md",
+        "docs/upstream/README.md",
+        "docs/upstream/lost-exit.md",
+        "docs/upstream/repeated-child.md",
+        "docs/upstream/kq-sysctl-loss.md",
+    ] {
+        let folder = root().join(name).parent().expect("a folder").to_owned();
+        let text = read(name);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|l| !l.starts_with("https://") && !l.starts_with('#')) {
+            assert!(folder.join(link).exists(), "{name}: {link}");
+        }
+        for attached in text.split_whitespace().map(|w| w.trim_matches(|c: char| ",.`()".contains(c))) {
+            if attached.ends_with(".patch") && !attached.contains('/') {
+                assert!(root().join("docs/upstream").join(attached).exists(), "{name}: {attached}");
+            }
+        }
+    }
+}
+
+/// Runs scripts/kernel-row on this text; what it printed, or how it complained.
+fn kernel_row(name: &str, json: &str) -> Result<String, String> {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&file, json).expect("a file");
+    let output = Command::new(root().join("scripts/kernel-row")).arg(&file).output().expect("python3");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+#[test]
+fn a_report_card_becomes_rows_of_the_last_table_of_kernels() {
+    let births = r#"{"agreed": 1000, "overwritten": 7, "lost_silent": 1, "lost_reported": 0, "lost_inherited": 2}"#;
+    let deaths = r#"{"agreed": 12000, "overwritten": 0, "lost_silent": 3, "lost_reported": 1, "lost_inherited": 0}"#;
+    let run = |shape: &str, notes: &str| {
+        format!(
+            r#"{{"shape": "{shape}", "notes": [{notes}], "decision": "unsound", "run": {{"load": "x", "stall_ms": 40}},
+            "totals": {{"births": {births}, "deaths": {deaths}, "duplicate_child_notes": 5691}}}}"#
+        )
+    };
+    let card = format!(
+        r#"{{"kernel": {{"uname": "FreeBSD 15.1-RELEASE | amd64\n"}}, "regime": "split", "runs": [{}, {}]}}"#,
+        run("chain", ""),
+        run("forkexit", r#""NOTE_FORK""#)
+    );
+    let rows = kernel_row("card.json", &card).expect("rows");
+    let counts = "40 ms | 1,010 | 3 | 7 | 12,004 | 4 | 5,691 | unsound |\n";
+    assert_eq!(
+        rows,
+        format!(
+            "| FreeBSD 15.1-RELEASE / amd64 | split | chain | - | {counts}\
+             | FreeBSD 15.1-RELEASE / amd64 | split | forkexit | NOTE_FORK | {counts}"
+        )
+    );
+    let kernels = read("docs/kernels.md");
+    let last = kernels.lines().rfind(|l| l.starts_with("|---")).expect("a table");
+    assert_eq!(cells(last).len(), cells(rows.lines().next().unwrap()).len(), "columns of the last table");
+    assert!(kernels.ends_with("|\n"), "rows can be appended");
+    let error = kernel_row("other.json", "{}").expect_err("no report");
+    assert!(error.contains("stress --format json"), "{error}");
+}
