@@ -44,7 +44,8 @@ fn replay(path: &Path) -> (Stats, String) {
 /// A number as the documents write it.
 fn figure(n: u64) -> String {
     let digits = n.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| str::from_utf8(g).unwrap()).collect();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|g| str::from_utf8(g).unwrap()).collect();
     groups.join(",")
 }
 
@@ -119,7 +120,9 @@ fn every_figure_is_that_of_the_recording_beside_it() {
 /// Whether this text has a number of four digits or more, as a count of processes has.
 fn has_figure(line: &str) -> bool {
     let bytes = line.as_bytes();
-    bytes.windows(5).any(|w| w[0].is_ascii_digit() && w[1] == b',' && w[2..].iter().all(u8::is_ascii_digit))
+    bytes
+        .windows(5)
+        .any(|w| w[0].is_ascii_digit() && w[1] == b',' && w[2..].iter().all(u8::is_ascii_digit))
 }
 
 #[test]
@@ -151,10 +154,10 @@ fn every_link_of_the_findings_leads_somewhere() {
         for link in links.filter(|l| !l.starts_with("https://") && !l.starts_with('#')) {
             assert!(folder.join(link).exists(), "{name}: {link}");
         }
-        for attached in text.split_whitespace().map(|w| w.trim_matches(|c: char| ",.`()".contains(c))) {
-            if attached.ends_with(".patch") && !attached.contains('/') {
-                assert!(root().join("docs/upstream").join(attached).exists(), "{name}: {attached}");
-            }
+        let plain = |c: char| c.is_ascii_lowercase() || "-_.".contains(c);
+        let words = text.split(|c| !plain(c)).map(|word| word.trim_matches('.'));
+        for file in words.filter(|w| w.ends_with(".patch") || w.ends_with("_track.c")) {
+            assert!(root().join("docs/upstream").join(file).exists(), "{name}: {file}");
         }
     }
 }
@@ -163,7 +166,8 @@ fn every_link_of_the_findings_leads_somewhere() {
 fn kernel_row(name: &str, json: &str) -> Result<String, String> {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&file, json).expect("a file");
-    let output = Command::new(root().join("scripts/kernel-row")).arg(&file).output().expect("python3");
+    let output =
+        Command::new(root().join("scripts/kernel-row")).arg(&file).output().expect("python3");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
@@ -194,7 +198,11 @@ fn a_report_card_becomes_rows_of_the_last_table_of_kernels() {
     );
     let kernels = read("docs/kernels.md");
     let last = kernels.lines().rfind(|l| l.starts_with("|---")).expect("a table");
-    assert_eq!(cells(last).len(), cells(rows.lines().next().unwrap()).len(), "columns of the last table");
+    assert_eq!(
+        cells(last).len(),
+        cells(rows.lines().next().unwrap()).len(),
+        "columns of the last table"
+    );
     assert!(kernels.ends_with("|\n"), "rows can be appended");
     let error = kernel_row("other.json", "{}").expect_err("no report");
     assert!(error.contains("stress --format json"), "{error}");
