@@ -43,7 +43,8 @@ fn explain_says_what_is_wrong_with_a_question() {
         (vec!["explain", "--incident", "abc"], 64, "give the number of an incident"),
         (vec!["explain", "--verdict", "gone"], 64, "lost, overwritten, corrupt"),
         (vec!["explain", "7", "--verdict", "lost"], 64, "cannot be used with"),
-        (vec!["explain", "--recording", recording, "7"], 64, "explain PID --recording FILE"),
+        (vec!["explain", "--recording", recording, "7"], 66, "cannot open 7"),
+        (vec!["explain", "--incident", "999", "--recording", recording], 66, "no incident 999"),
         (vec!["explain", "7", "--incident", "1"], 64, "cannot be used with"),
         (vec!["explain", "99998", "--recording", recording], 66, "neither kqueue nor DTrace"),
         (vec!["explain", "7", "--recording", "/nowhere.kqr"], 66, "cannot open"),
@@ -143,6 +144,45 @@ fn explain_lists_the_latest_incidents_of_a_tree() {
     assert_eq!(list(&[]).len(), 20);
     assert_eq!(list(&["--limit", "3", "--verdict", "overwritten"]).len(), 3);
     assert_eq!(list(&["--tree", "no & such"]).len(), 0);
+}
+
+#[test]
+fn explain_without_a_pid_lists_the_incidents_of_a_recording() {
+    let recording = path("merged-orphan");
+    let recording = recording.to_str().expect("a path");
+    let explain = |more: &[&str]| {
+        let (status, text, error) = run(&[&["explain", "--recording", recording], more].concat());
+        assert_eq!(status, Some(0), "{more:?}: {error}");
+        text
+    };
+    let rows = |text: &str| {
+        let is_row = |line: &&str| line.trim_start().starts_with(|c: char| c.is_ascii_digit());
+        text.lines().filter(is_row).count()
+    };
+    let newest = explain(&["--limit", "3"]);
+    assert_eq!(rows(&newest), 3, "{newest}");
+    assert!(newest.contains("The newest 3 of 186; --limit lists more."), "{newest}");
+    let lost = explain(&["--verdict", "lost"]);
+    assert_eq!((rows(&lost), lost.matches("4463").count()), (2, 2), "{lost}");
+    let json: Value =
+        serde_json::from_str(&explain(&["--verdict", "lost", "--format", "json"])).expect("json");
+    let id = json["incidents"][0]["id"].to_string();
+    assert_eq!(json["incidents"][0]["fact"], "death");
+    let one = explain(&["--incident", &id]);
+    assert!(one.starts_with(&format!("incident {id}, pid 4463, tree default\n")), "{one}");
+    assert!(explain(&["--tree", "other"]).contains("No incidents in "), "a tree that is not there");
+    let (status, text, error) = run(&["explain", "--bundled", "--verdict", "corrupt"]);
+    assert_eq!(status, Some(0), "{error}");
+    assert!(text.contains("No incidents in the bundled recording that match"), "{text}");
+}
+
+#[test]
+fn a_recording_without_incidents_says_that_there_are_none() {
+    let recording = path("split-13.2-enoent-drain");
+    let (status, text, error) =
+        run(&["explain", "--recording", recording.to_str().expect("a path")]);
+    assert_eq!(status, Some(0), "{error}");
+    assert!(text.contains("both witnesses agree on every fact."), "{text}");
 }
 
 #[test]

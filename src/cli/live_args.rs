@@ -22,16 +22,8 @@ pub struct LiveArgs {
     #[arg(long = "kqueue.target", value_name = "TARGET")]
     targets: Vec<Target>,
 
-    /// Also ask for NOTE_FORK (fork), NOTE_EXEC (exec) or both (fork,exec), as a tracker may; the kernel then delivers
-    /// some events out of order
-    #[arg(
-        long = "kqueue.notes",
-        value_name = "NOTE",
-        value_enum,
-        value_delimiter = ',',
-        hide_possible_values = true
-    )]
-    notes: Vec<NoteArg>,
+    #[command(flatten)]
+    notes: NotesArg,
 
     /// Sleep so long before each kevent(2) call, as a slow tracker does: 50ms, 2s
     #[arg(long = "kqueue.stall", value_name = "DURATION", value_parser = duration)]
@@ -84,6 +76,31 @@ impl DtraceArgs {
     }
 }
 
+/// What is asked for beside NOTE_TRACK and NOTE_EXIT.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "What to watch")]
+pub(super) struct NotesArg {
+    /// Also ask for NOTE_FORK (fork), NOTE_EXEC (exec) or both (fork,exec), as a tracker may; the kernel then delivers
+    /// some events out of order and can lose NOTE_EXIT
+    #[arg(
+        long = "kqueue.notes",
+        value_name = "NOTE",
+        value_enum,
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    notes: Vec<NoteArg>,
+}
+
+impl NotesArg {
+    /// What was asked for; `None` without the flag.
+    pub(super) fn notes(&self) -> Option<Notes> {
+        let has = |note| self.notes.contains(&note);
+        (!self.notes.is_empty())
+            .then(|| Notes { fork: has(NoteArg::Fork), exec: has(NoteArg::Exec) })
+    }
+}
+
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum NoteArg {
     /// NOTE_FORK
@@ -125,13 +142,9 @@ impl LiveArgs {
             let root = Root::Command(self.command.clone());
             targets.push(Target { name: COMMAND_TREE.to_owned(), root });
         }
-        let notes = Notes {
-            fork: self.notes.contains(&NoteArg::Fork),
-            exec: self.notes.contains(&NoteArg::Exec),
-        };
         Config {
             targets,
-            notes: if self.notes.is_empty() { base.notes } else { notes },
+            notes: self.notes.notes().unwrap_or(base.notes),
             stall: self.stall.unwrap_or(base.stall),
             dtrace: self.dtrace.over(base.dtrace),
             ..base

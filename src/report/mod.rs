@@ -7,6 +7,7 @@ pub mod escape;
 pub mod evidence;
 pub mod explain;
 pub mod format;
+pub mod incidents;
 pub mod interval;
 pub mod kernel;
 pub mod page;

@@ -123,10 +123,15 @@ impl Report {
 
     /// The page for a person.
     pub fn text(&self, stats: &Stats, paint: Paint) -> String {
-        let all = totals(stats);
         let mut out = paint.dye(self.summary.decision.hue(), &self.summary.answer);
         let _ = writeln!(out, "\n{}\n", self.advice);
         self.circumstances(&mut out);
+        out + &self.details(stats, paint)
+    }
+
+    /// The page without its answer: every verdict with its rate, and what is counted by event.
+    pub fn details(&self, stats: &Stats, paint: Paint) -> String {
+        let (all, mut out) = (totals(stats), String::new());
         facts(&mut out, &all, paint);
         self.events(&mut out, &all);
         witness(&mut out, stats);

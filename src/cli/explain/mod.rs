@@ -16,10 +16,10 @@ use crate::report::verdict_filter::VerdictFilter;
 /// Which process, and who is asked.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The process, as the running exporter or a recording knows it; without it, the exporter's latest incidents are listed
+    /// The process, as the running exporter or a recording knows it; without it, the latest incidents are listed
     #[arg(value_parser = StringValueParser::new().try_map(|text| pid(&text)))]
     pid: Option<Pid>,
-    /// Instead of a pid: an incident of the running exporter, by its number
+    /// Instead of a pid: an incident, by its number in the list
     #[arg(
         long,
         value_name = "ID",
@@ -29,10 +29,10 @@ pub struct Args {
     incident: Option<u64>,
     /// Instead of the running exporter: a recording or its parts in their order, or a folder with dtrace.txt, dtrace.err
     /// and kevents.jsonl
-    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "incident")]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     recording: Vec<PathBuf>,
     /// Instead of the running exporter: the recording that is part of the program
-    #[arg(long, conflicts_with_all = ["incident", "recording"])]
+    #[arg(long, conflicts_with = "recording")]
     bundled: bool,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -48,14 +48,14 @@ pub struct Args {
 #[command(next_help_heading = "List of incidents")]
 struct ListArgs {
     /// List the incidents of this tree alone
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["pid", "incident", "recording", "bundled"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["pid", "incident"])]
     tree: Option<String>,
     /// List those with this verdict alone; lost is every lost_*
     #[arg(
         long,
         value_name = "VERDICT",
         value_parser = verdicts(),
-        conflicts_with_all = ["pid", "incident", "recording", "bundled"]
+        conflicts_with_all = ["pid", "incident"]
     )]
     verdict: Option<String>,
     /// List so many at most, the newest
@@ -64,9 +64,16 @@ struct ListArgs {
         value_name = "N",
         default_value = "20",
         value_parser = StringValueParser::new().try_map(|text| number(&text, "how many incidents to list")),
-        conflicts_with_all = ["pid", "incident", "recording", "bundled"]
+        conflicts_with_all = ["pid", "incident"]
     )]
     limit: u64,
+}
+
+impl ListArgs {
+    /// Whether not all incidents are asked for.
+    fn is_filtered(&self) -> bool {
+        self.tree.is_some() || self.verdict.is_some()
+    }
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Debug)]
@@ -95,7 +102,7 @@ fn number(text: &str, wanted: &str) -> Result<u64, String> {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = match (args.incident, args.pid) {
-        _ if args.bundled || !args.recording.is_empty() => return recorded::lives(args),
+        _ if args.bundled || !args.recording.is_empty() => return recorded::explain(args),
         (Some(id), _) => running::incident(&args.exporter.exporter()?, id, args.format)?,
         (None, Some(pid)) => running::lives(&args.exporter.exporter()?, pid, args.format)?,
         (None, None) => running::list(&args.exporter.exporter()?, &args.list, args.format)?,

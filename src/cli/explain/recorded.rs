@@ -1,4 +1,4 @@
-//! The lives of a pid in a recording.
+//! What a recording says: the lives of a pid, one incident, or the list of incidents.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -8,28 +8,45 @@ use anyhow::{Context, anyhow};
 
 use super::{Args, Format};
 use crate::check::Config;
-use crate::cli::exit::{NOINPUT, OrExit, USAGE};
+use crate::check::finding::Observer;
+use crate::cli::exit::{NOINPUT, OrExit};
 use crate::cli::output;
 use crate::cli::playing::{self, Played};
 use crate::cli::terminal::paint_for_stdout;
 use crate::input::{Input, Sink};
 use crate::model::Pid;
 use crate::pipeline::Pipeline;
+use crate::recording::Meta;
 use crate::report::explain::Explanation;
 use crate::report::explain::collect::Collector;
+use crate::report::incidents::IncidentLog;
 use crate::report::kernel::Kernel;
+use crate::report::verdict_filter::VerdictFilter;
 use crate::source::replay::{Error, Replay};
 
-pub(super) fn lives(args: &Args) -> anyhow::Result<ExitCode> {
-    let pid = args
-        .pid
-        .context(
-            "say which process, before the recording: kqproc_exporter explain PID --recording FILE",
-        )
-        .or_exit(USAGE)?;
-    let (explanation, played) = explanation(pid, &args.recording)?;
+pub(super) fn explain(args: &Args) -> anyhow::Result<ExitCode> {
+    let (text, played) = match (args.incident, args.pid) {
+        (Some(id), _) => incident(args, id)?,
+        (None, Some(pid)) => lives(args, pid)?,
+        (None, None) => list(args)?,
+    };
+    output::print(&text)?;
+    played.context("this is of the part before the damage")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is printed, and what kept the recording from being read to its end.
+type Answer = anyhow::Result<(String, Result<(), Error>)>;
+
+/// Every life of a pid.
+fn lives(args: &Args, pid: Pid) -> Answer {
+    let run = Run::play(&args.recording, Collector::new(pid), Collector::hear)?;
+    let regime = run.pipeline.stats().regime;
+    let source = run.source;
+    let explanation =
+        Explanation::of(pid, run.pipeline.observer(), regime, kernel(run.meta), source);
     if explanation.lives.is_empty() {
-        played?;
+        run.played?;
         return Err(anyhow!(
             "neither kqueue nor DTrace says anything of pid {pid} in {}; give the recording that it is in with --recording",
             explanation.source
@@ -40,29 +57,83 @@ pub(super) fn lives(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Text => explanation.text(paint_for_stdout()),
         Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
     };
-    output::print(&text)?;
-    played.context("this is of the part before the damage")?;
-    Ok(ExitCode::SUCCESS)
+    Ok((text, run.played))
 }
 
-/// Of the recording of these parts; of the bundled one where there are none.
-fn explanation(pid: Pid, paths: &[PathBuf]) -> Result<(Explanation, Result<(), Error>), Error> {
-    let mut pipeline = Pipeline::new(Config::default(), Collector::new(pid));
-    let mut listen = |input: Input<'_>| {
-        pipeline.observer_mut().hear(&input);
-        pipeline.push(input);
-        ControlFlow::Continue(())
+/// One incident with its time line.
+fn incident(args: &Args, id: u64) -> Answer {
+    let run = Run::play(&args.recording, IncidentLog::one(id), IncidentLog::hear)?;
+    let Some(incident) = run.pipeline.observer().last_in_full(run.pipeline.stats()) else {
+        run.played?;
+        let list = "kqproc_exporter explain --recording FILE";
+        return Err(anyhow!("there is no incident {id} in {}; {list} lists them", run.source))
+            .or_exit(NOINPUT);
     };
-    let (Played { meta, result }, source) = match paths.first() {
-        Some(first) => {
-            let name = playing::name(&first.display().to_string(), paths.len());
-            (playing::parts(paths, &mut listen)?, name)
-        }
-        None => (bundled(&mut listen)?, "the bundled recording".to_owned()),
+    let text = match args.format {
+        Format::Text => incident.text(paint_for_stdout()),
+        Format::Json => serde_json::to_string_pretty(&incident)? + "\n",
     };
-    let regime = pipeline.stats().regime;
-    let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
-    Ok((Explanation::of(pid, pipeline.observer(), regime, kernel, source), result))
+    Ok((text, run.played))
+}
+
+/// The newest incidents, a line each.
+fn list(args: &Args) -> Answer {
+    let limit = usize::try_from(args.list.limit).unwrap_or(usize::MAX);
+    let verdict = args.list.verdict.as_deref().and_then(VerdictFilter::from_word);
+    let log = IncidentLog::newest(limit, args.list.tree.clone(), verdict);
+    let run = Run::play(&args.recording, log, IncidentLog::hear)?;
+    let (log, stats) = (run.pipeline.observer(), run.pipeline.stats());
+    let kernel = kernel(run.meta);
+    let osrelease = kernel.uname.split(' ').nth(1).unwrap_or_default();
+    let list = log.list(stats, &run.source, osrelease);
+    let text = match args.format {
+        Format::Text => list.of_recording(
+            &run.source,
+            &kernel,
+            log.matched(),
+            args.list.is_filtered(),
+            paint_for_stdout(),
+        ),
+        Format::Json => serde_json::to_string_pretty(&list)? + "\n",
+    };
+    Ok((text, run.played))
+}
+
+/// A recording that was played, and what an observer made of it.
+struct Run<O> {
+    pipeline: Pipeline<O>,
+    meta: Meta,
+    /// What the recording is called.
+    source: String,
+    played: Result<(), Error>,
+}
+
+impl<O: Observer> Run<O> {
+    /// Plays the recording of these parts; the bundled one if there are none.
+    fn play(
+        paths: &[PathBuf],
+        observer: O,
+        hear: impl Fn(&mut O, &Input<'_>),
+    ) -> Result<Run<O>, Error> {
+        let mut pipeline = Pipeline::new(Config::default(), observer);
+        let mut sink = |input: Input<'_>| {
+            hear(pipeline.observer_mut(), &input);
+            pipeline.push(input);
+            ControlFlow::Continue(())
+        };
+        let (Played { meta, result }, source) = match paths.first() {
+            Some(first) => {
+                let name = playing::name(&first.display().to_string(), paths.len());
+                (playing::parts(paths, &mut sink)?, name)
+            }
+            None => (bundled(&mut sink)?, "the bundled recording".to_owned()),
+        };
+        Ok(Run { pipeline, meta, source, played: result })
+    }
+}
+
+fn kernel(meta: Meta) -> Kernel {
+    Kernel { uname: meta.uname, osreldate: meta.osreldate }
 }
 
 fn bundled(sink: &mut impl Sink) -> Result<Played, Error> {

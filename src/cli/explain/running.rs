@@ -49,7 +49,9 @@ pub(super) fn list(exporter: &Exporter, list: &ListArgs, format: Format) -> anyh
     }
     let answer = exporter.json(&path)?;
     let told: IncidentList = understood(exporter, &answer)?;
-    shown(format, &answer, || told.list(&exporter.to_string(), paint_for_stdout()))
+    shown(format, &answer, || {
+        told.of_exporter(&exporter.to_string(), list.is_filtered(), paint_for_stdout())
+    })
 }
 
 fn understood<T: DeserializeOwned>(exporter: &Exporter, answer: &Value) -> anyhow::Result<T> {

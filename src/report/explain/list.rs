@@ -7,15 +7,54 @@ use super::{Life, Line};
 use crate::model::{KernelTime, Pid, Verdict};
 use crate::report::evidence::dto::{IncidentDto, IncidentList};
 use crate::report::format::{Hue, Paint, printable, thousands};
+use crate::report::kernel::Kernel;
 use crate::report::summary::row_hue;
 
 impl IncidentList {
-    /// A line for each incident, under their names.
-    pub fn list(&self, exporter: &str, paint: Paint) -> String {
+    /// A line for each incident of a running exporter, newest first. `is_filtered`: not all of them were asked for.
+    pub fn of_exporter(&self, exporter: &str, is_filtered: bool, paint: Paint) -> String {
         let mut out = self.origin(exporter, paint);
-        if self.incidents.is_empty() {
-            let _ = writeln!(out, "No such incident at {}.", printable(exporter));
+        out += &self.rows(&format!("at {exporter}"), is_filtered, paint);
+        if self.skipped > 0 {
+            let skipped = thousands(self.skipped);
+            let _ = writeln!(out, "\nOf too many at once a sample is kept: {skipped} were not.");
         }
+        out
+    }
+
+    /// A line for each incident of a recording, newest first: some of the `matched` that were asked for.
+    pub fn of_recording(
+        &self,
+        source: &str,
+        kernel: &Kernel,
+        matched: u64,
+        is_filtered: bool,
+        paint: Paint,
+    ) -> String {
+        let title = paint.dye(Hue::Title, &printable(&format!("incidents in {source}")));
+        let mut out = format!("{title}\n{}\n\n", printable(&kernel.uname));
+        out += &self.rows(&format!("in {source}"), is_filtered, paint);
+        if matched > self.incidents.len() as u64 {
+            let shown = thousands(self.incidents.len() as u64);
+            let _ = writeln!(
+                out,
+                "\nThe newest {shown} of {}; --limit lists more.",
+                thousands(matched)
+            );
+        }
+        out
+    }
+
+    fn rows(&self, place: &str, is_filtered: bool, paint: Paint) -> String {
+        let mut out = String::new();
+        let place = printable(place);
+        let _ = match (self.incidents.is_empty(), is_filtered) {
+            (false, _) => Ok(()),
+            (true, false) => {
+                writeln!(out, "No incidents {place}: both witnesses agree on every fact.")
+            }
+            (true, true) => writeln!(out, "No incidents {place} that match what was asked for."),
+        };
         let trees = self.incidents.iter().map(|incident| printable(&incident.tree).chars().count());
         let wide = trees.max().unwrap_or(0).max(4);
         let row = |[id, time, tree, pid, fact, verdict]: [&str; 6]| {
@@ -32,10 +71,6 @@ impl IncidentList {
             let [time, tree, fact, verdict] = [time, tree, fact, verdict].map(printable);
             let line = row([&id, &time, &tree, &pid, &fact, &verdict]);
             let _ = writeln!(out, "{}", paint.dye(incident.hue(), &line));
-        }
-        if self.skipped > 0 {
-            let skipped = thousands(self.skipped);
-            let _ = writeln!(out, "\nOf too many at once a sample is kept: {skipped} were not.");
         }
         out
     }
@@ -214,7 +249,7 @@ time of day unknown
     fn a_list_has_a_line_for_each_and_steers_no_terminal() {
         let told = told(vec![incident(12, "birth", 1, "")]);
         assert_eq!(
-            told.list("http://h:1", Paint::Plain),
+            told.of_exporter("http://h:1", false, Paint::Plain),
             "\
 INCIDENT  TIME                      TREE           PID  FACT   VERDICT
       12  unknown                   a\\u{1b}[2J      42  birth  lost_silent
@@ -222,15 +257,19 @@ INCIDENT  TIME                      TREE           PID  FACT   VERDICT
 Of too many at once a sample is kept: 1,200 were not.
 "
         );
-        assert!(told.list("http://h:1", Paint::Ansi).contains("\x1b[31m"));
+        assert!(told.of_exporter("http://h:1", false, Paint::Ansi).contains("\x1b[31m"));
     }
 
     #[test]
     fn nobody_takes_a_recording_for_a_host() {
         let other =
             IncidentList { origin: "replay".into(), detail: "a.kqr".into(), ..told(vec![]) };
-        let text = other.list("http://h:1", Paint::Plain);
+        let text = other.of_exporter("http://h:1", false, Paint::Plain);
         assert!(text.starts_with("http://h:1 serves a recording of another kernel"), "{text}");
-        assert!(text.contains("No such incident at http://h:1."), "{text}");
+        assert!(
+            text.ends_with("No incidents at http://h:1: both witnesses agree on every fact.\n")
+        );
+        let text = other.of_exporter("http://h:1", true, Paint::Plain);
+        assert!(text.ends_with("No incidents at http://h:1 that match what was asked for.\n"));
     }
 }
