@@ -104,7 +104,9 @@ impl Status<'_> {
         let (detail, class) = match self.stats.regime {
             Regime::Unknown => ("Nothing has shown yet how it delivers its notes.", "plain"),
             Regime::Split => {
-                ("Two knotes a child: NOTE_CHILD and NOTE_EXIT cannot collide.", "good")
+                let detail = "Two knotes a child: NOTE_CHILD and NOTE_EXIT cannot collide. A tracker should not ask for \
+                              NOTE_FORK or NOTE_EXEC on the kqueue whose NOTE_EXIT it needs.";
+                (detail, "good")
             }
             Regime::MergedStatus => {
                 ("One knote a child: the exit status overwrites the parent.", "bad")
