@@ -61,6 +61,7 @@ impl<O: Observer> Pipeline<O> {
     /// Takes the next input.
     pub fn push(&mut self, input: Input<'_>) {
         let fresh = std::mem::take(&mut self.fresh);
+        self.observer.input(&input);
         match input {
             // Later ones begin the further parts of a recording, and are the same.
             Input::Config(config) if fresh => self.checker = Checker::new(config),
@@ -86,24 +87,35 @@ impl<O: Observer> Pipeline<O> {
         }
         self.checker.publish();
         pass_on(&mut self.checker, &mut self.observer);
+        self.observer.counted(self.checker.stats());
     }
 
     fn stdout(&mut self, at: MonoTime, bytes: &[u8]) {
         let Pipeline { stdout, checker, observer, .. } = self;
-        stdout.feed(bytes, |record| match record {
-            Ok(record) => {
-                checker.record(record, at);
-                // While they are in the cache: a read may bring thousands.
-                pass_on(checker, observer);
+        stdout.feed(bytes, |record| {
+            observer.record(&record);
+            match record {
+                Ok(record) => {
+                    checker.record(record, at);
+                    // While they are in the cache: a read may bring thousands.
+                    pass_on(checker, observer);
+                }
+                Err(reason) => checker.bad_line(reason),
             }
-            Err(reason) => checker.bad_line(reason),
         });
     }
 
     fn stderr(&mut self, at: MonoTime, bytes: &[u8]) {
         self.stderr_at = at;
-        let checker = &mut self.checker;
-        self.stderr.feed(bytes, |line| tell(checker, at, line));
+        let Pipeline { stderr, checker, observer, .. } = self;
+        stderr.feed(bytes, |line| {
+            let (text, message) = match line {
+                Line::Whole(line) => (line, message(line)),
+                Line::TooLong => (&b"a line that was too long"[..], Some(Message::Unknown)),
+            };
+            observer.message(text, message.as_ref());
+            tell(checker, at, message);
+        });
     }
 
     /// dtrace has gone: what it was saying when it did is cut short.
@@ -139,11 +151,7 @@ fn pass_on(checker: &mut Checker, observer: &mut impl Observer) {
     }
 }
 
-fn tell(checker: &mut Checker, at: MonoTime, line: Line<'_>) {
-    let message = match line {
-        Line::Whole(line) => message(line),
-        Line::TooLong => Some(Message::Unknown),
-    };
+fn tell(checker: &mut Checker, at: MonoTime, message: Option<Message<'_>>) {
     match message {
         Some(Message::Drop { kind, count, .. }) => checker.drops(kind, count, at),
         Some(Message::Unknown) => checker.unknown_message(at),

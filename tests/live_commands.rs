@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 
 use common::exporter::{Exporter, PROGRAM};
 use common::{children, eventually, file_of};
+use kqproc_exporter::model::Shape;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use serde_json::Value;
@@ -144,6 +145,25 @@ fn stress_under_drops_exits_2() {
     assert_eq!((decision, ended.status), (Some("undecided"), Some(2)), "{ended:?}");
     assert_eq!(answer["totals"]["births"]["undecided"], ROUNDS);
     assert_eq!(answer["totals"]["births"]["lost_silent"], 0);
+}
+
+#[test]
+fn the_report_card_runs_every_shape_and_says_whether_a_tracker_can_trust_the_kernel() {
+    let ended = Host::new("split").run(&["stress", "--count=1", "--format=json"], &[]);
+    let card: Value =
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    assert_eq!((card["decision"].as_str(), ended.status), (Some("sound"), Some(0)), "{ended:?}");
+    let runs = card["runs"].as_array().expect("a list");
+    for shape in Shape::ALL {
+        let of_shape = runs.iter().filter(|run| run["shape"] == shape.as_str()).count();
+        assert_eq!(of_shape, if *shape == Shape::Forkexit { 2 } else { 1 }, "{shape}");
+    }
+    for run in runs {
+        assert_eq!(run["totals"]["births"]["agreed"], ROUNDS, "{run}");
+    }
+    assert_eq!(card["exit_race"]["with"]["deaths"], ROUNDS + 1);
+    let answer = card["answer"].as_str().expect("a sentence");
+    assert!(answer.starts_with("A tracker can trust this kernel under these loads"), "{answer}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The page that ends a stress run, for what real kernels did.
+//! The pages that end a stress run, for what real and simulated kernels did.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -6,11 +6,14 @@ use std::path::Path;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Stats;
 use kqproc_exporter::input::Input;
+use kqproc_exporter::model::{Regime, Shape, note};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::report::answer::Answer;
+use kqproc_exporter::report::card::{Card, Loaded};
 use kqproc_exporter::report::format::Paint;
 use kqproc_exporter::report::kernel::Kernel;
 use kqproc_exporter::report::stress::{Report, Run};
+use kqproc_exporter::sim::{self, Options};
 use kqproc_exporter::source::replay::Replay;
 
 /// The page for a recording of the project, as if a kernel of this version had been under test.
@@ -64,4 +67,46 @@ fn a_kernel_that_dtrace_did_not_see_is_undecided() {
     let report = page("split-13.2-drops", 1_302_001);
     assert_eq!(report.summary.decision, Answer::Undecided);
     assert!(report.advice.contains("DTrace dropped"), "{}", report.advice);
+}
+
+/// A load on a simulated kernel.
+fn simulated(options: &Options) -> Loaded {
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    sim::run(1, options, &mut |input: Input<'_>| {
+        pipeline.push(input);
+        ControlFlow::Continue(())
+    });
+    let notes = note::TRACK | note::EXIT | if options.note_fork { note::FORK } else { 0 };
+    let run = Run { notes, stall_ms: options.stall_ms, ..Run::default() };
+    Loaded { shape: options.shape, run, stats: pipeline.stats().clone() }
+}
+
+#[test]
+fn every_kind_of_kernel_gets_the_card_that_it_deserves() {
+    for (regime, decision, words) in [
+        (Regime::Split, Answer::Sound, "if it ignores repeated NOTE_CHILD notes"),
+        (Regime::MergedStatus, Answer::Unsound, "two kqueues"),
+        (Regime::MergedPpid, Answer::Unsound, "from wait(2)"),
+    ] {
+        let loads = [(Shape::Exit, 0), (Shape::Enoent, 50), (Shape::Chain, 40)];
+        let loads = loads.map(|(shape, stall_ms)| {
+            simulated(&Options { regime, shape, stall_ms, count: 60, ..Options::default() })
+        });
+        let card = Card::of(Kernel::default(), loads.into());
+        println!("{}", card.text(Paint::Plain));
+        assert_eq!((card.decision, card.regime), (decision, regime), "{}", card.answer);
+        assert!(card.answer.contains(words), "{}", card.answer);
+    }
+}
+
+#[test]
+fn forkexit_is_compared_with_and_without_note_fork() {
+    let loads = [false, true].map(|note_fork| {
+        let shape = Shape::Forkexit;
+        simulated(&Options { shape, note_fork, count: 60, ..Options::default() })
+    });
+    let card = Card::of(Kernel::default(), loads.into());
+    let race = card.exit_race.expect("both were run");
+    assert_eq!((race.without.deaths, race.without.lost, race.with.deaths), (121, 0, 121));
+    assert!(card.answer.contains("on another kqueue than the one whose NOTE_EXIT it needs"));
 }

@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stats::Stats;
+use crate::input::Input;
 use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus};
+use crate::wire::decode::Reason;
+use crate::wire::drops::Message;
+use crate::wire::record::Record;
 
 /// One fact with its verdict and both witnesses' words: the evidence.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -105,22 +110,27 @@ impl Finding {
     }
 }
 
-/// Who wants to hear every finding as it falls. The checker calls it and never waits for it.
+/// What follows a run through the pipeline. It is called in passing and is never waited for.
 pub trait Observer {
     /// A fact got its verdict: once for each fact.
     fn finding(&mut self, finding: &Finding);
+
+    /// The source's next input, before anything is made of it.
+    fn input(&mut self, _: &Input<'_>) {}
+
+    /// The next line of dtrace's stdout: a record, or why it is none.
+    fn record(&mut self, _: &Result<Record, Reason>) {}
+
+    /// The next line of dtrace's stderr, and what it means: nothing for an empty one.
+    fn message(&mut self, _line: &[u8], _: Option<&Message<'_>>) {}
+
+    /// The counters after an input.
+    fn counted(&mut self, _: &Stats) {}
 }
 
-/// For whoever needs the counters alone.
+/// For a run of which only the counters are needed.
 impl Observer for () {
     fn finding(&mut self, _: &Finding) {}
-}
-
-impl<T: Observer, U: Observer> Observer for (T, U) {
-    fn finding(&mut self, finding: &Finding) {
-        self.0.finding(finding);
-        self.1.finding(finding);
-    }
 }
 
 impl Observer for Vec<Finding> {

@@ -12,7 +12,7 @@ use crate::check::Config;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
 use crate::report::kernel::Kernel;
-use crate::report::page::chronicle::{Chronicle, take};
+use crate::report::page::chronicle::Chronicle;
 use crate::report::page::{Origin, Page};
 use crate::report::stress::Run;
 use crate::source::replay::Error;
@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn page(paths: &[PathBuf]) -> Result<(Page, Result<(), Error>), Error> {
     let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
     let Played { meta, result } = playing::parts(paths, &mut |input: Input<'_>| {
-        take(&mut pipeline, input);
+        pipeline.push(input);
         ControlFlow::Continue(())
     })?;
     let run = Run { seconds: pipeline.stats().seconds(), ..Run::default() };

@@ -1,4 +1,4 @@
-//! `stress`: a load on this kernel, checked as it runs, and a one-page answer.
+//! `stress`: loads on this kernel, checked as they run, and a report card of the kernel.
 
 use std::ffi::OsString;
 use std::ops::ControlFlow;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::LINGER;
 use super::duration::duration;
 use super::exit::{OrExit, UNAVAILABLE};
-use super::live_args::{DtraceArgs, prepare};
+use super::live_args::{DtraceArgs, NotesArg, prepare};
 use super::load::{self, Size};
 use super::log_args::LogArgs;
 use super::output;
@@ -17,37 +17,37 @@ use super::signals;
 use super::terminal::paint_for_stdout;
 use crate::check::Config;
 use crate::input::Input;
-use crate::load::Shape;
 use crate::load::pid_max::{FOR_REUSE, Lowered};
+use crate::load::{Plan, Shape};
 use crate::pipeline::Pipeline;
+use crate::report::card::{Card, Loaded};
 use crate::report::kernel::Kernel;
-use crate::report::page::chronicle::{Chronicle, take};
+use crate::report::page::chronicle::Chronicle;
 use crate::report::page::{Origin, Page};
 use crate::report::stress::Run;
 use crate::source::kqueue::{Notes, Open};
 use crate::source::live;
+use crate::source::stop::Stop;
 use crate::source::target::{Root, Target};
 
-/// Which load, and how slow the reader is to be.
+/// Which loads, and how slow the reader is to be.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// What the processes do
-    #[arg(long, default_value = "mix", help_heading = "Load")]
-    shape: Shape,
+    /// What the processes do, in one detailed run; without it every shape is run, one after the other, for the report
+    /// card, which takes about two minutes and which --count makes longer or shorter
+    #[arg(long, help_heading = "Load")]
+    shape: Option<Shape>,
     #[command(flatten)]
     size: Size,
-    /// Sleep so long before each kevent(2) call, as a slow tracker does: 50ms, 2s
-    #[arg(
-        long,
-        value_name = "DURATION",
-        value_parser = duration,
-        default_value = "0ms",
-        help_heading = "Load"
-    )]
-    stall: Duration,
+    /// Sleep so long before each kevent(2) call, as a slow tracker does: 50ms, 2s. The report card has a stall of its
+    /// own for each shape; one --shape has none
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Load")]
+    stall: Option<Duration>,
+    #[command(flatten)]
+    notes: NotesArg,
     #[command(flatten)]
     dtrace: DtraceArgs,
     #[command(flatten)]
@@ -60,78 +60,233 @@ enum Format {
     Text,
     /// one object for a program
     Json,
-    /// one file with plots, for a browser or a printer
+    /// one file for a browser or a printer
     Html,
+}
+
+/// One load of the report card.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Step {
+    plan: Plan,
+    notes: Notes,
+    stall: Duration,
+}
+
+/// How often a shape is repeated on the report card where --count is 2,000, and how many milliseconds its reader sleeps
+/// before each call. On an emulated kernel, which forks 400 to 1,500 times a second, all of them take about two minutes.
+/// The stalls show collisions (enoent, orphan) and repeats (chain); forkexit needs many rounds to lose an exit.
+const fn on_card(shape: Shape) -> (u64, u64) {
+    match shape {
+        Shape::Exit | Shape::Signal | Shape::Threads | Shape::Parallel | Shape::Mix => (1500, 0),
+        Shape::Enoent => (2000, 50),
+        Shape::Exec | Shape::Vfork => (800, 0),
+        Shape::Chain => (60, 40),
+        Shape::Orphan => (800, 10),
+        Shape::Pidreuse => (3000, 0),
+        Shape::Forkexit => (6000, 0),
+    }
+}
+
+impl Args {
+    /// The one load that was asked for, or those of the report card.
+    fn steps(&self) -> Vec<Step> {
+        let notes = self.notes.notes().unwrap_or_default();
+        if let Some(shape) = self.shape {
+            let stall = self.stall.unwrap_or_default();
+            return vec![Step { plan: self.size.plan(shape), notes, stall }];
+        }
+        let mut steps = vec![];
+        for shape in Shape::ALL {
+            let (rounds, stall_ms) = on_card(*shape);
+            let mut plan = self.size.plan(*shape);
+            plan.count = (plan.count.saturating_mul(rounds) / 2000).max(1);
+            let stall = self.stall.unwrap_or(Duration::from_millis(stall_ms));
+            let step = Step { plan, notes, stall };
+            match shape {
+                // It shows whether NOTE_FORK costs exits: once without and once with it.
+                Shape::Forkexit => steps.extend([
+                    Step { notes: Notes::default(), ..step },
+                    Step { notes: Notes { fork: true, ..notes }, ..step },
+                ]),
+                _ => steps.push(step),
+            }
+        }
+        steps
+    }
 }
 
 /// Exit status 0 sound, 1 unsound, 2 undecided; others as sysexits(3).
 pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
     args.log.init();
-    let plan = args.size.plan(args.shape);
-    let load = load::command_line(std::env::current_exe()?.into_os_string(), &plan);
-    let live = prepare(config(args, load.clone()), open)?;
-    let stop = live.stop();
-    signals::hand_on_to(stop.clone())?;
-    // Restored when it is dropped, also where the run fails.
-    let _lowered = match args.shape {
-        Shape::Pidreuse => Lowered::to(FOR_REUSE)
-            .inspect_err(|error| tracing::warn!("pids will not be reused: kern.pid_max: {error}"))
-            .ok(),
-        _ => None,
-    };
-    let begun = Instant::now();
-    let meta = live.meta("");
-    let mut config = Config::default();
-    config.switch_ns = args.dtrace.options().switch_ns().unwrap_or(config.switch_ns);
-    let mut pipeline = Pipeline::new(config, Chronicle::default());
-    let progress = Progress::new(&format!("shape {}", plan.shape), Some(plan.processes()));
-    let ended = live
-        .run(&mut |input: Input<'_>| {
-            take(&mut pipeline, input);
-            progress.set(pipeline.stats().trees.first().map_or(0, |tree| tree.births_reported));
-            ControlFlow::Continue(())
-        })
-        .or_exit(UNAVAILABLE)?;
-    drop(progress);
-    let complete = match &ended {
-        // A load that ends with the whole run, because somebody stopped that, has not failed.
-        Some(ended) if !stop.is_requested() => load::is_complete(&load, ended)?,
-        _ => false,
-    };
-    let stats = pipeline.stats();
-    let run = Run {
-        load: format!("{}, {} rounds", plan.shape, plan.count),
-        forked: complete.then(|| plan.processes()),
-        stall_ms: args.stall.as_millis().try_into().unwrap_or(u64::MAX),
-        seconds: begun.elapsed().as_secs_f64(),
-        notes: Notes::default().fflags(),
-    };
-    let origin = Origin {
-        source: run.load.clone(),
-        note: meta.note,
-        start_real_ns: meta.start_real_ns,
-        program: meta.program,
-    };
-    let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
-    let page = Page::of(stats, pipeline.observer(), kernel, run, origin);
-    let text = match args.format {
-        Format::Text => page.report.text(stats, paint_for_stdout()),
-        Format::Json => serde_json::to_string_pretty(&page.report)? + "\n",
-        Format::Html => page.html(),
+    let steps = args.steps();
+    let (mut tested, mut stops) = (vec![], vec![]);
+    for (i, step) in steps.iter().enumerate() {
+        let what = format!("{} of {}: shape {}", i + 1, steps.len(), step.plan.shape);
+        tested.push(step.run(args, open, &what, &mut stops)?);
+        if stops.iter().any(Stop::is_requested) {
+            break;
+        }
+    }
+    let kernel = tested.first().map(|one| one.kernel.clone()).unwrap_or_default();
+    let runs = tested.iter().map(|Tested { loaded, .. }| loaded.clone()).collect();
+    let card = Card::of(kernel, runs);
+    let text = match (args.format, &tested[..]) {
+        (Format::Json, [_]) => serde_json::to_string_pretty(&card.runs.first())? + "\n",
+        (Format::Json, _) => serde_json::to_string_pretty(&card)? + "\n",
+        (Format::Html, [one]) => one.page().html(),
+        (Format::Html, _) => card.html(),
+        (Format::Text, [one]) => {
+            let details = one.page().report.details(&one.loaded.stats, paint_for_stdout());
+            card.text(paint_for_stdout()) + "\n" + &details
+        }
+        (Format::Text, _) => card.text(paint_for_stdout()),
     };
     output::print(&text)?;
-    Ok(ExitCode::from(page.report.summary.decision.exit_status()))
+    Ok(ExitCode::from(card.decision.exit_status()))
 }
 
-/// The load behind the barrier, its stderr kept for the error that tells of its failure.
-fn config(args: &Args, load: Vec<OsString>) -> live::Config {
-    live::Config {
-        targets: vec![Target { name: "stress".to_owned(), root: Root::Command(load) }],
-        notes: Notes::default(),
-        stall: args.stall,
-        dtrace: args.dtrace.options(),
-        linger: Some(LINGER),
-        keep_stderr: true,
-        own_program: None,
+/// A load that was run, and what a detailed page needs beside its counters.
+struct Tested {
+    loaded: Loaded,
+    kernel: Kernel,
+    origin: Origin,
+    chronicle: Chronicle,
+}
+
+impl Tested {
+    fn page(&self) -> Page {
+        let Tested { loaded: Loaded { run, stats, .. }, kernel, origin, chronicle } = self;
+        Page::of(stats, chronicle, kernel.clone(), run.clone(), origin.clone())
+    }
+}
+
+impl Step {
+    /// Runs the load under both witnesses, each step with a kqueue and a dtrace of its own. What stops it joins `stops`.
+    fn run(
+        &self,
+        args: &Args,
+        open: Open,
+        what: &str,
+        stops: &mut Vec<Stop>,
+    ) -> anyhow::Result<Tested> {
+        let Step { plan, notes, stall } = self;
+        let begun = Instant::now();
+        let load = load::command_line(std::env::current_exe()?.into_os_string(), plan);
+        let live = prepare(self.config(args, load.clone()), open)?;
+        let stop = live.stop();
+        stops.push(stop.clone());
+        signals::hand_on_to(stop.clone())?;
+        // Restored when it is dropped, also if the run fails.
+        let _lowered = match plan.shape {
+            Shape::Pidreuse => Lowered::to(FOR_REUSE)
+                .inspect_err(|error| {
+                    tracing::warn!("pids will not be reused: kern.pid_max: {error}");
+                })
+                .ok(),
+            _ => None,
+        };
+        let meta = live.meta("");
+        let mut config = Config::default();
+        config.switch_ns = args.dtrace.options().switch_ns().unwrap_or(config.switch_ns);
+        let mut pipeline = Pipeline::new(config, Chronicle::default());
+        let progress = Progress::new(what, Some(plan.processes()));
+        let ended = live
+            .run(&mut |input: Input<'_>| {
+                pipeline.push(input);
+                progress.set(pipeline.stats().trees.first().map_or(0, |tree| tree.births_reported));
+                ControlFlow::Continue(())
+            })
+            .or_exit(UNAVAILABLE)?;
+        drop(progress);
+        let complete = match &ended {
+            // A load that ends with the whole run, because somebody stopped that, has not failed.
+            Some(ended) if !stop.is_requested() => load::is_complete(&load, ended)?,
+            _ => false,
+        };
+        let run = Run {
+            load: format!("{}, {} rounds", plan.shape, plan.count),
+            forked: complete.then(|| plan.processes()),
+            notes: notes.fflags(),
+            stall_ms: stall.as_millis().try_into().unwrap_or(u64::MAX),
+            seconds: begun.elapsed().as_secs_f64(),
+        };
+        let origin = Origin {
+            source: run.load.clone(),
+            note: meta.note,
+            start_real_ns: meta.start_real_ns,
+            program: meta.program,
+        };
+        let stats = pipeline.stats().clone();
+        let chronicle = std::mem::take(pipeline.observer_mut());
+        Ok(Tested {
+            loaded: Loaded { shape: plan.shape, run, stats },
+            kernel: Kernel { uname: meta.uname, osreldate: meta.osreldate },
+            origin,
+            chronicle,
+        })
+    }
+
+    /// The load behind the barrier, its stderr kept for the error that tells of its failure.
+    fn config(&self, args: &Args, load: Vec<OsString>) -> live::Config {
+        live::Config {
+            targets: vec![Target { name: "stress".to_owned(), root: Root::Command(load) }],
+            notes: self.notes,
+            stall: self.stall,
+            dtrace: args.dtrace.options(),
+            linger: Some(LINGER),
+            keep_stderr: true,
+            own_program: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Cli, Command};
+    use super::*;
+
+    fn steps(line: &str) -> Vec<Step> {
+        let words = ["kqproc_exporter", "stress"].into_iter().chain(line.split_whitespace());
+        match Cli::try_parse_from(words).expect("it parses").command {
+            Command::Stress(args) => args.steps(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_card_has_every_shape_and_forkexit_twice() {
+        let steps = steps("");
+        let shapes: Vec<Shape> = steps.iter().map(|step| step.plan.shape).collect();
+        assert!(Shape::ALL.iter().all(|shape| shapes.contains(shape)));
+        let of = |shape| steps.iter().filter(move |step| step.plan.shape == shape);
+        let notes: Vec<Notes> = of(Shape::Forkexit).map(|step| step.notes).collect();
+        assert_eq!(notes, [Notes::default(), Notes { fork: true, exec: false }]);
+        let stalled = of(Shape::Enoent).all(|step| step.stall == Duration::from_millis(50));
+        assert!(stalled, "without a stall a kernel that merges shows no collision");
+    }
+
+    #[test]
+    fn count_scales_every_load_of_the_card() {
+        let counts =
+            |line: &str| steps(line).iter().map(|step| step.plan.count).collect::<Vec<_>>();
+        let ten = counts("").iter().map(|count| count * 10).collect::<Vec<_>>();
+        assert_eq!(counts("--count 20000"), ten);
+        assert!(counts("--count 1").iter().all(|count| *count >= 1));
+        let processes: u64 = steps("").iter().map(|step| step.plan.processes()).sum();
+        assert!((30_000..60_000).contains(&processes), "about two minutes: {processes}");
+    }
+
+    #[test]
+    fn one_shape_is_run_as_it_is_asked_for() {
+        let all = steps("--shape forkexit --count 7 --stall 20ms --kqueue.notes fork,exec");
+        let [step] = all[..] else { panic!("one step: {all:?}") };
+        assert_eq!((step.plan.count, step.stall), (7, Duration::from_millis(20)));
+        assert_eq!(step.notes, Notes { fork: true, exec: true });
+        let notes: Vec<Notes> =
+            steps("--kqueue.notes exec").iter().map(|step| step.notes).collect();
+        assert_eq!(notes.last(), Some(&Notes { fork: true, exec: true }));
+        assert!(notes.contains(&Notes { fork: false, exec: true }));
     }
 }

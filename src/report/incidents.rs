@@ -41,13 +41,6 @@ impl IncidentLog {
         IncidentLog { id: Some(id), limit: 1, ..IncidentLog::default() }
     }
 
-    /// Learns the names of the trees.
-    pub fn hear(&mut self, input: &Input<'_>) {
-        if let Input::Tree { name, .. } = input {
-            self.trees.push((*name).to_owned());
-        }
-    }
-
     /// How many incidents there were of those that are asked for, kept or not.
     pub fn matched(&self) -> u64 {
         self.matched
@@ -79,6 +72,12 @@ impl IncidentLog {
 }
 
 impl Observer for IncidentLog {
+    fn input(&mut self, input: &Input<'_>) {
+        if let Input::Tree { name, .. } = input {
+            self.trees.push((*name).to_owned());
+        }
+    }
+
     fn finding(&mut self, finding: &Finding) {
         let mut finding = *finding;
         if finding.has_news() {

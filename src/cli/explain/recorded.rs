@@ -40,7 +40,7 @@ type Answer = anyhow::Result<(String, Result<(), Error>)>;
 
 /// Every life of a pid.
 fn lives(args: &Args, pid: Pid) -> Answer {
-    let run = Run::play(&args.recording, Collector::new(pid), Collector::hear)?;
+    let run = Run::play(&args.recording, Collector::new(pid))?;
     let regime = run.pipeline.stats().regime;
     let source = run.source;
     let explanation =
@@ -62,7 +62,7 @@ fn lives(args: &Args, pid: Pid) -> Answer {
 
 /// One incident with its time line.
 fn incident(args: &Args, id: u64) -> Answer {
-    let run = Run::play(&args.recording, IncidentLog::one(id), IncidentLog::hear)?;
+    let run = Run::play(&args.recording, IncidentLog::one(id))?;
     let Some(incident) = run.pipeline.observer().last_in_full(run.pipeline.stats()) else {
         run.played?;
         let list = "kqproc_exporter explain --recording FILE";
@@ -81,7 +81,7 @@ fn list(args: &Args) -> Answer {
     let limit = usize::try_from(args.list.limit).unwrap_or(usize::MAX);
     let verdict = args.list.verdict.as_deref().and_then(VerdictFilter::from_word);
     let log = IncidentLog::newest(limit, args.list.tree.clone(), verdict);
-    let run = Run::play(&args.recording, log, IncidentLog::hear)?;
+    let run = Run::play(&args.recording, log)?;
     let (log, stats) = (run.pipeline.observer(), run.pipeline.stats());
     let kernel = kernel(run.meta);
     let osrelease = kernel.uname.split(' ').nth(1).unwrap_or_default();
@@ -110,14 +110,9 @@ struct Run<O> {
 
 impl<O: Observer> Run<O> {
     /// Plays the recording of these parts; the bundled one if there are none.
-    fn play(
-        paths: &[PathBuf],
-        observer: O,
-        hear: impl Fn(&mut O, &Input<'_>),
-    ) -> Result<Run<O>, Error> {
+    fn play(paths: &[PathBuf], observer: O) -> Result<Run<O>, Error> {
         let mut pipeline = Pipeline::new(Config::default(), observer);
         let mut sink = |input: Input<'_>| {
-            hear(pipeline.observer_mut(), &input);
             pipeline.push(input);
             ControlFlow::Continue(())
         };

@@ -1,4 +1,4 @@
-//! Gathers everything that both witnesses said of one pid while a recording is played.
+//! Collects everything that both witnesses report of one pid while a recording is played.
 
 use std::collections::VecDeque;
 
@@ -6,9 +6,8 @@ use crate::check::finding::{Finding, Observer};
 use crate::input::{Batch, Input};
 use crate::model::{KernelTime, Kevent, Pid, note};
 use crate::report::evidence::event::{TimelineEntry, TimelineEvent};
-use crate::wire::decode::decode;
-use crate::wire::drops::{Message, message};
-use crate::wire::lines::{Line, Lines};
+use crate::wire::decode::Reason;
+use crate::wire::drops::Message;
 use crate::wire::record::{Mark, Record};
 
 /// More words about one pid than this are left out, and counted.
@@ -16,11 +15,9 @@ const MAX_WORDS: usize = 10_000;
 /// How far, in calls, a batch and its mark may be read apart. Capacities repeat after 1024 calls.
 const MARKS: usize = 512;
 
-/// Listens to the inputs of a replay, and to the findings of its pipeline, for one pid.
+/// Follows the pipeline of a replay for one pid.
 pub struct Collector {
     pid: Pid,
-    stdout: Lines,
-    stderr: Lines,
     /// What was said, in the order of reading.
     pub words: Vec<TimelineEntry>,
     /// The verdicts on it.
@@ -42,8 +39,6 @@ impl Collector {
     pub fn new(pid: Pid) -> Collector {
         Collector {
             pid,
-            stdout: Lines::default(),
-            stderr: Lines::default(),
             words: vec![],
             findings: vec![],
             trees: vec![],
@@ -53,26 +48,6 @@ impl Collector {
             waiting: VecDeque::new(),
             created: None,
             exited: None,
-        }
-    }
-
-    /// Listens to the next input.
-    pub fn hear(&mut self, input: &Input<'_>) {
-        match input {
-            Input::Tree { name, .. } => self.trees.push((*name).to_owned()),
-            Input::Batch(batch) => self.batch(batch),
-            Input::Stdout { bytes, .. } => self.stdout(bytes),
-            Input::Stderr { bytes, .. } => self.stderr(bytes),
-            Input::DtraceUp { .. } => self.gap("dtrace was started".to_owned()),
-            Input::DtraceDown { .. } => self.gap("dtrace ended".to_owned()),
-            Input::BatchesLost { count, .. } => {
-                self.gap(format!("{count} kevent(2) calls could not be kept"));
-            }
-            Input::Config(_)
-            | Input::Consumer { .. }
-            | Input::Forks { .. }
-            | Input::TreeGone { .. }
-            | Input::End => {}
         }
     }
 
@@ -88,31 +63,7 @@ impl Collector {
         self.say(Some(self.newest), TimelineEvent::Gap(what));
     }
 
-    fn stdout(&mut self, bytes: &[u8]) {
-        let mut lines = std::mem::take(&mut self.stdout);
-        lines.feed(bytes, |line| match line {
-            Line::Whole(line) => match decode(line) {
-                Ok(Some(record)) => self.record(&record),
-                Ok(None) => {}
-                Err(reason) => self.gap(format!("a line of dtrace's was unreadable ({reason})")),
-            },
-            Line::TooLong => self.gap("a line of dtrace's was too long".to_owned()),
-        });
-        self.stdout = lines;
-    }
-
-    fn stderr(&mut self, bytes: &[u8]) {
-        let mut lines = std::mem::take(&mut self.stderr);
-        lines.feed(bytes, |line| {
-            let Line::Whole(line) = line else { return };
-            if !matches!(message(line), None | Some(Message::Notice(_))) {
-                self.gap(String::from_utf8_lossy(line).into_owned());
-            }
-        });
-        self.stderr = lines;
-    }
-
-    fn record(&mut self, record: &Record) {
+    fn event(&mut self, record: &Record) {
         self.newest = self.newest.max(record.at());
         let at = Some(record.at());
         match *record {
@@ -196,6 +147,38 @@ impl Collector {
 }
 
 impl Observer for Collector {
+    fn input(&mut self, input: &Input<'_>) {
+        match input {
+            Input::Tree { name, .. } => self.trees.push((*name).to_owned()),
+            Input::Batch(batch) => self.batch(batch),
+            Input::DtraceUp { .. } => self.gap("dtrace was started".to_owned()),
+            Input::DtraceDown { .. } => self.gap("dtrace ended".to_owned()),
+            Input::BatchesLost { count, .. } => {
+                self.gap(format!("{count} kevent(2) calls could not be kept"));
+            }
+            Input::Stdout { .. }
+            | Input::Stderr { .. }
+            | Input::Config(_)
+            | Input::Consumer { .. }
+            | Input::Forks { .. }
+            | Input::TreeGone { .. }
+            | Input::End => {}
+        }
+    }
+
+    fn record(&mut self, record: &Result<Record, Reason>) {
+        match record {
+            Ok(record) => self.event(record),
+            Err(reason) => self.gap(format!("a line of dtrace's was unreadable ({reason})")),
+        }
+    }
+
+    fn message(&mut self, line: &[u8], message: Option<&Message<'_>>) {
+        if !matches!(message, None | Some(Message::Notice(_))) {
+            self.gap(String::from_utf8_lossy(line).into_owned());
+        }
+    }
+
     fn finding(&mut self, finding: &Finding) {
         if finding.pid == self.pid && self.findings.len() < MAX_WORDS {
             self.findings.push(*finding);

@@ -1,14 +1,13 @@
-//! The incidents of a running exporter, as its `/incidents` tells them.
+//! Incidents as a person reads them: one, a list of them, or those of one pid as its lives.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use super::{Life, Line};
-use crate::model::{KernelTime, Pid, Verdict};
+use super::life::{Judged, Life, Line, hue_of};
+use crate::model::{KernelTime, Pid};
 use crate::report::evidence::dto::{IncidentDto, IncidentList};
 use crate::report::format::{Hue, Paint, printable, thousands};
 use crate::report::kernel::Kernel;
-use crate::report::summary::row_hue;
 
 impl IncidentList {
     /// A line for each incident of a running exporter, newest first. `is_filtered`: not all of them were asked for.
@@ -70,7 +69,7 @@ impl IncidentList {
             let time = time.as_deref().unwrap_or("unknown");
             let [time, tree, fact, verdict] = [time, tree, fact, verdict].map(printable);
             let line = row([&id, &time, &tree, &pid, &fact, &verdict]);
-            let _ = writeln!(out, "{}", paint.dye(incident.hue(), &line));
+            let _ = writeln!(out, "{}", paint.dye(hue_of(&incident.verdict), &line));
         }
         out
     }
@@ -142,28 +141,38 @@ impl Incarnation<'_> {
         let time = first.time.as_deref().or(last.time.as_deref()).unwrap_or("time of day unknown");
         let title = paint.dye(Hue::Title, &printable(&title));
         let _ = writeln!(out, "{title}\n{}\n", printable(time));
-        self.life().time_line(out, paint);
-        match self.incidents[..] {
-            [one, other] if one.is_like(other) => one.why(out, paint, "birth and death are"),
-            _ => self.incidents.iter().for_each(|incident| {
-                incident.why(out, paint, &format!("the {} is", incident.fact));
-            }),
-        }
-    }
-
-    /// What all of its incidents say, each word once.
-    fn life(&self) -> Life {
-        let mut told = HashSet::new();
-        let all = self.incidents.iter().flat_map(|incident| incident.lines());
-        let mut lines: Vec<Line> = all.filter(|l| told.insert((l.at, l.text.clone()))).collect();
-        lines.sort_by_key(|line| line.at);
-        Life { tree: None, since: None, lines, judged: vec![], duplicates: None }
+        life(&self.incidents).text(out, paint);
     }
 }
 
+/// What these incidents of one life say together, each line once.
+fn life(incidents: &[&IncidentDto]) -> Life {
+    let mut seen = HashSet::new();
+    let all = incidents.iter().flat_map(|incident| &incident.timeline).map(Line::from);
+    let mut lines: Vec<Line> = all.filter(|l| seen.insert((l.at, l.text.clone()))).collect();
+    lines.sort_by_key(|line| line.at);
+    let judge = |incident: &&IncidentDto| Judged {
+        fact: incident.fact.clone(),
+        verdict: incident.verdict.clone(),
+        path: incident.kernel_path.clone(),
+    };
+    Life { lines, judged: incidents.iter().map(judge).collect(), ..Life::default() }
+}
+
 impl IncidentDto {
-    fn hue(&self) -> Hue {
-        Verdict::from_word(&self.verdict).map_or(Hue::Plain, |verdict| row_hue(verdict, 1))
+    /// For a person: the time line, and under it why it went as it did.
+    pub fn text(&self, paint: Paint) -> String {
+        let title = format!("incident {}, pid {}, tree {}", self.id, self.pid, self.tree);
+        let mut out = paint.dye(Hue::Title, &printable(&title));
+        let time = self.time.as_deref().unwrap_or("time of day unknown");
+        let _ = writeln!(out, "\n{}\n", printable(time));
+        life(&[self]).text(&mut out, paint);
+        out
+    }
+
+    /// When its process is first mentioned, on DTrace's clock.
+    fn since(&self) -> Option<KernelTime> {
+        self.timeline.first().map(|row| row.at)
     }
 }
 
@@ -271,5 +280,41 @@ Of too many at once a sample is kept: 1,200 were not.
         );
         let text = other.of_exporter("http://h:1", true, Paint::Plain);
         assert!(text.ends_with("No incidents at http://h:1 that match what was asked for.\n"));
+    }
+
+    #[test]
+    fn an_incident_reads_like_a_life_and_steers_no_terminal() {
+        let json = json!({
+            "id": 3, "time": null, "tree": "a\u{1b}[2J", "pid": 42, "fact": "birth", "verdict": "overwritten",
+            "kernel_path": {
+                "sentence": "It was overwritten.", "function": "filt_proc", "condition": "", "releases": "7.0 to 10.3",
+                "sure": "certain\u{7}"
+            },
+            "timeline": [
+                { "at": 1_000_000, "witness": "dtrace", "said": "create, forked by 41" },
+                { "at": 3_500_000, "witness": "kqueue", "said": "call 7" },
+                { "at": 4_000_000, "witness": null, "said": "birth overwritten", "verdict": "overwritten" }
+            ],
+            "of_another_release": 1
+        });
+        let incident: IncidentDto = serde_json::from_value(json).expect("an incident");
+        assert_eq!(
+            incident.text(Paint::Plain),
+            "\
+incident 3, pid 42, tree a\\u{1b}[2J
+time of day unknown
+
+      +0.000 ms  dtrace  create, forked by 41
+      +2.500 ms  kqueue  call 7
+      +3.000 ms  verdict birth overwritten
+
+  why the birth is overwritten
+    what      It was overwritten.
+    where     filt_proc
+    releases  7.0 to 10.3
+    sure      certain\\u{7}
+"
+        );
+        assert!(incident.text(Paint::Ansi).contains("\x1b[31mverdict"));
     }
 }

@@ -1,45 +1,26 @@
 //! The lives of one pid: what both witnesses said, when, the verdicts, and the kernel path behind them.
 
 pub mod collect;
-mod incident;
+pub mod life;
 mod list;
-mod text;
+
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use super::evidence::event::{TimelineEntry, TimelineEvent};
+use super::evidence::fact;
 use super::evidence::judged;
+use super::format::{Hue, Paint, count_of, printable};
 use super::kernel::Kernel;
-use super::paths::{DUPLICATE_CHILD, KernelPath, path};
+use super::paths::{DUPLICATE_CHILD, path};
 use crate::check::finding::Finding;
-use crate::model::{Fact, KernelTime, Pid, Regime, Verdict, Witness, note, words};
+use crate::model::{KernelTime, Pid, Regime, note};
 use collect::Collector;
+use life::{Duplicates, Judged, Life, Line, Voice};
 
 /// How long a fork may take from knote_fork to proc:::create.
 const FORK_NS: u64 = 50_000_000;
-
-words! {
-    /// Whose line it is.
-    pub enum Voice {
-        /// DTrace.
-        Dtrace = "dtrace",
-        /// kqueue.
-        Kqueue = "kqueue",
-        /// The cross-check.
-        Check = "verdict",
-        /// Something that kept a witness from telling.
-        Gap = "gap",
-    }
-}
-
-impl From<Witness> for Voice {
-    fn from(witness: Witness) -> Voice {
-        match witness {
-            Witness::Dtrace => Voice::Dtrace,
-            Witness::Kqueue => Voice::Kqueue,
-        }
-    }
-}
 
 /// All that is known of one pid.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -56,57 +37,6 @@ pub struct Explanation {
     pub lives: Vec<Life>,
     /// Words that found no room.
     pub left_out: u64,
-}
-
-/// One life of the pid: an incarnation.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Life {
-    /// The tree that it belongs to; `None` for a process that is not watched.
-    pub tree: Option<String>,
-    /// Since when, on DTrace's clock in nanoseconds; `None` where its beginning was not seen.
-    pub since: Option<KernelTime>,
-    /// Everything in the order of its time.
-    pub lines: Vec<Line>,
-    /// The verdicts and why.
-    pub judged: Vec<Judged>,
-    /// NOTE_CHILD kevents too many, and why.
-    pub duplicates: Option<Duplicates>,
-}
-
-/// One line of the time line.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Line {
-    /// On DTrace's clock, in nanoseconds; `None` where nobody knows.
-    pub at: Option<KernelTime>,
-    /// Who says it.
-    pub voice: Voice,
-    /// What.
-    pub text: String,
-    /// How often it was said on end.
-    pub times: u32,
-    /// The verdict that it states, if it does.
-    #[serde(skip)]
-    verdict: Option<Verdict>,
-}
-
-/// A verdict and the kernel path behind it.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub struct Judged {
-    /// Which fact.
-    pub fact: Fact,
-    /// What became of it.
-    pub verdict: Verdict,
-    /// Why.
-    pub path: KernelPath,
-}
-
-/// Repeated NOTE_CHILD kevents.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub struct Duplicates {
-    /// How many too many.
-    pub count: u64,
-    /// Why.
-    pub path: KernelPath,
 }
 
 impl Explanation {
@@ -127,6 +57,29 @@ impl Explanation {
         lives.retain(|life| life.words.iter().any(|s| !matches!(s.word, TimelineEvent::Gap(_))));
         let lives = lives.into_iter().map(|life| life.told(pid, &heard.trees, regime)).collect();
         Explanation { pid, source, kernel, regime, lives, left_out: heard.left_out }
+    }
+
+    /// For a person: the time line of each life, and under it why it went as it did.
+    pub fn text(&self, paint: Paint) -> String {
+        let mut out = String::new();
+        let _ = writeln!(
+            out,
+            "{}\n{}, regime {}",
+            paint.dye(Hue::Title, &format!("pid {} in {}", self.pid, printable(&self.source))),
+            printable(&self.kernel.uname),
+            self.regime
+        );
+        for (i, life) in self.lives.iter().enumerate() {
+            let tree = life.tree.as_deref().map(printable);
+            let tree = tree.map_or("not in a watched tree".to_owned(), |t| format!("tree {t}"));
+            let title = format!("life {} of {}, {tree}", i + 1, self.lives.len());
+            let _ = writeln!(out, "\n{}", paint.dye(Hue::Title, &title));
+            life.text(&mut out, paint);
+        }
+        if self.left_out > 0 {
+            let _ = writeln!(out, "\n{} left out", count_of(self.left_out, "further event"));
+        }
+        out
     }
 }
 
@@ -219,8 +172,11 @@ impl Draft {
             .collect();
         keyed.sort_by_key(|(at, _)| *at);
         let count = self.duplicates(pid);
-        let judge =
-            |f: &Finding| Judged { fact: f.fact, verdict: f.verdict, path: path(f, regime) };
+        let judge = |f: &Finding| Judged {
+            fact: fact(f.fact).into(),
+            verdict: f.verdict.as_str().into(),
+            path: path(f, regime).into(),
+        };
         let tree = self.findings.first().map(|f| {
             let number = usize::from(f.tree.0);
             trees.get(number).cloned().unwrap_or_else(|| format!("tree{number}"))

@@ -8,7 +8,6 @@ use crate::check::finding::{Finding, Observer};
 use crate::check::stats::Stats;
 use crate::input::Input;
 use crate::model::{KernelTime, Kevent, Pid, Verdict, note};
-use crate::pipeline::Pipeline;
 use crate::report::evidence::happened;
 
 /// How many incidents are kept of each verdict.
@@ -25,7 +24,7 @@ pub struct Generation {
     pub notes: u64,
 }
 
-/// Listens to the inputs, the findings and the counters of a run.
+/// Follows the inputs, the findings and the counters of a run.
 pub struct Chronicle {
     /// Facts by verdict, at the time when they happened.
     pub verdicts: Bins<Counts<{ Verdict::COUNT }>>,
@@ -50,30 +49,7 @@ impl Default for Chronicle {
     }
 }
 
-/// Pushes an input, and keeps what a page shows of it.
-pub fn take(pipeline: &mut Pipeline<Chronicle>, input: Input<'_>) {
-    pipeline.observer_mut().hear(&input);
-    pipeline.push(input);
-    let damage = damage(pipeline.stats());
-    pipeline.observer_mut().sample(damage);
-}
-
 impl Chronicle {
-    /// Listens to the next input.
-    fn hear(&mut self, input: &Input<'_>) {
-        if let Input::Batch(batch) = input {
-            batch.events.iter().for_each(|event| self.event(event));
-        }
-    }
-
-    /// Notes how wrong the tracker's table is now, from the first fact on.
-    fn sample(&mut self, (now, damage): (KernelTime, [u64; Damage::COUNT])) {
-        if let Some(start) = self.verdicts.start() {
-            self.damage.begin(start);
-            self.damage.put(now, Levels(damage));
-        }
-    }
-
     fn event(&mut self, event: &Kevent) {
         let Some(pid) = Pid::new(event.ident) else { return };
         let ident = pid.get() as usize;
@@ -115,16 +91,24 @@ impl Chronicle {
     }
 }
 
-/// How far the input has come, and the damage of all trees.
-fn damage(stats: &Stats) -> (KernelTime, [u64; Damage::COUNT]) {
-    let mut sum = [0; Damage::COUNT];
-    for tree in &stats.trees {
-        sum.iter_mut().zip(tree.damage).for_each(|(sum, n)| *sum += n);
-    }
-    (KernelTime(stats.clock), sum)
-}
-
 impl Observer for Chronicle {
+    fn input(&mut self, input: &Input<'_>) {
+        if let Input::Batch(batch) = input {
+            batch.events.iter().for_each(|event| self.event(event));
+        }
+    }
+
+    /// Keeps how wrong the tracker's table is now, from the first fact on.
+    fn counted(&mut self, stats: &Stats) {
+        let Some(start) = self.verdicts.start() else { return };
+        let mut damage = [0; Damage::COUNT];
+        for tree in &stats.trees {
+            damage.iter_mut().zip(tree.damage).for_each(|(sum, n)| *sum += n);
+        }
+        self.damage.begin(start);
+        self.damage.put(KernelTime(stats.clock), Levels(damage));
+    }
+
     fn finding(&mut self, finding: &Finding) {
         let mut one = [0; Verdict::COUNT];
         one[finding.verdict.index()] = 1;

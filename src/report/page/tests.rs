@@ -1,7 +1,6 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::chronicle::take;
 use super::*;
 use crate::check::Config;
 use crate::input::Input;
@@ -17,7 +16,7 @@ fn page(recording: &str) -> Page {
     let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
     replay
         .play(&mut |input: Input<'_>| {
-            take(&mut pipeline, input);
+            pipeline.push(input);
             ControlFlow::Continue(())
         })
         .expect("an undamaged recording");

@@ -1,0 +1,202 @@
+//! One life of a pid: its time line, its verdicts, and the ways through the kernel behind them. Both what a recording holds
+//! and what a running exporter sends become lives, and every life is written here.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::model::{KernelTime, Verdict, Witness, words};
+use crate::report::evidence::dto::{PathDto, Text, TimelineRow};
+use crate::report::format::{Hue, Paint, count_of, printable};
+use crate::report::paths::KernelPath;
+use crate::report::summary::row_hue;
+
+words! {
+    /// Whose line it is.
+    pub enum Voice {
+        /// DTrace.
+        Dtrace = "dtrace",
+        /// kqueue.
+        Kqueue = "kqueue",
+        /// The cross-check.
+        Check = "verdict",
+        /// Something that kept a witness from seeing.
+        Gap = "gap",
+    }
+}
+
+impl From<Witness> for Voice {
+    fn from(witness: Witness) -> Voice {
+        match witness {
+            Witness::Dtrace => Voice::Dtrace,
+            Witness::Kqueue => Voice::Kqueue,
+        }
+    }
+}
+
+/// One life of the pid: an incarnation.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Life {
+    /// The tree that it belongs to; `None` for a process that is not watched.
+    pub tree: Option<String>,
+    /// Since when, on DTrace's clock in nanoseconds; `None` if its beginning was not seen.
+    pub since: Option<KernelTime>,
+    /// Everything in the order of its time.
+    pub lines: Vec<Line>,
+    /// The verdicts and why.
+    pub judged: Vec<Judged>,
+    /// NOTE_CHILD kevents too many, and why.
+    pub duplicates: Option<Duplicates>,
+}
+
+/// One line of the time line.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Line {
+    /// On DTrace's clock, in nanoseconds; `None` if that is not known.
+    pub at: Option<KernelTime>,
+    /// Whose line it is.
+    pub voice: Voice,
+    /// What happened.
+    pub text: String,
+    /// How often it happened on end.
+    pub times: u32,
+    /// The verdict that it states, if it does.
+    #[serde(skip)]
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// A verdict and the way through the kernel behind it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Judged {
+    /// Which fact: birth or death.
+    pub fact: Text,
+    /// What became of it.
+    pub verdict: Text,
+    /// Why.
+    pub path: PathDto,
+}
+
+/// Repeated NOTE_CHILD kevents.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Duplicates {
+    /// How many too many.
+    pub count: u64,
+    /// Why.
+    pub path: KernelPath,
+}
+
+impl Life {
+    /// The time line, and under it why it went as it did.
+    pub(super) fn text(&self, out: &mut String, paint: Paint) {
+        let zero = self.since.or(self.lines.iter().find_map(|line| line.at));
+        self.lines.iter().for_each(|line| line.write(out, zero, paint));
+        self.reasons(out, paint);
+    }
+
+    fn reasons(&self, out: &mut String, paint: Paint) {
+        let agreed = |judged: &&Judged| judged.verdict == Verdict::Agreed.as_str();
+        let wrong: Vec<&Judged> = self.judged.iter().filter(|judged| !agreed(judged)).collect();
+        match wrong[..] {
+            [one, other] if (&one.verdict, &one.path) == (&other.verdict, &other.path) => {
+                one.text(out, paint, "birth and death are");
+            }
+            _ => wrong
+                .iter()
+                .for_each(|judged| judged.text(out, paint, &format!("the {} is", judged.fact))),
+        }
+        if let Some(Duplicates { count, path }) = &self.duplicates {
+            let title = format!("{} too many", count_of(*count, "NOTE_CHILD note"));
+            why(out, &paint.dye(Hue::Doubt, &title), &PathDto::from(*path));
+        }
+        if !self.judged.is_empty() && wrong.is_empty() {
+            let _ = writeln!(out, "\n  {}", paint.dye(Hue::Good, "Both witnesses agree."));
+        }
+    }
+}
+
+impl Line {
+    /// Adds the line, its time in milliseconds after `zero`.
+    fn write(&self, out: &mut String, zero: Option<KernelTime>, paint: Paint) {
+        let at = match (self.at, zero) {
+            (Some(at), Some(zero)) => {
+                format!("{:+.3}", (at.0 as i128 - zero.0 as i128) as f64 / 1e6)
+            }
+            _ => "?".to_owned(),
+        };
+        let times = if self.times > 1 { format!(", {} times", self.times) } else { String::new() };
+        let text = printable(&self.text) + &times;
+        let said = paint.dye(self.hue(), &format!("{:<8}{text}", self.voice));
+        let _ = writeln!(out, "{at:>12} ms  {said}");
+    }
+
+    fn hue(&self) -> Hue {
+        match (self.voice, self.verdict) {
+            (_, Some(verdict)) => row_hue(verdict, 1),
+            (Voice::Gap, _) => Hue::Doubt,
+            _ => Hue::Plain,
+        }
+    }
+}
+
+impl From<&TimelineRow> for Line {
+    fn from(row: &TimelineRow) -> Line {
+        Line {
+            at: Some(row.at),
+            voice: match row.witness.as_deref() {
+                Some("dtrace") => Voice::Dtrace,
+                Some("kqueue") => Voice::Kqueue,
+                _ => Voice::Check,
+            },
+            text: row.said.clone(),
+            times: 1,
+            verdict: row.verdict.as_deref().and_then(Verdict::from_word),
+        }
+    }
+}
+
+impl Judged {
+    fn text(&self, out: &mut String, paint: Paint, what: &str) {
+        let title = printable(&format!("why {what} {}", self.verdict));
+        why(out, &paint.dye(hue_of(&self.verdict), &title), &self.path);
+    }
+}
+
+/// How a verdict is shown that another release may have sent.
+pub(super) fn hue_of(verdict: &str) -> Hue {
+    Verdict::from_word(verdict).map_or(Hue::Doubt, |verdict| row_hue(verdict, 1))
+}
+
+fn why(out: &mut String, title: &str, path: &PathDto) {
+    let _ = writeln!(out, "\n  {title}");
+    let PathDto { sentence, function, condition, releases, sure } = path;
+    for (name, value) in [
+        ("what", sentence),
+        ("where", function),
+        ("when", condition),
+        ("releases", releases),
+        ("sure", sure),
+    ] {
+        if !value.is_empty() {
+            let _ = writeln!(out, "    {name:<10}{}", wrapped(&printable(value)));
+        }
+    }
+}
+
+/// `text` in lines of at most 100 columns, under the first one.
+fn wrapped(text: &str) -> String {
+    const INDENT: usize = 14;
+    let (mut out, mut column) = (String::new(), INDENT);
+    for word in text.split_whitespace() {
+        let width = word.chars().count();
+        if column > INDENT && column + 1 + width > 100 {
+            let _ = write!(out, "\n{:INDENT$}", "");
+            column = INDENT;
+        } else if column > INDENT {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += width;
+    }
+    out
+}
