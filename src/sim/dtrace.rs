@@ -36,6 +36,16 @@ impl Traced {
     }
 }
 
+impl Traced {
+    /// The process that a fork or an exit is about; 0 for the others.
+    pub(super) const fn pid(&self) -> u32 {
+        match self {
+            Traced::Create { child: pid, .. } | Traced::Exit { pid, .. } => pid.get(),
+            _ => 0,
+        }
+    }
+}
+
 /// CLD_EXITED, CLD_KILLED or CLD_DUMPED, as proc:::exit has it.
 const fn how_it_ended(status: u32) -> u32 {
     match status & 0xff {
@@ -73,6 +83,10 @@ pub(super) struct Dtrace {
     running: bool,
     capacity: usize,
     cpus: Vec<Cpu>,
+    /// The buffers are printed one after the other.
+    in_turn: bool,
+    /// How far the clock has jumped.
+    step: i64,
     /// Records that have been taken out of the buffers and wait for the next pass.
     taken: Vec<Record>,
     /// Those of this pass that have not been printed yet.
@@ -99,6 +113,8 @@ impl Dtrace {
             running: false,
             capacity: options.buffer as usize,
             cpus,
+            in_turn: options.in_turn,
+            step: 0,
             taken: vec![],
             printing: VecDeque::new(),
             unflushed: String::new(),
@@ -119,7 +135,13 @@ impl Dtrace {
 
     /// What `timestamp` reads on this CPU.
     pub(super) fn stamp(&self, now: u64, cpu: u32) -> u64 {
-        now.saturating_add_signed(self.cpus.get(cpu as usize).map_or(0, |c| c.skew))
+        let skew = self.cpus.get(cpu as usize).map_or(0, |c| c.skew);
+        now.saturating_add_signed(skew + self.step)
+    }
+
+    /// The clock jumps so far from where it started.
+    pub(super) fn step(&mut self, by: i64) {
+        self.step = by;
     }
 
     pub(super) fn start(&mut self) {
@@ -169,8 +191,12 @@ impl Dtrace {
     }
 
     /// Every buffer has been taken: a pass begins. What was traced after the first switch waits for the next one, so that
-    /// the records of a pass can be printed in the order of their time (libdtrace `dt_consume.c:2986`).
+    /// the records of a pass can be printed in the order of their time (libdtrace `dt_consume.c:2986`). Without the option
+    /// `temporal` every buffer is printed as it was taken.
     pub(super) fn begin_pass(&mut self) {
+        if self.in_turn {
+            return self.printing.extend(self.taken.drain(..));
+        }
         self.taken.sort_by_key(|r| (r.stamp, r.cpu));
         let due = self.taken.partition_point(|r| r.stamp <= self.cut);
         self.printing.extend(self.taken.drain(..due));
@@ -340,6 +366,23 @@ mod tests {
         while !dtrace.print(&mut truth).1 {}
         assert_eq!(dtrace.stderr, b"dtrace: 1 drop on CPU 0\n");
         assert_eq!(dtrace.stdout.split(|byte| *byte == b'\n').count(), 1001);
+    }
+
+    #[test]
+    fn buffers_are_printed_in_turn_where_they_are_not_merged() {
+        let lines = |in_turn| {
+            let options = Options { in_turn, ..Options::default() };
+            let mut dtrace = Dtrace::new(&options, &mut Rng::new(0));
+            let mut truth = Truth::new(100);
+            dtrace.start();
+            for (at, cpu) in [(10, 1), (11, 0), (12, 1)] {
+                dtrace.fire(at, cpu, Traced::Exec { pid: pid(9) }, None, &mut truth);
+            }
+            dtrace.finish(20, &mut truth);
+            String::from_utf8(dtrace.stdout).unwrap()
+        };
+        assert_eq!(lines(false), "E 10 1 9\nE 11 0 9\nE 12 1 9\n\n");
+        assert_eq!(lines(true), "E 11 0 9\nE 10 1 9\nE 12 1 9\n\n");
     }
 
     #[test]

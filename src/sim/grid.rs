@@ -55,6 +55,7 @@ pub fn case(n: u64) -> Case {
         corrupt: if pick(true, 0, 1) == 1 { 0.01 } else { 0.0 },
         note_fork: pick(true, 0, 1) == 1,
         note_exec: pick(true, 0, 1) == 1,
+        lost_exit: pick(true, 0, 1) as f64,
         exit_note_first: pick(regime != Regime::Split, 0, 1) == 1,
         abort_ms: pick(blind, 0, 600),
         print_us: pick(blind, 1, 5_000),

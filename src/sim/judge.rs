@@ -8,7 +8,7 @@ use super::truth::{Life, Truth};
 use crate::check::Config;
 use crate::check::finding::Finding;
 use crate::input::Input;
-use crate::model::{Fact, Pid, Verdict};
+use crate::model::{Fact, Pid, Verdict, words};
 use crate::pipeline::Pipeline;
 
 /// One run: the whole of it.
@@ -20,10 +20,30 @@ pub struct Case {
     pub options: Options,
 }
 
+words! {
+    /// How well the witnesses can see in a run.
+    pub enum Sight {
+        /// DTrace's buffers hold all records, it runs throughout, and its clock is right.
+        Clear = "saw everything",
+        /// It drops records or is restarted.
+        Blind = "was blind at times",
+        /// A clock jumps, the CPUs' clocks are apart, or records are printed twice or out of order.
+        Unsure = "had a wrong clock",
+    }
+}
+
 impl Case {
-    /// Whether DTrace sees everything: its buffers hold whatever comes, and it runs throughout.
-    pub fn sighted(&self) -> bool {
-        self.options.buffer >= 1 << 20 && self.options.abort_ms == 0
+    /// How well the witnesses can see.
+    pub fn sight(&self) -> Sight {
+        let Options { buffer, abort_ms, skew_us, twice, in_turn, .. } = self.options;
+        let steps = (self.options.clock_step_ms, self.options.reader_step_ms) != (0, 0);
+        if steps || skew_us >= 100 || twice > 0.0 || in_turn {
+            Sight::Unsure
+        } else if buffer < 1 << 20 || abort_ms > 0 {
+            Sight::Blind
+        } else {
+            Sight::Clear
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::procs::{Proc, Procs, Thread};
 use super::reader::Reader;
 use super::rng::Rng;
 use super::shape;
-use super::truth::{LifeId, Truth};
+use super::truth::{Fault, LifeId, Truth};
 use crate::input::{Input, Sink};
 use crate::model::{Fact, MonoTime, Pid, Regime, TreeId, note};
 
@@ -82,6 +82,8 @@ pub(super) enum Event {
     Restart,
     /// sysctl is read.
     Forks,
+    /// A clock jumps.
+    ClockStep,
     /// The run is over.
     Stop,
 }
@@ -192,6 +194,9 @@ impl<'a> Kernel<'a> {
             let thread = self.add_thread(daemon, shape::foreign(self.options), None);
             self.after(COMPILE, Event::Step(thread));
         }
+        if (self.options.clock_step_ms, self.options.reader_step_ms) != (0, 0) {
+            self.after(self.options.step_at_ms * MS, Event::ClockStep);
+        }
         if self.options.abort_ms > 0 {
             self.after(self.options.abort_ms * MS, Event::Abort);
         }
@@ -257,6 +262,7 @@ impl<'a> Kernel<'a> {
             Event::Abort => self.abort(),
             Event::Restart => self.restart(),
             Event::Forks => self.count_forks(),
+            Event::ClockStep => self.clock_step(),
             Event::Stop => self.stop(),
         }
     }
@@ -269,7 +275,14 @@ impl<'a> Kernel<'a> {
 
     /// Now, on the reading host's clock.
     pub(super) fn mono(&self) -> MonoTime {
-        MonoTime(self.now + MONO_OFFSET)
+        MonoTime((self.now + MONO_OFFSET).saturating_add_signed(self.reader.step))
+    }
+
+    /// DTrace's clock, the reader's or both jump.
+    fn clock_step(&mut self) {
+        self.truth.fault(self.now, Fault::ClockStep, 0);
+        self.reader.step = self.options.reader_step_ms * MS as i64;
+        self.dtrace.step(self.options.clock_step_ms * MS as i64);
     }
 
     pub(super) fn push(&mut self, input: Input<'_>) {
@@ -285,6 +298,12 @@ impl<'a> Kernel<'a> {
     /// A probe fires now, in the context of a process.
     pub(super) fn trace(&mut self, cpu: u32, traced: Traced, fact: Option<(LifeId, Fact)>) {
         self.dtrace.fire(self.now, cpu, traced, fact, &mut self.truth);
+        let fork_or_exit = matches!(traced, Traced::Create { .. } | Traced::Exit { .. });
+        if fork_or_exit && self.rng.chance(self.options.twice) {
+            let again = self.now + 100 + self.rng.below(800);
+            self.dtrace.fire(again, cpu, traced, None, &mut self.truth);
+            self.truth.fault(self.now, Fault::PrintedTwice, traced.pid());
+        }
     }
 
     /// Kernels whose child may run before knote_fork: those with one knote a child.

@@ -27,6 +27,8 @@ struct Knote {
     racing: u32,
     /// EV_DROP: freed without a word when it is scanned.
     drop: bool,
+    /// Its process ended while it was being scanned: it yields nothing any more, and is never freed.
+    emptied: bool,
 }
 
 /// A process whose forker's knotes are being followed.
@@ -149,6 +151,7 @@ impl Kqueue {
             scanning: false,
             racing: 0,
             drop: false,
+            emptied: false,
         };
         let id = self.knotes.insert(knote);
         self.by_pid.insert(ident, id);
@@ -309,11 +312,32 @@ impl Kqueue {
         }
     }
 
-    /// KNOTE(NOTE_EXIT), which takes every knote off the list of the process.
-    pub(super) fn exit(&mut self, list: &[Id], status: u32) {
+    /// KNOTE(NOTE_EXIT), which takes every knote off the list of the process. Returns the notes that are lost with it:
+    /// NOTE_EXIT if each knote that waits for it lost it, NOTE_CHILD if it was pending on one of them.
+    ///
+    /// A knote loses all its notes if kevent(2) has taken it off the queue because of another note, and waits for the
+    /// lock that the dying process holds: filt_proc then finds no process and reports nothing (13.2 `kern_event.c:519-547`,
+    /// `2234-2250`). A knote with EV_ONESHOT is copied without that lock. `scanned` says whether it happens to a knote.
+    pub(super) fn exit(
+        &mut self,
+        list: &[Id],
+        status: u32,
+        mut scanned: impl FnMut() -> bool,
+    ) -> u32 {
+        let (mut lost, mut kept) = (0, 0);
         for id in list.iter().rev() {
-            self.exit_one(*id, status);
+            let Some(knote) = self.knotes.get_mut(*id) else { continue };
+            let pending = knote.queued || knote.scanning;
+            let notes = knote.fflags | knote.wanted & note::EXIT;
+            if pending && knote.fflags != 0 && knote.flags & note::EV_ONESHOT == 0 && scanned() {
+                knote.emptied = true;
+                lost |= notes;
+            } else {
+                kept |= notes;
+                self.exit_one(*id, status);
+            }
         }
+        lost & (note::CHILD | note::EXIT) & !kept
     }
 
     fn exit_one(&mut self, id: Id, status: u32) {
@@ -347,7 +371,7 @@ impl Kqueue {
     /// The copy of the knote is made: what the reader gets.
     pub(super) fn read(&mut self, id: Id) -> Option<Read> {
         let knote = self.knotes.get_mut(id)?;
-        let fflags = knote.fflags & !knote.racing;
+        let fflags = if knote.emptied { 0 } else { knote.fflags & !knote.racing };
         let event = (fflags != 0).then_some(Kevent {
             ident: u64::from(knote.ident.get()),
             flags: knote.flags,

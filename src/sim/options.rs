@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 
 use crate::model::{Regime, Shape};
 
@@ -69,6 +69,12 @@ where
 const MINUTE_US: u64 = 60_000_000;
 /// An hour in milliseconds.
 const HOUR_MS: u64 = 3_600_000;
+/// The furthest that a clock may jump, in milliseconds: a run begins ten seconds after the clock's origin.
+const STEP_MS: i64 = 9_000;
+
+fn signed(range: RangeInclusive<i64>) -> RangedI64ValueParser<i64> {
+    RangedI64ValueParser::new().range(range)
+}
 
 fn chance(text: &str) -> Result<f64, String> {
     let chance = text.parse().ok().filter(|chance| (0.0..=1.0).contains(chance));
@@ -97,6 +103,8 @@ options! {
         alloc_fail(P, chance): f64 = 0.0,
         /// How many knotes there is memory for
         max_knotes(N, within::<u32>(0..=10_000_000)): u32 = 20_000,
+        /// The chance that a process that ends while kevent(2) scans one of its pending notes loses them and NOTE_EXIT
+        lost_exit(P, chance): f64 = 0.0,
         /// The chance that an event's data is scribbled over (no kernel is known to do it)
         corrupt(P, chance): f64 = 0.0,
     }
@@ -127,6 +135,8 @@ options! {
         reader_us(US, within::<u64>(0..=MINUTE_US)): u64 = 50,
         /// How long the reader's call takes to copy one event, in nanoseconds
         scan_ns(NS, within::<u64>(0..=1_000_000_000)): u64 = 600,
+        /// By how much the reader's clock jumps in the middle of the run, in milliseconds
+        reader_step_ms(MS, signed(-STEP_MS..=STEP_MS)): i64 = 0,
     }
     "Its DTrace" {
         /// DTrace's buffer for each CPU, in bytes
@@ -137,6 +147,14 @@ options! {
         print_us(US, within::<u64>(0..=MINUTE_US)): u64 = 1,
         /// How far a CPU's clock may be off, in microseconds, either way
         skew_us(US, within::<u64>(0..=MINUTE_US)): u64 = 0,
+        /// By how much DTrace's clock jumps in the middle of the run, in milliseconds
+        clock_step_ms(MS, signed(-STEP_MS..=STEP_MS)): i64 = 0,
+        /// When a clock jumps, in milliseconds after the start
+        step_at_ms(MS, within::<u64>(0..=HOUR_MS)): u64 = 400,
+        /// The chance that a fork or an exit is printed twice, some hundred nanoseconds apart
+        twice(P, chance): f64 = 0.0,
+        /// Whether the buffers are printed one CPU after the other, not merged by their time stamps
+        in_turn(BOOL): bool = false,
         /// When dtrace aborts, in milliseconds after its start; 0 for never
         abort_ms(MS, within::<u64>(0..=HOUR_MS)): u64 = 0,
     }

@@ -21,11 +21,15 @@ pub(super) struct Reader {
     entered: u64,
     /// It sleeps until something is queued.
     sleeping: bool,
+    /// It is between its marker and the last knote before that.
+    pub(super) scanning: bool,
     timed_out: bool,
     /// How many queued knotes lie before the scan's marker.
     left: usize,
     events: Vec<Kevent>,
     attached: Vec<Attach>,
+    /// How far the reading host's clock has jumped.
+    pub(super) step: i64,
 }
 
 impl Reader {
@@ -36,10 +40,12 @@ impl Reader {
             before: MonoTime(0),
             entered: 0,
             sleeping: false,
+            scanning: false,
             timed_out: false,
             left: 0,
             events: vec![],
             attached: vec![],
+            step: 0,
         }
     }
 }
@@ -102,6 +108,7 @@ impl Kernel<'_> {
     /// kqueue_scan puts its marker behind what is queued now.
     pub(super) fn wake(&mut self) {
         self.reader.left = self.kqueue.queued();
+        self.reader.scanning = true;
         self.scan();
     }
 
@@ -156,6 +163,7 @@ impl Kernel<'_> {
 
     /// The marker, or the end of the reader's array, has been reached.
     fn scanned(&mut self) {
+        self.reader.scanning = false;
         if !self.reader.events.is_empty() || self.reader.timed_out {
             let delay = self.rng.around(US);
             return self.after(delay, Event::Return);

@@ -174,9 +174,53 @@ fn every_way_to_lose_a_process_is_there() {
         ("--shape exit --buffer 512", Fault::Drop),
         ("--shape exit --abort-ms 300", Fault::Abort),
         ("--shape exit --corrupt 0.1", Fault::Scribble),
+        ("--shape forkexit --note-fork true --lost-exit 1 --count 4000", Fault::LostExit),
+        ("--shape exit --clock-step-ms -20", Fault::ClockStep),
+        ("--shape exit --twice 0.1", Fault::PrintedTwice),
     ] {
         assert!(counts(1, &options(line)).1.count(fault) > 0, "{fault}: {line}");
     }
+}
+
+#[test]
+fn an_exit_is_lost_only_where_another_note_is_pending_on_its_knote() {
+    let lost = |line: &str| {
+        let line = format!("--shape forkexit --lost-exit 1 --scan-ns 20000 --count 1000 {line}");
+        let (_, truth) = counts(1, &options(&line));
+        let lost = |fact| {
+            let silent = move |life: &&Life| life.outcome(fact) == Some(Verdict::LostSilent);
+            truth.lives().filter(silent).count()
+        };
+        (lost(Fact::Birth), lost(Fact::Death), truth.count(Fault::LostExit))
+    };
+    assert_eq!(lost("--regime split"), (0, 0, 0));
+    for notes in ["--note-fork true", "--note-fork true --note-exec true"] {
+        let (births, deaths, exits) = lost(&format!("--regime split {notes}"));
+        assert!(births == 0 && deaths > 0 && deaths == exits, "{notes}: {births} {deaths} {exits}");
+    }
+    // One knote a child: NOTE_CHILD is pending on it, whatever was asked for.
+    let (births, deaths, _) = lost("--regime merged-status");
+    assert!(births > 0 && deaths > 0);
+}
+
+#[test]
+fn a_clock_jumps_by_as_much_as_it_should() {
+    let stamps = |line: &str| {
+        let (text, truth) = transcript(1, &options(&format!("--shape exit --count 400 {line}")));
+        let created: Vec<u64> = truth.lives().filter_map(|l| l.created).map(|at| at.0).collect();
+        (text, created)
+    };
+    let (text, before) = stamps("");
+    let (stepped, after) = stamps("--clock-step-ms -130");
+    assert_ne!(text, stepped);
+    let shift: Vec<i64> =
+        before.iter().zip(&after).map(|(before, after)| *after as i64 - *before as i64).collect();
+    assert!(shift[0] == 0 && shift[shift.len() - 1] == -130_000_000, "{shift:?}");
+    assert!(shift.is_sorted_by(|a, b| a >= b));
+    // The reader's clock is another one.
+    let (other, unchanged) = stamps("--reader-step-ms 130");
+    assert_ne!(text, other);
+    assert_eq!(before, unchanged);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use super::dtrace::Traced;
 use super::kernel::{Event, Kernel, US};
 use super::procs::{State, Waiting};
 use super::shape::{ForkKind, Op};
-use crate::model::{Fact, KernelTime, WaitStatus};
+use super::truth::Fault;
+use crate::model::{Fact, KernelTime, WaitStatus, note};
 
 impl Kernel<'_> {
     /// A child's first time slice.
@@ -181,8 +182,13 @@ impl Kernel<'_> {
     pub(super) fn exit_note(&mut self, id: Id) {
         let status = self.set_status(id);
         let Some(proc) = self.procs.table.get_mut(id) else { return };
-        let list = std::mem::take(&mut proc.klist);
-        self.kqueue.exit(&list, status);
+        let (list, pid, life) = (std::mem::take(&mut proc.klist), proc.pid, proc.life);
+        let (scanning, rng, rate) = (self.reader.scanning, &mut self.rng, self.options.lost_exit);
+        let lost = self.kqueue.exit(&list, status, || scanning && rng.chance(rate));
+        if let Some(life) = life.filter(|_| lost & note::EXIT != 0) {
+            self.truth.fault(self.now, Fault::LostExit, pid.get());
+            self.truth.vanished(life, lost & note::CHILD != 0, self.now);
+        }
         let next =
             if self.options.exit_note_first { Event::ExitProbe(id) } else { Event::Zombie(id) };
         let delay = self.window();

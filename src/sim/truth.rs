@@ -26,12 +26,18 @@ words! {
         LostUpdate = "lost_update",
         /// NOTE_EXIT carries a p_xstat from before the exit status was set.
         StaleStatus = "stale_status",
+        /// A process ended while kevent(2) was scanning a knote of it with another note pending: both are gone.
+        LostExit = "lost_exit",
         /// An event's data was scribbled over.
         Scribble = "scribble",
         /// DTrace dropped a record.
         Drop = "drop",
         /// dtrace aborted.
         Abort = "abort",
+        /// DTrace's clock, or the reader's, jumped.
+        ClockStep = "clock_step",
+        /// dtrace printed a fork or an exit twice.
+        PrintedTwice = "printed_twice",
     }
 }
 
@@ -42,7 +48,7 @@ pub struct Injected {
     pub at: KernelTime,
     /// What.
     pub fault: Fault,
-    /// The process that suffers from it; the CPU for [`Fault::Drop`]; 0 for [`Fault::Abort`].
+    /// The process that suffers from it; the CPU for [`Fault::Drop`]; 0 for [`Fault::Abort`] and [`Fault::ClockStep`].
     pub who: u32,
 }
 
@@ -97,6 +103,17 @@ impl Life {
     }
 }
 
+/// Why a note will not come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Why {
+    /// A knote of the forker did not register the child.
+    Missed,
+    /// The forker had no knote that tracks: if its birth or its death was lost, the loss is inherited.
+    Untracked,
+    /// The note was queued and is gone: if the forker's birth was lost, nobody can tell this from an inherited loss.
+    Vanished,
+}
+
 /// A note that will not come; whether anything says so shows when the queue has been drained.
 #[derive(Clone, Copy, Debug)]
 struct Loss {
@@ -104,8 +121,7 @@ struct Loss {
     fact: Fact,
     forker: LifeId,
     at: u64,
-    /// The forker had no knote that tracks: if its birth or its death was lost, this is its heir.
-    heir: bool,
+    why: Why,
 }
 
 /// The log of the truth.
@@ -210,9 +226,22 @@ impl Truth {
         at: u64,
     ) {
         let reported = self.life(forker).is_some_and(|f| f.trackerr_at >= Some(at));
-        self.losses.push(Loss { life, fact, forker, at, heir: !tracked });
+        let why = if tracked { Why::Missed } else { Why::Untracked };
+        self.losses.push(Loss { life, fact, forker, at, why });
         if reported {
             self.settle_losses(Verdict::LostReported, |loss| loss.life == life);
+        }
+    }
+
+    /// NOTE_EXIT of this process will not come, nor NOTE_CHILD if that was `pending` too, and nothing will ever say so.
+    pub(super) fn vanished(&mut self, id: LifeId, pending: bool, at: u64) {
+        let Some(forker) = self.life(id).and_then(|life| life.forker_life).filter(|_| pending)
+        else {
+            return self.settle(id, Fact::Death, Verdict::LostSilent);
+        };
+        for fact in [Fact::Birth, Fact::Death] {
+            let loss = Loss { life: id, fact, forker, at, why: Why::Vanished };
+            self.losses.push(loss);
         }
     }
 
@@ -243,7 +272,8 @@ impl Truth {
             if let Some(life) = self.life(id) {
                 life.trackerr_at = Some(now);
             }
-            self.settle_losses(Verdict::LostReported, |loss| loss.forker == id);
+            let of_this_forker = |loss: &Loss| loss.why != Why::Vanished && loss.forker == id;
+            self.settle_losses(Verdict::LostReported, of_this_forker);
         }
     }
 
@@ -257,12 +287,17 @@ impl Truth {
         for loss in losses {
             let forker = self.life(loss.forker).map(|f| (f.birth, f.death));
             let is_lost = |outcome: Option<Verdict>| outcome.is_some_and(Verdict::is_lost);
-            match (now(&loss), loss.heir, forker) {
-                (true, true, Some((birth, death))) if is_lost(birth) || is_lost(death) => {
+            match (now(&loss), loss.why, forker) {
+                (true, Why::Untracked | Why::Vanished, Some((birth, _))) if is_lost(birth) => {
+                    self.settle(loss.life, loss.fact, Verdict::LostInherited);
+                }
+                (true, Why::Untracked, Some((_, death))) if is_lost(death) => {
                     self.settle(loss.life, loss.fact, Verdict::LostInherited);
                 }
                 // The forker's own birth is not settled yet.
-                (true, true, Some((None, _))) | (false, ..) => self.losses.push(loss),
+                (true, Why::Untracked | Why::Vanished, Some((None, _))) | (false, ..) => {
+                    self.losses.push(loss);
+                }
                 (true, ..) => self.settle(loss.life, loss.fact, outcome),
             }
         }
