@@ -203,7 +203,7 @@ How often the cross-checker is right, measured on a simulated kernel that knows 
 
 Every combination of kernel (split, merged-status, merged-ppid), load shape, reader stall (0, 40, 400 ms), DTrace
 buffer (4 MiB, 8 KiB, 2 KiB for each CPU) and failure of knote allocation (0, 0.2 %, 5 %) is run several times. Number of
-CPUs, pace, preemption, in-flux and scan windows, pids that come back, children that run before their knote exists, exits that
+CPUs, pace, preemption, in-flux and scan windows, children that run before their knote exists, exits that
 are lost because their knote is being scanned, scribbled data and an abort of dtrace vary with the seed.
 
 A **fact** is the birth or the death of a process of the tree; its **class** is what really became of it.
