@@ -10,8 +10,11 @@ use std::{fs, iter};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Stats;
 use kqproc_exporter::input::Input;
-use kqproc_exporter::model::{Fact, Verdict};
+use kqproc_exporter::model::{Fact, Shape, Verdict, note};
 use kqproc_exporter::pipeline::Pipeline;
+use kqproc_exporter::report::card::{Card, Loaded};
+use kqproc_exporter::report::kernel::Kernel;
+use kqproc_exporter::report::stress::Run;
 use kqproc_exporter::source::replay::Replay;
 
 fn root() -> &'static Path {
@@ -174,26 +177,24 @@ fn kernel_row(name: &str, json: &str) -> Result<String, String> {
 
 #[test]
 fn a_report_card_becomes_rows_of_the_last_table_of_kernels() {
-    let births = r#"{"agreed": 1000, "overwritten": 7, "lost_silent": 1, "lost_reported": 0, "lost_inherited": 2}"#;
-    let deaths = r#"{"agreed": 12000, "overwritten": 0, "lost_silent": 3, "lost_reported": 1, "lost_inherited": 0}"#;
-    let run = |shape: &str, notes: &str| {
-        format!(
-            r#"{{"shape": "{shape}", "notes": [{notes}], "decision": "unsound", "run": {{"load": "x", "stall_ms": 40}},
-            "totals": {{"births": {births}, "deaths": {deaths}, "duplicate_child_notes": 5691}}}}"#
-        )
+    let loaded = |shape, recording: &str, notes, stall_ms| {
+        let (stats, _) = replay(&root().join("recordings").join(recording));
+        Loaded { shape, run: Run { notes, stall_ms, ..Run::default() }, stats }
     };
-    let card = format!(
-        r#"{{"kernel": {{"uname": "FreeBSD 15.1-RELEASE | amd64\n"}}, "regime": "split", "runs": [{}, {}]}}"#,
-        run("chain", ""),
-        run("forkexit", r#""NOTE_FORK""#)
-    );
+    let kernel = Kernel { uname: "FreeBSD 15.1 | amd64\n".to_owned(), osreldate: 1_501_000 };
+    let both = note::FORK | note::EXEC;
+    let runs = vec![
+        loaded(Shape::Chain, "split-13.2-chain-stall.kqr", both, 40),
+        loaded(Shape::Forkexit, "lost-exit-15.1.kqr", note::FORK, 0),
+    ];
+    let card = serde_json::to_string(&Card::of(kernel, runs)).expect("JSON");
     let rows = kernel_row("card.json", &card).expect("rows");
-    let counts = "40 ms | 1,010 | 3 | 7 | 12,004 | 4 | 5,691 | unsound |\n";
+    let kernel = "FreeBSD 15.1 / amd64 | split";
     assert_eq!(
         rows,
         format!(
-            "| FreeBSD 15.1-RELEASE / amd64 | split | chain | - | {counts}\
-             | FreeBSD 15.1-RELEASE / amd64 | split | forkexit | NOTE_FORK | {counts}"
+            "| {kernel} | chain | NOTE_FORK NOTE_EXEC | 40 ms | 420 | 0 | 0 | 421 | 0 | 5,691 | sound |\n\
+             | {kernel} | forkexit | NOTE_FORK | 0 ms | 16,001 | 0 | 0 | 16,002 | 4 | 3,499 | unsound |\n"
         )
     );
     let kernels = read("docs/kernels.md");

@@ -25,8 +25,9 @@
 #define	GENERATIONS	10
 
 /*
- * Each test forks a process behind a pipe, registers it with NOTE_TRACK, lets it run, and compares what kevent(2) delivered
- * with the processes that are known to have been forked and to have ended.
+ * Each test forks a process behind a pipe, registers it with NOTE_TRACK, lets
+ * it run, and compares what kevent(2) delivered with the processes that are
+ * known to have been forked and to have ended.
  */
 
 /* What one run saw of the descendants of the tracked process. */
