@@ -2,7 +2,6 @@
  * SPDX-License-Identifier: BSD-2-Clause
  *
  * Copyright (c) 2026 The kqproc_exporter authors
- *
  */
 
 #include <sys/param.h>
@@ -33,7 +32,7 @@
 /* What one run saw of the descendants of the tracked process. */
 struct seen {
 	unsigned long	announced;	/* processes with NOTE_CHILD */
-	unsigned long	repeated;	/* further NOTE_CHILD for a process that has not ended */
+	unsigned long	repeated;	/* NOTE_CHILD for one that is alive */
 	unsigned long	exited;		/* processes with NOTE_EXIT */
 	unsigned char	alive[PIDS];	/* announced, and no NOTE_EXIT yet */
 };

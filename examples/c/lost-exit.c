@@ -1,7 +1,7 @@
 /*
  * lost-exit: a FreeBSD kernel loses NOTE_EXIT of a process whose NOTE_FORK is pending.
  *
- *	cc -O2 -o lost-exit lost-exit.c && ./lost-exit		loses exits on 12.3 and later
+ *	cc -O2 -o lost-exit lost-exit.c && ./lost-exit		loses exits on 13.2 and 15.1
  *	./lost-exit -c						the control: without NOTE_FORK none is lost
  *
  * The tracker follows one process with NOTE_TRACK, NOTE_EXIT and NOTE_FORK.  That process forks up to -n children.  Each

@@ -5,7 +5,7 @@
  *
  * The tracker follows one process with NOTE_TRACK and NOTE_EXIT and does not read its kqueue.  That process forks a child,
  * the child forks the next, and so on, -d generations deep; each waits for its own child.  Then the tracker reads.  No
- * timing is involved: 12.3 and later announce generation g 2^(g-1) times, in every run.
+ * timing is involved: 13.2 and 15.1 announce generation g 2^(g-1) times, in every run.
  *
  * Prints NOTE_CHILD and NOTE_EXIT for each process.  Exit status: 0 one NOTE_CHILD and one NOTE_EXIT each, 1 more or
  * fewer, 2 the run failed.  It takes less than a second.
