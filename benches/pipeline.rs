@@ -14,7 +14,7 @@ use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::recording::{Meta, Reader, Writer};
 use kqproc_exporter::sim::{self, Options, Shape};
 use kqproc_exporter::wire::record::Record;
-use kqproc_exporter::wire::records::Records;
+use kqproc_exporter::wire::records::{Printed, Records};
 
 fn main() {
     divan::main();
@@ -85,7 +85,9 @@ fn decode(bencher: Bencher) {
             let mut good = 0;
             let mut records = Records::default();
             for chunk in text.chunks(64 << 10) {
-                records.feed(chunk, |record| good += u64::from(divan::black_box(record).is_ok()));
+                records.feed(chunk, |printed| {
+                    good += u64::from(matches!(divan::black_box(printed), Printed::Record(_)));
+                });
             }
             good
         },
@@ -103,8 +105,10 @@ fn cross_check(bencher: Bencher) {
     for said in &stream.said {
         match said.input() {
             Input::Batch(batch) => words.push(Word::Batch(batch)),
-            Input::Stdout { at, bytes } => records.feed(bytes, |record| {
-                words.extend(record.ok().map(|record| Word::Record(record, at)));
+            Input::Stdout { at, bytes } => records.feed(bytes, |printed| {
+                if let Printed::Record(record) = printed {
+                    words.push(Word::Record(record, at));
+                }
             }),
             _ => {}
         }

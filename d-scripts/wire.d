@@ -16,6 +16,16 @@
  *   K      kevent    timestamp, cpu, pid, events returned: the same from a program that does not trace nevents
  *   R      regfail   timestamp, forker's pid, child pid, errno: kqueue_register failed inside knote_fork
  *   S      influx    timestamp, forker's pid, child pid: knote_fork skipped a knote that was in flux
+ *   m      callmark  timestamp, cpu, 27504 right before or 27505 right after a kevent(2) call of the reader, its number
+ *
+ * Records of consumers. The last field is the consumer's pid; a program that watches only one may leave it out.
+ *   A      register  timestamp, cpu, tid, 1 by the consumer or 0 by the kernel (knote_fork), kqueue's descriptor (no meaning
+ *                    for 0), kqueue's address, ident, filter (-5 EVFILT_PROC), flags, fflags, udata, pid
+ *   a      regdone   timestamp, cpu, tid, errno, pid: what the last A of this thread came to
+ *   N      copyout   timestamp, cpu, tid, kqueue's descriptor, events copied out (at most 8), then always eight times
+ *                    ident, filter, flags, fflags, data (0 beyond that many), then pid
+ *   M      call      timestamp, cpu, tid, kqueue's descriptor, nevents, events returned (-1: failed), errno, pid: a
+ *                    kevent(2) call of a consumer. It has more fields than the M of a mark.
  */
 provider kqproc {
 	probe begin(uint64_t, uint64_t);
@@ -28,4 +38,19 @@ provider kqproc {
 	probe kevent(uint64_t, uint32_t, int32_t, int32_t);
 	probe regfail(uint64_t, int32_t, int32_t, int32_t);
 	probe influx(uint64_t, int32_t, int32_t);
+	probe callmark(uint64_t, uint32_t, int32_t, int32_t);
+	probe register(uint64_t, uint32_t, int32_t, int32_t, int32_t, uint64_t*, int64_t, int16_t, uint16_t*, uint32_t*,
+	    uint64_t*, int32_t);
+	probe regdone(uint64_t, uint32_t, int32_t, int32_t, int32_t);
+	probe copyout(uint64_t, uint32_t, int32_t, int32_t, int32_t,
+	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    int32_t);
+	probe call(uint64_t, uint32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t);
 };

@@ -242,6 +242,12 @@ words! {
     }
 }
 
+/// Values of kevent.filter (13.2 `sys/event.h`).
+pub mod filter {
+    /// EVFILT_PROC.
+    pub const PROC: i16 = -5;
+}
+
 /// Bits of kevent.flags and kevent.fflags for EVFILT_PROC, with FreeBSD's values (13.2 `sys/event.h`), so that
 /// recordings mean the same on every host.
 pub mod note {

@@ -8,7 +8,7 @@ use crate::model::MonoTime;
 use crate::wire::decode::Reason;
 use crate::wire::drops::{Message, message};
 use crate::wire::lines::{Line, Lines};
-use crate::wire::records::Records;
+use crate::wire::records::{Printed, Records};
 
 /// Decodes both of dtrace's streams and feeds the cross-checker. Pure: it reads no clock and does no IO.
 ///
@@ -92,15 +92,17 @@ impl<O: Observer> Pipeline<O> {
 
     fn stdout(&mut self, at: MonoTime, bytes: &[u8]) {
         let Pipeline { stdout, checker, observer, .. } = self;
-        stdout.feed(bytes, |record| {
-            observer.record(&record);
-            match record {
-                Ok(record) => {
-                    checker.record(record, at);
-                    // While they are in the cache: a read may bring thousands.
-                    pass_on(checker, observer);
-                }
-                Err(reason) => checker.bad_line(reason),
+        stdout.feed(bytes, |printed| match printed {
+            Printed::Record(record) => {
+                observer.record(&Ok(record));
+                checker.record(record, at);
+                // While they are in the cache: a read may bring thousands.
+                pass_on(checker, observer);
+            }
+            Printed::Message(text) => tell(checker, observer, at, text),
+            Printed::Bad(reason) => {
+                observer.record(&Err(reason));
+                checker.bad_line(reason);
             }
         });
     }
@@ -108,13 +110,12 @@ impl<O: Observer> Pipeline<O> {
     fn stderr(&mut self, at: MonoTime, bytes: &[u8]) {
         self.stderr_at = at;
         let Pipeline { stderr, checker, observer, .. } = self;
-        stderr.feed(bytes, |line| {
-            let (text, message) = match line {
-                Line::Whole(line) => (line, message(line)),
-                Line::TooLong => (&b"a line that was too long"[..], Some(Message::Unknown)),
-            };
-            observer.message(text, message.as_ref());
-            tell(checker, at, message);
+        stderr.feed(bytes, |line| match line {
+            Line::Whole(text) => tell(checker, observer, at, text),
+            Line::TooLong => {
+                observer.message(b"a line that was too long", Some(&Message::Unknown));
+                checker.unknown_message(at);
+            }
         });
     }
 
@@ -151,7 +152,10 @@ fn pass_on(checker: &mut Checker, observer: &mut impl Observer) {
     }
 }
 
-fn tell(checker: &mut Checker, at: MonoTime, message: Option<Message<'_>>) {
+/// A message of dtrace's, read at `at`.
+fn tell(checker: &mut Checker, observer: &mut impl Observer, at: MonoTime, text: &[u8]) {
+    let message = message(text);
+    observer.message(text, message.as_ref());
     match message {
         Some(Message::Drop { kind, count, .. }) => checker.drops(kind, count, at),
         Some(Message::Unknown) => checker.unknown_message(at),

@@ -22,7 +22,7 @@ const TARGETS: [Target; 8] = [
     ("stdout", targets::stdout),
     ("stderr", targets::stderr),
     ("recording", targets::recording),
-    ("raw", targets::raw),
+    ("directory", targets::directory),
     ("config", targets::config),
     ("web_config", targets::web_config),
     ("http", targets::http),

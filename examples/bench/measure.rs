@@ -13,7 +13,7 @@ use kqproc_exporter::model::{Kevent, MonoTime, TreeId};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::recording::Reader;
 use kqproc_exporter::sim;
-use kqproc_exporter::wire::records::Records;
+use kqproc_exporter::wire::records::{Printed, Records};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
@@ -36,9 +36,9 @@ pub fn decode(path: &Path) -> anyhow::Result<()> {
         if read == 0 {
             break;
         }
-        records.feed(&buffer[..read], |record| match std::hint::black_box(record) {
-            Ok(_) => good += 1,
-            Err(_) => bad += 1,
+        records.feed(&buffer[..read], |printed| match std::hint::black_box(printed) {
+            Printed::Record(_) => good += 1,
+            Printed::Message(_) | Printed::Bad(_) => bad += 1,
         });
     }
     println!("{good} records, {bad} bad lines, {:.3} s", cpu()?.as_secs_f64());

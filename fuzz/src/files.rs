@@ -10,8 +10,8 @@ use kqproc_exporter::cli::config::Settings;
 use kqproc_exporter::http::Server;
 use kqproc_exporter::http::web_args::WebArgs;
 use kqproc_exporter::input::Input;
-use kqproc_exporter::recording::{MAGIC, MAX_BLOCK, Reader, VERSION};
-use kqproc_exporter::source::raw::Raw;
+use kqproc_exporter::recording::{MAGIC, MAX_BLOCK, Reader, VERSION, Writer};
+use kqproc_exporter::source::directory::Directory;
 
 use super::play::{ALL_PIDS, Play};
 
@@ -64,22 +64,24 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))
 }
 
-/// `kevents.jsonl`, `dtrace.txt` and `dtrace.err` of a raw directory, with a line `--` between them.
-pub fn raw(data: &[u8]) {
+/// `kevents.jsonl`, `dtrace.txt` and `dtrace.err` of a directory, with a line `--` between them.
+pub fn directory(data: &[u8]) {
     let mut parts = split(data, b"\n--\n").into_iter();
     for name in ["kevents.jsonl", "dtrace.txt", "dtrace.err"] {
         write(name, parts.next().unwrap_or_default());
     }
-    let Ok(raw) = Raw::open(DIR.path()) else { return };
+    let Ok(directory) = Directory::open(DIR.path()) else { return };
     let mut play = Play::new(ALL_PIDS);
-    let _ = raw.play(&mut |input: Input<'_>| {
+    let mut writer = Writer::new(Vec::new(), &directory.meta()).expect("memory");
+    let _ = directory.play(&mut |input: Input<'_>| {
+        writer.append(&input).expect("memory");
         if !matches!(input, Input::End | Input::Tree { .. }) {
             play.push(input);
         }
         ControlFlow::Continue(())
     });
     play.end();
-    let imported = raw.import(raw.meta(), Vec::new()).expect("it is written to memory");
+    let imported = writer.finish().expect("it is written to memory");
     let mut reader = Reader::new(&imported[..]).expect("what was written is read");
     while reader.next().expect("what was written is whole").is_some() {}
 }

@@ -7,6 +7,6 @@ mod http;
 mod play;
 
 pub use checker::checker;
-pub use files::{config, raw, recording, web_config};
+pub use files::{config, directory, recording, web_config};
 pub use http::http;
 pub use play::{stderr, stdout};

@@ -261,7 +261,7 @@ impl Align {
             return self.overdue_batch().map(Step::Batch);
         }
         if let Record::Mark(mark) = record
-            && mark.returned >= 0
+            && mark.returned.is_none_or(|returned| returned >= 0)
         {
             match self.place_of(&mark) {
                 Some(0) => return self.pop_marked(&mark).map(Step::Batch),
@@ -298,10 +298,10 @@ impl Align {
     /// then the clock tells them apart, and what was returned. Where no batch fits, it is that of the nearest call with
     /// this capacity, if that has not been lost.
     fn place_of(&self, mark: &Mark) -> Option<usize> {
-        let named = |head: &Head| head.capacity == mark.capacity;
+        let named = |head: &Head| mark.is_of(head.seq, head.capacity);
         let fits = |head: &Head| {
             named(head)
-                && i64::from(head.events + head.failed) == i64::from(mark.returned)
+                && mark.returned.is_none_or(|n| i64::from(head.events + head.failed) == i64::from(n))
                 && self.clock.latest(head.after).is_none_or(|t| t.plus(SLACK_NS) >= mark.at)
                 && self.clock.earliest(head.before).is_none_or(|t| t <= mark.at.plus(SLACK_NS))
         };
@@ -314,7 +314,7 @@ impl Align {
     /// The mark of a batch that did not wait for it: the clocks were not where they were thought to be.
     fn learn_from_late(&mut self, mark: &Mark) {
         let recent = self.placed_seq.saturating_sub(CAPACITIES);
-        let named = |head: &Head| head.capacity == mark.capacity && head.seq >= recent;
+        let named = |head: &Head| mark.is_of(head.seq, head.capacity) && head.seq >= recent;
         let Some(place) = self.unmarked.iter().position(named) else { return };
         let head = self.unmarked[place];
         // Marks come in order.
@@ -324,6 +324,10 @@ impl Align {
 
     /// The call with this capacity that is nearest to the last one that has its place.
     fn nearest(&self, mark: &Mark) -> u64 {
+        if let Some(seq) = mark.seq {
+            let ahead = seq.wrapping_sub(self.placed_seq as u32) as i32;
+            return self.placed_seq.saturating_add_signed(ahead.into());
+        }
         let ahead = mark.capacity.wrapping_sub(Batch::capacity_of(self.placed_seq)) % 1024;
         let next = self.placed_seq.saturating_add(ahead.into());
         if ahead < 512 { next } else { next.saturating_sub(1024) }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use crate::source::{raw, replay};
+use crate::source::{directory, replay};
 
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
@@ -95,7 +95,7 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
         Some(_) => IOERR,
         None if error
             .chain()
-            .any(|cause| cause.is::<replay::Error>() || cause.is::<raw::Error>()) =>
+            .any(|cause| cause.is::<replay::Error>() || cause.is::<directory::Error>()) =>
         {
             DATAERR
         }
@@ -151,7 +151,7 @@ mod tests {
             assert_eq!(status_of(&error), status, "{kind}");
         }
         assert_eq!(status_of(&anyhow!("other")), SOFTWARE);
-        let none = anyhow::Error::from(raw::Error::NoKevents(Path::new("x").to_owned()));
+        let none = anyhow::Error::from(directory::Error::Nobody(Path::new("x").to_owned()));
         assert_eq!(status_of(&none.context("context")), DATAERR);
     }
 }

@@ -1,4 +1,4 @@
-//! `record`: both witnesses' words into a file, from this kernel or from a raw directory.
+//! `record`: both witnesses' words into a file, from this kernel or from a directory.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,11 +16,12 @@ use super::log_args::LogArgs;
 use super::output;
 use super::progress::Progress;
 use super::signals;
+use super::terminal::tell;
 use crate::input::{Config, Input, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::{Meta, Writer};
+use crate::source::directory::Directory;
 use crate::source::kqueue::Open;
-use crate::source::raw::Raw;
 
 /// What to record, and where to.
 #[derive(clap::Args, Debug)]
@@ -56,11 +57,22 @@ pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
 
 fn import(args: &Args, directory: &Path) -> anyhow::Result<ExitCode> {
     let _progress = Progress::new(&format!("reading {}", directory.display()), None);
-    let raw = Raw::open(directory)?;
-    let meta = Meta { note: args.note.clone(), ..raw.meta() };
-    let out = output::create(&args.output)?;
-    raw.import(meta, out)
-        .and_then(|mut out| out.flush())
+    let directory = Directory::open(directory)?;
+    for remark in directory.remarks() {
+        tell(format_args!("kqproc_exporter: {remark}"));
+    }
+    let mut meta = directory.meta();
+    if !args.note.is_empty() {
+        meta.note = args.note.clone();
+    }
+    let mut writer = Writer::new(output::create(&args.output)?, &meta)?;
+    let mut written = Ok(());
+    let _ = directory.play(&mut |input: Input<'_>| {
+        written = writer.append(&input);
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    written
+        .and_then(|()| writer.finish()?.flush())
         .with_context(|| output::unwritable(&args.output))
         .or_exit(IOERR)?;
     Ok(ExitCode::SUCCESS)

@@ -239,7 +239,7 @@ mod tests {
         lane.finish(MonoTime(2));
         let text = drain(&from);
         let line = text.trim_end().as_bytes();
-        assert_eq!(decode(line), Err(Reason::UnknownKind));
+        assert_eq!(decode(line, |_| ()), Err(Reason::UnknownKind));
         assert_eq!(drops::message(line), Some(drops::Message::Unknown));
     }
 

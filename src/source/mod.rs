@@ -4,6 +4,7 @@
 pub mod barrier;
 #[cfg(unix)]
 mod clock;
+pub mod directory;
 #[cfg(unix)]
 pub mod dtrace;
 #[cfg(unix)]
@@ -18,7 +19,6 @@ pub mod live;
 mod message;
 #[cfg(unix)]
 mod pool;
-pub mod raw;
 pub mod replay;
 #[cfg(unix)]
 mod signals;

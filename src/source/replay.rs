@@ -1,4 +1,4 @@
-//! Recordings as a source: a recording file or a raw directory, as fast as it can be read or in its own time.
+//! Recordings as a source: a recording file or a directory, as fast as it can be read or in its own time.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::raw::{self, Raw};
+use super::directory::{self, Directory};
 use crate::input::{Batch, Input, Sink};
 use crate::model::MonoTime;
 use crate::recording::{self, BUNDLED, Meta, Reader};
@@ -15,7 +15,7 @@ use crate::recording::{self, BUNDLED, Meta, Reader};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be opened.
-    #[error("cannot open {path}: {source}; give a recording, or the folder of a raw one")]
+    #[error("cannot open {path}: {source}; give a recording, or a folder with dtrace.txt")]
     Open {
         /// Which one.
         path: PathBuf,
@@ -30,9 +30,9 @@ pub enum Error {
         /// What.
         source: recording::Error,
     },
-    /// Something is wrong with the raw directory.
+    /// Something is wrong with the directory.
     #[error(transparent)]
-    Raw(#[from] raw::Error),
+    Directory(#[from] directory::Error),
 }
 
 /// What was opened, ready to be played.
@@ -44,12 +44,12 @@ pub enum Replay {
         /// Its reader, at the beginning.
         reader: Box<Reader<Box<dyn Read + Send>>>,
     },
-    /// A raw directory.
-    Raw(Raw),
+    /// A directory.
+    Directory(Directory),
 }
 
 impl Replay {
-    /// Opens a recording file or a raw directory.
+    /// Opens a recording file or a directory.
     ///
     /// # Errors
     /// [`Error`], where it is neither or cannot be read.
@@ -66,7 +66,7 @@ impl Replay {
         through: impl FnOnce(File) -> Box<dyn Read + Send>,
     ) -> Result<Replay, Error> {
         if path.is_dir() {
-            return Ok(Replay::Raw(Raw::open(path)?));
+            return Ok(Replay::Directory(Directory::open(path)?));
         }
         let file =
             File::open(path).map_err(|source| Error::Open { path: path.to_path_buf(), source })?;
@@ -93,7 +93,7 @@ impl Replay {
     pub fn meta(&self) -> Meta {
         match self {
             Replay::Recording { reader, .. } => reader.meta().clone(),
-            Replay::Raw(raw) => raw.meta(),
+            Replay::Directory(directory) => directory.meta(),
         }
     }
 
@@ -101,7 +101,7 @@ impl Replay {
     pub fn remarks(&self) -> Vec<String> {
         match self {
             Replay::Recording { .. } => vec![],
-            Replay::Raw(raw) => raw.remarks(),
+            Replay::Directory(directory) => directory.remarks(),
         }
     }
 
@@ -114,8 +114,8 @@ impl Replay {
             Replay::Recording { path, mut reader } => {
                 play(&mut reader, sink).map_err(|source| Error::Recording { path, source })
             }
-            Replay::Raw(raw) => {
-                let _ = raw.play(sink);
+            Replay::Directory(directory) => {
+                let _ = directory.play(sink);
                 Ok(())
             }
         }
@@ -283,7 +283,7 @@ mod tests {
         let (empty, text) = (file(b""), file(b"B 1 2\nC 3 4\n"));
         for (path, expected) in [
             (missing.as_path(), "cannot open"),
-            (dir.path(), "no kevents.jsonl"),
+            (dir.path(), "neither kevents.jsonl nor pid.txt"),
             (empty.path(), "empty"),
             (text.path(), "not a recording"),
         ] {

@@ -14,10 +14,13 @@ const HEXADECIMAL: usize = 16;
 /// The record whose whole line is the beginning of `text`, and what follows its newline.
 #[inline(always)]
 pub(super) fn usual_line<'a>(schema: &Schema, text: &'a [u8]) -> Option<(Record, &'a [u8])> {
-    let layout = schema.layout(*text.first()?)?;
+    let layout = schema.layouts(*text.first()?).first()?;
+    if layout.fields.len() > MAX_FIELDS {
+        return None;
+    }
     let mut values = [0u64; MAX_FIELDS];
     let mut at = 1;
-    for (value, field) in values.iter_mut().zip(layout.fields()) {
+    for (value, field) in values.iter_mut().zip(&layout.fields) {
         if *text.get(at)? != b' ' {
             return None;
         }

@@ -25,6 +25,16 @@ words! {
         RegFail = "regfail",
         /// knote_fork skipped a knote that was in flux: the cause of a silent loss.
         Influx = "influx",
+        /// getpriority(2) right before or after a kevent(2) call of the reader: names the call by its number.
+        CallMark = "callmark",
+        /// A registration of a consumer, or of the kernel for one of its tracked processes.
+        Register = "register",
+        /// What a registration came to.
+        RegDone = "regdone",
+        /// An event that a consumer got: up to eight of them are one line.
+        Copyout = "copyout",
+        /// A kevent(2) call of a consumer.
+        Call = "call",
     }
 }
 
@@ -38,11 +48,20 @@ impl Kind {
             Kind::Exit => b'X',
             Kind::Exec => b'E',
             Kind::ExecFail => b'F',
-            Kind::Mark => b'M',
+            Kind::Mark | Kind::Call => b'M',
             Kind::Kevent => b'K',
             Kind::RegFail => b'R',
             Kind::Influx => b'S',
+            Kind::CallMark => b'm',
+            Kind::Register => b'A',
+            Kind::RegDone => b'a',
+            Kind::Copyout => b'N',
         }
+    }
+
+    /// Whether the last field, a consumer's pid, may be left out.
+    pub const fn is_of_consumer(self) -> bool {
+        matches!(self, Kind::Register | Kind::RegDone | Kind::Copyout | Kind::Call)
     }
 }
 
@@ -134,6 +153,95 @@ pub enum Record {
         /// The child that is not tracked.
         child: Pid,
     },
+    /// The reader is about to call kevent(2); the return is a [`Record::Mark`].
+    CallMark {
+        /// When.
+        at: KernelTime,
+        /// The low 32 bits of the call's number.
+        seq: u32,
+    },
+    /// A consumer, or the kernel in knote_fork, registers a knote.
+    Register(Register),
+    /// The last registration of this thread has come to its end.
+    RegDone {
+        /// When.
+        at: KernelTime,
+        /// The thread.
+        tid: u32,
+        /// 0, or why it was refused.
+        errno: i32,
+        /// The consumer; 0 is the only one of this stream.
+        consumer: Pid,
+    },
+    /// A consumer gets an event.
+    Copyout(Copyout),
+    /// A kevent(2) call of a consumer returns.
+    Call {
+        /// When.
+        at: KernelTime,
+        /// The thread that called.
+        tid: u32,
+        /// The kqueue's descriptor.
+        fd: i32,
+        /// How many events there was room for.
+        nevents: i32,
+        /// How many there were, or -1.
+        returned: i32,
+        /// Why it failed, or 0.
+        errno: i32,
+        /// The consumer; 0 is the only one of this stream.
+        consumer: Pid,
+    },
+}
+
+/// A registration: an entry of a consumer's changelist, or the knote of a child that knote_fork makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Register {
+    /// When.
+    pub at: KernelTime,
+    /// The address of struct kqueue in the kernel: names the queue, whatever its descriptor.
+    pub kqueue: u64,
+    /// What is watched: a pid for EVFILT_PROC.
+    pub ident: u64,
+    /// The thread in whose context it happens: the consumer's, or the one that forks.
+    pub tid: u32,
+    /// The kqueue's descriptor; only with `own`.
+    pub fd: i32,
+    /// EV_* bits.
+    pub flags: u16,
+    /// What kind of event: [`filter::PROC`](crate::model::filter::PROC) is EVFILT_PROC.
+    pub filter: i16,
+    /// NOTE_* bits.
+    pub fflags: u32,
+    /// By the consumer itself, not by the kernel.
+    pub own: bool,
+    /// The consumer; 0 is the only one of this stream.
+    pub consumer: Pid,
+}
+
+/// An event as kevent_copyout hands it over to a consumer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Copyout {
+    /// When: the same for all events of a line.
+    pub at: KernelTime,
+    /// What it is about: a pid for EVFILT_PROC.
+    pub ident: u64,
+    /// The forker's pid, the wait(2) status, or what the filter has it mean.
+    pub data: i64,
+    /// NOTE_* bits.
+    pub fflags: u32,
+    /// The thread that called.
+    pub tid: u32,
+    /// The kqueue's descriptor.
+    pub fd: i32,
+    /// The consumer; 0 is the only one of this stream.
+    pub consumer: Pid,
+    /// EV_* bits.
+    pub flags: u16,
+    /// What kind of event.
+    pub filter: i16,
+    /// Which of the events of its line it is, from 0.
+    pub index: u8,
 }
 
 /// A kevent(2) call of the reader on DTrace's clock.
@@ -143,10 +251,19 @@ pub struct Mark {
     pub at: KernelTime,
     /// When it began, or a time not later than that.
     pub entered: KernelTime,
-    /// Its `nevents`: names the batch.
+    /// Its `nevents`: names the batch; 1024 + `seq` % 1024 if that is known.
     pub capacity: u32,
-    /// How many events it returned, or -1.
-    pub returned: i32,
+    /// The low 32 bits of the call's number, if the mark has it: then it names the batch alone.
+    pub seq: Option<u32>,
+    /// How many events it returned, or -1, if the mark says so.
+    pub returned: Option<i32>,
+}
+
+impl Mark {
+    /// Whether it may be the mark of call number `seq` with this `nevents`.
+    pub fn is_of(&self, seq: u64, capacity: u32) -> bool {
+        self.seq.map_or(self.capacity == capacity, |low| low == seq as u32)
+    }
 }
 
 impl Record {
@@ -163,6 +280,11 @@ impl Record {
             Record::Kevent { .. } => Kind::Kevent,
             Record::RegFail { .. } => Kind::RegFail,
             Record::Influx { .. } => Kind::Influx,
+            Record::CallMark { .. } => Kind::CallMark,
+            Record::Register(_) => Kind::Register,
+            Record::RegDone { .. } => Kind::RegDone,
+            Record::Copyout(_) => Kind::Copyout,
+            Record::Call { .. } => Kind::Call,
         }
     }
 
@@ -178,7 +300,12 @@ impl Record {
             | Record::Mark(Mark { at, .. })
             | Record::Kevent { at, .. }
             | Record::RegFail { at, .. }
-            | Record::Influx { at, .. } => *at,
+            | Record::Influx { at, .. }
+            | Record::CallMark { at, .. }
+            | Record::Register(Register { at, .. })
+            | Record::RegDone { at, .. }
+            | Record::Copyout(Copyout { at, .. })
+            | Record::Call { at, .. } => *at,
         }
     }
 }

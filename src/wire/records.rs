@@ -1,36 +1,90 @@
 //! The bytes of dtrace's stdout as they are read, into records.
 
 use memchr::memchr;
+use memchr::memmem;
 
 use super::decode::{Reason, decode};
 use super::fast::usual_line;
 use super::lines::{Line, Lines};
-use super::record::Record;
+use super::record::{Mark, Record};
 use super::schema::SCHEMA;
+use crate::model::KernelTime;
 
 /// Decodes a stream that is cut anywhere. Looks at each byte of a good line once.
 #[derive(Default, Debug)]
 pub struct Records {
     lines: Lines,
+    calls: Calls,
 }
 
+/// The latest beginnings of the reader's calls, by which a mark by getpriority learns when its call began. There is one
+/// call at a time; a few are kept because dtrace may print the CPUs' buffers one after the other.
+#[derive(Default, Debug)]
+struct Calls {
+    latest: [Option<(u32, KernelTime)>; 8],
+    next: usize,
+}
+
+impl Calls {
+    /// The record, completed: a mark whose beginning was dropped keeps a beginning of 0, which is not later.
+    #[inline]
+    fn pair(&mut self, record: Record) -> Record {
+        match record {
+            Record::CallMark { at, seq } => {
+                if let Some(slot) = self.latest.get_mut(self.next) {
+                    *slot = Some((seq, at));
+                }
+                self.next = (self.next + 1) % self.latest.len();
+                record
+            }
+            Record::Mark(mark @ Mark { seq: Some(seq), .. }) => {
+                let same = |(number, _): &&(u32, KernelTime)| *number == seq;
+                let began = self.latest.iter().flatten().filter(same).map(|(_, at)| *at);
+                let entered = began.filter(|began| *began <= mark.at).max().unwrap_or_default();
+                Record::Mark(Mark { entered, ..mark })
+            }
+            _ => record,
+        }
+    }
+}
+
+/// What a line of dtrace's stdout is, or a part of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Printed<'a> {
+    /// A record.
+    Record(Record),
+    /// A message of dtrace's own, as on stderr: both streams went into one file (`> dtrace.txt 2>&1`).
+    Message(&'a [u8]),
+    /// Neither: what it was to say is missing.
+    Bad(Reason),
+}
+
+/// Every message of dtrace(1) begins like this (`dt_handle.c`, `dtrace.c`).
+const MESSAGE: &[u8] = b"dtrace: ";
+
 impl Records {
-    /// Hands over every record, or the reason why there is none, of the lines that `bytes` completes.
-    pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Result<Record, Reason>)) {
+    /// Hands over everything that the lines are which `bytes` completes.
+    pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Printed<'_>)) {
         let schema = &*SCHEMA;
         while !bytes.is_empty() {
             if self.lines.is_between()
                 && let Some((record, rest)) = usual_line(schema, bytes)
             {
-                each(Ok(record));
+                each(Printed::Record(self.calls.pair(record)));
                 bytes = rest;
                 continue;
             }
             let end = memchr(b'\n', bytes).map_or(bytes.len(), |newline| newline + 1);
             let (line, rest) = bytes.split_at(end);
+            let calls = &mut self.calls;
             self.lines.feed(line, |line| match line {
-                Line::Whole(line) => decode(line).transpose().into_iter().for_each(&mut each),
-                Line::TooLong => each(Err(Reason::TooLong)),
+                Line::Whole(line) => {
+                    let decoded = decode(line, |record| each(Printed::Record(calls.pair(record))));
+                    if let Err(reason) = decoded {
+                        no_record(line, reason, &mut each);
+                    }
+                }
+                Line::TooLong => each(Printed::Bad(Reason::TooLong)),
             });
             bytes = rest;
         }
@@ -38,7 +92,21 @@ impl Records {
 
     /// The stream has ended: whether it ended in the middle of a line. Ready for another stream.
     pub fn finish(&mut self) -> bool {
+        self.calls = Calls::default();
         self.lines.finish()
+    }
+}
+
+/// A line that is no record. A message may stand where the line of a record was cut: dtrace writes its records in
+/// blocks, and its messages at once.
+#[cold]
+fn no_record(line: &[u8], reason: Reason, each: &mut impl FnMut(Printed<'_>)) {
+    let begin = memmem::find(line, MESSAGE);
+    if begin != Some(0) {
+        each(Printed::Bad(reason));
+    }
+    if let Some(message) = begin.and_then(|begin| line.get(begin..)) {
+        each(Printed::Message(message));
     }
 }
 
@@ -46,9 +114,23 @@ impl Records {
 mod tests {
     use super::*;
 
+    /// What the lines are, decoded one by one.
+    fn by_line(line: &[u8]) -> Vec<Result<Record, Reason>> {
+        let mut out = vec![];
+        if let Err(reason) = decode(line, |record| out.push(Ok(record))) {
+            out.push(Err(reason));
+        }
+        out
+    }
+
     fn records(chunks: &[&[u8]]) -> Vec<Result<Record, Reason>> {
         let (mut records, mut out) = (Records::default(), vec![]);
-        chunks.iter().for_each(|chunk| records.feed(chunk, |record| out.push(record)));
+        let mut each = |printed: Printed<'_>| match printed {
+            Printed::Record(record) => out.push(Ok(record)),
+            Printed::Bad(reason) => out.push(Err(reason)),
+            Printed::Message(message) => panic!("{message:?}"),
+        };
+        chunks.iter().for_each(|chunk| records.feed(chunk, &mut each));
         if records.finish() {
             out.push(Err(Reason::CutShort));
         }
@@ -61,7 +143,7 @@ mod tests {
             T 1 12345678901234567890\nE 10 1 99";
         let mut lines: Vec<_> = text.split(|b| *b == b'\n').collect();
         lines.pop();
-        let mut expected: Vec<_> = lines.iter().filter_map(|l| decode(l).transpose()).collect();
+        let mut expected: Vec<_> = lines.iter().flat_map(|line| by_line(line)).collect();
         expected.push(Err(Reason::CutShort));
         assert_eq!(expected.iter().filter(|r| r.is_ok()).count(), 3);
         for cut in 0..=text.len() {
@@ -73,9 +155,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn every_line_is_judged_as_decode_judges_it(
-            line in "[BCEFKMRSTXZ]( (-?[0-9]{1,5}|[0-9a-f]{0,20}|[0-9]{7,20})){0,7}( |x|\\r)?",
+            line in "[ABCEFKMNRSTXZa]( (-?[0-9]{1,5}|[0-9a-f]{0,20}|[0-9]{7,20})){0,12}( |x|\\r)?",
         ) {
-            let expected: Vec<_> = decode(line.as_bytes()).transpose().into_iter().collect();
+            let expected = by_line(line.as_bytes());
             let text = format!("{line}\n");
             proptest::prop_assert_eq!(records(&[text.as_bytes()]), expected);
         }
@@ -88,5 +170,30 @@ mod tests {
             let at = crate::model::KernelTime(value >> 1);
             proptest::prop_assert_eq!(read, [Ok(Record::Tick { at, wall })]);
         }
+    }
+
+    #[test]
+    fn a_mark_by_getpriority_says_when_its_call_began() {
+        let text = b"m 100 0 27504 7\nm 300 1 27505 7\nm 400 1 27504 8\nm 900 0 27505 9\n";
+        let marks = records(&[text]).into_iter().filter_map(|record| match record {
+            Ok(Record::Mark(mark)) => Some((mark.seq, mark.entered.0, mark.at.0, mark.returned)),
+            _ => None,
+        });
+        let expected = [(Some(7), 100, 300, None), (Some(9), 0, 900, None)];
+        assert_eq!(marks.collect::<Vec<_>>(), expected, "the beginning of call 9 is missing");
+    }
+
+    #[test]
+    fn a_message_of_dtrace_is_one_wherever_it_stands() {
+        let text = b"dtrace: 6 drops on CPU 0\nC 1044dtrace: error on enabled probe ID 3\nT 1 2\n";
+        let mut printed = vec![];
+        Records::default().feed(text, |part| {
+            printed.push(match part {
+                Printed::Record(record) => format!("{:?}", record.kind()),
+                Printed::Message(text) => String::from_utf8_lossy(text).into_owned(),
+                Printed::Bad(reason) => reason.to_string(),
+            });
+        });
+        assert_eq!(printed, ["dtrace: 6 drops on CPU 0", "bad_number", "dtrace: error on enabled probe ID 3", "Tick"]);
     }
 }

@@ -9,8 +9,15 @@ use super::record::Kind;
 /// The text of `d-scripts/wire.d`.
 pub const WIRE_D: &str = include_str!("../../d-scripts/wire.d");
 
-/// No record has more fields.
-pub const MAX_FIELDS: usize = 6;
+/// No record has more fields, but for [`Kind::Copyout`].
+pub const MAX_FIELDS: usize = 12;
+
+/// Events on a line of [`Kind::Copyout`] (13.2 `kern_event.c`, `KQ_NEVENTS`), and the fields before them and of each.
+pub const EVENTS: usize = 8;
+const BEFORE_EVENTS: usize = 5;
+pub(super) const EVENT_FIELDS: usize = 5;
+/// The fields of a copyout: with the consumer's pid behind the events.
+pub(super) const COPYOUT_FIELDS: usize = BEFORE_EVENTS + EVENTS * EVENT_FIELDS + 1;
 
 /// One field: an integer, its range and its notation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,53 +31,52 @@ pub struct Field {
 }
 
 /// The fields of one kind of record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Layout {
     /// The kind.
     pub kind: Kind,
-    /// How many fields follow the letter.
-    pub len: usize,
-    fields: [Field; MAX_FIELDS],
+    /// The fields that follow the letter, in their order.
+    pub fields: Vec<Field>,
 }
 
 impl Layout {
-    /// The fields in their order on the line.
-    #[inline]
-    pub fn fields(&self) -> &[Field] {
-        self.fields.get(..self.len).unwrap_or_default()
+    /// Whether a record of this kind may have so many fields.
+    pub fn takes(&self, count: usize) -> bool {
+        let most = self.fields.len();
+        count == most || (self.kind.is_of_consumer() && count + 1 == most)
     }
 }
 
 /// The layouts by the letter that begins the line.
-pub struct Schema([Option<Layout>; 128]);
+pub struct Schema([Vec<Layout>; 128]);
 
 impl Schema {
-    /// The layout of the records that begin with `letter`.
+    /// The layouts of the records that begin with `letter`, the usual one first. They differ in their number of fields.
     #[inline]
-    pub fn layout(&self, letter: u8) -> Option<&Layout> {
-        self.0.get(letter as usize)?.as_ref()
+    pub fn layouts(&self, letter: u8) -> &[Layout] {
+        self.0.get(usize::from(letter)).map_or(&[], Vec::as_slice)
     }
 
     fn read(text: &str) -> Result<Schema, String> {
         let file = File::try_from(text).map_err(|e| e.to_string())?;
         let provider = file.providers().first().ok_or("no provider")?;
-        let mut schema = Schema([None; 128]);
+        let mut schema = Schema([const { Vec::new() }; 128]);
         for probe in &provider.probes {
             let kind =
                 Kind::from_word(&probe.name).ok_or(format!("unknown probe {}", probe.name))?;
-            let len = probe.types.len();
-            if len > MAX_FIELDS {
-                return Err(format!("{} has more than {MAX_FIELDS} fields", probe.name));
+            let most = if kind == Kind::Copyout { COPYOUT_FIELDS } else { MAX_FIELDS };
+            if probe.types.len() > most {
+                return Err(format!("{} has more than {most} fields", probe.name));
             }
-            let mut fields = [Field { hex: false, signed: false, max: 0 }; MAX_FIELDS];
-            for (field, data_type) in fields.iter_mut().zip(&probe.types) {
-                *field = Field::of(data_type).ok_or(format!("{} has a string", probe.name))?;
-            }
-            if let Some(layout) = schema.0.get_mut(usize::from(kind.letter())) {
-                *layout = Some(Layout { kind, len, fields });
+            let fields: Option<Vec<Field>> = probe.types.iter().map(Field::of).collect();
+            let fields = fields.ok_or(format!("{} has a string", probe.name))?;
+            if let Some(layouts) = schema.0.get_mut(usize::from(kind.letter())) {
+                layouts.push(Layout { kind, fields });
             }
         }
-        match Kind::ALL.iter().find(|k| schema.layout(k.letter()).is_none()) {
+        let is_there =
+            |kind: Kind| schema.layouts(kind.letter()).iter().any(|layout| layout.kind == kind);
+        match Kind::ALL.iter().find(|kind| !is_there(**kind)) {
             Some(kind) => Err(format!("no probe {kind}")),
             None => Ok(schema),
         }
@@ -108,9 +114,9 @@ impl Field {
 /// use kqproc_exporter::wire::record::Kind;
 /// use kqproc_exporter::wire::schema::SCHEMA;
 ///
-/// let create = SCHEMA.layout(b'C').expect("C begins a record");
+/// let create = SCHEMA.layouts(b'C').first().expect("C begins a record");
 /// assert_eq!(create.kind, Kind::Create);
-/// assert!(create.fields()[5].hex, "the flags of rfork(2)");
+/// assert!(create.fields[5].hex, "the flags of rfork(2)");
 /// ```
 #[allow(clippy::unreachable, reason = "wire.d is part of the build, and every test reads it")]
 pub static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
@@ -124,15 +130,24 @@ mod tests {
     #[test]
     fn every_kind_has_a_layout() {
         for kind in Kind::ALL {
-            assert_eq!(SCHEMA.layout(kind.letter()).map(|l| l.kind), Some(*kind));
+            assert!(SCHEMA.layouts(kind.letter()).iter().any(|layout| layout.kind == *kind));
         }
-        assert!(SCHEMA.layout(b'Z').is_none());
-        assert!(SCHEMA.layout(0xff).is_none());
+        assert!(SCHEMA.layouts(b'Z').is_empty());
+        assert!(SCHEMA.layouts(0xff).is_empty());
+    }
+
+    #[test]
+    fn no_line_has_two_layouts() {
+        for letter in 0..128 {
+            for count in 0..=COPYOUT_FIELDS {
+                assert!(SCHEMA.layouts(letter).iter().filter(|l| l.takes(count)).count() <= 1);
+            }
+        }
     }
 
     #[test]
     fn ranges_come_from_the_types() {
-        let fields = SCHEMA.layout(b'C').expect("create").fields();
+        let fields = &SCHEMA.layouts(b'C')[0].fields;
         assert_eq!(fields[0], Field { hex: false, signed: false, max: u64::MAX });
         assert_eq!(fields[2], Field { hex: false, signed: true, max: i32::MAX as u64 });
         assert_eq!(fields[5], Field { hex: true, signed: false, max: u32::MAX as u64 });

@@ -16,7 +16,8 @@ fn mark(ms: u64, seq: u64) -> Record {
         at: KernelTime(ms * MS),
         entered: KernelTime((ms - 1) * MS),
         capacity: Batch::capacity_of(seq),
-        returned: 0,
+        seq: None,
+        returned: Some(0),
     })
 }
 

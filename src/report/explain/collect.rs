@@ -9,6 +9,7 @@ use crate::report::evidence::event::{TimelineEntry, TimelineEvent};
 use crate::wire::decode::Reason;
 use crate::wire::drops::Message;
 use crate::wire::record::{Mark, Record};
+use crate::wire::records::{Printed, Records};
 
 /// More words about one pid than this are left out, and counted.
 const MAX_WORDS: usize = 10_000;
@@ -28,8 +29,10 @@ pub struct Collector {
     pub left_out: u64,
     newest: KernelTime,
     marks: VecDeque<Mark>,
-    /// Words that wait for the mark of their batch: its capacity and their place.
-    waiting: VecDeque<(u32, usize)>,
+    /// Entries that wait for the mark of their batch: its number, its capacity, and their place.
+    waiting: VecDeque<(u64, u32, usize)>,
+    /// The latest batches: number, capacity, and how many events.
+    batches: VecDeque<(u64, u32, usize)>,
     created: Option<KernelTime>,
     exited: Option<KernelTime>,
 }
@@ -46,6 +49,7 @@ impl Collector {
             newest: KernelTime(0),
             marks: VecDeque::new(),
             waiting: VecDeque::new(),
+            batches: VecDeque::new(),
             created: None,
             exited: None,
         }
@@ -94,20 +98,14 @@ impl Collector {
     }
 
     fn mark(&mut self, mark: Mark) {
-        if self.exited.is_some_and(|exited| mark.entered <= exited && exited < mark.at) {
-            self.exited = None;
-            let (ns, returned) = (mark.at.since(mark.entered), mark.returned);
-            self.say(Some(mark.at), TimelineEvent::Scan { ns, returned });
+        let of_mark = |(seq, capacity, _): &(u64, u32, usize)| mark.is_of(*seq, *capacity);
+        let counted = self.batches.iter().rev().find(|batch| of_mark(batch));
+        let counted = counted.and_then(|(_, _, events)| i32::try_from(*events).ok());
+        if let Some(returned) = mark.returned.or(counted) {
+            self.scan(mark, returned);
         }
-        let all = mark.returned >= 0 && (mark.returned as u32) < mark.capacity;
-        if self.created.is_some_and(|created| all && created < mark.entered) {
-            self.created = None;
-            self.say(Some(mark.at), TimelineEvent::Drained { returned: mark.returned });
-        }
-        if let Some(i) = self.waiting.iter().position(|(capacity, _)| *capacity == mark.capacity) {
-            while let Some((_, place)) =
-                self.waiting.get(i).copied().filter(|(capacity, _)| *capacity == mark.capacity)
-            {
+        if let Some(i) = self.waiting.iter().position(of_mark) {
+            while let Some((_, _, place)) = self.waiting.get(i).copied().filter(of_mark) {
                 self.waiting.remove(i);
                 self.words[place].at = Some(mark.at);
             }
@@ -119,7 +117,25 @@ impl Collector {
         self.marks.push_back(mark);
     }
 
+    /// A call that returned so many events.
+    fn scan(&mut self, mark: Mark, returned: i32) {
+        if self.exited.is_some_and(|exited| mark.entered <= exited && exited < mark.at) {
+            self.exited = None;
+            let ns = mark.at.since(mark.entered);
+            self.say(Some(mark.at), TimelineEvent::Scan { ns, returned });
+        }
+        let all = u32::try_from(returned).is_ok_and(|returned| returned < mark.capacity);
+        if self.created.is_some_and(|created| all && created < mark.entered) {
+            self.created = None;
+            self.say(Some(mark.at), TimelineEvent::Drained { returned });
+        }
+    }
+
     fn batch(&mut self, batch: &Batch<'_>) {
+        if self.batches.len() == MARKS {
+            self.batches.pop_front();
+        }
+        self.batches.push_back((batch.seq, batch.capacity, batch.events.len()));
         let (own, pid, seq) = (self.pid, u64::from(self.pid.get()), batch.seq);
         let attached = batch.attached.iter().filter(|a| a.pid == own);
         let attached = attached.map(|a| TimelineEvent::Attached { batch: seq, errno: a.errno });
@@ -132,14 +148,14 @@ impl Collector {
         if words.is_empty() {
             return;
         }
-        let mark = self.marks.iter().find(|mark| mark.capacity == batch.capacity);
+        let mark = self.marks.iter().find(|mark| mark.is_of(batch.seq, batch.capacity));
         let at = mark.map(|mark| mark.at);
         for word in words {
             if at.is_none() && self.words.len() < MAX_WORDS {
                 if self.waiting.len() == MARKS {
                     self.waiting.pop_front();
                 }
-                self.waiting.push_back((batch.capacity, self.words.len()));
+                self.waiting.push_back((batch.seq, batch.capacity, self.words.len()));
             }
             self.say(at, word);
         }

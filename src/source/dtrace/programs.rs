@@ -137,11 +137,11 @@ mod tests {
         for program in MAIN.iter().chain([&CAUSES]) {
             for (format, arguments) in printfs(program.text) {
                 let place = format!("{}: {format}", program.name);
-                let layout = SCHEMA.layout(format.as_bytes()[0]).expect(&place);
-                let conversions = layout.fields().iter().map(|f| if f.hex { " %x" } else { " %d" });
+                let layout = SCHEMA.layouts(format.as_bytes()[0]).first().expect(&place);
+                let conversions = layout.fields.iter().map(|f| if f.hex { " %x" } else { " %d" });
                 let expected = format!("{}{}\\n", &format[..1], conversions.collect::<String>());
                 assert_eq!(format, expected, "{place}");
-                assert_eq!(arguments, layout.len, "{place}");
+                assert_eq!(arguments, layout.fields.len(), "{place}");
             }
         }
         let main = letters(MAIN[0].text);

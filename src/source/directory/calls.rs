@@ -1,0 +1,117 @@
+//! kevents.jsonl: what the reader of a mirror wrote down.
+//!
+//! `{"start":{"reader":PID,"root":PID,"notes":N,"mono_ns":N,"real_ns":N}}`, then for each kevent(2) call
+//! `{"batch":N,"cap":N,"before_ns":N,"after_ns":N,"events":[[ident,flags,fflags,data],...]}`, then
+//! `{"end":{"mono_ns":N,"real_ns":N}}`.
+
+use serde::Deserialize;
+
+use crate::input::Attach;
+use crate::model::{Kevent, Pid, TreeId};
+
+/// The same moment on the two clocks of the recorded host, in nanoseconds.
+#[derive(Clone, Copy, Default, Debug, Deserialize)]
+pub(super) struct Clock {
+    pub(super) mono_ns: u64,
+    pub(super) real_ns: u64,
+}
+
+/// The start line: without it, it is not known what was watched.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Start {
+    /// The process that called kevent(2).
+    pub(super) reader: Pid,
+    /// The process that it watched.
+    pub(super) root: Pid,
+    /// What it asked for.
+    #[serde(default = "usual_notes")]
+    pub(super) notes: u32,
+    #[serde(flatten)]
+    pub(super) clock: Clock,
+}
+
+fn usual_notes() -> u32 {
+    Attach::USUAL_NOTES
+}
+
+/// One kevent(2) call.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    /// Its number: see [`Calls::calls`].
+    pub(super) seq: u64,
+    pub(super) capacity: u32,
+    pub(super) before: u64,
+    pub(super) after: u64,
+    pub(super) events: Vec<Kevent>,
+}
+
+/// The whole file.
+#[derive(Debug)]
+pub(super) struct Calls {
+    pub(super) start: Start,
+    /// First the registration of the root, as number 0; then those of the file, number N as N + 1, with gaps where lines
+    /// are missing.
+    pub(super) calls: Vec<Call>,
+    /// When the reader ended, if it wrote that down.
+    pub(super) end: Option<u64>,
+    /// Lines that say nothing.
+    pub(super) bad_lines: u64,
+}
+
+/// The reader had not been running for longer when it registered the root, in nanoseconds.
+const REGISTRATION_NS: u64 = 1_000_000_000;
+
+/// Less than 73 years: sums of a few such times cannot overflow.
+const fn plausible(ns: u64) -> bool {
+    ns < 1 << 61
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Batch { batch: u32, cap: u32, before_ns: u64, after_ns: u64, events: Vec<Event> },
+    Start { start: Start },
+    End { end: Clock },
+}
+
+/// ident, flags, fflags, data.
+#[derive(Deserialize)]
+struct Event(u64, u32, u32, i64);
+
+impl From<Event> for Kevent {
+    fn from(Event(ident, flags, fflags, data): Event) -> Kevent {
+        Kevent { ident, flags, fflags, data, udata: TreeId(0).cookie() }
+    }
+}
+
+/// Reads every line that can be read. `None` without a start line.
+pub(super) fn read(text: &[u8]) -> Option<Calls> {
+    let (mut start, mut end, mut calls, mut bad_lines) = (None, None, Vec::new(), 0);
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        match serde_json::from_slice(line).ok() {
+            Some(Line::Start { start: fields }) if start.is_none() => {
+                start = Some(fields).filter(|fields: &Start| plausible(fields.clock.mono_ns));
+            }
+            Some(Line::End { end: clock }) if plausible(clock.mono_ns) => end = Some(clock.mono_ns),
+            Some(Line::Batch { batch, cap, before_ns, after_ns, events })
+                if before_ns <= after_ns && plausible(after_ns) =>
+            {
+                calls.push(Call {
+                    seq: u64::from(batch) + 1,
+                    capacity: cap,
+                    before: before_ns,
+                    after: after_ns,
+                    events: events.into_iter().map(Kevent::from).collect(),
+                });
+            }
+            _ => bad_lines += 1,
+        }
+    }
+    let start = start?;
+    let after = start.clock.mono_ns;
+    let before = after.saturating_sub(REGISTRATION_NS);
+    calls.insert(0, Call { seq: 0, capacity: 1, before, after, events: vec![] });
+    calls.sort_by_key(|call| call.seq);
+    calls.dedup_by_key(|call| call.seq);
+    Some(Calls { start, calls, end, bad_lines })
+}
