@@ -78,7 +78,13 @@ impl Kernel {
             let (before, after) = (MonoTime(entered.0), MonoTime(self.at));
             self.checker.batch(&Batch { seq, capacity, before, after, attached, events });
             let (at, returned) = (KernelTime(self.at), events.len() as i32);
-            self.say(Record::Mark(Mark { at, entered, capacity, seq: None, returned: Some(returned) }));
+            self.say(Record::Mark(Mark {
+                at,
+                entered,
+                capacity,
+                seq: None,
+                returned: Some(returned),
+            }));
             (rest, attached) = (later, &[]);
             if events.len() < capacity as usize {
                 return;

@@ -301,7 +301,9 @@ impl Align {
         let named = |head: &Head| mark.is_of(head.seq, head.capacity);
         let fits = |head: &Head| {
             named(head)
-                && mark.returned.is_none_or(|n| i64::from(head.events + head.failed) == i64::from(n))
+                && mark
+                    .returned
+                    .is_none_or(|n| i64::from(head.events + head.failed) == i64::from(n))
                 && self.clock.latest(head.after).is_none_or(|t| t.plus(SLACK_NS) >= mark.at)
                 && self.clock.earliest(head.before).is_none_or(|t| t <= mark.at.plus(SLACK_NS))
         };

@@ -150,7 +150,13 @@ mod tests {
             let (before, after) = (MonoTime(from * MS), MonoTime(to * MS));
             self.0.batch(&Batch { seq, capacity, before, after, attached, events });
             let returned = events.len() as i32;
-            self.record(Record::Mark(Mark { at: at(to), entered: at(from), capacity, seq: None, returned: Some(returned) }));
+            self.record(Record::Mark(Mark {
+                at: at(to),
+                entered: at(from),
+                capacity,
+                seq: None,
+                returned: Some(returned),
+            }));
         }
 
         /// The verdicts on this process.

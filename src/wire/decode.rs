@@ -341,7 +341,10 @@ mod tests {
             copied.iter().map(|e| (e.index, e.ident, e.flags, e.fflags, e.data)).collect();
         assert_eq!(facts, [(0, 1217, 0x8030, 0x8000_0000, 1280), (1, 1220, 0x20, 4, 46)]);
         for event in &copied {
-            assert_eq!((event.at.0, event.tid, event.fd, event.filter), (17014197551, 100069, 3, -5));
+            assert_eq!(
+                (event.at.0, event.tid, event.fd, event.filter),
+                (17014197551, 100069, 3, -5)
+            );
             assert_eq!(event.consumer.get(), 46);
         }
     }

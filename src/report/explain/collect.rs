@@ -9,7 +9,6 @@ use crate::report::evidence::event::{TimelineEntry, TimelineEvent};
 use crate::wire::decode::Reason;
 use crate::wire::drops::Message;
 use crate::wire::record::{Mark, Record};
-use crate::wire::records::{Printed, Records};
 
 /// More words about one pid than this are left out, and counted.
 const MAX_WORDS: usize = 10_000;

@@ -13,8 +13,6 @@
 
 mod calls;
 mod stream;
-#[cfg(test)]
-mod tests;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -48,9 +46,7 @@ const CHUNK: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not a directory.
-    #[error(
-        "{0} is no folder: give one with dtrace.txt; a recording file is replayed as it is"
-    )]
+    #[error("{0} is no folder: give one with dtrace.txt; a recording file is replayed as it is")]
     NoFolder(PathBuf),
     /// It is not known what was watched.
     #[error(
@@ -178,13 +174,14 @@ impl Directory {
                 sink.push(Input::Consumer { id: ID, pid: Some(pid) })?;
             }
         }
+        let stream = Stream::new(self.stdout.as_deref().unwrap_or_default());
         if self.stdout.is_some() {
             sink.push(Input::DtraceUp { at: MonoTime(self.meta().start_mono_ns) })?;
-            for bytes in self.stderr.as_deref().unwrap_or(NO_STDERR).chunks(CHUNK) {
+            let stderr = self.stderr.as_deref().unwrap_or(NO_STDERR);
+            for bytes in stderr.chunks(CHUNK).chain(stream.messages.chunks(CHUNK)) {
                 sink.push(Input::Stderr { at: MonoTime(0), bytes })?;
             }
         }
-        let stream = Stream::new(self.stdout.as_deref().unwrap_or_default());
         match &self.watched {
             Watched::Mirror(calls) => stream.play_with(calls, sink)?,
             Watched::Consumer(_) => stream.play(sink)?,

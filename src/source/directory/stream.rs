@@ -8,12 +8,15 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use memchr::memmem;
+
 use super::calls::{Call, Calls};
 use super::{CHUNK, ID};
 use crate::input::{Attach, Batch, Input, Sink};
 use crate::model::{MonoTime, note};
 use crate::wire::decode::{AFTER_CALL, BEFORE_CALL, decode};
 use crate::wire::record::{Mark, Record};
+use crate::wire::records::MESSAGE;
 
 /// In dtrace's place if it is not known which mark is which call: as any message that is not known, it makes DTrace blind
 /// throughout.
@@ -48,6 +51,8 @@ pub(super) struct Stream<'a> {
     lines: Vec<Line<'a>>,
     /// What is behind the last newline.
     rest: &'a [u8],
+    /// Lines of stderr among them (`> dtrace.txt 2>&1`). It is not known when they were written, as in dtrace.err.
+    pub(super) messages: Vec<u8>,
 }
 
 impl<'a> Stream<'a> {
@@ -55,7 +60,7 @@ impl<'a> Stream<'a> {
         let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
         let (whole, rest) = text.split_at(end);
         let (mut lines, mut now, mut steps_back) = (Vec::new(), 0, false);
-        let mut newest: HashMap<&[u8], u64> = HashMap::new();
+        let (mut newest, mut messages): (HashMap<&[u8], u64>, _) = (HashMap::new(), Vec::new());
         for text in whole.split_inclusive(|byte| *byte == b'\n') {
             let text = text.strip_suffix(b"\n").unwrap_or(text);
             let text = text.strip_suffix(b"\r").unwrap_or(text);
@@ -64,6 +69,14 @@ impl<'a> Stream<'a> {
                 now = record.at().0;
                 call = said(&record);
             });
+            let message = decoded.is_err().then(|| memmem::find(text, MESSAGE)).flatten();
+            let (text, message) = text.split_at(message.unwrap_or(text.len()));
+            if !message.is_empty() {
+                messages.extend([message, b"\n"].concat());
+                if text.is_empty() {
+                    continue;
+                }
+            }
             if let (Ok(()), Some(cpu)) = (decoded, cpu(text)) {
                 let newest = newest.entry(cpu).or_default();
                 steps_back |= now < *newest;
@@ -74,7 +87,7 @@ impl<'a> Stream<'a> {
         if !steps_back {
             lines.sort_by_key(|line| line.at);
         }
-        Stream { lines, rest }
+        Stream { lines, rest, messages }
     }
 
     /// Pushes the lines as one stream that was read at a time that is not known.
@@ -159,8 +172,8 @@ fn count(line: &Line<'_>) -> i64 {
 }
 
 /// By how much the index of a return is larger than the number of its call: so that every return has the number of events
-/// that the call has. If several fit, the one that leaves the fewest calls alone; then the one with the most even distance
-/// between the two clocks. `None` if none fits.
+/// that the call has, and more than half of the calls have a return. If several fit, the one that leaves the fewest calls
+/// alone; then the one with the most even distance between the two clocks. `None` if none fits.
 fn shift(returns: &[(u64, i64)], calls: &[Call]) -> Option<i64> {
     let pair = |call: &Call, shift: i64| {
         let index = usize::try_from(call.seq as i64 + shift).ok()?;
@@ -169,11 +182,12 @@ fn shift(returns: &[(u64, i64)], calls: &[Call]) -> Option<i64> {
     let pairs = |shift: i64| calls.iter().filter_map(move |call| Some((call, pair(call, shift)?)));
     let fits = |shift: &i64| {
         pairs(*shift).all(|(call, (_, events))| call.events.len() as i64 == events)
-            && pairs(*shift).next().is_some()
+            && 2 * pairs(*shift).count() > calls.len()
     };
     let unevenness = |shift: i64| {
-        let mut distances: Vec<i64> =
-            pairs(shift).map(|(call, (at, _))| (at as i64).wrapping_sub(call.after as i64)).collect();
+        let mut distances: Vec<i64> = pairs(shift)
+            .map(|(call, (at, _))| (at as i64).wrapping_sub(call.after as i64))
+            .collect();
         distances.sort_unstable();
         let middle = distances.get(distances.len() / 2).copied().unwrap_or_default();
         distances.iter().fold(0u64, |sum, d| sum.saturating_add(d.abs_diff(middle)))
@@ -264,8 +278,16 @@ impl<'a, S: Sink> Out<'a, S> {
     }
 
     /// Pushes the calls from place `next` on up to number `last`. The place behind them.
-    fn calls(&mut self, calls: &Calls, tail: &Tail, mut next: usize, last: u64) -> ControlFlow<(), usize> {
-        while let Some(call) = calls.calls.iter().chain(&tail.idle).nth(next).filter(|c| c.seq <= last) {
+    fn calls(
+        &mut self,
+        calls: &Calls,
+        tail: &Tail,
+        mut next: usize,
+        last: u64,
+    ) -> ControlFlow<(), usize> {
+        while let Some(call) =
+            calls.calls.iter().chain(&tail.idle).nth(next).filter(|c| c.seq <= last)
+        {
             if let Some(before) = next.checked_sub(1).and_then(|place| calls.calls.get(place)) {
                 let (first, count) = (before.seq + 1, call.seq - before.seq - 1);
                 let (from, to) = (MonoTime(before.after), MonoTime(call.before));
@@ -292,7 +314,9 @@ impl<'a, S: Sink> Out<'a, S> {
 /// What a record says of the mirror's calls: number N of the file is N + 1 here.
 fn said(record: &Record) -> Option<Said> {
     match *record {
-        Record::Kevent { pid, returned, .. } => Some(Said::Count { pid: pid.get(), events: returned }),
+        Record::Kevent { pid, returned, .. } => {
+            Some(Said::Count { pid: pid.get(), events: returned })
+        }
         Record::CallMark { seq, .. } => Some(Said::Begins(u64::from(seq) + 1)),
         Record::Mark(Mark { seq: Some(seq), .. }) => Some(Said::Returned(u64::from(seq) + 1)),
         _ => None,

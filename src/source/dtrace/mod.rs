@@ -1,6 +1,7 @@
 //! dtrace(1), the witness: chooses the D program that this kernel understands, keeps it running, reads its pipes, and
 //! tells the pipeline about every outage. The [keeper] starts and ends it for us.
 
+pub mod consumers;
 mod drains;
 mod pipes;
 mod policy;

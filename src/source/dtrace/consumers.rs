@@ -1,0 +1,109 @@
+//! The clauses of consumer.d for several consumers at once.
+
+use std::fmt::Write;
+
+use crate::model::Pid;
+
+/// For kernels with p_xexit in struct proc and td_sa in struct thread.
+pub const CONSUMER: &str = include_str!("../../../d-scripts/consumer.d");
+/// The same for 9.x and 10.x.
+pub const CONSUMER_XSTAT: &str = include_str!("../../../d-scripts/consumer-xstat.d");
+
+/// What comes before the clauses that are of consumers alone.
+const CLAUSES: &str = "/* Consumers. */\n";
+
+/// The predicate of each of them, for one.
+const PREDICATE: &str = "/pid == $1/";
+
+/// The clauses of `program` ([`CONSUMER`] or [`CONSUMER_XSTAT`]) that are of consumers alone, for these `pids`: one clause
+/// a probe, however many they are. Nothing without a pid.
+pub fn clauses(program: &str, pids: &[Pid]) -> String {
+    let mut predicate = String::new();
+    for pid in pids {
+        let or = if predicate.is_empty() { "" } else { " || " };
+        let _ = write!(predicate, "{or}pid == {pid}");
+    }
+    match program.split_once(CLAUSES) {
+        Some((_, clauses)) if !pids.is_empty() => {
+            clauses.replace(PREDICATE, &format!("/{predicate}/"))
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::record::Kind;
+    use crate::wire::schema::SCHEMA;
+
+    const PROGRAMS: [&str; 2] = [CONSUMER, CONSUMER_XSTAT];
+
+    /// The format and the number of arguments of every printf.
+    fn printfs(program: &str) -> Vec<(&str, usize)> {
+        let calls = program.split("printf(\"").skip(1);
+        calls
+            .map(|call| {
+                let (format, rest) = call.split_once('"').expect("a format");
+                let (arguments, _) = rest.split_once(";").expect("the statement ends");
+                (format, arguments.matches(',').count())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_printf_is_as_the_wire_defines_it() {
+        for program in PROGRAMS {
+            let printfs = printfs(program);
+            let letters: String = printfs.iter().map(|(format, _)| &format[..1]).collect();
+            assert_eq!(letters, "BCXTAaNM");
+            for (format, arguments) in printfs {
+                let layouts = SCHEMA.layouts(format.as_bytes()[0]);
+                let layout = layouts.iter().find(|layout| layout.kind != Kind::Mark).unwrap();
+                let conversion = |field: &crate::wire::schema::Field| match field {
+                    field if field.hex && field.is_long() => " %p",
+                    field if field.hex => " %x",
+                    _ => " %d",
+                };
+                let conversions: String = layout.fields.iter().map(conversion).collect();
+                assert_eq!(format, format!("{}{conversions}\\n", &format[..1]));
+                assert_eq!(arguments, layout.fields.len(), "{format}");
+            }
+        }
+    }
+
+    #[test]
+    fn several_consumers_share_one_clause_a_probe() {
+        let pids = [812, 46].map(|pid| Pid::new(pid).unwrap());
+        for program in PROGRAMS {
+            let (one, two) = (clauses(program, &pids[..1]), clauses(program, &pids));
+            assert_eq!(one.matches("\n/pid == 812/\n").count(), program.matches(PREDICATE).count());
+            assert_eq!(two, one.replace("/pid == 812/", "/pid == 812 || pid == 46/"));
+            assert!(!two.contains('$') && !two.contains("proc:::"));
+            let mut probes: Vec<_> = two.lines().filter(|line| line.contains("::")).collect();
+            let all = probes.len();
+            probes.sort_unstable();
+            probes.dedup();
+            assert_eq!(probes.len(), all, "one clause a probe");
+            assert_eq!(clauses(program, &[]), "");
+        }
+    }
+
+    #[test]
+    fn the_older_program_differs_in_where_status_and_arguments_are() {
+        let code = |text: &str| {
+            let code = text.split_once("BEGIN").expect("a first clause").1;
+            code.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let newer = code(CONSUMER)
+            .replace("this->p = curthread->td_proc; ", "")
+            .replace(
+                "((this->p->p_xexit & 0xff) << 8) | this->p->p_xsig",
+                "curthread->td_proc->p_xstat",
+            )
+            .replace("(int)curthread->td_sa.args[0]", "self->fd")
+            .replace("(int)curthread->td_sa.args[4]", "self->nevents");
+        let entry = "syscall::*kevent:entry /pid == $1/ { self->fd = (int)arg0; self->nevents = (int)arg4; } ";
+        assert_eq!(code(CONSUMER_XSTAT).replace(entry, ""), newer);
+    }
+}
