@@ -38,7 +38,7 @@ pub struct Args {
     /// What a reader should know besides: the load, a patched kernel
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     note: String,
-    /// Convert a folder with dtrace.txt, dtrace.err and kevents.jsonl instead of recording this kernel
+    /// Convert a folder with dtrace.txt and pid.txt or kevents.jsonl instead of recording this kernel
     #[arg(long, value_name = "DIR", conflicts_with_all = ["targets", "command"])]
     import: Option<PathBuf>,
     #[command(flatten)]

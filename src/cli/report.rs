@@ -20,7 +20,7 @@ use crate::source::replay::Error;
 /// What to report on, and how.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A recording or its parts in their order, or a folder with dtrace.txt, dtrace.err and kevents.jsonl
+    /// A recording or its parts in their order, or a folder with dtrace.txt and pid.txt or kevents.jsonl
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Write the page there instead of to stdout

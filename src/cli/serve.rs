@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     source: Option<SourceKind>,
 
-    /// What to replay: a recording, or a folder with dtrace.txt, dtrace.err and kevents.jsonl; without it, the recording
+    /// What to replay: a recording, or a folder with dtrace.txt and pid.txt or kevents.jsonl; without it, the recording
     /// that is part of the program
     #[arg(long, value_name = "PATH")]
     recording: Option<PathBuf>,

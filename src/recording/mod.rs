@@ -3,8 +3,6 @@
 //! `docs/recordings.md` says what every byte means. Pure: works over any `Read` and `Write`, opens no file. What is
 //! damaged or cut costs at most the rest of the file from there on; everything before it is still read.
 
-#[allow(clippy::indexing_slicing, reason = "a table of 256 has a place for every byte")]
-mod crc;
 mod frame;
 mod reader;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 use std::io::{self, Read};
 
+use crc32fast::Hasher;
 use zstd::bulk::Decompressor;
 
-use super::crc::Crc;
 use super::frame::{Base, Scratch};
 use super::varint::Bytes;
 use super::{Error, MAGIC, MAX_BLOCK, MAX_STORED, Meta, VERSION};
@@ -22,7 +22,7 @@ pub struct Reader<R> {
     scratch: Scratch,
     packed: Vec<u8>,
     decompressor: Decompressor<'static>,
-    crc: Crc,
+    crc: Hasher,
     done: bool,
 }
 
@@ -46,7 +46,7 @@ impl<R: Read> Reader<R> {
             scratch: Scratch::default(),
             packed: Vec::new(),
             decompressor: Decompressor::new().map_err(|source| Error::Io { offset: 0, source })?,
-            crc: Crc::new(),
+            crc: Hasher::new(),
             done: false,
         };
         reader.crc.update(&header);
@@ -94,7 +94,7 @@ impl<R: Read> Reader<R> {
         self.take(stored + 4)?;
         let (packed, sum) = self.packed.split_at(stored);
         self.crc.update(packed);
-        if sum != self.crc.value().to_le_bytes() {
+        if sum != self.crc.clone().finalize().to_le_bytes() {
             return Err(Error::Damaged { offset, what: "the checksum differs" });
         }
         self.next_offset += (8 + stored + 4) as u64;

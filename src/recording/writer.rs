@@ -1,8 +1,8 @@
 use std::io::{self, Write};
 
+use crc32fast::Hasher;
 use zstd::bulk::Compressor;
 
-use super::crc::Crc;
 use super::frame::{Base, longest};
 use super::{BLOCK, MAGIC, MAX_BLOCK, Meta, VERSION};
 use crate::input::Input;
@@ -36,7 +36,7 @@ pub struct Writer<W> {
     block: Vec<u8>,
     packed: Vec<u8>,
     compressor: Compressor<'static>,
-    crc: Crc,
+    crc: Hasher,
 }
 
 impl<W: Write> Writer<W> {
@@ -51,7 +51,7 @@ impl<W: Write> Writer<W> {
             block: serde_json::to_vec(meta)?,
             packed: Vec::new(),
             compressor: Compressor::new(LEVEL)?,
-            crc: Crc::new(),
+            crc: Hasher::new(),
         };
         if writer.block.len() > MAX_BLOCK {
             return Err(too_long("the D program or the note"));
@@ -118,7 +118,7 @@ impl<W: Write> Writer<W> {
         self.crc.update(&self.packed);
         self.out.write_all(&lengths)?;
         self.out.write_all(&self.packed)?;
-        self.out.write_all(&self.crc.value().to_le_bytes())?;
+        self.out.write_all(&self.crc.clone().finalize().to_le_bytes())?;
         self.block.clear();
         self.base = Base::default();
         Ok(())

@@ -194,6 +194,14 @@ mod tests {
                 Printed::Bad(reason) => reason.to_string(),
             });
         });
-        assert_eq!(printed, ["dtrace: 6 drops on CPU 0", "bad_number", "dtrace: error on enabled probe ID 3", "Tick"]);
+        assert_eq!(
+            printed,
+            [
+                "dtrace: 6 drops on CPU 0",
+                "bad_number",
+                "dtrace: error on enabled probe ID 3",
+                "Tick"
+            ]
+        );
     }
 }

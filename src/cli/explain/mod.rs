@@ -27,8 +27,8 @@ pub struct Args {
         value_parser = StringValueParser::new().try_map(|text| number(&text, "the number of an incident"))
     )]
     incident: Option<u64>,
-    /// Instead of the running exporter: a recording or its parts in their order, or a folder with dtrace.txt, dtrace.err
-    /// and kevents.jsonl
+    /// Instead of the running exporter: a recording or its parts in their order, or a folder with dtrace.txt
+    /// and pid.txt or kevents.jsonl
     #[arg(long, value_name = "PATH", num_args = 1..)]
     recording: Vec<PathBuf>,
     /// Instead of the running exporter: the recording that is part of the program
