@@ -16,6 +16,11 @@ impl Bucket {
         Bucket { interval, burst, tokens: Mutex::new((burst, Instant::now())) }
     }
 
+    /// Whether both fill as fast and hold as much.
+    pub(super) fn is_like(&self, other: &Bucket) -> bool {
+        self.interval == other.interval && self.burst == other.burst
+    }
+
     /// Takes a token if there is one.
     pub(super) fn take(&self, now: Instant) -> bool {
         let mut bucket = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);

@@ -113,7 +113,7 @@ impl Server {
             let listener = TcpListener::from_std(listener)?;
             tasks.spawn(accept(listener, Arc::clone(&connections), stopping.clone()));
         }
-        tasks.spawn(self.web_config.follow());
+        tasks.spawn(Arc::clone(&service).follow_web_config());
         tasks.spawn(sample(service.state.clone()));
         drop(stopping);
         shutdown.await;

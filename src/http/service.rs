@@ -35,13 +35,49 @@ impl Service {
     }
 
     /// Loads the configuration and the web configuration again, off the async workers and one after the other.
+    ///
+    /// # Errors
+    /// One of them cannot be taken up, or both: what is in force is kept.
     pub(super) async fn reload(self: &Arc<Self>) -> Result<(), String> {
+        self.one_reload(|service| {
+            let config = service.state.reload_config();
+            match (config, service.reload_web()) {
+                (Err(one), Err(other)) => Err(format!("{one}; {other}")),
+                (one, other) => one.and(other),
+            }
+        })
+        .await
+    }
+
+    /// Takes up every change of the web configuration's files, for ever.
+    pub(super) async fn follow_web_config(self: Arc<Self>) {
+        loop {
+            self.web_config.changed().await;
+            // The outcome is logged and shown by config_last_reload_successful.
+            let _ = self.one_reload(Service::reload_web).await;
+        }
+    }
+
+    fn reload_web(&self) -> Result<(), String> {
+        let done = self.web_config.reload().map_err(|error| error.to_string());
+        self.state.web_reloaded(&done);
+        done
+    }
+
+    async fn one_reload(
+        self: &Arc<Self>,
+        reload: fn(&Service) -> Result<(), String>,
+    ) -> Result<(), String> {
         let _turn = self.reloads.acquire().await.map_err(|error| error.to_string())?;
         let service = Arc::clone(self);
-        let web = move || service.web_config.reload().map_err(|error| error.to_string());
-        let state = self.state.clone();
-        let done = tokio::task::spawn_blocking(move || state.reload(web)).await;
-        done.unwrap_or_else(|error| Err(format!("the reload did not come to its end: {error}")))
+        let done = tokio::task::spawn_blocking(move || reload(&service)).await;
+        let done =
+            done.unwrap_or_else(|error| Err(format!("the reload did not come to its end: {error}")));
+        match &done {
+            Ok(()) => tracing::info!("configuration loaded"),
+            Err(error) => tracing::error!(error, "configuration kept as it was"),
+        }
+        done
     }
 
     /// Leave to answer a scrape; `Some(None)` where there is no limit.

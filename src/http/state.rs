@@ -30,8 +30,13 @@ struct Inner {
 
 type Reloader = dyn Fn() -> Result<(), String> + Send + Sync;
 
+/// The outcome of the last reloads, as `config_last_reload_*` show it.
 struct Reload {
-    ok: bool,
+    /// Whether the last attempt for the configuration file succeeded.
+    config: bool,
+    /// The same for the web configuration, which is also loaded by itself when its files change.
+    web: bool,
+    /// When one of them last succeeded, in seconds since 1970.
     at: f64,
 }
 
@@ -49,7 +54,7 @@ impl State {
             incidents: Incidents::default(),
             history: History::default(),
             sources: Default::default(),
-            reload: Mutex::new(Reload { ok: true, at: now() }),
+            reload: Mutex::new(Reload { config: true, web: true, at: now() }),
             reloader: OnceLock::new(),
         }))
     }
@@ -130,26 +135,27 @@ impl State {
         let _ = self.0.reloader.set(Box::new(reload));
     }
 
-    /// Loads the configuration again, and then what `more` does. Blocks: not for an async worker.
+    /// Loads the configuration file again. Blocks: not for an async worker.
     ///
     /// # Errors
-    /// One of them cannot be taken up, or both: what is in force is kept.
-    pub(super) fn reload(&self, more: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    /// It cannot be taken up: what is in force is kept.
+    pub(super) fn reload_config(&self) -> Result<(), String> {
         let done = self.0.reloader.get().map_or(Ok(()), |reload| reload());
-        let done = match (done, more()) {
-            (Err(one), Err(other)) => Err(format!("{one}; {other}")),
-            (one, other) => one.and(other),
-        };
-        let mut last = self.0.reload.lock().unwrap_or_else(PoisonError::into_inner);
-        last.ok = done.is_ok();
-        match &done {
-            Ok(()) => {
-                last.at = now();
-                tracing::info!("configuration loaded");
-            }
-            Err(error) => tracing::error!(error, "configuration kept as it was"),
-        }
+        self.reloaded(&done, |last| &mut last.config);
         done
+    }
+
+    /// Keeps the outcome of a reload of the web configuration.
+    pub(super) fn web_reloaded(&self, done: &Result<(), String>) {
+        self.reloaded(done, |last| &mut last.web);
+    }
+
+    fn reloaded(&self, done: &Result<(), String>, part: fn(&mut Reload) -> &mut bool) {
+        let mut last = self.0.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        *part(&mut last) = done.is_ok();
+        if done.is_ok() {
+            last.at = now();
+        }
     }
 
     /// The encoded page of what was published last.
@@ -165,7 +171,7 @@ impl State {
             osrelease: about.osrelease.clone(),
             osreldate: about.osreldate,
             sources: self.sources(),
-            reload_ok: reload.ok,
+            reload_ok: reload.config && reload.web,
             reloaded_at: reload.at,
         }
     }

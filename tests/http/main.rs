@@ -4,6 +4,7 @@ mod ask;
 #[path = "../common/mod.rs"]
 mod common;
 mod conventions;
+mod guard;
 mod limits;
 mod metrics;
 mod status;

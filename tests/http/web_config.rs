@@ -73,23 +73,33 @@ impl Authority {
         Exporter::start(&[&self.write(&format!("{TLS}{more}"))])
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
         Client { roots, versions: vec![&TLS12, &TLS13], own: None }
     }
 }
 
-struct Client {
+pub(crate) struct Client {
     roots: RootCertStore,
     versions: Vec<&'static SupportedProtocolVersion>,
     own: Option<(String, String)>,
 }
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 impl Client {
-    fn connect(&self, exporter: &Exporter) -> Stream {
+    /// The same client with a certificate and its key.
+    pub(crate) fn with_own(self, pair: (String, String)) -> Client {
+        Client { own: Some(pair), ..self }
+    }
+
+    /// The same client, that speaks no TLS 1.3.
+    pub(crate) fn tls12(self) -> Client {
+        Client { versions: vec![&TLS12], ..self }
+    }
+
+    pub(crate) fn connect(&self, exporter: &Exporter) -> Stream {
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions)
@@ -111,11 +121,25 @@ impl Client {
 
     /// The status of a scrape; why there was none.
     fn scrape(&self, exporter: &Exporter) -> std::io::Result<u16> {
+        self.scrape_as(exporter, "")
+    }
+
+    /// The same with more headers, which end in \r\n each.
+    pub(crate) fn scrape_as(&self, exporter: &Exporter, headers: &str) -> std::io::Result<u16> {
+        Ok(self.ask(exporter, "/metrics", headers)?.status)
+    }
+
+    pub(crate) fn get(&self, exporter: &Exporter, path: &str) -> Reply {
+        self.ask(exporter, path, "").unwrap()
+    }
+
+    fn ask(&self, exporter: &Exporter, path: &str, headers: &str) -> std::io::Result<Reply> {
         let mut stream = self.connect(exporter);
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
+        stream.write_all(head.as_bytes())?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes)?;
-        Ok(Reply::parse(&bytes).status)
+        Ok(Reply::parse(&bytes))
     }
 
     /// The certificate that the server shows.
@@ -259,7 +283,7 @@ fn users_are_asked_for_their_password() {
     let header = format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode("alice:secret"));
     let reply = exporter.request("POST", "/-/reload", &header);
     assert_eq!(reply.status, 500);
-    assert!(reply.text().contains("authentication is gone"), "{}", reply.text());
+    assert!(reply.text().contains("user \"alice\" is gone"), "{}", reply.text());
     assert_eq!(exporter.get("/metrics").status, 401);
     assert_eq!(ask(b"alice:secret").status, 200);
 }

@@ -18,23 +18,31 @@ pub(super) struct File {
     pub(super) tls_server_config: Option<Tls>,
     pub(super) http_server_config: Option<Http>,
     pub(super) basic_auth_users: Option<BTreeMap<String, PasswordHash>>,
+    #[serde(deserialize_with = "rate_limit")]
     pub(super) rate_limit: Option<RateLimit>,
 }
 
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tls {
+    #[serde(deserialize_with = "unless_blank")]
     pub(super) cert: Option<String>,
+    #[serde(deserialize_with = "unless_blank")]
     pub(super) cert_file: Option<PathBuf>,
+    #[serde(deserialize_with = "unless_blank")]
     pub(super) key: Option<String>,
+    #[serde(deserialize_with = "unless_blank")]
     pub(super) key_file: Option<PathBuf>,
     pub(super) client_auth_type: ClientAuth,
+    #[serde(deserialize_with = "unless_blank")]
     pub(super) client_ca: Option<String>,
+    #[serde(deserialize_with = "unless_blank")]
     pub(super) client_ca_file: Option<PathBuf>,
+    #[serde(deserialize_with = "allowed_sans")]
     pub(super) client_allowed_sans: Vec<AllowedSan>,
     pub(super) min_version: Option<TlsVersion>,
     pub(super) max_version: Option<TlsVersion>,
-    // Named here to be refused by name, with a reason.
+    // These configure Go's own TLS. Their defaults are accepted; any other value is refused with a reason.
     #[serde(deserialize_with = "cipher_suites")]
     cipher_suites: (),
     #[serde(deserialize_with = "curve_preferences")]
@@ -43,35 +51,58 @@ pub(super) struct Tls {
     prefer_server_cipher_suites: (),
 }
 
-/// Fields that configure Go's own TLS.
-macro_rules! go_only {
-    ($($field:ident: $why:literal;)+) => { $(
-        fn $field<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
-            Err(D::Error::custom(concat!(stringify!($field), " is for Go's TLS only: ", $why)))
-        }
-    )+ };
+/// exporter-toolkit takes an empty string for no value.
+fn unless_blank<'de, D: Deserializer<'de>, T: From<String>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.filter(|text| !text.is_empty()).map(T::from))
 }
-go_only! {
-    cipher_suites: "rustls offers sound suites and no others; remove it";
-    curve_preferences: "rustls chooses the key exchange; remove it";
-    prefer_server_cipher_suites: "rustls always prefers the server's order; remove it";
+
+/// An empty list would admit nobody in exporter-toolkit, and is more likely a mistake: it is refused.
+fn allowed_sans<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AllowedSan>, D::Error> {
+    let names = Option::<Vec<AllowedSan>>::deserialize(deserializer)?.unwrap_or_default();
+    if names.is_empty() {
+        let why = "client_allowed_sans: a list without a name admits nobody; add names, or remove it";
+        return Err(D::Error::custom(why));
+    }
+    Ok(names)
+}
+
+fn cipher_suites<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    let why = "cipher_suites is for Go's TLS only: rustls offers sound suites and no others; remove it";
+    only_empty(deserializer, why)
+}
+
+fn curve_preferences<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    let why = "curve_preferences is for Go's TLS only: rustls chooses the key exchange; remove it";
+    only_empty(deserializer, why)
+}
+
+fn only_empty<'de, D: Deserializer<'de>>(deserializer: D, why: &str) -> Result<(), D::Error> {
+    match Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default().is_empty() {
+        true => Ok(()),
+        false => Err(D::Error::custom(why)),
+    }
+}
+
+fn prefer_server_cipher_suites<'de, D: Deserializer<'de>>(d: D) -> Result<(), D::Error> {
+    match Option::<bool>::deserialize(d)?.unwrap_or(true) {
+        true => Ok(()),
+        false => Err(D::Error::custom(
+            "prefer_server_cipher_suites: rustls always prefers the server's order; remove it",
+        )),
+    }
 }
 
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Http {
-    #[serde(deserialize_with = "http2")]
-    http2: (),
+    /// Allows HTTP/2 in exporter-toolkit. This server negotiates HTTP/1.1 with either value.
+    #[serde(rename = "http2")]
+    _http2: Option<bool>,
     #[serde(deserialize_with = "headers")]
     pub(super) headers: HeaderMap,
-}
-
-fn http2<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-    if bool::deserialize(deserializer)? {
-        let why = "http2: this server speaks HTTP/1.1; remove it or set it to false";
-        return Err(D::Error::custom(why));
-    }
-    Ok(())
 }
 
 fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderMap, D::Error> {
@@ -96,7 +127,7 @@ fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderMap, D::E
 }
 
 /// What is asked of the client's certificate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) enum ClientAuth {
     #[default]
     None,
@@ -106,7 +137,7 @@ pub(super) enum ClientAuth {
 
 impl<'de> Deserialize<'de> for ClientAuth {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ClientAuth, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
+        match Option::<String>::deserialize(deserializer)?.unwrap_or_default().as_str() {
             "" | "NoClientCert" => Ok(ClientAuth::None),
             "VerifyClientCertIfGiven" => Ok(ClientAuth::IfGiven),
             "RequireAndVerifyClientCert" => Ok(ClientAuth::Required),
@@ -130,7 +161,7 @@ pub(super) struct AllowedSan(pub(super) String);
 impl<'de> Deserialize<'de> for AllowedSan {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<AllowedSan, D::Error> {
         let name = String::deserialize(deserializer)?;
-        if name.contains('@') {
+        if name.is_empty() || name.contains('@') {
             let why = "client_allowed_sans: DNS names, URIs and IP addresses only, no e-mail";
             return Err(D::Error::custom(why));
         }
@@ -178,24 +209,29 @@ impl<'de> Deserialize<'de> for PasswordHash {
     }
 }
 
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields)]
+/// The token bucket of the whole server; an interval of 0 means no limit.
+#[derive(serde::Deserialize, Clone, Copy, Default)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct RateLimit {
     #[serde(deserialize_with = "go_duration")]
     pub(super) interval: Duration,
-    #[serde(deserialize_with = "burst")]
     pub(super) burst: u32,
 }
 
-fn burst<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    match u32::deserialize(deserializer)? {
-        0 => Err(D::Error::custom("burst: 0 would refuse every request")),
-        burst => Ok(burst),
+/// No limit is the same as an interval of 0.
+fn rate_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RateLimit>, D::Error> {
+    let given = Option::<RateLimit>::deserialize(deserializer)?;
+    let rate = given.filter(|rate| !rate.interval.is_zero());
+    match rate {
+        Some(RateLimit { burst: 0, .. }) => {
+            Err(D::Error::custom("rate_limit: a burst of 0 would refuse every request"))
+        }
+        rate => Ok(rate),
     }
 }
 
 fn go_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    let text = Option::<String>::deserialize(deserializer)?.unwrap_or_else(|| "0".to_owned());
     parse_go_duration(&text)
         .ok_or_else(|| D::Error::custom(format!("{text:?} is no duration such as 500ms or 1m30s")))
 }
@@ -256,6 +292,33 @@ mod tests {
         }
     }
 
+    /// What exporter-toolkit documents as a default, or reads as unset.
+    #[test]
+    fn documented_defaults_are_accepted() {
+        for text in [
+            "http_server_config:\n  http2: true\n",
+            "http_server_config:\n  http2:\n  headers:\n",
+            "tls_server_config:\n  prefer_server_cipher_suites: true\n",
+            "tls_server_config:\n  prefer_server_cipher_suites:\n",
+            "tls_server_config:\n  cipher_suites: []\n  curve_preferences: []\n",
+            "tls_server_config:\n  cipher_suites:\n  curve_preferences:\n",
+            "tls_server_config:\n  min_version:\n  max_version:\n",
+            "tls_server_config:\n  client_auth_type: NoClientCert\n  client_ca_file: \"\"\n  client_ca: ''\n",
+            "tls_server_config:\n  client_ca_file:\n  client_ca:\n  client_auth_type:\n",
+            "tls_server_config:\nhttp_server_config:\nbasic_auth_users:\nrate_limit:\n",
+            "rate_limit: {}\n",
+            "rate_limit:\n  interval:\n  burst: 20\n",
+            "rate_limit:\n  interval: 0\n  burst: 0\n",
+            "rate_limit:\n  interval: 0s\n  burst: 0\n",
+        ] {
+            let file = serde_saphyr::from_str::<File>(text);
+            let file = file.unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert!(file.rate_limit.is_none(), "{text}");
+            let tls = file.tls_server_config.unwrap_or_default();
+            assert!(tls.client_ca.is_none() && tls.client_ca_file.is_none(), "{text}");
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_told_with_its_line() {
         for (text, line, why) in [
@@ -265,11 +328,14 @@ mod tests {
             ("tls_server_config:\n  max_version: TLS14\n", 2, "not TLS12 or TLS13"),
             ("tls_server_config:\n  cipher_suites: [A]\n", 2, "cipher_suites is for Go's"),
             ("tls_server_config:\n  curve_preferences: [A]\n", 2, "curve_preferences is for Go's"),
-            ("tls_server_config:\n  prefer_server_cipher_suites: true\n", 2, "is for Go's"),
+            ("tls_server_config:\n  prefer_server_cipher_suites: false\n", 2, "always prefers"),
             ("tls_server_config:\n  client_auth_type: RequireAnyClientCert\n", 2, "unverified"),
             ("tls_server_config:\n  client_auth_type: Yes\n", 2, "is not NoClientCert"),
             ("tls_server_config:\n  client_allowed_sans:\n  - a@b\n", 3, "no e-mail"),
-            ("http_server_config:\n  http2: true\n", 2, "HTTP/1.1"),
+            ("tls_server_config:\n  client_allowed_sans: ['']\n", 2, "DNS names"),
+            ("tls_server_config:\n  client_allowed_sans: []\n", 2, "without a name"),
+            ("tls_server_config:\n  client_allowed_sans:\n", 2, "without a name"),
+            ("http_server_config:\n  http2: maybe\n", 2, "bool"),
             ("http_server_config:\n  headers:\n    X-Evil: 1\n", 3, "cannot be configured"),
             (
                 "http_server_config:\n  headers:\n    X-Frame-Options: maybe\n",
@@ -283,8 +349,8 @@ mod tests {
                 "takes too long",
             ),
             ("rate_limit:\n  interval: soon\n  burst: 1\n", 2, "no duration"),
-            ("rate_limit:\n  interval: 1s\n  burst: 0\n", 3, "would refuse every request"),
-            ("rate_limit:\n  interval: 1s\n", 2, "missing field `burst`"),
+            ("rate_limit:\n  interval: 1s\n  burst: 0\n", 2, "would refuse every request"),
+            ("rate_limit:\n  interval: 1s\n", 2, "would refuse every request"),
             ("a: [", 1, ""),
         ] {
             let error = error_of(text);

@@ -3,6 +3,7 @@
 
 mod auth;
 mod file;
+mod guard;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ use hyper::HeaderMap;
 
 use super::bucket::Bucket;
 use crate::plain_file;
+
+use guard::Guard;
 
 pub(super) use auth::{Access, Auth};
 pub(super) use tls::Tls;
@@ -49,7 +52,8 @@ pub(super) struct Rules {
     pub(super) tls: Option<Tls>,
     pub(super) auth: Option<Arc<Auth>>,
     pub(super) headers: HeaderMap,
-    pub(super) rate: Option<Bucket>,
+    pub(super) rate: Option<Arc<Bucket>>,
+    guard: Guard,
     /// What it was made of, and what that looked like just before it was read.
     files: Vec<PathBuf>,
     stamps: Vec<Stamp>,
@@ -96,37 +100,41 @@ impl WebConfig {
     /// Reads the files again, changed or not. Blocks.
     ///
     /// # Errors
-    /// They cannot be used, and the old rules stay.
+    /// They cannot be used, or guard the door less than the rules in force: those stay.
     pub(super) fn reload(&self) -> Result<(), WebConfigError> {
         let Some(path) = &self.path else { return Ok(()) };
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
-        look.taken = stamps_of(&self.rules().files);
-        let new = Rules::read(path)?;
-        new.keeps_the_guard_of(&self.rules(), path)?;
+        let old = self.rules();
+        look.taken = stamps_of(&old.files);
+        let mut new = Rules::read(path)?;
+        let lost = old.guard.lost_in(&new.guard);
+        if !lost.is_empty() {
+            let what = format!("{}; restart to serve with less", lost.join(", "));
+            return Err(WebConfigError::Bad { path: path.into(), what });
+        }
+        // A reload does not fill the bucket.
+        if let (Some(old), Some(new)) = (&old.rate, &mut new.rate)
+            && old.is_like(new)
+        {
+            *new = Arc::clone(old);
+        }
         look.taken = new.stamps.clone();
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())
     }
 
-    /// Takes up every change of the files, for ever.
-    pub(super) async fn follow(self: Arc<Self>) {
+    /// Waits until the files have changed, and the change has settled.
+    pub(super) async fn changed(self: &Arc<Self>) {
         if self.path.is_none() {
             return std::future::pending().await;
         }
         loop {
             tokio::time::sleep(LOOK).await;
-            let config = Arc::clone(&self);
-            let _ = tokio::task::spawn_blocking(move || config.look()).await;
-        }
-    }
-
-    fn look(&self) {
-        if !self.has_settled_change() {
-            return;
-        }
-        match self.reload() {
-            Ok(()) => tracing::info!("web configuration loaded"),
-            Err(error) => tracing::error!(%error, "web configuration kept as it was"),
+            let config = Arc::clone(self);
+            let look = tokio::task::spawn_blocking(move || config.has_settled_change());
+            if look.await.unwrap_or(false) {
+                return;
+            }
         }
     }
 
@@ -161,28 +169,18 @@ impl Rules {
             let config = Tls::new(config, folder);
             tls = Some(config.map_err(|what| bad(format!("tls_server_config: {what}")))?);
         }
+        let guard = Guard::of(&file);
         let users = file.basic_auth_users.unwrap_or_default();
         let auth = if users.is_empty() { None } else { Some(Auth::new(users).map_err(bad)?) };
-        let rate = file.rate_limit.filter(|rate| !rate.interval.is_zero());
         Ok(Rules {
             tls,
             auth: auth.map(Arc::new),
             headers: file.http_server_config.unwrap_or_default().headers,
-            rate: rate.map(|rate| Bucket::new(rate.interval, rate.burst)),
+            rate: file.rate_limit.map(|rate| Arc::new(Bucket::new(rate.interval, rate.burst))),
+            guard,
             files,
             stamps,
         })
-    }
-
-    /// A file that was emptied by mistake, or is half written, must not open the door.
-    fn keeps_the_guard_of(&self, old: &Rules, path: &Path) -> Result<(), WebConfigError> {
-        let lost = match () {
-            () if old.tls.is_some() && self.tls.is_none() => "TLS",
-            () if old.auth.is_some() && self.auth.is_none() => "authentication",
-            () => return Ok(()),
-        };
-        let what = format!("{lost} is gone from it; restart to run without");
-        Err(WebConfigError::Bad { path: path.into(), what })
     }
 }
 
