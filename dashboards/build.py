@@ -43,18 +43,24 @@ NOTES = {"p99 child": BLUE, "p50 child": "#8ab4ec", "p99 exit": PINK, "p50 exit"
 PROCESSES = {"tracked": AGREED, "lost": LOST_COLOUR, "ghosts": "#e89090"}
 
 
-def status(title="Status page of ${__field.labels.instance}", at="${__field.labels.instance}", page="/"):
-    """A link from a series to a page of its exporter: `instance` is the exporter's address."""
-    return {"title": title, "url": f"http://{at}{page}", "targetBlank": True}
+# Where the exporter of the one instance that is chosen above is found: see URL.
+EXPORTER = "${url:raw}"
 
 
-# Of the one instance that is chosen above.
-INCIDENTS = [status("Incidents: ${__field.labels.verdict}", "${instance}", "/incidents?verdict=${__field.labels.verdict}")]
-LOSSES = [status("Losses", "${instance}", "/incidents?verdict=lost")]
-TREE_LOSSES = [status("Losses of ${__field.labels.tree}", "${instance}",
-                      "/incidents?verdict=lost&tree=${__field.labels.tree:percentencode}")]
-HOST_STATUS = [status()]
-HOST_LOSSES = [status("Losses on ${__field.labels.instance}", page="/incidents?verdict=lost"), status()]
+def page(title, path="/"):
+    """A link from a series to a page of the chosen exporter."""
+    return [{"title": title, "url": EXPORTER + path, "targetBlank": True}]
+
+
+INCIDENTS = page("Incidents: ${__field.labels.verdict}", "/incidents?verdict=${__field.labels.verdict}")
+LOSSES = page("Losses", "/incidents?verdict=lost")
+TREE_LOSSES = page("Losses of ${__field.labels.tree}", "/incidents?verdict=lost&tree=${__field.labels.tree:percentencode}")
+STATUS = page("Status page")
+# From a series of the fleet to the dashboard of its host.
+DRILL_DOWN = [{
+    "title": "${__field.labels.instance}", "targetBlank": True,
+    "url": "/d/kqproc-host?var-instance=${__field.labels.instance:percentencode}&${__url_time_range}",
+}]
 
 
 def rate(metric, labels=HERE):
@@ -241,7 +247,7 @@ HOST = [
                ("restarts", f"sum({rate('kqproc_dtrace_restarts_total')})"), shades=TROUBLE),
         series(HALF, "Forks that DTrace did not show", "short",
                "Forks that sysctl vm.stats.vm counted beyond DTrace's creates. Noise around a level is fine, growth is not.",
-               ("{{instance}}", f"kqproc_fork_reconcile_delta{{{HERE}}}"), shades=TROUBLE, links=HOST_STATUS),
+               ("{{instance}}", f"kqproc_fork_reconcile_delta{{{HERE}}}"), shades=TROUBLE, links=STATUS),
         series(HALF, "Lines not decoded, entries evicted", "ops",
                "Lines of dtrace's output that are not what the D program prints, by stream and reason, and entries that a "
                "full table dropped.",
@@ -282,7 +288,7 @@ HOST = [
         series(THIRD, "File descriptors", "percentunit", "Open file descriptors of the exporter, of those that it may open.",
                ("{{instance}}", f"process_open_fds{{{HERE}}} / process_max_fds{{{HERE}}}"), min=0),
         Panel("stat", THIRD, "Scraped", "bool_on_off", "Whether Prometheus reaches the exporter.",
-              ("{{instance}}", by("instance", f"up{{{HERE}}}", "min")), height=4, links=HOST_STATUS, **UP_OR_DOWN),
+              ("{{instance}}", by("instance", f"up{{{HERE}}}", "min")), height=4, links=STATUS, **UP_OR_DOWN),
         Panel("stat", THIRD, "Configuration", "bool_yes_no", "Whether the last reload of the configuration succeeded.",
               ("{{instance}}", by("instance", f"kqproc_config_last_reload_successful{{{HERE}}}", "min")), height=4,
               color={"mode": "thresholds"}, thresholds=steps((None, "red"), (1, "green"))),
@@ -315,7 +321,7 @@ FLEET = [
         Panel("bargauge", THIRD, "Lost processes now, worst hosts", "short",
               "Processes that are alive and that kqueue does not know.",
               ("{{instance}}", f"topk(10, {by('instance', f'kqproc_lost_processes{{{HERE}}}')})"),
-              height=6, min=0, links=HOST_LOSSES, **GREEN_TO_RED),
+              height=6, min=0, links=DRILL_DOWN, **GREEN_TO_RED),
         Panel("bargauge", THIRD, "Exporters by version", "short", "How many exporters run which version.",
               ("{{version}}", by("version", by("instance, version", f"kqproc_build_info{{{HERE}}}", "max"), "count")),
               height=6, min=0),
@@ -344,24 +350,24 @@ FLEET = [
     ]),
     ("Which hosts need a look", [
         series(HALF, "Facts lost, worst hosts", "ops", "Births and deaths that kqueue never told.",
-               ("{{instance}}", f"topk(10, {facts(HERE + ',' + LOST)})"), shades=LOST_COLOUR, links=HOST_LOSSES),
+               ("{{instance}}", f"topk(10, {facts(HERE + ',' + LOST)})"), shades=LOST_COLOUR, links=DRILL_DOWN),
         series(HALF, "Share of time blind, worst hosts", "percentunit",
                "Seconds per second in which a witness may have missed something. A host that is blind reports no losses.",
                ("{{instance}} {{witness}}",
                 f"topk(10, {by('instance, witness', rate('kqproc_blind_seconds_total'))})"),
-               shades=GREY, links=HOST_STATUS, min=0),
+               shades=GREY, links=DRILL_DOWN, min=0),
         series(HALF, "DTrace drops, worst hosts", "ops", "What dtrace said that it could not keep.",
                ("{{instance}}", f"topk(10, {by('instance', rate('kqproc_dtrace_drops_total'))})"),
-               shades=TROUBLE, links=HOST_STATUS),
+               shades=TROUBLE, links=DRILL_DOWN),
         series(HALF, "Forks that DTrace did not show, worst hosts", "short",
                "Forks that sysctl vm.stats.vm counted beyond DTrace's creates.",
                ("{{instance}}", f"topk(10, kqproc_fork_reconcile_delta{{{HERE}}})"),
-               shades=TROUBLE, links=HOST_STATUS),
+               shades=TROUBLE, links=DRILL_DOWN),
         series(HALF, "Delivery latency p99, worst hosts", "s",
                "From DTrace's probe to the return of the kevent(2) call that delivered the note.",
                ("{{instance}}",
                 f"topk(10, {quantile(0.99, 'kqproc_delivery_latency_seconds', HERE, 'instance')})"),
-               links=HOST_STATUS, min=0),
+               links=DRILL_DOWN, min=0),
         series(HALF, "Witnesses and exporters down", "short",
                "Sources that are not attached, and exporters that Prometheus cannot scrape.",
                ("{{source}} down", by("source", f"1 - kqproc_source_up{{{HERE}}}")),
@@ -370,7 +376,7 @@ FLEET = [
 ]
 
 
-def variable(name, query):
+def variable(name, query, **more):
     return {
         "name": name,
         "label": name.capitalize(),
@@ -384,6 +390,7 @@ def variable(name, query):
         "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
         "refresh": 2,
         "sort": 1,
+        **more,
     }
 
 
@@ -400,6 +407,13 @@ VARIABLES = [
     variable("job", "label_values(kqproc_build_info, job)"),
     variable("instance", 'label_values(kqproc_build_info{job=~"$job"}, instance)'),
 ]
+# An exporter that does not know its address is found where Prometheus scrapes it.
+URL = variable(
+    "url",
+    f'query_result(kqproc_external_url_info{{{HERE},url!=""}} or on (job, instance)'
+    f' label_replace(kqproc_build_info{{{HERE}}}, "url", "http://$1", "instance", "(.+)"))',
+    hide=2, regex='/[{,]url="([^"]+)"/', multi=False, includeAll=False,
+)
 TREES = variable("tree", f"label_values(kqproc_births_total{{{HERE}}}, tree)")
 
 
@@ -422,7 +436,7 @@ def layout(rows):
 
 
 STATUS_PAGE = {
-    "type": "link", "title": "Status page", "icon": "external link", "url": "http://${instance}/", "targetBlank": True,
+    "type": "link", "title": "Status page", "icon": "external link", "url": EXPORTER + "/", "targetBlank": True,
     "tooltip": "What the exporter itself shows, with its latest incidents. Choose one instance first.",
 }
 
@@ -453,7 +467,7 @@ def main():
     boards = {
         "host.json": dashboard(
             "kqproc-host", "kqproc / Host",
-            "Does kqueue lose the processes of this host? Two witnesses, event by event.", VARIABLES + [TREES], HOST,
+            "Does kqueue lose the processes of this host? Two witnesses, event by event.", VARIABLES + [TREES, URL], HOST,
             [STATUS_PAGE]),
         "fleet.json": dashboard(
             "kqproc-fleet", "kqproc / Fleet", "Which kernel releases lose what, and which hosts need a look.",

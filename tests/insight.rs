@@ -277,7 +277,7 @@ fn one_lost_process_has_one_explanation_wherever_it_is_shown() {
         for words in [told, "kqueue_scan (f_event(kn, 0) == 0)", "sure      likely"] {
             assert!(explained.contains(words), "{words}: {explained}");
         }
-        let link = format!("<a href=\"/incidents/{id}\">");
+        let link = format!("<a href=\"./incidents/{id}\">");
         let (_, article) = shown.split_once(&link).expect("on the status page");
         let (article, _) = article.split_once("</article>").expect("an article");
         for words in [

@@ -125,11 +125,16 @@ impl<'a> Listed<'a> {
         Listed { about, filter, stats, incidents: latest, more, skipped: incidents.skipped() }
     }
 
-    pub(super) fn json(&self) -> serde_json::Result<Vec<u8>> {
+    /// With links that begin with `base`.
+    pub(super) fn json(&self, base: &str) -> serde_json::Result<Vec<u8>> {
         let About { origin, detail, osrelease, .. } = self.about;
-        let told = |Incident { id, finding }: &Incident| match self.filter.timeline {
-            true => IncidentDto::in_full(*id, finding, self.stats),
-            false => IncidentDto::of(*id, finding, self.stats),
+        let told = |Incident { id, finding }: &Incident| {
+            let mut dto = match self.filter.timeline {
+                true => IncidentDto::in_full(*id, finding, self.stats),
+                false => IncidentDto::of(*id, finding, self.stats),
+            };
+            dto.runbook.insert_str(0, base);
+            dto
         };
         serde_json::to_vec(&IncidentList {
             origin: origin.as_str().into(),

@@ -27,6 +27,7 @@ mod peers;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 mod query;
 mod route;
+mod routes;
 mod server;
 mod service;
 mod state;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
-    HeaderName, HeaderValue, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    HeaderName, HeaderValue, LOCATION, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
@@ -14,6 +14,7 @@ use super::body::{Answer, Page, answer, text};
 use super::filter::{Filter, Listed};
 use super::negotiate::Shape;
 use super::pages::runbook::RUNBOOK;
+use super::routes::BELOW;
 use super::service::Service;
 use super::web_config::{Access, Rules};
 use super::{negotiate, pages};
@@ -120,8 +121,14 @@ fn refuse_body(request: &Request<Incoming>) -> Option<Answer> {
 }
 
 async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> Answer {
-    let Some(endpoint) = Endpoint::of(request.uri().path(), &service.telemetry_path) else {
-        return text(StatusCode::NOT_FOUND, "Not found. The status page is at /.");
+    let (routes, path) = (&service.routes, request.uri().path());
+    if let Some(to) = routes.moved(path) {
+        return moved(&to);
+    }
+    let found = routes.within(path).and_then(|path| Endpoint::of(path, &routes.telemetry_path));
+    let Some(endpoint) = found else {
+        let say = format!("Not found. The status page is at {}.", routes.status_page());
+        return text(StatusCode::NOT_FOUND, say);
     };
     if !endpoint.allows(request.method()) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.");
@@ -130,7 +137,7 @@ async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> Answer
     }
     match endpoint {
         Endpoint::Metrics => metrics(service, request.headers()),
-        Endpoint::Status => html(service.state.status_page(&service.telemetry_path)),
+        Endpoint::Status => html(service.state.status_page(&routes.telemetry_path)),
         Endpoint::Runbook => html(RUNBOOK.as_str()),
         Endpoint::Css => answer(StatusCode::OK, "text/css; charset=utf-8", pages::CSS.into()),
         Endpoint::Js => answer(StatusCode::OK, "text/javascript; charset=utf-8", pages::JS.into()),
@@ -140,6 +147,14 @@ async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> Answer
         Endpoint::Ready => ready(service),
         Endpoint::Reload => reload(service).await,
     }
+}
+
+fn moved(to: &str) -> Answer {
+    let mut response = text(StatusCode::FOUND, format!("The status page is at {to}."));
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(LOCATION, to);
+    }
+    response
 }
 
 fn metrics(service: &Service, headers: &HeaderMap) -> Answer {
@@ -189,7 +204,7 @@ fn incidents(service: &Service, request: &Request<Incoming>) -> Answer {
     let shape = filter.shape.unwrap_or_else(|| Shape::liked(request.headers()));
     negotiated(match shape {
         Shape::Html => html(pages::incidents::html(&listed)),
-        Shape::Json => json(listed.json()),
+        Shape::Json => json(listed.json(&service.routes.base(""))),
     })
 }
 
@@ -207,7 +222,9 @@ fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> Answer 
     negotiated(match shape {
         Shape::Html => html(pages::incident::html(&incident, &stats)),
         Shape::Json => {
-            json(serde_json::to_vec(&IncidentDto::in_full(incident.id, &incident.finding, &stats)))
+            let mut dto = IncidentDto::in_full(incident.id, &incident.finding, &stats);
+            dto.runbook.insert_str(0, &service.routes.base(BELOW));
+            json(serde_json::to_vec(&dto))
         }
     })
 }

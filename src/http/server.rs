@@ -20,6 +20,7 @@ use tokio::time::{interval, sleep, timeout};
 use super::limits::Limits;
 use super::listen::listen;
 use super::peers::{Peers, Seat};
+use super::routes::Routes;
 use super::service::Service;
 use super::state::State;
 use super::timed::Timed;
@@ -46,7 +47,7 @@ pub enum BindError {
 /// Bound sockets that nobody is answered on yet.
 pub struct Server {
     listeners: Vec<StdListener>,
-    telemetry_path: String,
+    routes: Routes,
     max_requests: usize,
     web_config: Arc<WebConfig>,
     limits: Limits,
@@ -68,7 +69,7 @@ impl Server {
         }
         Ok(Server {
             listeners,
-            telemetry_path: args.telemetry_path.clone(),
+            routes: Routes::new(args),
             max_requests: args.max_requests,
             web_config,
             limits: Limits::default(),
@@ -92,10 +93,11 @@ impl Server {
     /// The listeners or SIGHUP's handler cannot be given to the runtime.
     pub async fn run(self, state: State, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let drain = self.limits.drain;
+        state.set_external_url(self.routes.external());
         let (stop, stopping) = watch::channel(Stop::No);
         let service = Arc::new(Service::new(
             state,
-            self.telemetry_path,
+            self.routes,
             Arc::clone(&self.web_config),
             self.max_requests,
         ));

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::routes::Routes;
 use super::state::State;
 use super::web_config::WebConfig;
 
 /// What every answer is made from.
 pub(super) struct Service {
     pub(super) state: State,
-    pub(super) telemetry_path: String,
+    pub(super) routes: Routes,
     pub(super) web_config: Arc<WebConfig>,
     scrapes: Option<Arc<Semaphore>>,
     reloads: Semaphore,
@@ -20,14 +21,14 @@ impl Service {
     /// Answers `scrapes` scrapes at the same time at most; 0: as many as come.
     pub(super) fn new(
         state: State,
-        telemetry_path: String,
+        routes: Routes,
         web_config: Arc<WebConfig>,
         scrapes: usize,
     ) -> Service {
         let scrapes = scrapes.min(Semaphore::MAX_PERMITS);
         Service {
             state,
-            telemetry_path,
+            routes,
             web_config,
             scrapes: (scrapes > 0).then(|| Arc::new(Semaphore::new(scrapes))),
             reloads: Semaphore::new(1),

@@ -26,6 +26,7 @@ struct Inner {
     sources: [AtomicU8; Source::COUNT],
     reload: Mutex<Reload>,
     reloader: OnceLock<Box<Reloader>>,
+    external_url: OnceLock<String>,
 }
 
 type Reloader = dyn Fn() -> Result<(), String> + Send + Sync;
@@ -56,6 +57,7 @@ impl State {
             sources: Default::default(),
             reload: Mutex::new(Reload { config: true, web: true, at: now() }),
             reloader: OnceLock::new(),
+            external_url: OnceLock::new(),
         }))
     }
 
@@ -77,6 +79,11 @@ impl State {
     /// What was published last.
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.0.stats.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells Prometheus where browsers find the service, if it was said.
+    pub(super) fn set_external_url(&self, url: Option<&str>) {
+        self.0.external_url.get_or_init(|| url.unwrap_or_default().to_owned());
     }
 
     /// Where findings go to be shown: an [`Observer`](crate::check::finding::Observer) for the pipeline.
@@ -171,6 +178,7 @@ impl State {
             osrelease: about.osrelease.clone(),
             osreldate: about.osreldate,
             sources: self.sources(),
+            external_url: self.0.external_url.get().cloned().unwrap_or_default(),
             reload_ok: reload.config && reload.web,
             reloaded_at: reload.at,
         }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::{fmt, io};
 
+use hyper::Uri;
+
 use super::route;
 
 /// How the exporter is reached over HTTP.
@@ -28,6 +30,15 @@ pub struct WebArgs {
         value_parser = telemetry_path
     )]
     pub telemetry_path: String,
+
+    /// Where browsers find the exporter, such as https://host.example.org/kqproc behind a proxy: for absolute links, and the
+    /// default of --web.route-prefix
+    #[arg(long = "web.external-url", value_name = "URL")]
+    pub external_url: Option<ExternalUrl>,
+
+    /// What each path of a request begins with; / if a proxy takes the path of the external URL away [default: that path]
+    #[arg(long = "web.route-prefix", value_name = "PATH", value_parser = route_prefix)]
+    pub route_prefix: Option<String>,
 
     /// YAML file with TLS, passwords, headers and rate limit, as exporter-toolkit has it
     #[arg(long = "web.config.file", value_name = "FILE")]
@@ -79,6 +90,49 @@ impl fmt::Display for ListenAddress {
     }
 }
 
+/// The address of the exporter for those who are not on its host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExternalUrl {
+    /// Scheme and authority: `https://host.example.org`.
+    origin: String,
+    /// What comes behind them, without a `/` at its end: `/kqproc`, or nothing.
+    pub(super) path: String,
+}
+
+impl fmt::Display for ExternalUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.path)
+    }
+}
+
+impl FromStr for ExternalUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ExternalUrl, String> {
+        let form = || "give a URL like https://host.example.org/kqproc, without ? and #".to_owned();
+        let url: Uri = text.parse().map_err(|_| form())?;
+        let (Some("http" | "https"), Some(authority)) = (url.scheme_str(), url.authority()) else {
+            return Err(form());
+        };
+        if url.query().is_some() || text.contains('#') || authority.as_str().contains('@') {
+            return Err(form());
+        }
+        Ok(ExternalUrl {
+            origin: format!("{}://{authority}", url.scheme_str().unwrap_or_default()),
+            path: route_prefix(url.path())?,
+        })
+    }
+}
+
+/// A prefix with one `/` before it and none behind it, as Prometheus takes it: `kq/`, `/kq` and `/kq/` are the same.
+fn route_prefix(text: &str) -> Result<String, String> {
+    if text.contains(['?', '#', ' ']) {
+        return Err("a path has no ?, # or blank".into());
+    }
+    let path = text.trim_matches('/');
+    Ok(if path.is_empty() { String::new() } else { format!("/{path}") })
+}
+
 fn telemetry_path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') || text.contains(['?', '#', ' ']) {
         return Err("a path begins with / and has no ?, # or blank".into());
@@ -117,6 +171,26 @@ mod tests {
         let web = parse(&["--web.listen-address=:9", "--web.listen-address", "[::1]:0"]).unwrap();
         let shown: Vec<String> = web.listen_addresses.iter().map(|a| a.to_string()).collect();
         assert_eq!(shown, [":9", "[::1]:0"]);
+    }
+
+    #[test]
+    fn an_external_url_is_known_by_its_path() {
+        for (url, shown, path) in [
+            ("https://host.example.org", "https://host.example.org", ""),
+            ("https://host.example.org:81/", "https://host.example.org:81", ""),
+            ("http://[::1]/a/kq/", "http://[::1]/a/kq", "/a/kq"),
+        ] {
+            let external: ExternalUrl = url.parse().unwrap();
+            assert_eq!((external.to_string().as_str(), external.path.as_str()), (shown, path));
+        }
+        for url in ["", "/kq", "host", "host/kq", "ftp://h/", "http://h/?x", "http://u:p@h/"] {
+            assert!(url.parse::<ExternalUrl>().is_err(), "{url}");
+        }
+        for prefix in ["kq", "/kq", "kq/", "/kq/"] {
+            assert_eq!(route_prefix(prefix).unwrap(), "/kq");
+        }
+        assert_eq!(route_prefix("/").unwrap(), "");
+        assert!(route_prefix("/a?b").is_err());
     }
 
     #[test]

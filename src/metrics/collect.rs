@@ -158,6 +158,9 @@ fn service(out: &mut Families, stats: &Stats, facts: &Facts) {
     let build = [env!("CARGO_PKG_VERSION"), revision, std::env::consts::OS, std::env::consts::ARCH];
     out.add(table::BUILD_INFO, [number(table::BUILD_INFO, &build, 1.0)]);
 
+    let url = [facts.external_url.as_str()];
+    out.add(table::EXTERNAL_URL_INFO, [number(table::EXTERNAL_URL_INFO, &url, 1.0)]);
+
     out.one(table::CONFIG_LAST_RELOAD_SUCCESSFUL, f64::from(facts.reload_ok));
     out.one(table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP, facts.reloaded_at);
 }

@@ -37,6 +37,8 @@ pub struct Facts {
     pub osreldate: u32,
     /// Each configured source, and whether it is attached and has been heard.
     pub sources: Vec<(Source, bool)>,
+    /// Where browsers find the exporter; empty where it was not said.
+    pub external_url: String,
     /// Whether the last attempt to load the configuration succeeded.
     pub reload_ok: bool,
     /// When it last succeeded, in seconds since 1970.

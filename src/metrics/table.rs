@@ -107,6 +107,8 @@ metrics! {
         "The kernel under test, how it delivers NOTE_CHILD and NOTE_EXIT, and whether this is live; always 1.";
     BUILD_INFO: Gauge "kqproc_build_info" ["version", "revision", "os", "arch"]
         "The exporter's build; always 1.";
+    EXTERNAL_URL_INFO: Gauge "kqproc_external_url_info" ["url"]
+        "Where browsers find this exporter, as --web.external-url says; empty without it; always 1.";
     CONFIG_LAST_RELOAD_SUCCESSFUL: Gauge "kqproc_config_last_reload_successful" []
         "Whether the last attempt to load the configuration succeeded: 1 or 0.";
     CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP: Gauge "kqproc_config_last_reload_success_timestamp_seconds" []

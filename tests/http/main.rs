@@ -7,6 +7,7 @@ mod conventions;
 mod guard;
 mod limits;
 mod metrics;
+mod prefix;
 mod status;
 mod support;
 mod web_config;

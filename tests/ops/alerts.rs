@@ -139,7 +139,9 @@ fn alerts_about_facts_lead_to_their_incidents() {
     for rule in rules("alerts.yml") {
         let name = rule.alert.unwrap();
         let Some(url) = rule.annotations.get("incidents_url") else { continue };
-        let query = url.strip_prefix("http://{{ $labels.instance }}/incidents?").expect(&name);
+        let base = "{{ with printf `kqproc_external_url_info{instance=%q,url!=\"\"}` $labels.instance | query }}\
+                    {{ . | first | label \"url\" }}{{ else }}http://{{ $labels.instance }}{{ end }}/incidents?";
+        let query = url.strip_prefix(base).expect(&name);
         for pair in query.split('&') {
             match pair.split_once('=').expect(&name) {
                 ("tree", value) => assert_eq!(value, "{{ $labels.tree | urlquery }}", "{name}"),

@@ -254,25 +254,36 @@ fn nothing_wrong_is_drawn_in_the_colour_of_a_palette() {
     });
 }
 
+/// The exporter knows where browsers find it, or else it is found where Prometheus scrapes it. A series of the fleet leads to
+/// the dashboard of its host.
 #[test]
 fn a_series_leads_to_the_exporter_that_it_comes_from() {
+    let pages = [
+        "${url:raw}/",
+        "${url:raw}/incidents?verdict=lost",
+        "${url:raw}/incidents?verdict=lost&tree=${__field.labels.tree:percentencode}",
+        "${url:raw}/incidents?verdict=${__field.labels.verdict}",
+    ];
+    let host = "/d/kqproc-host?var-instance=${__field.labels.instance:percentencode}&${__url_time_range}";
+    let mut leading = 0;
     each_panel(|name, panel| {
         for link in panel["fieldConfig"]["defaults"]["links"].as_array().into_iter().flatten() {
             let url = link["url"].as_str().unwrap();
-            let rest = url.strip_prefix("http://").unwrap();
-            let (host, page) = rest.split_once('/').unwrap();
-            assert!(["${instance}", "${__field.labels.instance}"].contains(&host), "{name}: {url}");
-            let pages = [
-                "",
-                "incidents?verdict=lost",
-                "incidents?verdict=lost&tree=${__field.labels.tree:percentencode}",
-                "incidents?verdict=${__field.labels.verdict}",
-            ];
-            assert!(pages.contains(&page), "{name}: {url}");
+            let is_known = match name.starts_with("fleet") {
+                true => url == host,
+                false => pages.contains(&url),
+            };
+            assert!(is_known, "{name}: {url}");
+            leading += 1;
         }
     });
-    let links = board("host")["links"].clone();
-    assert!(links.as_array().unwrap().iter().any(|link| link["url"] == "http://${instance}/"));
+    assert!(leading > 10, "{leading}");
+    let host = board("host");
+    assert!(host["links"].as_array().unwrap().iter().any(|link| link["url"] == pages[0]));
+    let variable = template(&host, "url");
+    assert_eq!(variable["hide"], 2);
+    let query = variable["query"]["query"].as_str().unwrap();
+    assert!(query.contains("kqproc_external_url_info") && query.contains("\"http://$1\""), "{query}");
 }
 
 #[test]

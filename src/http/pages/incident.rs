@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{Escaped, page};
 use crate::check::stats::Stats;
 use crate::http::incidents::Incident;
+use crate::http::routes::{BELOW, TOP};
 use crate::report::evidence::dto::{IncidentDto, PathDto, TimelineRow};
 use crate::report::{evidence, format};
 
@@ -13,16 +14,23 @@ pub(in crate::http) fn html(incident: &Incident, stats: &Stats) -> String {
     let told = IncidentDto::in_full(incident.id, &incident.finding, stats);
     let title = format!("Incident {}: {} {}", told.id, told.verdict, told.fact);
     let mut main = format!("<h1>{}</h1>\n", Escaped(&title));
-    main.push_str(&article(incident, stats, false));
+    main.push_str(&article(incident, stats, Place::Own));
     main.push_str(&timeline(&told.timeline));
     let id = incident.id;
-    let _ =
-        writeln!(main, "<p><a href=\"/incidents/{id}?format=json\">This incident as JSON</a></p>");
-    page(&title, "", &main)
+    let _ = writeln!(main, "<p><a href=\"{TOP}{id}?format=json\">This incident as JSON</a></p>");
+    page(BELOW, &title, "", &main)
 }
 
-/// An incident as the status page lists it, linked to its own page there.
-pub(super) fn article(incident: &Incident, stats: &Stats, linked: bool) -> String {
+/// Which page an incident stands on.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    /// The status page, which links to the incident's own.
+    Status,
+    Own,
+}
+
+/// An incident with the evidence of both witnesses.
+pub(super) fn article(incident: &Incident, stats: &Stats, place: Place) -> String {
     let finding = &incident.finding;
     let told = IncidentDto::of(incident.id, finding, stats);
     let verdict = &told.verdict;
@@ -30,16 +38,18 @@ pub(super) fn article(incident: &Incident, stats: &Stats, linked: bool) -> Strin
     let forker = finding.dtrace.forker.map_or("unknown".into(), |pid| pid.to_string());
     let mut html = format!("<article class=\"incident {verdict}\">\n<h3>");
     let what = evidence::judged(finding);
-    let _ = match linked {
-        true => write!(html, "<a href=\"/incidents/{}\">{what}</a>", incident.id),
-        false => write!(html, "{what}"),
+    let (root, _) = match place {
+        Place::Status => {
+            (TOP, write!(html, "<a href=\"{TOP}incidents/{}\">{what}</a>", incident.id))
+        }
+        Place::Own => (BELOW, write!(html, "{what}")),
     };
     let _ = writeln!(
         html,
         "</h3>\n<p class=\"who\"><time>{time}</time> <span>tree <b>{tree}</b></span> <span>pid <b>{pid}</b></span> \
          <span>forker <b>{forker}</b></span></p>\n<dl><dt>kqueue said</dt><dd>{kqueue}</dd>\n\
          <dt>DTrace said</dt><dd>{dtrace}</dd></dl>\n\
-         <p class=\"path\">{path} <a href=\"{runbook}\">Runbook</a></p>\n</article>",
+         <p class=\"path\">{path} <a href=\"{root}{runbook}\">Runbook</a></p>\n</article>",
         tree = Escaped(&told.tree),
         pid = told.pid,
         kqueue = Escaped(evidence::kqueue_said(finding)),

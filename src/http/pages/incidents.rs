@@ -6,6 +6,7 @@ use super::{Escaped, banner, page};
 use crate::http::filter::{FACTS, Filter, Listed};
 use crate::http::incidents::Incident;
 use crate::http::query;
+use crate::http::routes::TOP;
 use crate::report::format::{count_of, thousands};
 use crate::report::verdict_filter::VerdictFilter;
 use crate::report::{evidence, rfc3339};
@@ -24,9 +25,11 @@ pub(in crate::http) fn html(listed: &Listed<'_>) -> String {
         query => query + "&",
     };
     let query = Escaped(query);
-    let _ =
-        writeln!(main, "<p>For programs: <a href=\"/incidents?{query}format=json\">JSON</a>.</p>");
-    page("Incidents", "", &main)
+    let _ = writeln!(
+        main,
+        "<p>For programs: <a href=\"{TOP}incidents?{query}format=json\">JSON</a>.</p>"
+    );
+    page(TOP, "Incidents", "", &main)
 }
 
 fn form(listed: &Listed<'_>) -> String {
@@ -44,10 +47,10 @@ fn form(listed: &Listed<'_>) -> String {
     let facts = choice("fact", FACTS.map(evidence::fact).into_iter(), fact.map(evidence::fact));
     let pid = pid.map_or(String::new(), |pid| pid.to_string());
     format!(
-        "<form class=\"filter\" action=\"/incidents\">\n{trees}{verdicts}{facts}\
+        "<form class=\"filter\" action=\"{TOP}incidents\">\n{trees}{verdicts}{facts}\
          <label>pid <input name=\"pid\" inputmode=\"numeric\" size=\"6\" value=\"{pid}\"></label>\n\
          <label>limit <input name=\"limit\" inputmode=\"numeric\" size=\"6\" value=\"{limit}\"></label>\n\
-         <button>Show</button> <a href=\"/incidents\">all</a>\n</form>\n"
+         <button>Show</button> <a href=\"{TOP}incidents\">all</a>\n</form>\n"
     )
 }
 
@@ -98,7 +101,7 @@ fn row(listed: &Listed<'_>, Incident { id, finding }: &Incident) -> String {
     let (pid, verdict) = (finding.pid, finding.verdict);
     let forker = finding.dtrace.forker.map_or("unknown".to_owned(), |pid| pid.to_string());
     format!(
-        "<tr class=\"{verdict}\"><td class=\"n\"><a href=\"/incidents/{id}\">{id}</a></td><td class=\"n\">{pid}</td>\
+        "<tr class=\"{verdict}\"><td class=\"n\"><a href=\"{TOP}incidents/{id}\">{id}</a></td><td class=\"n\">{pid}</td>\
          <td>{fact}</td><td class=\"verdict\">{verdict}</td><td>{tree}</td><td class=\"n\">{forker}</td>\
          <td><time>{time}</time></td></tr>\n",
         tree = narrowed("tree", evidence::tree_name(finding, listed.stats)),
@@ -110,5 +113,6 @@ fn row(listed: &Listed<'_>, Incident { id, finding }: &Incident) -> String {
 /// A value that leads to the incidents that share it.
 fn narrowed(name: &str, value: impl Display) -> String {
     let value = value.to_string();
-    format!("<a href=\"/incidents?{name}={}\">{}</a>", query::encode(&value), Escaped(&value))
+    let query = query::encode(&value);
+    format!("<a href=\"{TOP}incidents?{name}={query}\">{}</a>", Escaped(&value))
 }

@@ -32,8 +32,8 @@ fn banner(about: &About) -> String {
     )
 }
 
-/// A whole page around `main`, with more for its head.
-fn page(title: &str, head: &str, main: &str) -> String {
+/// A whole page around `main`, with more for its head. Its links begin with `root`, the way from it to the top level.
+fn page(root: &str, title: &str, head: &str, main: &str) -> String {
     format!(
         r#"<!DOCTYPE html>
 <html lang="en">
@@ -42,12 +42,12 @@ fn page(title: &str, head: &str, main: &str) -> String {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="/status.css">
+<link rel="stylesheet" href="{root}status.css">
 {head}</head>
 <body>
 <header>
-<a class="name" href="/">kqproc_exporter</a>
-<nav><a href="/incidents">Incidents</a> <a href="/runbook">Runbook</a> <a href="/-/ready">Ready</a></nav>
+<a class="name" href="{root}">kqproc_exporter</a>
+<nav><a href="{root}incidents">Incidents</a> <a href="{root}runbook">Runbook</a> <a href="{root}-/ready">Ready</a></nav>
 </header>
 <main>
 {main}</main>

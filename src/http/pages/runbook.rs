@@ -5,10 +5,11 @@ use std::sync::LazyLock;
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
 use super::page;
+use crate::http::routes::TOP;
 
 /// The page: it never changes.
 pub(in crate::http) static RUNBOOK: LazyLock<String> =
-    LazyLock::new(|| page("Runbook", "", &render(include_str!("../../../docs/runbook.md"))));
+    LazyLock::new(|| page(TOP, "Runbook", "", &render(include_str!("../../../docs/runbook.md"))));
 
 /// HTML whose headings have the anchors that the text's own links name.
 fn render(markdown: &str) -> String {
@@ -33,6 +34,16 @@ fn render(markdown: &str) -> String {
             _ => {}
         }
     }
+    let mut is_elsewhere = false;
+    // The files of the repository that the text leads to are not served: their names stay.
+    events.retain(|event| match event {
+        Event::Start(Tag::Link { dest_url, .. }) => {
+            is_elsewhere = !dest_url.starts_with('#') && !dest_url.contains("://");
+            !is_elsewhere
+        }
+        Event::End(TagEnd::Link) => !std::mem::take(&mut is_elsewhere),
+        _ => true,
+    });
     let mut page = String::from("<article class=\"runbook\">\n");
     html::push_html(&mut page, events.into_iter());
     page.push_str("</article>\n");
@@ -63,6 +74,12 @@ mod tests {
         for link in links {
             assert!(anchors.contains(&link), "#{link} leads nowhere");
         }
+    }
+
+    #[test]
+    fn what_is_not_served_is_named_and_no_link() {
+        let page = render("[a file](../deploy/README.md), [here](#here), [web](https://x.example/)");
+        assert!(page.contains("<p>a file, <a href=\"#here\">here</a>, <a href="), "{page}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::http::about::About;
 use crate::http::history::{Hour, Series, count};
 use crate::http::incidents::Incident;
 use crate::http::query;
+use crate::http::routes::TOP;
 use crate::metrics::Source;
 use crate::model::{Regime, Verdict};
 use crate::report::answer::{self, Answer};
@@ -40,14 +41,14 @@ impl Status<'_> {
         main.push_str(&self.trees());
         main.push_str(&self.latencies());
         main.push_str(&self.incidents());
-        let metrics = Escaped(self.telemetry_path);
+        let metrics = Escaped(format!("{TOP}{}", self.telemetry_path.trim_start_matches('/')));
         let _ = writeln!(
             main,
-            "<p>For programs: <a href=\"{metrics}\">metrics</a>, <a href=\"/incidents?format=json\">incidents</a>.</p>"
+            "<p>For programs: <a href=\"{metrics}\">metrics</a>, <a href=\"{TOP}incidents?format=json\">incidents</a>.</p>"
         );
-        let head = "<script src=\"/status.js\" defer></script>\n\
+        let head = "<script src=\"./status.js\" defer></script>\n\
                     <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\n";
-        page("kqproc_exporter", head, &main)
+        page(TOP, "kqproc_exporter", head, &main)
     }
 
     fn headline(&self) -> String {
@@ -190,7 +191,7 @@ impl Status<'_> {
             let gone = if tree.attached { "" } else { " <em>(no process)</em>" };
             let _ = writeln!(
                 html,
-                "<tr><th scope=\"row\"><a href=\"/incidents?tree={}\">{}</a>{gone}</th><td class=\"n\">{}</td>\
+                "<tr><th scope=\"row\"><a href=\"{TOP}incidents?tree={}\">{}</a>{gone}</th><td class=\"n\">{}</td>\
                  <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>{}{}</tr>",
                 query::encode(&tree.name),
                 Escaped(&tree.name),
@@ -253,11 +254,11 @@ impl Status<'_> {
             };
             let _ = writeln!(
                 html,
-                "<p>The newest {LISTED} of each verdict; <a href=\"/incidents\">more</a>.{skipped}</p>"
+                "<p>The newest {LISTED} of each verdict; <a href=\"{TOP}incidents\">more</a>.{skipped}</p>"
             );
         }
         for one in &self.incidents {
-            html.push_str(&incident::article(one, self.stats, true));
+            html.push_str(&incident::article(one, self.stats, incident::Place::Status));
         }
         html.push_str("</section>\n");
         html

@@ -80,9 +80,9 @@ pub fn tree_name<'a>(finding: &Finding, stats: &'a Stats) -> &'a str {
     stats.trees.get(usize::from(finding.tree.0)).map_or("", |tree| &tree.name)
 }
 
-/// Where the runbook speaks of this verdict.
+/// Where the runbook speaks of this verdict, from the top level of an exporter.
 pub fn runbook(verdict: Verdict) -> String {
-    format!("/runbook#verdict-{}", verdict.as_str().replace('_', "-"))
+    format!("runbook#verdict-{}", verdict.as_str().replace('_', "-"))
 }
 
 #[cfg(test)]
