@@ -1,6 +1,7 @@
 //! The dashboards against the rules of grafana/dashboard-linter, whose names the tests carry, and against the script
 //! that writes them.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
@@ -265,7 +266,7 @@ fn a_series_leads_to_the_exporter_that_it_comes_from() {
         "${url:raw}/incidents?verdict=${__field.labels.verdict}",
     ];
     let host = "/d/kqproc-host?var-instance=${__field.labels.instance:percentencode}&${__url_time_range}";
-    let mut leading = 0;
+    let leading = Cell::new(0);
     each_panel(|name, panel| {
         for link in panel["fieldConfig"]["defaults"]["links"].as_array().into_iter().flatten() {
             let url = link["url"].as_str().unwrap();
@@ -274,10 +275,10 @@ fn a_series_leads_to_the_exporter_that_it_comes_from() {
                 false => pages.contains(&url),
             };
             assert!(is_known, "{name}: {url}");
-            leading += 1;
+            leading.set(leading.get() + 1);
         }
     });
-    assert!(leading > 10, "{leading}");
+    assert!(leading.get() > 10, "{leading:?}");
     let host = board("host");
     assert!(host["links"].as_array().unwrap().iter().any(|link| link["url"] == pages[0]));
     let variable = template(&host, "url");
