@@ -4,9 +4,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::demo;
 use super::ingest::Ingest;
-use crate::http::About;
-use crate::input::Input;
+use crate::check::Config;
+use crate::http::{About, State};
+use crate::input::{Input, Sink};
 use crate::metrics::{Origin, Source};
 use crate::recording::Meta;
 use crate::sim;
@@ -30,6 +32,13 @@ pub enum Feed {
         /// How many times faster than it was recorded.
         speed: f64,
     },
+    /// The recordings that are part of the program, all of them over and over.
+    Demo {
+        /// What the service says about it.
+        about: About,
+        /// How many times faster than they were recorded.
+        speed: f64,
+    },
     /// A simulated kernel under an endless load.
     Simulate {
         /// With the options it is the whole of the run.
@@ -48,11 +57,19 @@ impl Feed {
         Ok(Feed::Replay { first: open(&path)?, path, repeat, speed })
     }
 
+    /// The recordings that are part of the program.
+    ///
+    /// # Errors
+    /// None, as long as the build is sound.
+    pub fn demo(speed: f64) -> Result<Feed, Error> {
+        Ok(Feed::Demo { about: demo::about()?, speed })
+    }
+
     /// What ends [`Feed::run`].
     pub fn stop(&self) -> Stop {
         match self {
             Feed::Live(live) => live.stop(),
-            Feed::Replay { .. } | Feed::Simulate { .. } => Stop::default(),
+            Feed::Replay { .. } | Feed::Demo { .. } | Feed::Simulate { .. } => Stop::default(),
         }
     }
 
@@ -69,6 +86,7 @@ impl Feed {
                     sources: Source::ALL.to_vec(),
                 };
             }
+            Feed::Demo { about, .. } => return about.clone(),
             Feed::Replay { first, path, .. } => {
                 let name = path.as_ref().map(|path| path.display().to_string());
                 (Origin::Replay, name.unwrap_or("bundled recording".to_owned()), first.meta())
@@ -82,25 +100,28 @@ impl Feed {
         About {
             origin,
             detail,
-            osrelease: meta.uname.split(' ').nth(1).unwrap_or_default().to_owned(),
+            osrelease: meta.osrelease().to_owned(),
             osreldate: meta.osreldate,
             sources: vec![Source::Kqueue, Source::Dtrace],
         }
     }
 
-    /// Feeds `ingest` until there is no more, or until `stop`, which is [`Feed::stop`] of this feed.
+    /// Feeds a pipeline that publishes to `state`, and checks so, until there is no more, or until `stop`, which is
+    /// [`Feed::stop`] of this feed.
     ///
     /// # Errors
     /// This kernel cannot be watched, or cannot be watched any more.
-    pub fn run(self, ingest: &mut Ingest, stop: &Stop) -> Result<(), live::Error> {
+    pub fn run(self, state: &State, check: Config, stop: &Stop) -> Result<(), live::Error> {
+        let mut ingest = Ingest::new(state.clone(), check);
         match self {
+            Feed::Demo { speed, .. } => demo::run(state, check, speed, stop),
             Feed::Live(live) => {
                 live.run(&mut |input: Input<'_>| ingest.push(input))?;
             }
             Feed::Replay { first, path, repeat, speed } => {
                 let mut next = Some(first);
                 while let Some(replay) = next.take() {
-                    let played = replay.play(&mut paced(ingest, speed, stop));
+                    let played = replay.play(&mut paced(|input: Input<'_>| ingest.push(input), speed, stop));
                     if let Err(error) = played {
                         tracing::warn!(%error, "the recording is damaged; what came before is served");
                     }
@@ -117,7 +138,8 @@ impl Feed {
                 tracing::info!("the recording has come to its end; its figures stay");
             }
             Feed::Simulate { seed, options } => {
-                sim::run_endless(seed, &options, &mut paced(ingest, 1.0, stop));
+                let push = |input: Input<'_>| ingest.push(input);
+                sim::run_endless(seed, &options, &mut paced(push, 1.0, stop));
             }
         }
         Ok(())
@@ -131,20 +153,13 @@ fn open(path: &Option<PathBuf>) -> Result<Replay, Error> {
     }
 }
 
-fn paced<'a>(
-    ingest: &'a mut Ingest,
-    speed: f64,
-    stop: &'a Stop,
-) -> Paced<impl FnMut(Input<'_>) -> ControlFlow<()> + 'a, Interruptible<'a>> {
-    Paced::new(
-        |input: Input<'_>| ingest.push(input),
-        speed,
-        Interruptible { began: Instant::now(), stop },
-    )
+/// A sink that gets inputs in their own time, or so many times faster, until `stop`.
+pub(super) fn paced<S: Sink>(sink: S, speed: f64, stop: &Stop) -> Paced<S, Interruptible<'_>> {
+    Paced::new(sink, speed, Interruptible { began: Instant::now(), stop })
 }
 
 /// Waits until it is time, or until the service is to end.
-struct Interruptible<'a> {
+pub(super) struct Interruptible<'a> {
     began: Instant,
     stop: &'a Stop,
 }

@@ -20,17 +20,25 @@ pub struct Ingest {
     /// The counters of the pipelines before.
     past: Stats,
     state: State,
+    /// Which of the service's parts this is.
+    part: usize,
     published: Option<Instant>,
 }
 
 impl Ingest {
     /// Publishes to `state` what a cross-checker finds that is configured so.
     pub fn new(state: State, config: Config) -> Ingest {
+        Ingest::part(state, config, 0)
+    }
+
+    /// The same for one of several kernels, number `part` from 0.
+    pub fn part(state: State, config: Config, part: usize) -> Ingest {
         Ingest {
-            pipeline: Pipeline::new(config, state.incidents()),
+            pipeline: Pipeline::new(config, state.incidents_of_part(part)),
             config,
             past: Stats::default(),
             state,
+            part,
             published: None,
         }
     }
@@ -56,13 +64,13 @@ impl Ingest {
         self.published = Some(Instant::now());
         let mut stats = self.pipeline.stats().clone();
         stats.add_past(&self.past);
-        self.state.publish(stats);
+        self.state.publish_part(self.part, stats);
     }
 
     /// The source has ended; another one begins, and the counters go on.
     pub fn begin_again(&mut self) {
         self.publish();
-        let fresh = Pipeline::new(self.config, self.state.incidents());
+        let fresh = Pipeline::new(self.config, self.state.incidents_of_part(self.part));
         let ended = std::mem::replace(&mut self.pipeline, fresh);
         let mut past = ended.stats().clone();
         past.add_past(&self.past);

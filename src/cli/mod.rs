@@ -4,6 +4,7 @@ mod barrier;
 mod check;
 mod completions;
 pub mod config;
+mod demo;
 mod duration;
 mod examples;
 pub mod exit;

@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use super::config::Settings;
 use super::exit::{CONFIG, Failure, NOPERM, OrExit, SOFTWARE, UNAVAILABLE, USAGE};
 use super::feed::Feed;
-use super::ingest::Ingest;
 use super::live_args::{LiveArgs, prepare};
 use super::log_args::LogArgs;
 use super::output;
@@ -35,7 +34,7 @@ const NORMAL_SPEED: f64 = 1.0;
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Source")]
 pub struct Args {
-    /// What to judge; without it this kernel on FreeBSD, a recording elsewhere
+    /// What to judge; without it this kernel on FreeBSD, and elsewhere the recordings that are part of the program
     #[arg(long, value_enum)]
     source: Option<SourceKind>,
 
@@ -138,12 +137,15 @@ fn start(args: Args, open: Open) -> anyhow::Result<ExitCode> {
         }
         SourceKind::Replay => {
             settle(&args.service.user)?;
-            if args.source.is_none() && args.recording.is_none() {
-                tracing::warn!(
-                    "this is not FreeBSD: what is served is a recording of another kernel, not this host"
-                );
+            match args.source.is_none() && args.recording.is_none() {
+                true => {
+                    tracing::warn!(
+                        "this is not FreeBSD: what is served are recordings of other kernels, over and over, not this host"
+                    );
+                    Feed::demo(args.speed)?
+                }
+                false => Feed::replay(args.recording, args.repeat, args.speed)?,
             }
-            Feed::replay(args.recording, args.repeat, args.speed)?
         }
     };
     let state = State::new(feed.about());
@@ -275,9 +277,9 @@ fn serve_on(
     let stop = feed.stop();
     let (ended, end) = oneshot::channel();
     let ingest = {
-        let (mut ingest, stop) = (Ingest::new(state.clone(), check), stop.clone());
+        let (state, stop) = (state.clone(), stop.clone());
         // Nobody listens any more where the service was told to stop.
-        let feed = move || drop(ended.send(feed.run(&mut ingest, &stop)));
+        let feed = move || drop(ended.send(feed.run(&state, check, &stop)));
         thread::Builder::new().name("ingest".into()).spawn(feed)?
     };
     let (failed, signals) = runtime.block_on(async {

@@ -4,7 +4,7 @@ use super::about::About;
 use super::incidents::{Incident, Incidents};
 use super::negotiate::Shape;
 use super::query::{self, BadQuery};
-use crate::check::finding::Finding;
+use super::snapshot::Snapshot;
 use crate::check::stats::Stats;
 use crate::model::{Fact, Pid};
 use crate::report::evidence::dto::{IncidentDto, IncidentList};
@@ -83,7 +83,7 @@ impl Filter {
         pairs.join("&")
     }
 
-    fn lets_through(&self, finding: &Finding, stats: &Stats) -> bool {
+    fn lets_through(&self, Incident { finding, .. }: &Incident, stats: &Stats) -> bool {
         self.tree.as_ref().is_none_or(|tree| tree == tree_name(finding, stats))
             && self.verdict.is_none_or(|verdict| verdict.has(finding.verdict))
             && self.fact.is_none_or(|fact| fact == finding.fact)
@@ -102,7 +102,7 @@ fn known_verdicts() -> String {
 pub(super) struct Listed<'a> {
     pub(super) about: &'a About,
     pub(super) filter: &'a Filter,
-    pub(super) stats: &'a Stats,
+    pub(super) snapshot: &'a Snapshot,
     /// Newest first.
     pub(super) incidents: Vec<Incident>,
     /// There are more than the filter's limit.
@@ -115,23 +115,28 @@ impl<'a> Listed<'a> {
     pub(super) fn new(
         filter: &'a Filter,
         incidents: &Incidents,
-        stats: &'a Stats,
+        snapshot: &'a Snapshot,
         about: &'a About,
     ) -> Listed<'a> {
         let one_more = filter.limit.saturating_add(1);
-        let mut latest = incidents.latest(one_more, |finding| filter.lets_through(finding, stats));
+        let lets_through = |incident: &Incident| {
+            filter.lets_through(incident, snapshot.of_incident(incident))
+        };
+        let mut latest = incidents.latest(one_more, lets_through);
         let more = latest.len() > filter.limit;
         latest.truncate(filter.limit);
-        Listed { about, filter, stats, incidents: latest, more, skipped: incidents.skipped() }
+        Listed { about, filter, snapshot, incidents: latest, more, skipped: incidents.skipped() }
     }
 
     /// With links that begin with `base`.
     pub(super) fn json(&self, base: &str) -> serde_json::Result<Vec<u8>> {
         let About { origin, detail, osrelease, .. } = self.about;
-        let told = |Incident { id, finding }: &Incident| {
+        let told = |incident: &Incident| {
+            let (Incident { id, finding, .. }, stats) =
+                (incident, self.snapshot.of_incident(incident));
             let mut dto = match self.filter.timeline {
-                true => IncidentDto::in_full(*id, finding, self.stats),
-                false => IncidentDto::of(*id, finding, self.stats),
+                true => IncidentDto::in_full(*id, finding, stats),
+                false => IncidentDto::of(*id, finding, stats),
             };
             dto.runbook.insert_str(0, base);
             dto

@@ -20,13 +20,19 @@ const STEADY: Duration = Duration::from_millis(350);
 pub struct Incident {
     /// From 1, in the order of the verdicts.
     pub id: u64,
+    /// Which of the service's parts found it, as [`super::State::publish_part`] numbers them.
+    pub part: usize,
     /// The evidence.
     pub finding: Finding,
 }
 
 /// The latest incidents. Clones are the same ring; whoever holds it holds it for a copy only.
 #[derive(Clone, Default)]
-pub struct Incidents(Arc<Mutex<Rings>>);
+pub struct Incidents {
+    rings: Arc<Mutex<Rings>>,
+    /// The part that this handle's findings come from.
+    part: usize,
+}
 
 #[derive(Default)]
 struct Rings {
@@ -36,11 +42,12 @@ struct Rings {
 
 impl Rings {
     /// What is known of either fact of an incarnation is known of both, whichever came first.
-    fn share(&mut self, finding: &mut Finding) {
+    fn share(&mut self, part: usize, finding: &mut Finding) {
         // Of what was lost by inheritance the reason is no riddle.
         for verdict in [Verdict::LostReported, Verdict::LostSilent] {
             let kept = self.by_verdict[verdict.index()].latest.iter_mut();
-            kept.for_each(|incident| incident.finding.share(finding));
+            kept.filter(|incident| incident.part == part)
+                .for_each(|incident| incident.finding.share(finding));
         }
     }
 }
@@ -65,9 +72,10 @@ impl Observer for Incidents {
         }
         let mut finding = *finding;
         let now = Instant::now();
+        let part = self.part;
         let mut rings = self.rings();
         if finding.has_news() {
-            rings.share(&mut finding);
+            rings.share(part, &mut finding);
         }
         if finding.verdict == Verdict::Agreed {
             return;
@@ -82,20 +90,25 @@ impl Observer for Incidents {
         if ring.latest.len() == KEPT {
             ring.latest.pop_front();
         }
-        ring.latest.push_back(Incident { id: *last_id, finding });
+        ring.latest.push_back(Incident { id: *last_id, part, finding });
     }
 }
 
 impl Incidents {
+    /// The same incidents, where a part reports its findings.
+    pub(super) fn of_part(&self, part: usize) -> Incidents {
+        Incidents { part, ..self.clone() }
+    }
+
     /// The newest of each verdict that the filter lets through, newest first.
     pub(super) fn latest(
         &self,
         of_each: usize,
-        filter: impl Fn(&Finding) -> bool,
+        filter: impl Fn(&Incident) -> bool,
     ) -> Vec<Incident> {
         let mut latest = Vec::new();
         for ring in &self.rings().by_verdict {
-            let matching = ring.latest.iter().rev().filter(|incident| filter(&incident.finding));
+            let matching = ring.latest.iter().rev().filter(|incident| filter(incident));
             latest.extend(matching.take(of_each).copied());
         }
         latest.sort_unstable_by_key(|incident| std::cmp::Reverse(incident.id));
@@ -115,7 +128,7 @@ impl Incidents {
     }
 
     fn rings(&self) -> MutexGuard<'_, Rings> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -30,6 +30,7 @@ mod route;
 mod routes;
 mod server;
 mod service;
+mod snapshot;
 mod state;
 mod timed;
 pub mod web_args;

@@ -199,8 +199,8 @@ fn incidents(service: &Service, request: &Request<Incoming>) -> Answer {
         Ok(filter) => filter,
         Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let (stats, about) = (service.state.stats(), service.state.about());
-    let listed = Listed::new(&filter, &service.state.incidents(), &stats, about);
+    let (snapshot, about) = (service.state.snapshot(), service.state.about());
+    let listed = Listed::new(&filter, &service.state.incidents(), &snapshot, about);
     let shape = filter.shape.unwrap_or_else(|| Shape::liked(request.headers()));
     negotiated(match shape {
         Shape::Html => html(pages::incidents::html(&listed)),
@@ -218,11 +218,12 @@ fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> Answer 
         Ok(asked) => asked.unwrap_or_else(|| Shape::liked(request.headers())),
         Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let stats = service.state.stats();
+    let snapshot = service.state.snapshot();
+    let stats = snapshot.of_incident(&incident);
     negotiated(match shape {
-        Shape::Html => html(pages::incident::html(&incident, &stats)),
+        Shape::Html => html(pages::incident::html(&incident, stats)),
         Shape::Json => {
-            let mut dto = IncidentDto::in_full(incident.id, &incident.finding, &stats);
+            let mut dto = IncidentDto::in_full(incident.id, &incident.finding, stats);
             dto.runbook.insert_str(0, &service.routes.base(BELOW));
             json(serde_json::to_vec(&dto))
         }

@@ -8,6 +8,7 @@ use super::about::About;
 use super::history::{History, Sample};
 use super::incidents::Incidents;
 use super::pages::status::{self, Status};
+use super::snapshot::Snapshot;
 use crate::check::stats::Stats;
 use crate::metrics::page::{Error, Pages, Rendered};
 use crate::metrics::{Facts, Source};
@@ -19,7 +20,9 @@ pub struct State(Arc<Inner>);
 struct Inner {
     about: About,
     /// Held for the copy of a pointer only, so neither side waits for the other.
-    stats: RwLock<Arc<Stats>>,
+    snapshot: RwLock<Arc<Snapshot>>,
+    /// Only for those who publish.
+    parts: Mutex<Vec<Arc<Stats>>>,
     pages: Pages,
     incidents: Incidents,
     history: History,
@@ -50,7 +53,8 @@ impl State {
     pub fn new(about: About) -> State {
         State(Arc::new(Inner {
             about,
-            stats: RwLock::default(),
+            snapshot: RwLock::default(),
+            parts: Mutex::default(),
             pages: Pages::default(),
             incidents: Incidents::default(),
             history: History::default(),
@@ -68,17 +72,34 @@ impl State {
 
     /// Shows `stats` from now on.
     pub fn publish(&self, stats: Stats) {
-        let stats = Arc::new(stats);
+        self.publish_part(0, stats);
+    }
+
+    /// The same where several kernels are shown: this one is number `part`, from 0.
+    pub(crate) fn publish_part(&self, part: usize, stats: Stats) {
+        let mut parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if parts.len() <= part {
+            parts.resize_with(part + 1, Arc::default);
+        }
+        if let Some(place) = parts.get_mut(part) {
+            *place = Arc::new(stats);
+        }
+        let snapshot = Arc::new(Snapshot::of(parts.clone()));
         let old = {
-            let mut current = self.0.stats.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *current, stats)
+            let mut current = self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, snapshot)
         };
         drop(old);
     }
 
     /// What was published last.
     pub fn stats(&self) -> Arc<Stats> {
-        Arc::clone(&self.0.stats.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.snapshot().total)
+    }
+
+    /// The same, by part.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells Prometheus where browsers find the service, if it was said.
@@ -91,6 +112,11 @@ impl State {
         self.0.incidents.clone()
     }
 
+    /// The same for what [`State::publish_part`] shows as number `part`.
+    pub(crate) fn incidents_of_part(&self, part: usize) -> Incidents {
+        self.0.incidents.of_part(part)
+    }
+
     /// Keeps the totals of this time for the status page's hour.
     pub(super) fn sample(&self) {
         self.0.history.add(Sample::of(&self.stats(), Instant::now()));
@@ -98,12 +124,13 @@ impl State {
 
     /// The status page, of now.
     pub(super) fn status_page(&self, telemetry_path: &str) -> String {
-        let stats = self.stats();
+        let snapshot = self.snapshot();
         let status = Status {
             about: self.about(),
             telemetry_path,
-            stats: &stats,
-            hour: self.0.history.hour(Sample::of(&stats, Instant::now())),
+            snapshot: &snapshot,
+            stats: &snapshot.total,
+            hour: self.0.history.hour(Sample::of(&snapshot.total, Instant::now())),
             sources: self.sources(),
             incidents: self.0.incidents.latest(status::LISTED, |_| true),
             skipped: self.0.incidents.skipped(),

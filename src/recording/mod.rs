@@ -49,6 +49,13 @@ pub struct Meta {
     pub start_real_ns: u64,
 }
 
+impl Meta {
+    /// The kernel's release, `13.2-RELEASE`; empty where uname(1) was not recorded.
+    pub(crate) fn osrelease(&self) -> &str {
+        self.uname.split(' ').nth(1).unwrap_or_default()
+    }
+}
+
 /// Why a recording cannot be read, or not to its end. Offsets are bytes from the beginning of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -78,7 +78,15 @@ impl Replay {
     /// # Errors
     /// None, as long as the build is sound.
     pub fn bundled() -> Result<Replay, Error> {
-        Replay::recording(Path::new("(bundled recording)"), Box::new(BUNDLED))
+        Replay::embedded("bundled recording", BUNDLED)
+    }
+
+    /// A recording that is part of the program, with its name for messages.
+    ///
+    /// # Errors
+    /// None, as long as the build is sound.
+    pub(crate) fn embedded(name: &str, bytes: &'static [u8]) -> Result<Replay, Error> {
+        Replay::recording(Path::new(&format!("({name})")), Box::new(bytes))
     }
 
     fn recording(path: &Path, input: Box<dyn Read + Send>) -> Result<Replay, Error> {

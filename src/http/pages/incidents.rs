@@ -34,7 +34,7 @@ pub(in crate::http) fn html(listed: &Listed<'_>) -> String {
 
 fn form(listed: &Listed<'_>) -> String {
     let Filter { tree, verdict, fact, pid, limit, .. } = listed.filter;
-    let trees = listed.stats.trees.iter().map(|tree| tree.name.as_str());
+    let trees = listed.snapshot.total.trees.iter().map(|tree| tree.name.as_str());
     let asked = tree.as_deref();
     // What was asked for stays to be seen, though there is no such tree.
     let unknown = asked.filter(|name| trees.clone().all(|tree| tree != *name));
@@ -95,8 +95,10 @@ fn table(listed: &Listed<'_>) -> String {
     html
 }
 
-fn row(listed: &Listed<'_>, Incident { id, finding }: &Incident) -> String {
-    let time = listed.stats.wall_of(evidence::happened(finding)).map(rfc3339::utc);
+fn row(listed: &Listed<'_>, incident: &Incident) -> String {
+    let (Incident { id, finding, .. }, stats) =
+        (incident, listed.snapshot.of_incident(incident));
+    let time = stats.wall_of(evidence::happened(finding)).map(rfc3339::utc);
     let time = time.unwrap_or_else(|| "unknown".to_owned());
     let (pid, verdict) = (finding.pid, finding.verdict);
     let forker = finding.dtrace.forker.map_or("unknown".to_owned(), |pid| pid.to_string());
@@ -104,7 +106,7 @@ fn row(listed: &Listed<'_>, Incident { id, finding }: &Incident) -> String {
         "<tr class=\"{verdict}\"><td class=\"n\"><a href=\"{TOP}incidents/{id}\">{id}</a></td><td class=\"n\">{pid}</td>\
          <td>{fact}</td><td class=\"verdict\">{verdict}</td><td>{tree}</td><td class=\"n\">{forker}</td>\
          <td><time>{time}</time></td></tr>\n",
-        tree = narrowed("tree", evidence::tree_name(finding, listed.stats)),
+        tree = narrowed("tree", evidence::tree_name(finding, stats)),
         pid = narrowed("pid", pid),
         fact = evidence::fact(finding.fact),
     )

@@ -22,12 +22,12 @@ pub(super) const SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; 
 fn banner(about: &About) -> String {
     let what = match about.origin {
         Origin::Live => return String::new(),
-        Origin::Replay => "a recording of another kernel",
-        Origin::Simulate => "a simulated kernel",
+        Origin::Replay => "was recorded on another kernel",
+        Origin::Simulate => "is a simulated kernel",
     };
     let (release, detail) = (Escaped(&about.osrelease), Escaped(&about.detail));
     format!(
-        "<p class=\"banner\" role=\"note\"><b>This is not the host you are on.</b> What you see is {what}: \
+        "<p class=\"banner\" role=\"note\"><b>This is not the host you are on.</b> What you see {what}: \
          {release}, {detail}.</p>\n"
     )
 }

@@ -10,6 +10,7 @@ use crate::http::history::{Hour, Series, count};
 use crate::http::incidents::Incident;
 use crate::http::query;
 use crate::http::routes::TOP;
+use crate::http::snapshot::Snapshot;
 use crate::metrics::Source;
 use crate::model::{Regime, Verdict};
 use crate::report::answer::{self, Answer};
@@ -22,6 +23,8 @@ pub(in crate::http) const LISTED: usize = 5;
 pub(in crate::http) struct Status<'a> {
     pub(in crate::http) about: &'a About,
     pub(in crate::http) telemetry_path: &'a str,
+    pub(in crate::http) snapshot: &'a Snapshot,
+    /// Its total.
     pub(in crate::http) stats: &'a Stats,
     pub(in crate::http) hour: Hour,
     /// Each configured source, and whether it is up.
@@ -120,7 +123,12 @@ impl Status<'_> {
             "" => "unknown",
             release => release,
         };
-        let detail = format!("Regime {}. {detail}", self.stats.regime);
+        let kernels: Vec<String> =
+            self.snapshot.kernels().map(|(name, regime)| format!("{name}: {regime}")).collect();
+        let (detail, class) = match kernels.is_empty() {
+            true => (format!("Regime {}. {detail}", self.stats.regime), class),
+            false => (format!("A tree each. {}.", kernels.join(", ")), "plain"),
+        };
         Card { title: "Kernel", value: release.into(), detail, class }
     }
 
@@ -258,7 +266,11 @@ impl Status<'_> {
             );
         }
         for one in &self.incidents {
-            html.push_str(&incident::article(one, self.stats, incident::Place::Status));
+            html.push_str(&incident::article(
+                one,
+                self.snapshot.of_incident(one),
+                incident::Place::Status,
+            ));
         }
         html.push_str("</section>\n");
         html
