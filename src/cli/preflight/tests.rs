@@ -131,6 +131,8 @@ fn lines_with(host: &Told, config: Option<&Path>, config_file: Option<PathBuf>) 
     let web = WebArgs {
         listen_addresses: vec!["127.0.0.1:10180".parse().expect("an address")],
         telemetry_path: "/metrics".to_owned(),
+        external_url: None,
+        route_prefix: None,
         config_file,
         max_requests: 40,
     };
