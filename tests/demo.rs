@@ -46,7 +46,8 @@ fn a_newcomer_sees_several_kernels_that_go_on_and_on() {
     for good in ["13.2", "15.1"] {
         assert_eq!(tree("births", good, "lost_silent") + tree("deaths", good, "lost_silent"), 0.0);
     }
-    let info = later.keys().find(|name| name.starts_with("kqproc_kernel_info")).expect("it is there");
+    let info =
+        later.keys().find(|name| name.starts_with("kqproc_kernel_info")).expect("it is there");
     assert!(info.contains(r#"origin="replay""#), "{info}");
     assert!(info.contains(r#"osrelease="13.2-RELEASE 15.1-RELEASE"#), "{info}");
 }
@@ -72,6 +73,9 @@ fn everything_says_that_this_is_not_the_host() {
     let incident = &list["incidents"][0];
     assert_eq!(incident["tree"], "13.2-merged");
     assert!(incident["time"].as_str().expect("a time").starts_with("2026-"), "of its own clock");
-    assert_eq!(exporter.get("/incidents?tree=15.1&verdict=overwritten").text().matches("\"id\"").count(), 0);
+    assert_eq!(
+        exporter.get("/incidents?tree=15.1&verdict=overwritten").text().matches("\"id\"").count(),
+        0
+    );
     assert_eq!(exporter.get("/-/ready").status, 200);
 }

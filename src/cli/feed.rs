@@ -121,7 +121,8 @@ impl Feed {
             Feed::Replay { first, path, repeat, speed } => {
                 let mut next = Some(first);
                 while let Some(replay) = next.take() {
-                    let played = replay.play(&mut paced(|input: Input<'_>| ingest.push(input), speed, stop));
+                    let played =
+                        replay.play(&mut paced(|input: Input<'_>| ingest.push(input), speed, stop));
                     if let Err(error) = played {
                         tracing::warn!(%error, "the recording is damaged; what came before is served");
                     }

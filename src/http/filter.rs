@@ -119,9 +119,8 @@ impl<'a> Listed<'a> {
         about: &'a About,
     ) -> Listed<'a> {
         let one_more = filter.limit.saturating_add(1);
-        let lets_through = |incident: &Incident| {
-            filter.lets_through(incident, snapshot.of_incident(incident))
-        };
+        let lets_through =
+            |incident: &Incident| filter.lets_through(incident, snapshot.of_incident(incident));
         let mut latest = incidents.latest(one_more, lets_through);
         let more = latest.len() > filter.limit;
         latest.truncate(filter.limit);

@@ -72,8 +72,8 @@ impl Service {
         let _turn = self.reloads.acquire().await.map_err(|error| error.to_string())?;
         let service = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || reload(&service)).await;
-        let done =
-            done.unwrap_or_else(|error| Err(format!("the reload did not come to its end: {error}")));
+        let done = done
+            .unwrap_or_else(|error| Err(format!("the reload did not come to its end: {error}")));
         match &done {
             Ok(()) => tracing::info!("configuration loaded"),
             Err(error) => tracing::error!(error, "configuration kept as it was"),

@@ -31,9 +31,9 @@ impl Snapshot {
     /// What each kernel is called, and how it delivers its notes, where there are several.
     pub(super) fn kernels(&self) -> impl Iterator<Item = (&str, Regime)> {
         let several = if self.parts.len() > 1 { self.parts.as_slice() } else { &[] };
-        several.iter().flat_map(|part| {
-            part.trees.iter().map(|tree| (tree.name.as_str(), part.regime))
-        })
+        several
+            .iter()
+            .flat_map(|part| part.trees.iter().map(|tree| (tree.name.as_str(), part.regime)))
     }
 }
 

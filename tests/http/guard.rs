@@ -27,8 +27,7 @@ impl Guarded {
         authority.install(&certificate, &key);
         let hash = |password| bcrypt::hash(password, 4).unwrap();
         let (alice, bob) = (hash("alice's"), hash("bob's"));
-        let config =
-            format!("{TLS}{CLIENTS}basic_auth_users:\n  alice: {alice}\n  bob: {bob}\n");
+        let config = format!("{TLS}{CLIENTS}basic_auth_users:\n  alice: {alice}\n  bob: {bob}\n");
         let exporter = Exporter::start(&[&authority.write(&config)]);
         Guarded { authority, exporter, config }
     }

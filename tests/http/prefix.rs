@@ -10,9 +10,8 @@ use crate::support::Exporter;
 
 /// Where the pages lead to: links, scripts, stylesheets and forms.
 fn links(page: &str) -> impl Iterator<Item = &str> {
-    let quoted = |attribute| {
-        page.split(attribute).skip(1).filter_map(|rest: &str| rest.split('"').next())
-    };
+    let quoted =
+        |attribute| page.split(attribute).skip(1).filter_map(|rest: &str| rest.split('"').next());
     quoted(" href=\"").chain(quoted(" src=\"")).chain(quoted(" action=\""))
 }
 

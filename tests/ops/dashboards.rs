@@ -265,7 +265,8 @@ fn a_series_leads_to_the_exporter_that_it_comes_from() {
         "${url:raw}/incidents?verdict=lost&tree=${__field.labels.tree:percentencode}",
         "${url:raw}/incidents?verdict=${__field.labels.verdict}",
     ];
-    let host = "/d/kqproc-host?var-instance=${__field.labels.instance:percentencode}&${__url_time_range}";
+    let host =
+        "/d/kqproc-host?var-instance=${__field.labels.instance:percentencode}&${__url_time_range}";
     let leading = Cell::new(0);
     each_panel(|name, panel| {
         for link in panel["fieldConfig"]["defaults"]["links"].as_array().into_iter().flatten() {
@@ -284,7 +285,10 @@ fn a_series_leads_to_the_exporter_that_it_comes_from() {
     let variable = template(&host, "url");
     assert_eq!(variable["hide"], 2);
     let query = variable["query"]["query"].as_str().unwrap();
-    assert!(query.contains("kqproc_external_url_info") && query.contains("\"http://$1\""), "{query}");
+    assert!(
+        query.contains("kqproc_external_url_info") && query.contains("\"http://$1\""),
+        "{query}"
+    );
 }
 
 #[test]

@@ -96,8 +96,7 @@ fn table(listed: &Listed<'_>) -> String {
 }
 
 fn row(listed: &Listed<'_>, incident: &Incident) -> String {
-    let (Incident { id, finding, .. }, stats) =
-        (incident, listed.snapshot.of_incident(incident));
+    let (Incident { id, finding, .. }, stats) = (incident, listed.snapshot.of_incident(incident));
     let time = stats.wall_of(evidence::happened(finding)).map(rfc3339::utc);
     let time = time.unwrap_or_else(|| "unknown".to_owned());
     let (pid, verdict) = (finding.pid, finding.verdict);

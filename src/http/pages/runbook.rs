@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn what_is_not_served_is_named_and_no_link() {
-        let page = render("[a file](../deploy/README.md), [here](#here), [web](https://x.example/)");
+        let page =
+            render("[a file](../deploy/README.md), [here](#here), [web](https://x.example/)");
         assert!(page.contains("<p>a file, <a href=\"#here\">here</a>, <a href="), "{page}");
     }
 

@@ -63,14 +63,16 @@ fn unless_blank<'de, D: Deserializer<'de>, T: From<String>>(
 fn allowed_sans<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AllowedSan>, D::Error> {
     let names = Option::<Vec<AllowedSan>>::deserialize(deserializer)?.unwrap_or_default();
     if names.is_empty() {
-        let why = "client_allowed_sans: a list without a name admits nobody; add names, or remove it";
+        let why =
+            "client_allowed_sans: a list without a name admits nobody; add names, or remove it";
         return Err(D::Error::custom(why));
     }
     Ok(names)
 }
 
 fn cipher_suites<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-    let why = "cipher_suites is for Go's TLS only: rustls offers sound suites and no others; remove it";
+    let why =
+        "cipher_suites is for Go's TLS only: rustls offers sound suites and no others; remove it";
     only_empty(deserializer, why)
 }
 
