@@ -118,6 +118,8 @@ pub fn web_config(data: &[u8]) {
     let args = WebArgs {
         listen_addresses: Vec::new(),
         telemetry_path: "/metrics".into(),
+        external_url: None,
+        route_prefix: None,
         config_file: Some(write("web.yml", data)),
         max_requests: 1,
     };

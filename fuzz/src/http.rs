@@ -22,6 +22,8 @@ fn serve() -> SocketAddr {
     let args = WebArgs {
         listen_addresses: vec!["127.0.0.1:0".parse().expect("an address")],
         telemetry_path: "/metrics".into(),
+        external_url: None,
+        route_prefix: None,
         config_file: None,
         max_requests: 4,
     };
