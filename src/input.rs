@@ -101,10 +101,12 @@ impl Batch<'_> {
         1024 + (seq % 1024) as u32
     }
 
-    /// Whether the call took all there was: everything queued before it began is in it or in an earlier one. Where a
-    /// registration fails, the kernel returns without a look at the queue (13.2 `kern_event.c`, `kqueue_kevent`).
+    /// Whether the call took all there was: everything queued before it began is in it or in an earlier one. Where it has
+    /// a receipt to return, the kernel returns without a look at the queue (13.2 `kern_event.c`, `kqueue_kevent`).
     pub fn drained(&self) -> bool {
-        self.events.len() < self.capacity as usize && self.attached.iter().all(|a| a.errno == 0)
+        self.events.len() < self.capacity as usize
+            && self.attached.iter().all(|attach| attach.errno == 0)
+            && !self.events.iter().any(Kevent::is_receipt)
     }
 }
 

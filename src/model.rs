@@ -307,6 +307,14 @@ pub struct Kevent {
     pub udata: u64,
 }
 
+impl Kevent {
+    /// Whether it tells what became of a change (EV_RECEIPT, or a change that failed): `fflags` is what was asked for and
+    /// `data` the errno, 0 if it succeeded (13.2 `kern_event.c:1377`). It is no event of the process.
+    pub const fn is_receipt(&self) -> bool {
+        self.flags & note::EV_ERROR != 0
+    }
+}
+
 /// A tracked tree: the number of its name in the order of declaration.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub struct TreeId(pub u16);

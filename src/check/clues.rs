@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::finding::Clues;
 use super::latest::keep_latest;
-use super::ledger::CREATE_TRAILS_NS;
+use super::ledger::UNORDERED_NS;
 use super::table::Incarnation;
 use crate::model::{KernelTime, Pid};
 
@@ -69,7 +69,7 @@ impl Lately {
         // It forked that child in this life.
         let as_forker = |named: &&Named| {
             named.forker == inc.pid
-                && inc.created.is_none_or(|t| named.forked.plus(CREATE_TRAILS_NS) >= t)
+                && inc.created.is_none_or(|t| named.forked.plus(UNORDERED_NS) >= t)
                 && inc.exited.is_none_or(|t| named.forked <= t)
         };
         let mut clues = Clues {
@@ -78,7 +78,7 @@ impl Lately {
             ..Clues::default()
         };
         // knote_fork comes before proc:::create.
-        let soon = |at| inc.created.is_some_and(|t| at <= t && t.since(at) <= CREATE_TRAILS_NS);
+        let soon = |at| inc.created.is_some_and(|t| at <= t && t.since(at) <= UNORDERED_NS);
         let of_its_fork = |cause: &&Cause| {
             cause.child == inc.pid && inc.forker == Some(cause.forker) && soon(cause.at)
         };
@@ -171,9 +171,9 @@ mod tests {
     #[test]
     fn what_came_after_the_verdict_on_a_birth_is_known_at_that_on_the_death_and_shared() {
         let mut said = Said::new();
-        said.record(created(10, 101, ROOT));
-        said.call((100, 101), &[], &[]);
-        said.record(created(110, 102, 101));
+        said.record(created(60, 101, ROOT));
+        said.call((111, 112), &[], &[]);
+        said.record(created(115, 102, 101));
         let named = Kevent { ident: 102, flags: 0x10, fflags: note::CHILD, data: 101, udata: 0 };
         said.call((120, 121), &[], &[named]);
         said.record(Record::Exit {
@@ -195,14 +195,14 @@ mod tests {
     #[test]
     fn a_forker_whose_own_create_comes_later_is_named_too() {
         let mut said = Said::new();
-        said.record(created(10, 102, 101));
-        said.record(created(11, 101, ROOT));
+        said.record(created(60, 102, 101));
+        said.record(created(61, 101, ROOT));
         let named = Kevent { ident: 102, flags: 0x20, fflags: note::CHILD, data: 101, udata: 0 };
-        said.call((12, 13), &[], &[named]);
-        said.call((100, 101), &[], &[]);
+        said.call((62, 63), &[], &[named]);
+        said.call((120, 121), &[], &[]);
         let birth = said.on(101)[0];
         assert_eq!((birth.fact, birth.verdict), (Fact::Birth, Verdict::LostSilent));
-        assert_eq!(birth.clues.named_forker, Some(at(13)));
+        assert_eq!(birth.clues.named_forker, Some(at(63)));
     }
 
     #[test]

@@ -16,9 +16,12 @@ use super::stats::{Order, Stats, TreeStats};
 use super::table::{Handle, Incarnation, Table};
 use super::{Config, strategies, verdict};
 use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, WaitStatus, note};
+use crate::wire::decode::Reason;
 
-/// On 10.4 and older a child may run, and end, before proc:::create fires; not longer than this.
-pub(crate) const CREATE_TRAILS_NS: u64 = 50_000_000;
+/// Two records with time stamps closer than this may have happened in either order. The clocks of two CPUs may be
+/// milliseconds apart (the kernel does not measure the skew in a virtual machine: 12.3 `dtrace_subr.c`, `dtrace_gethrtime_init`),
+/// and on 10.4 and older a child may run, and end, before proc:::create fires.
+pub(crate) const UNORDERED_NS: u64 = 50_000_000;
 /// A host whose threads were once held up for so long may hold one up for so many times that.
 const HELD_UP_TIMES: u64 = 4;
 /// Nobody is waited for longer than so many settle times.
@@ -87,9 +90,14 @@ impl Ledger {
     // --- DTrace's words ---------------------------------------------------------------------------------------------
 
     pub(crate) fn create(&mut self, at: KernelTime, child: Pid, forker: Pid) {
+        if self.is_known_create(at, child, forker) {
+            self.stats.bad_lines[Reason::Duplicate.index()] += 1;
+            return;
+        }
         let early = self.announced_early(child, at);
         let slot = early.unwrap_or_else(|| self.begin(child, at));
-        let living = self.table.newest(forker).filter(|f| self.table[*f].exited.is_none());
+        // Its exit may be stamped before the fork.
+        let living = self.table.newest(forker).filter(|f| self.table[*f].may_run_at(at));
         let forker_handle = living.map(|f| self.pin(f));
         let batches = self.batches;
         let reported_after =
@@ -108,6 +116,25 @@ impl Ledger {
         }
     }
 
+    /// Whether this life of the pid has begun already: the probe was printed twice (two enablings, or two dtraces that
+    /// write to one file), each time with a time stamp of its own. A pid is not used again without an exit in between.
+    fn is_known_create(&self, at: KernelTime, child: Pid, forker: Pid) -> bool {
+        let newest = self.table.newest(child).map(|slot| &self.table[slot]);
+        newest.is_some_and(|inc| {
+            let soon = inc.created.is_some_and(|created| at.since(created) <= UNORDERED_NS);
+            soon && inc.forker == Some(forker) && inc.exited.is_none()
+        })
+    }
+
+    /// Whether DTrace has printed the exit of this life of the pid already.
+    fn is_known_exit(&self, at: KernelTime, pid: Pid, status: WaitStatus) -> bool {
+        let newest = self.table.newest(pid).map(|slot| &self.table[slot]);
+        newest.is_some_and(|inc| {
+            let soon = inc.exited.is_some_and(|exited| at.since(exited) <= UNORDERED_NS);
+            soon && inc.status == Some(status)
+        })
+    }
+
     /// The incarnation that this create belongs to, where other words about it came first: NOTE_CHILD while the forker
     /// was held up between knote_fork and the probe; on old kernels even its exit.
     pub(super) fn announced_early(&self, pid: Pid, at: KernelTime) -> Option<usize> {
@@ -122,7 +149,7 @@ impl Ledger {
         }
         let ended = [inc.exited, inc.exit.map(|e| e.at)].into_iter().flatten().min();
         match ended {
-            Some(end) => (at.since(end) <= CREATE_TRAILS_NS && inc.birth.is_none()).then_some(slot),
+            Some(end) => (at.since(end) <= UNORDERED_NS && inc.birth.is_none()).then_some(slot),
             None => inc.child.map(|_| slot),
         }
     }
@@ -147,6 +174,10 @@ impl Ledger {
     }
 
     pub(crate) fn exit(&mut self, at: KernelTime, pid: Pid, status: WaitStatus) {
+        if self.is_known_exit(at, pid, status) {
+            self.stats.bad_lines[Reason::Duplicate.index()] += 1;
+            return;
+        }
         let living = self.table.newest(pid).filter(|slot| self.table[*slot].exited.is_none());
         let slot = living.unwrap_or_else(|| self.begin(pid, at));
         let inc = &mut self.table[slot];

@@ -74,6 +74,10 @@ impl Ledger {
     }
 
     fn event(&mut self, event: &Kevent, placed: &Placed) {
+        if event.is_receipt() {
+            self.stats.kevents[Note::Receipt.index()] += 1;
+            return;
+        }
         for (bit, note) in [
             (note::CHILD, Note::Child),
             (note::EXIT, Note::Exit),

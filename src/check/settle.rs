@@ -1,13 +1,11 @@
 //! Verdicts on facts of which one witness spoke and the other will not: because the queue was drained after the fact,
 //! because the settle time is over, or because the input ended.
 
-use super::ledger::{CREATE_TRAILS_NS, Ledger};
+use super::ledger::{Ledger, UNORDERED_NS};
 use super::stats::{BlindReason, Table as Bounded};
 use super::table::{Incarnation, Reported};
 use crate::model::{Fact, KernelTime, Regime, Verdict};
 
-/// How far the CPUs' time stamps may lie apart.
-const SKEW_NS: u64 = 1_000_000;
 /// How long a decided loss is remembered, to know a late note when it comes.
 const LINGER_NS: u64 = 10_000_000_000;
 
@@ -18,13 +16,8 @@ impl Ledger {
     /// The queue was drained by a call that began at `entered`: what was queued before has been delivered, and what was
     /// not queued before never will be.
     pub(crate) fn settle_births(&mut self, entered: KernelTime) {
-        // Where a child may run before proc:::create fires, its own children may be created before it.
-        let patience = match self.stats.regime {
-            Regime::Split => SKEW_NS,
-            _ => CREATE_TRAILS_NS,
-        };
         while let Some((pinned, at)) = self.births.front().copied() {
-            if at.plus(patience) > entered {
+            if at.plus(UNORDERED_NS) > entered {
                 break;
             }
             self.births.pop_front();
@@ -196,10 +189,10 @@ impl Ledger {
             let newest = self.table.newest(inc.forker?)?;
             let forker = &self.table[newest];
             let here = match forker.created {
-                Some(at) => Some(at) > inc.created && at.since(inc.created?) <= CREATE_TRAILS_NS,
+                Some(at) => Some(at) > inc.created && at.since(inc.created?) <= UNORDERED_NS,
                 None => forker.tracked(),
             };
-            (here && forker.exited.is_none_or(|at| Some(at) > inc.created)).then_some(newest)
+            (here && forker.may_run_at(inc.created?)).then_some(newest)
         })
     }
 
@@ -220,7 +213,7 @@ impl Ledger {
         let verdict = match forker.attached.as_deref().copied() {
             // Born before we came: not one of ours, or nobody can say.
             Some((entered, _)) if created < entered && inc.tree.is_none() => return None,
-            Some((_, registered)) if created <= registered => Verdict::Undecided,
+            Some((_, registered)) if created <= registered.plus(UNORDERED_NS) => Verdict::Undecided,
             _ => self.lost_birth(created, inc, forker),
         };
         let tree = forker.tree?;
@@ -291,7 +284,7 @@ impl Ledger {
         let (None, None, Some(said)) = (decided, dtrace, said) else { return };
         // The fact lies after the last drain that did not deliver the note, less what the kernel orders loosely.
         let from = match fact {
-            Fact::Birth => said.not_before.minus(SKEW_NS),
+            Fact::Birth => said.not_before.minus(UNORDERED_NS),
             Fact::Death => {
                 let from = said.not_before.minus(self.patience_ns);
                 inc.created.map_or(from, |created| from.max(created))

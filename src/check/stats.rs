@@ -77,6 +77,8 @@ words! {
         Exec = "exec",
         /// NOTE_TRACKERR.
         Trackerr = "trackerr",
+        /// EV_ERROR: what became of a change that the reader asked for; no note.
+        Receipt = "receipt",
     }
 }
 

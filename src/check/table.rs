@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::finding::{Delivered, DtraceSaid, KqueueSaid};
 use super::latest::keep_latest;
+use super::ledger::UNORDERED_NS;
 use crate::model::{KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, note};
 
 /// How far the time stamps of one moment lie apart in practice.
@@ -217,6 +218,11 @@ impl Incarnation {
     /// Whether kqueue's consumer has it among its processes.
     pub(crate) fn tracked(&self) -> bool {
         self.child.is_some() || self.attached.is_some()
+    }
+
+    /// Whether DTrace's words allow that it ran at this time.
+    pub(crate) fn may_run_at(&self, at: KernelTime) -> bool {
+        self.exited.is_none_or(|exited| exited.plus(UNORDERED_NS) > at)
     }
 
     pub(crate) fn dtrace_said(&self) -> DtraceSaid {

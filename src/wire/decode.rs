@@ -23,7 +23,7 @@ words! {
         Implausible = "implausible_time",
         /// A record from before the reorder horizon: its place in the order is gone.
         Late = "late",
-        /// The same record again.
+        /// The same record again, or the same fork or exit with a second time stamp.
         Duplicate = "duplicate",
     }
 }

@@ -11,6 +11,7 @@ pub mod client;
 pub mod exporter;
 pub mod owned;
 pub mod promtool;
+pub mod reads;
 pub mod spoils;
 pub mod words;
 

@@ -4,6 +4,7 @@ use kqproc_exporter::input::{Attach, Batch, Input};
 use kqproc_exporter::model::{Kevent, MonoTime};
 
 /// An input that owns what it says.
+#[derive(Clone)]
 pub enum Owned {
     Batch { head: Batch<'static>, attached: Vec<Attach>, events: Vec<Kevent> },
     Stdout(MonoTime, Vec<u8>),
