@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::clock::{ClockMap, Head};
 use super::passes::Passes;
-use super::records::{Arrival, Records};
+use super::records::{Arrival, Records, Waiting};
 use super::stats::{Fill, Table};
 use crate::input::{Attach, Batch};
 use crate::model::{KernelTime, Kevent, MonoTime};
@@ -26,7 +26,7 @@ const EVENTS: usize = 4;
 /// The next thing in DTrace's order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    Record(Record),
+    Record(Waiting),
     Batch(Placed),
 }
 
@@ -110,7 +110,7 @@ impl Align {
 
     /// The time of the first record that has not been handed on.
     pub(crate) fn first(&self) -> Option<KernelTime> {
-        self.records.first().map(|(at, _)| *at)
+        self.records.first().map(|first| first.at)
     }
 
     /// How far DTrace's records have been handed on.
@@ -216,7 +216,7 @@ impl Align {
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         let ready = match self.records.first() {
-            Some((at, _)) => self.is_due(*at) || self.records.len() > self.capacity,
+            Some(first) => self.is_due(first.at) || self.records.len() > self.capacity,
             None => !self.batches.is_empty(),
         };
         ready || self.is_crowded()
@@ -254,7 +254,7 @@ impl Align {
     /// The next step, if it is due.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Step> {
-        let Some(&(at, record)) = self.records.first() else {
+        let Some(&Waiting { at, record, .. }) = self.records.first() else {
             return self.overdue_batch().map(Step::Batch);
         };
         if !self.is_due(at) && !self.is_hurried() {
@@ -381,7 +381,7 @@ impl Align {
         let head = self.batches.pop_front()?;
         self.placed_seq = head.seq.saturating_add(1);
         let bound = match self.records.first() {
-            Some((at, _)) => *at,
+            Some(first) => first.at,
             None if self.ended || self.blind => KernelTime(u64::MAX),
             None => self.newest().unwrap_or(self.now),
         };

@@ -33,7 +33,7 @@ pub(crate) struct Ledger {
     pub(crate) dtrace: Blind,
     pub(crate) kqueue: Blind,
     pub(crate) table: Table,
-    /// Creates that no drain has passed yet, in the order of their times.
+    /// Creates that no drain has passed yet, in the order of their times, and when they were printed at the latest.
     pub(crate) births: VecDeque<(Handle, KernelTime)>,
     /// Exits that no drain has passed by the settle time yet.
     pub(crate) deaths: VecDeque<(Handle, KernelTime)>,
@@ -89,7 +89,14 @@ impl Ledger {
 
     // --- DTrace's words ---------------------------------------------------------------------------------------------
 
-    pub(crate) fn create(&mut self, at: KernelTime, child: Pid, forker: Pid) {
+    /// `printed`: a drain before that time may have been before the fork.
+    pub(crate) fn create(
+        &mut self,
+        at: KernelTime,
+        printed: KernelTime,
+        child: Pid,
+        forker: Pid,
+    ) {
         if self.is_known_create(at, child, forker) {
             self.stats.bad_lines[Reason::Duplicate.index()] += 1;
             return;
@@ -106,7 +113,7 @@ impl Ledger {
         (inc.created, inc.forker, inc.forker_handle) = (Some(at), Some(forker), forker_handle);
         (inc.created_after, inc.reported_after) = (batches, reported_after);
         let pinned = self.pin(slot);
-        self.births.push_back((pinned, at));
+        self.births.push_back((pinned, printed));
         if self.table[slot].child.is_some() {
             match self.table[slot].birth {
                 None => self.join_birth(slot),
@@ -117,12 +124,12 @@ impl Ledger {
     }
 
     /// Whether this life of the pid has begun already: the probe was printed twice (two enablings, or two dtraces that
-    /// write to one file), each time with a time stamp of its own. A pid is not used again without an exit in between.
+    /// write to one file), each time with a time stamp of its own. A pid is not used again so soon.
     fn is_known_create(&self, at: KernelTime, child: Pid, forker: Pid) -> bool {
         let newest = self.table.newest(child).map(|slot| &self.table[slot]);
         newest.is_some_and(|inc| {
             let soon = inc.created.is_some_and(|created| at.since(created) <= UNORDERED_NS);
-            soon && inc.forker == Some(forker) && inc.exited.is_none()
+            soon && inc.forker == Some(forker)
         })
     }
 
@@ -339,6 +346,17 @@ impl Ledger {
                 self.stats.regime = Regime::MergedStatus;
             }
         }
+    }
+
+    /// Whether the end of this process is a fact: its registration, or that of its ancestor, asked for NOTE_EXIT.
+    pub(super) fn asks_for_exit(&self, slot: usize) -> bool {
+        let inc = &self.table[slot];
+        let of_tree = inc.tree.and_then(|tree| self.stats.trees.get(usize::from(tree.0)));
+        let notes = match &inc.attached {
+            Some(registration) => registration.notes,
+            None => of_tree.map_or(0, |tree| tree.notes),
+        };
+        notes == 0 || notes & note::EXIT != 0
     }
 
     // --- small help -------------------------------------------------------------------------------------------------

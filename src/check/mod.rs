@@ -34,7 +34,7 @@ use clues::Cause;
 use finding::Finding;
 use ledger::Ledger;
 use reconcile::Reconcile;
-use records::Arrival;
+use records::{Arrival, Waiting};
 use stats::{BlindReason, Fill, Stats, Table};
 
 /// The cross-checker.
@@ -289,7 +289,7 @@ impl Checker {
             self.blind_where_a_clock_jumped();
             match step {
                 Step::Record(record) => {
-                    self.ledger.advance(record.at(), |now| self.align.told(now));
+                    self.ledger.advance(record.at, |now| self.align.told(now));
                     self.apply(&record);
                 }
                 Step::Batch(placed) => {
@@ -311,11 +311,11 @@ impl Checker {
         }
     }
 
-    fn apply(&mut self, record: &Record) {
-        match *record {
+    fn apply(&mut self, &Waiting { record, printed, .. }: &Waiting) {
+        match record {
             Record::Create { at, child, forker, .. } => {
                 self.reconcile.create();
-                self.ledger.create(at, child, forker);
+                self.ledger.create(at, printed, child, forker);
             }
             Record::Exit { at, pid, status, .. } => self.ledger.exit(at, pid, status),
             _ => {}

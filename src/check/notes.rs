@@ -3,7 +3,7 @@
 use super::align::Placed;
 use super::ledger::Ledger;
 use super::stats::{BlindReason, Note, Order};
-use super::table::{Incarnation, Said, Table};
+use super::table::{Incarnation, Registration, Said, Table};
 use crate::input::Attach;
 use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, note};
 
@@ -58,8 +58,12 @@ impl Ledger {
             return;
         }
         self.watching.get_or_insert(at);
-        let alive =
-            |inc: &Incarnation| inc.exited.is_none() && inc.exit.is_none() && inc.death.is_none();
+        if attach.root || attach.notes & note::TRACK != 0 {
+            self.tree(attach.tree).notes |= attach.notes;
+        }
+        let alive = |inc: &Incarnation| {
+            inc.may_run_at(entered) && inc.exit.is_none() && inc.death.is_none()
+        };
         let newest = self.table.newest(attach.pid).filter(|slot| alive(&self.table[*slot]));
         let slot = newest.unwrap_or_else(|| self.begin(attach.pid, at));
         if self.table[slot].tracked() {
@@ -67,7 +71,8 @@ impl Ledger {
         }
         self.count_lost_alive(slot, false);
         let inc = &mut self.table[slot];
-        inc.attached = Some(Box::new((entered, at)));
+        let notes = attach.notes;
+        inc.attached = Some(Box::new(Registration { entered, returned: at, notes }));
         inc.tree.get_or_insert(attach.tree);
         inc.proven = inc.proven.max(entered);
         self.count_tracked(slot, true);
@@ -88,6 +93,8 @@ impl Ledger {
             self.stats.kevents[note.index()] += u64::from(event.fflags & bit != 0);
         }
         let tree = self.tree_of(event);
+        // What came was asked for: a recording of an old version does not say it.
+        self.tree(tree).notes |= event.fflags & (note::FORK | note::EXEC);
         let Some(pid) = Pid::new(event.ident) else {
             self.tree(tree).order_violations[Order::BadIdent.index()] += 1;
             return;

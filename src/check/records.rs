@@ -20,11 +20,21 @@ pub(crate) enum Arrival {
     Refused(Reason, KernelTime),
 }
 
+/// A record that waits for its turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) at: KernelTime,
+    pub(crate) record: Record,
+    /// The latest time stamp that was printed up to this record. Where a clock stepped back, the record happened after
+    /// what is stamped so.
+    pub(crate) printed: KernelTime,
+}
+
 /// The records that wait for their turn.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
-    /// With their times, in order.
-    queue: VecDeque<(KernelTime, Record)>,
+    /// In the order of their times.
+    queue: VecDeque<Waiting>,
     /// A record whose time nothing confirms yet.
     held: Option<Record>,
     /// The latest time stamp so far.
@@ -40,9 +50,9 @@ impl Records {
         self.newest
     }
 
-    /// The one whose turn is next, and its time.
+    /// The one whose turn is next.
     #[inline]
-    pub(crate) fn first(&self) -> Option<&(KernelTime, Record)> {
+    pub(crate) fn first(&self) -> Option<&Waiting> {
         self.queue.front()
     }
 
@@ -110,36 +120,37 @@ impl Records {
 
     /// Hands on the first one.
     #[inline]
-    pub(crate) fn hand_on(&mut self) -> Option<Record> {
-        let (_, record) = self.queue.pop_front()?;
-        self.last = Some(record);
-        Some(record)
+    pub(crate) fn hand_on(&mut self) -> Option<Waiting> {
+        let first = self.queue.pop_front()?;
+        self.last = Some(first.record);
+        Some(first)
     }
 
     #[inline(always)]
     fn insert(&mut self, at: KernelTime, record: Record) -> Arrival {
         self.newest = self.newest.max(Some(at));
         match self.queue.back() {
-            Some((then, _)) if *then >= at => return self.insert_between(at, record),
+            Some(last) if last.at >= at => return self.insert_between(at, record),
             None if self.last == Some(record) => return Arrival::Refused(Reason::Duplicate, at),
             _ => {}
         }
-        self.queue.push_back((at, record));
+        self.queue.push_back(Waiting { at, record, printed: at });
         Arrival::Queued
     }
 
     /// Takes a record that comes out of order, or at the same time as the one before.
     #[cold]
     fn insert_between(&mut self, at: KernelTime, record: Record) -> Arrival {
-        let place = self.queue.partition_point(|(then, _)| *then <= at);
+        let place = self.queue.partition_point(|other| other.at <= at);
         let before = match place {
             0 => self.last,
-            _ => self.queue.get(place - 1).map(|(_, record)| *record),
+            _ => self.queue.get(place - 1).map(|other| other.record),
         };
         if before == Some(record) {
             return Arrival::Refused(Reason::Duplicate, at);
         }
-        self.queue.insert(place, (at, record));
+        let printed = self.newest.unwrap_or(at);
+        self.queue.insert(place, Waiting { at, record, printed });
         Arrival::Queued
     }
 }

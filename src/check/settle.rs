@@ -4,7 +4,7 @@
 use super::ledger::{Ledger, UNORDERED_NS};
 use super::stats::{BlindReason, Table as Bounded};
 use super::table::{Incarnation, Reported};
-use crate::model::{Fact, KernelTime, Regime, Verdict};
+use crate::model::{Fact, KernelTime, Regime, Verdict, note};
 
 /// How long a decided loss is remembered, to know a late note when it comes.
 const LINGER_NS: u64 = 10_000_000_000;
@@ -202,7 +202,11 @@ impl Ledger {
         let forker = forker.map(|f| &self.table[f]).filter(|f| f.tree.is_some());
         let Some(forker) = forker else {
             // Nobody knows the forker, but kqueue sent NOTE_EXIT.
-            self.table[slot].tree?;
+            let tree = self.table[slot].tree?;
+            let notes = self.tree(tree).notes;
+            if notes != 0 && notes & note::TRACK == 0 {
+                return None;
+            }
             return Some(if self.blind_since(created) {
                 Verdict::Undecided
             } else {
@@ -211,9 +215,13 @@ impl Ledger {
         };
         let inc = &self.table[slot];
         let verdict = match forker.attached.as_deref().copied() {
+            // Its children were not asked for.
+            Some(forked_by) if forked_by.notes & note::TRACK == 0 => return None,
             // Born before we came: not one of ours, or nobody can say.
-            Some((entered, _)) if created < entered && inc.tree.is_none() => return None,
-            Some((_, registered)) if created <= registered.plus(UNORDERED_NS) => Verdict::Undecided,
+            Some(forked_by) if created < forked_by.entered && inc.tree.is_none() => return None,
+            Some(forked_by) if created <= forked_by.returned.plus(UNORDERED_NS) => {
+                Verdict::Undecided
+            }
             _ => self.lost_birth(created, inc, forker),
         };
         let tree = forker.tree?;
@@ -254,6 +262,10 @@ impl Ledger {
         if inc.death.is_some() || inc.tree.is_none() || inc.exit.is_some() {
             return;
         }
+        if !self.asks_for_exit(slot) {
+            return self.count_tracked(slot, false);
+        }
+        let inc = &self.table[slot];
         let verdict = match inc.exited {
             // Its pid was created again, and neither witness said that it ended.
             None => Verdict::Undecided,
@@ -315,7 +327,7 @@ impl Ledger {
     fn give_up_death(&mut self, slot: usize) {
         let inc = &self.table[slot];
         let over = inc.exited.is_some() || self.table.newest(inc.pid) != Some(slot);
-        if inc.tree.is_some() && inc.death.is_none() && over {
+        if inc.tree.is_some() && inc.death.is_none() && over && self.asks_for_exit(slot) {
             self.decide_death(slot, Verdict::Undecided);
         }
     }
@@ -331,9 +343,12 @@ impl Ledger {
 
     /// One queue less names it. Forgets what nothing will be said of any more.
     fn release(&mut self, slot: usize) {
-        let inc = &mut self.table[slot];
-        inc.pins -= 1;
-        if inc.pins == 0 && (inc.tree.is_none() || inc.death.is_some()) {
+        self.table[slot].pins -= 1;
+        let inc = &self.table[slot];
+        let ended = || inc.exited.is_some() || self.table.newest(inc.pid) != Some(slot);
+        let is_over =
+            || inc.tree.is_none() || inc.death.is_some() || ended() && !self.asks_for_exit(slot);
+        if inc.pins == 0 && is_over() {
             self.table.end(slot);
         }
     }

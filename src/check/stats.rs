@@ -115,6 +115,8 @@ pub struct TreeStats {
     pub exit_latency: Histogram,
     /// Gauge: whether the tree has a process to watch.
     pub attached: bool,
+    /// Gauge: the fflags that its registrations asked for, 0 while nothing is known. What was not asked for is no fact.
+    pub notes: u32,
     /// Gauges: how wrong the table of a tracker is that believes every kevent, indexed by [`Damage::index`].
     pub damage: [u64; Damage::COUNT],
     /// What each way to use NOTE_TRACK would have got right, indexed by [`Strategy::index`].

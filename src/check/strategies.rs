@@ -4,14 +4,15 @@
 use super::damage::Standing;
 use super::finding::Finding;
 use super::stats::TreeStats;
-use crate::model::{Fact, Verdict, words};
+use crate::model::{Fact, Verdict, note, words};
 
 words! {
     /// A way to use NOTE_TRACK.
     pub enum Strategy {
         /// One kqueue with NOTE_TRACK|NOTE_EXIT; whatever it says is believed.
         Naive = "naive",
-        /// Parents from a second kqueue that asks for NOTE_TRACK alone, where no status can overwrite them.
+        /// Parents from a second kqueue that asks for NOTE_TRACK alone, where no status can overwrite them; and ends from
+        /// one that asks for neither NOTE_FORK nor NOTE_EXEC, whose NOTE_EXIT no other note can make the kernel lose.
         TwoKqueues = "two_kqueues",
         /// The registration's udata, which every descendant inherits, says to which tree a process belongs.
         Cookie = "udata_cookie",
@@ -66,6 +67,10 @@ pub(super) fn count(finding: &Finding, standing: Standing, tree: &mut TreeStats)
     if matches!(finding.verdict, Verdict::Undecided | Verdict::KqueueOnly) {
         return;
     }
+    // The scan of a pending NOTE_FORK or NOTE_EXEC takes NOTE_EXIT with it (13.2 `kern_event.c`, `kqueue_scan`).
+    let lost_to_another_note = finding.verdict == Verdict::LostSilent
+        && finding.kqueue.child.is_some()
+        && tree.notes & (note::FORK | note::EXEC) != 0;
     match finding.fact {
         Fact::Birth => {
             let naive = birth(Strategy::Naive, finding, standing);
@@ -81,9 +86,13 @@ pub(super) fn count(finding: &Finding, standing: Standing, tree: &mut TreeStats)
             tree.strategies.iter_mut().for_each(|right| right.ends += 1);
         }
         Fact::Death => {
-            let right = &mut tree.strategies[Strategy::Rescan.index()];
-            right.ends += u64::from(standing.rescued);
-            right.recovered += u64::from(standing.rescued);
+            let mut end_known = |strategy: Strategy, known: bool| {
+                let right = &mut tree.strategies[strategy.index()];
+                right.ends += u64::from(known);
+                right.recovered += u64::from(known);
+            };
+            end_known(Strategy::Rescan, standing.rescued);
+            end_known(Strategy::TwoKqueues, lost_to_another_note);
         }
     }
 }

@@ -157,6 +157,15 @@ impl Latest {
     }
 }
 
+/// The kevent(2) call that registered a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registration {
+    pub(crate) entered: KernelTime,
+    pub(crate) returned: KernelTime,
+    /// The fflags that it asked for.
+    pub(crate) notes: u32,
+}
+
 /// One life of a pid. Most lie untouched until they are settled and forgotten: what that needs is in the first of four
 /// cache lines, so that the others stay where they are.
 #[derive(Clone, Debug)]
@@ -184,9 +193,8 @@ pub(crate) struct Incarnation {
     pub(crate) forker_handle: Option<Handle>,
     /// The latest time at which this pid was certainly still this incarnation.
     pub(crate) proven: KernelTime,
-    /// Registered by us, between these times, not by the kernel: its birth is no fact of ours. So few are that the others
-    /// take no room for it.
-    pub(crate) attached: Option<Box<(KernelTime, KernelTime)>>,
+    /// Registered by us, not by the kernel: its birth is no fact of ours. So few are that the others take no room for it.
+    pub(crate) attached: Option<Box<Registration>>,
     /// NOTE_TRACKERR about this process.
     pub(crate) trackerr: Reports,
     /// DTrace's words.

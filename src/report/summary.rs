@@ -9,7 +9,7 @@ use super::format::{Hue, Paint, count_of, printable, thousands};
 use crate::check::damage::Damage;
 use crate::check::stats::{BlindReason, Order, Stats, TreeStats};
 use crate::check::strategies::Strategy;
-use crate::model::{Regime, Verdict, Winner};
+use crate::model::{Regime, Verdict, Winner, note};
 use crate::wire::drops::DropKind;
 
 /// An object whose keys are a closed set of words, in their declared order.
@@ -196,6 +196,11 @@ fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
         count_of(tree.order_violations.iter().sum(), "order violation"),
         listed(": ", orders)
     );
+    for (bit, facts) in [(note::TRACK, "births"), (note::EXIT, "deaths")] {
+        if tree.notes != 0 && tree.notes & bit == 0 {
+            let _ = writeln!(out, "  {} was not asked for: its {facts} are no facts", note::names(bit));
+        }
+    }
     let [damage, recovered] = hindsight(tree);
     if !damage.is_empty() {
         let _ = writeln!(out, "  a tracker that believes every kevent is wrong about: {damage}");

@@ -35,7 +35,7 @@ fn tell(align: &mut Align, record: Record) -> Arrival {
 fn order(align: &mut Align) -> Vec<String> {
     std::iter::from_fn(|| align.next())
         .map(|step| match step {
-            Step::Record(r) => format!("{}@{}", r.kind(), r.at().0 / MS),
+            Step::Record(r) => format!("{}@{}", r.record.kind(), r.at.0 / MS),
             Step::Batch(b) => {
                 let marked = if b.entered.is_some() { "" } else { "?" };
                 format!("batch{}@{}{marked}", b.head.seq, b.at.0 / MS)
