@@ -90,13 +90,7 @@ impl Ledger {
     // --- DTrace's words ---------------------------------------------------------------------------------------------
 
     /// `printed`: a drain before that time may have been before the fork.
-    pub(crate) fn create(
-        &mut self,
-        at: KernelTime,
-        printed: KernelTime,
-        child: Pid,
-        forker: Pid,
-    ) {
+    pub(crate) fn create(&mut self, at: KernelTime, printed: KernelTime, child: Pid, forker: Pid) {
         if self.is_known_create(at, child, forker) {
             self.stats.bad_lines[Reason::Duplicate.index()] += 1;
             return;

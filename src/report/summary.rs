@@ -198,7 +198,8 @@ fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
     );
     for (bit, facts) in [(note::TRACK, "births"), (note::EXIT, "deaths")] {
         if tree.notes != 0 && tree.notes & bit == 0 {
-            let _ = writeln!(out, "  {} was not asked for: its {facts} are no facts", note::names(bit));
+            let _ =
+                writeln!(out, "  {} was not asked for: its {facts} are no facts", note::names(bit));
         }
     }
     let [damage, recovered] = hindsight(tree);

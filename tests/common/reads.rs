@@ -82,7 +82,8 @@ pub fn each_line(reads: &[Owned], mut change: impl FnMut(&str) -> Vec<String>) -
 
 /// dtrace prints what it takes from the buffers of all CPUs in one pass in the order of the time stamps.
 pub fn sorted_in_passes(mut reads: Vec<Owned>) -> Vec<Owned> {
-    let lines: Vec<usize> = (0..reads.len()).filter(|i| matches!(reads[*i], Owned::Stdout(..))).collect();
+    let lines: Vec<usize> =
+        (0..reads.len()).filter(|i| matches!(reads[*i], Owned::Stdout(..))).collect();
     let read_at = |i: &usize| reads[*i].at();
     let passes: Vec<Vec<usize>> =
         lines.chunk_by(|a, b| read_at(a) == read_at(b)).map(<[usize]>::to_vec).collect();
@@ -104,8 +105,9 @@ pub fn skewed(reads: &[Owned], cpu: &str, by_ns: i64) -> Vec<Owned> {
     let of_cpu = |line: &str| {
         line.starts_with(['C', 'X', 'E', 'F', 'M']) && line.split(' ').nth(2) == Some(cpu)
     };
-    let skewed =
-        each_line(reads, |line| vec![if of_cpu(line) { moved(line, by_ns) } else { line.to_owned() }]);
+    let skewed = each_line(reads, |line| {
+        vec![if of_cpu(line) { moved(line, by_ns) } else { line.to_owned() }]
+    });
     sorted_in_passes(skewed)
 }
 
