@@ -23,9 +23,7 @@ fn page(recording: &str, osreldate: u32) -> Report {
     let kernel = Kernel { uname: replay.meta().uname, osreldate };
     let stats = stats(replay);
     let run = Run { load: recording.to_owned(), ..Run::default() };
-    let report = Report::of(&stats, kernel, run);
-    println!("{}", report.text(&stats, Paint::Plain));
-    report
+    Report::of(&stats, kernel, run)
 }
 
 fn stats(replay: Replay) -> Stats {

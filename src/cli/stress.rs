@@ -136,8 +136,7 @@ pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
         (Format::Html, [one]) => one.page().html(),
         (Format::Html, _) => card.html(),
         (Format::Text, [one]) => {
-            let details = one.page().report.details(&one.loaded.stats, paint_for_stdout());
-            card.text(paint_for_stdout()) + "\n" + &details
+            card.text(paint_for_stdout()) + &one.page().details(paint_for_stdout())
         }
         (Format::Text, _) => card.text(paint_for_stdout()),
     };

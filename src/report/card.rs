@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::advice::{advice, conditions, sound};
 use super::answer::{Answer, Tally, totals, wrongs};
-use super::escape::Escaped;
 use super::format::{Hue, Paint, count_of, duration, printable, thousands};
+use super::html::{Header, capital, page};
 use super::kernel::{Kernel, regime_by_osreldate};
-use super::page::CSS;
+use super::section::{Block, Section};
 use super::stress::{Latency, Report, Run};
 use super::table::Table;
 use crate::check::stats::{Stats, TreeStats};
@@ -119,7 +119,8 @@ impl Card {
 
     /// The card for a person.
     pub fn text(&self, paint: Paint) -> String {
-        let mut out = paint.dye(self.decision.hue(), &self.headline());
+        let answer = format!("{}: {}", capital(self.decision.as_str()), self.answer);
+        let mut out = paint.dye(self.decision.hue(), &answer);
         let Card { kernel, regime, regime_expected, .. } = self;
         let _ = write!(out, "\n\nkernel    {}", printable(&kernel.uname));
         if kernel.osreldate > 0 {
@@ -135,32 +136,16 @@ impl Card {
 
     /// The card as one HTML file that needs nothing else.
     pub fn html(&self) -> String {
-        let Card { kernel, decision, answer, regime, regime_expected, .. } = self;
-        let race = self.exit_race.map(|race| race.sentence()).unwrap_or_default();
-        format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-             <title>{uname}: {decision}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n<main>\n\
-             <header class=\"{decision}\">\n<p class=\"kicker\">Does kqueue lose processes on {uname}?</p>\n\
-             <h1><span class=\"badge\">{decision}</span> {answer}</h1>\n\
-             <p>Regime {regime}, by its version {regime_expected}.</p>\n</header>\n\
-             <section>\n<h2>Loads</h2>\n{table}<p>{race}</p>\n</section>\n</main>\n\
-             <footer>Made by kqproc_exporter {version}.</footer>\n</body>\n</html>\n",
-            uname = Escaped(&kernel.uname),
-            answer = Escaped(answer),
-            table = self.table().html(),
-            version = env!("CARGO_PKG_VERSION"),
-        )
-    }
-
-    fn headline(&self) -> String {
-        let word = match self.decision {
-            Answer::Sound => "Sound",
-            Answer::Unsound => "Unsound",
-            Answer::Undecided => "Undecided",
+        let regime = format!("Regime {}, by its version {}.", self.regime, self.regime_expected);
+        let header = Header {
+            decision: self.decision,
+            answer: &self.answer,
+            advice: &regime,
+            more: maud::html! {},
         };
-        format!("{word}: {}", self.answer)
+        let race = self.exit_race.map(|race| Block::Paragraph(race.sentence()));
+        let blocks = std::iter::once(Block::Table(self.table())).chain(race).collect();
+        page(&self.kernel.uname, "stress", &header, &[Section { title: "Loads", blocks }])
     }
 
     fn table(&self) -> Table {

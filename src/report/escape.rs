@@ -11,6 +11,17 @@ impl<T: Display> Display for Escaped<T> {
     }
 }
 
+/// Text from anywhere without characters that cannot be seen, which could turn it around or hide a part of it. What is a
+/// character of HTML's own is left to what writes the HTML.
+pub(super) struct Clean<T>(pub(super) T);
+
+impl<T: Display> Display for Clean<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let invisible = |c: char| c.is_control() || is_directional(c);
+        f.write_str(&self.0.to_string().replace(invisible, "\u{fffd}"))
+    }
+}
+
 struct Escaper<'a, 'f>(&'a mut fmt::Formatter<'f>);
 
 impl Write for Escaper<'_, '_> {

@@ -35,7 +35,7 @@ impl Interval {
     }
 
     /// For a person: `33.0 % (32.1 to 34.0)`; `0, below 0.19 %` where nothing happened.
-    pub fn told(&self) -> String {
+    pub fn text(&self) -> String {
         match self.rate {
             None => "-".to_owned(),
             Some(0.0) => format!("0, below {} %", percent(self.high)),
@@ -86,10 +86,10 @@ mod tests {
     #[test]
     fn none_and_all_have_one_open_end() {
         assert_eq!(Interval::wilson(0, 2000).low, 0.0);
-        assert_eq!(Interval::wilson(0, 2000).told(), "0, below 0.19 %");
+        assert_eq!(Interval::wilson(0, 2000).text(), "0, below 0.19 %");
         assert_eq!(Interval::wilson(2000, 2000).high, 1.0);
-        assert_eq!(Interval::wilson(2000, 2000).told(), "100 %, above 99.81");
-        assert_eq!(Interval::wilson(0, 0).told(), "-");
+        assert_eq!(Interval::wilson(2000, 2000).text(), "100 %, above 99.81");
+        assert_eq!(Interval::wilson(0, 0).text(), "-");
     }
 
     #[test]

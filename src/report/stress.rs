@@ -3,16 +3,14 @@
 //! The exit status is that of [`Answer`]: 0 sound, 1 unsound, 2 undecided. One thing makes a sound run undecided: the
 //! load forked more processes than the witnesses reported births, by more than 5 %.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 use super::advice::advice;
 use super::answer::{Answer, Tally, totals};
-use super::format::{Hue, Paint, count_of, duration, printable, thousands};
+use super::format::count_of;
 use super::interval::Interval;
 use super::kernel::{Kernel, regime_by_osreldate};
-use super::summary::{ByWord, Summary, hindsight, row_hue, witness};
+use super::summary::{ByWord, Summary};
 use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict};
 
@@ -121,64 +119,10 @@ impl Report {
         }
     }
 
-    /// The page for a person.
-    pub fn text(&self, stats: &Stats, paint: Paint) -> String {
-        let mut out = paint.dye(self.summary.decision.hue(), &self.summary.answer);
-        let _ = writeln!(out, "\n{}\n", self.advice);
-        self.circumstances(&mut out);
-        out + &self.details(stats, paint)
-    }
-
-    /// The page without its answer: every verdict with its rate, and what is counted by event.
-    pub fn details(&self, stats: &Stats, paint: Paint) -> String {
-        let (all, mut out) = (totals(stats), String::new());
-        facts(&mut out, &all, paint);
-        self.events(&mut out, &all);
-        witness(&mut out, stats);
-        out
-    }
-
-    fn circumstances(&self, out: &mut String) {
-        let Report { kernel, run, .. } = self;
-        let _ = write!(out, "kernel    {}", printable(&kernel.uname));
-        if kernel.osreldate > 0 {
-            let _ =
-                write!(out, ", osreldate {}, should be {}", kernel.osreldate, self.regime_expected);
-        }
-        let _ = write!(out, "\nload      {}, {:.1} s", run.load, run.seconds);
-        if run.stall_ms > 0 {
-            let _ = write!(out, ", reader stalled {} ms a call", run.stall_ms);
-        }
-        out.push_str("\n\n");
-    }
-
-    fn events(&self, out: &mut String, all: &TreeStats) {
-        let _ = write!(
-            out,
-            "\nnotes     {}",
-            count_of(all.duplicate_child_notes, "duplicate NOTE_CHILD note")
-        );
-        if let Some(each) = self.duplicates_per_birth.filter(|each| *each > 0.0) {
-            let _ = write!(out, " ({each:.2} a birth)");
-        }
-        let _ = writeln!(
-            out,
-            ", {}, {}, {}",
-            count_of(all.collisions.iter().sum(), "collision"),
-            count_of(all.trackerr_reports, "NOTE_TRACKERR report"),
-            count_of(all.order_violations.iter().sum(), "order violation")
-        );
-        for (note, latency) in
-            [("NOTE_CHILD", self.latency.child), ("NOTE_EXIT", self.latency.exit)]
-        {
-            let _ = writeln!(out, "latency   {note:<10} {}", latency.told());
-        }
-        let [damage, recovered] = hindsight(all);
-        for (name, what) in [("damage", damage), ("recovered", recovered)] {
-            if !what.is_empty() {
-                let _ = writeln!(out, "{name:<10}{what}");
-            }
-        }
+    /// The answer without the word that begins it.
+    pub(super) fn finding(&self) -> &str {
+        let answer = &self.summary.answer;
+        answer.split_once(": ").map_or(answer, |(_, finding)| finding)
     }
 }
 
@@ -190,19 +134,6 @@ impl Latency {
             max_ns: histogram.quantile(1.0),
             count: histogram.count(),
         }
-    }
-
-    fn told(&self) -> String {
-        if self.count == 0 {
-            return "not measured".to_owned();
-        }
-        let Latency { p50_ns, p99_ns, max_ns, .. } = *self;
-        format!(
-            "at most {} (p50), {} (p99), {} (all)",
-            duration(p50_ns),
-            duration(p99_ns),
-            duration(max_ns)
-        )
     }
 }
 
@@ -217,26 +148,6 @@ fn rate(all: &TreeStats, fact: Fact, verdict: Verdict) -> Interval {
         _ => tally.decided(),
     };
     Interval::wilson(all.of(fact)[verdict.index()], trials)
-}
-
-/// Births and deaths by verdict side by side, each with its rate.
-fn facts(out: &mut String, all: &TreeStats, paint: Paint) {
-    let title = format!(
-        "{:<15}{:>10}  {:<28}{:>10}  {}",
-        "", "births", "rate, 95 % interval", "deaths", "rate, 95 % interval"
-    );
-    let _ = writeln!(out, "{}", paint.dye(Hue::Title, &title));
-    for verdict in Verdict::ALL {
-        let (births, deaths) = (all.births[verdict.index()], all.deaths[verdict.index()]);
-        let line = format!(
-            "{verdict:<15}{:>10}  {:<28}{:>10}  {}",
-            thousands(births),
-            rate(all, Fact::Birth, *verdict).told(),
-            thousands(deaths),
-            rate(all, Fact::Death, *verdict).told()
-        );
-        let _ = writeln!(out, "{}", paint.dye(row_hue(*verdict, births + deaths), &line));
-    }
 }
 
 #[cfg(test)]
@@ -268,40 +179,6 @@ mod tests {
             stats.trees[0].exit_latency.add(40_000_000);
         }
         stats
-    }
-
-    #[test]
-    fn the_page_reads_well() {
-        let stats = chain();
-        let report = Report::of(&stats, kernel(1_302_001), run(420));
-        assert_eq!(
-            report.text(&stats, Paint::Plain),
-            "\
-Sound: kqueue told the truth about all of 420 births and 421 deaths.
-A tracker can trust this kernel under this load, if it ignores repeated NOTE_CHILD notes.
-
-kernel    FreeBSD 13.2-RELEASE amd64, osreldate 1302001, should be split
-load      chain, 60 rounds, 1.2 s, reader stalled 40 ms a call
-
-                   births  rate, 95 % interval             deaths  rate, 95 % interval
-agreed                420  100 %, above 99.09                 421  100 %, above 99.10
-overwritten             0  0, below 0.91 %                      0  0, below 0.90 %
-corrupt                 0  0, below 0.91 %                      0  0, below 0.90 %
-lost_reported           0  0, below 0.91 %                      0  0, below 0.90 %
-lost_silent             0  0, below 0.91 %                      0  0, below 0.90 %
-lost_inherited          0  0, below 0.91 %                      0  0, below 0.90 %
-kqueue_only             0  0, below 0.91 %                      0  0, below 0.90 %
-undecided               0  0, below 0.91 %                      0  0, below 0.90 %
-
-notes     5,691 duplicate NOTE_CHILD notes (13.55 a birth), 0 collisions, 0 NOTE_TRACKERR reports, 0 order violations
-latency   NOTE_CHILD not measured
-latency   NOTE_EXIT  at most 67.1 ms (p50), 67.1 ms (p99), 67.1 ms (all)
-recovered dedupe 5,691
-regime    split
-dtrace    919 records, 0 undecodable lines, 0 drops
-blind     0.000 s
-"
-        );
     }
 
     #[test]

@@ -212,7 +212,7 @@ fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
 }
 
 /// What is wrong in a tracker's table, and what each strategy would have kept right: what is not zero.
-pub(super) fn hindsight(tree: &TreeStats) -> [String; 2] {
+fn hindsight(tree: &TreeStats) -> [String; 2] {
     let damage = Damage::ALL.iter().map(|d| (d.as_str(), tree.damage[d.index()]));
     let recovered = Strategy::BETTER.iter().map(|s| (s.as_str(), tree.recovered(*s)));
     [listed("", damage), listed("", recovered)]
@@ -228,7 +228,7 @@ pub(super) const fn row_hue(verdict: Verdict, n: u64) -> Hue {
 }
 
 /// How well DTrace saw, and what the kevents have shown of the kernel.
-pub(super) fn witness(out: &mut String, stats: &Stats) {
+fn witness(out: &mut String, stats: &Stats) {
     let drops = DropKind::ALL.iter().map(|k| (k.as_str(), stats.drops[k.index()]));
     let _ = writeln!(out, "regime    {}", stats.regime);
     let _ = writeln!(

@@ -1,9 +1,12 @@
-//! A table of text cells, written for a terminal or as HTML.
+//! A table of text cells, written for a terminal, as Markdown or as HTML.
 
 use std::fmt::Write as _;
 
-use super::escape::Escaped;
+use maud::{Markup, html};
+
+use super::escape::Clean;
 use super::format::{Hue, Paint, printable};
+use super::section::literal;
 
 /// A table: the first cell of a row names it.
 #[derive(Clone, PartialEq, Debug)]
@@ -63,26 +66,48 @@ impl Table {
         out
     }
 
-    /// As an HTML table that scrolls by itself on a narrow screen.
-    pub fn html(&self) -> String {
-        let mut out = String::from("<div class=\"scroll\"><table>\n<thead><tr>");
+    /// As a Markdown table.
+    pub(super) fn markdown(&self) -> String {
+        let names: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
+        let mut out = format!("| {} |\n|", names.join(" | "));
         for column in &self.columns {
-            let _ = write!(out, "<th scope=\"col\">{}</th>", Escaped(column.name));
+            out.push_str(if column.is_number { "---:|" } else { "---|" });
         }
-        out.push_str("</tr></thead>\n");
-        for (hue, cells) in &self.rows {
-            let _ = write!(out, "<tr class=\"{}\">", hue.class());
-            for (i, (cell, column)) in cells.iter().zip(&self.columns).enumerate() {
-                let cell = Escaped(cell);
-                let _ = match (i, column.is_number) {
-                    (0, _) => write!(out, "<th scope=\"row\">{cell}</th>"),
-                    (_, true) => write!(out, "<td class=\"n\">{cell}</td>"),
-                    (_, false) => write!(out, "<td>{cell}</td>"),
-                };
+        out.push('\n');
+        for (_, cells) in &self.rows {
+            let cells: Vec<String> = cells.iter().map(literal).collect();
+            let _ = writeln!(out, "| {} |", cells.join(" | "));
+        }
+        out
+    }
+
+    /// As an HTML table that scrolls by itself on a narrow screen.
+    pub(super) fn html(&self) -> Markup {
+        let class = |column: &Column| column.is_number.then_some("n");
+        html! {
+            div.scroll {
+                table {
+                    thead {
+                        tr {
+                            @for column in &self.columns {
+                                th scope="col" class=[class(column)] { (column.name) }
+                            }
+                        }
+                    }
+                    @for (hue, cells) in &self.rows {
+                        tr class=(hue.class()) {
+                            @for (i, (cell, column)) in cells.iter().zip(&self.columns).enumerate() {
+                                @if i == 0 {
+                                    th scope="row" { (Clean(cell)) }
+                                } @else {
+                                    td class=[class(column)] { (Clean(cell)) }
+                                }
+                            }
+                        }
+                    }
+                }
             }
-            out.push_str("</tr>\n");
         }
-        out + "</table></div>\n"
     }
 }
 
@@ -111,8 +136,15 @@ exit       12,000  nothing
     }
 
     #[test]
+    fn markdown_stays_text() {
+        let markdown = table().markdown();
+        assert!(markdown.starts_with("| shape | births | wrong |\n|---|---:|---|\n"), "{markdown}");
+        assert!(markdown.contains("| &lt;b>\\\\u{1b} | 7 | lost 1 birth |"), "{markdown}");
+    }
+
+    #[test]
     fn html_stays_text() {
-        let html = table().html();
+        let html = table().html().into_string();
         assert!(
             html.contains("<tr class=\"bad\"><th scope=\"row\">&lt;b&gt;\u{fffd}</th>"),
             "{html}"

@@ -8,12 +8,13 @@ use serde_json::Value;
 use crate::project::{path, read, run};
 
 /// The crates that are compiler plug-ins. Those with a build script are in deny.toml.
-const PROC_MACROS: [&str; 13] = [
+const PROC_MACROS: [&str; 14] = [
     "asn1-rs-derive",
     "asn1-rs-impl",
     "clap_derive",
     "displaydoc",
     "divan-macros",
+    "maud_macros",
     "multiversion_no_op",
     "pest_derive",
     "rustversion",

@@ -166,7 +166,7 @@ pub(super) fn hue_of(verdict: &str) -> Hue {
     Verdict::from_word(verdict).map_or(Hue::Doubt, |verdict| row_hue(verdict, 1))
 }
 
-fn why(out: &mut String, title: &str, path: &PathDto) {
+pub(in crate::report) fn why(out: &mut String, title: &str, path: &PathDto) {
     let _ = writeln!(out, "\n  {title}");
     let PathDto { sentence, function, condition, releases, sure } = path;
     for (name, value) in [

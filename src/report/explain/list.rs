@@ -276,7 +276,7 @@ Of too many at once a sample is kept: 1,200 were not.
         let text = other.of_exporter("http://h:1", false, Paint::Plain);
         assert!(text.starts_with("http://h:1 serves a recording of another kernel"), "{text}");
         assert!(
-            text.ends_with("No incidents at http://h:1: both witnesses agree on every fact.\n")
+            text.contains("\nNo incidents at http://h:1: both witnesses agree on every fact.\n")
         );
         let text = other.of_exporter("http://h:1", true, Paint::Plain);
         assert!(text.contains("\nNo incidents at http://h:1 that match what was asked for.\n"));

@@ -2,10 +2,9 @@
 
 mod bins;
 pub mod chronicle;
-mod html;
-mod markdown;
-mod parts;
+mod formats;
 mod plots;
+mod sections;
 
 use serde::Serialize;
 
@@ -22,7 +21,6 @@ use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::check::strategies::Strategy;
 use crate::model::{KernelTime, Pid, Verdict};
 use chronicle::{Chronicle, Generation};
-pub(super) use html::CSS;
 
 /// Where a run comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]

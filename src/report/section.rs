@@ -1,0 +1,123 @@
+//! A page as sections of paragraphs, tables and figures. What it says is decided once; the page is then written for a
+//! terminal ([`text`]), as Markdown ([`markdown`]) or as HTML ([`super::html`]).
+
+use std::fmt::{Display, Write as _};
+
+use plotters::style::RGBColor;
+
+use super::explain::life::why;
+use super::format::{Hue, Paint, printable};
+use super::paths::KernelPath;
+use super::table::Table;
+
+/// A part of a page with a heading.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Section {
+    pub(super) title: &'static str,
+    pub(super) blocks: Vec<Block>,
+}
+
+/// What a section is made of.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Block {
+    /// Sentences.
+    Paragraph(String),
+    /// Numbers.
+    Table(Table),
+    /// Names and values; the empty ones are left out.
+    Facts(Vec<(&'static str, String)>),
+    /// A plot: HTML alone shows it.
+    Figure(Figure),
+    /// A way through the kernel, under what it did.
+    Reason { hue: Hue, title: String, path: KernelPath },
+    /// A long text that is shown to those who ask for it: HTML alone has it.
+    Details { title: &'static str, text: String },
+}
+
+/// A plot with its caption.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Figure {
+    /// Empty if nothing could be drawn.
+    pub(super) svg: String,
+    pub(super) caption: String,
+    pub(super) legend: Vec<(String, RGBColor)>,
+}
+
+impl Block {
+    pub(super) fn paragraph(text: impl Into<String>) -> Block {
+        Block::Paragraph(text.into())
+    }
+}
+
+/// The sections for a terminal.
+pub(super) fn text(sections: &[Section], paint: Paint) -> String {
+    let mut out = String::new();
+    for Section { title, blocks } in sections {
+        let _ = writeln!(out, "\n{}", paint.dye(Hue::Title, title));
+        for block in blocks {
+            match block {
+                Block::Paragraph(text) => {
+                    let _ = writeln!(out, "{}", printable(text));
+                }
+                Block::Table(table) => out += &table.text(paint),
+                Block::Facts(facts) => {
+                    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+                        let _ = writeln!(out, "{name:<10}{}", printable(value));
+                    }
+                }
+                Block::Reason { hue, title, path } => {
+                    why(&mut out, &paint.dye(*hue, title), &(*path).into());
+                }
+                Block::Figure(_) | Block::Details { .. } => {}
+            }
+        }
+    }
+    out
+}
+
+/// The sections as Markdown.
+pub(super) fn markdown(sections: &[Section]) -> String {
+    let mut out = String::new();
+    for Section { title, blocks } in sections {
+        let _ = write!(out, "\n## {title}\n");
+        for block in blocks {
+            match block {
+                Block::Paragraph(text) => {
+                    let _ = write!(out, "\n{}\n", literal(text));
+                }
+                Block::Table(table) => {
+                    let _ = write!(out, "\n{}", table.markdown());
+                }
+                Block::Facts(facts) => list(&mut out, facts),
+                Block::Reason { title, path, .. } => {
+                    let _ = write!(out, "\n### {title}\n\n{}\n", literal(path.sentence));
+                    let facts = path.facts().map(|(name, value)| (name, value.to_owned()));
+                    list(&mut out, &facts);
+                }
+                Block::Figure(_) | Block::Details { .. } => {}
+            }
+        }
+    }
+    out
+}
+
+fn list(out: &mut String, facts: &[(&'static str, String)]) {
+    out.push('\n');
+    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+        let _ = writeln!(out, "- {name}: {}", literal(value));
+    }
+}
+
+/// Text that stays text: nothing that Markdown or HTML would take for its own.
+pub(super) fn literal(text: impl Display) -> String {
+    let mut out = String::new();
+    for c in printable(&text.to_string()).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '|' | '*' | '`' | '[' | ']' | '\\' | '#' => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    out
+}
