@@ -196,7 +196,7 @@ fn panels_lie_side_by_side() {
 /// The colours of the report's page, which its source has as constants: `const RED: RGBColor = RGBColor(0xd6, 0x45, 0x45);`
 /// and `("lost", RED, &[Verdict::LostReported, ...]),`.
 fn colour_on_the_page(verdict: Verdict) -> String {
-    let page = read("src/report/page/html.rs");
+    let page = read("src/report/page/sections.rs");
     let (_, layers) = page.split_once("const LAYERS").unwrap();
     let named = format!("Verdict::{verdict:?}");
     let layer = layers.lines().find(|line| line.contains(&named)).expect("each has a layer");
