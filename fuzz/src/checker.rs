@@ -71,7 +71,11 @@ impl World {
     fn line(&mut self, choices: &mut Choices<'_>) -> String {
         let at = self.step(choices);
         let status = u32::from(choices.byte() % 3) << 8;
-        match choices.byte() % 12 {
+        let choice = choices.byte();
+        if choice >= 192 {
+            return consumer(at, choices);
+        }
+        match choice % 12 {
             0 => format!("B {at} {at}\n"),
             1 => format!("T {at} {at}\n"),
             2..=5 => {
@@ -123,6 +127,33 @@ impl World {
     }
 }
 
+/// A line about a consumer.
+fn consumer(at: u64, choices: &mut Choices<'_>) -> String {
+    let (consumer, tid) = (choices.few(2) % 2 + 1, choices.byte() % 2);
+    let event = |choices: &mut Choices<'_>| {
+        let Kevent { ident, flags, fflags, data, .. } = choices.kevent();
+        (ident % 100_000, flags, fflags, data)
+    };
+    match choices.byte() % 4 {
+        0 => {
+            let (ident, flags, fflags, _) = event(choices);
+            let own = choices.byte() & 1;
+            format!("A {at} 0 {tid} {own} 3 ff {ident} -5 {flags:x} {fflags:x} 0 {consumer}\n")
+        }
+        1 => format!("a {at} 0 {tid} {} {consumer}\n", choices.byte() % 4),
+        2 => {
+            let events: String = (0..8)
+                .map(|_| {
+                    let (ident, flags, fflags, data) = event(choices);
+                    format!(" {ident} -5 {flags:x} {fflags:x} {data}")
+                })
+                .collect();
+            format!("N {at} 0 {tid} 3 {}{events} {consumer}\n", choices.byte() % 10)
+        }
+        _ => format!("M {at} 0 {tid} 3 8 {} 0 {consumer}\n", i32::from(choices.byte() % 9) - 1),
+    }
+}
+
 /// A history of both witnesses, each free to lie.
 pub fn checker(data: &[u8]) {
     let (mut choices, mut world, mut play) =
@@ -149,6 +180,10 @@ pub fn checker(data: &[u8]) {
                 let id = TreeId(choices.few(3).min(9) as u16);
                 match choice {
                     31 => play.push(Input::TreeGone { id }),
+                    63 | 95 => {
+                        let pid = Pid::new(choices.few(3)).filter(|pid| pid.get() > 0);
+                        play.push(Input::Consumer { id, pid });
+                    }
                     _ => play.push(Input::Tree { id, name: "another" }),
                 }
             }

@@ -64,11 +64,15 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))
 }
 
-/// `kevents.jsonl`, `dtrace.txt` and `dtrace.err` of a directory, with a line `--` between them.
+/// `kevents.jsonl`, `dtrace.txt`, `dtrace.err` and `pid.txt` of a directory, with a line `--` between them; what is empty is
+/// not there.
 pub fn directory(data: &[u8]) {
     let mut parts = split(data, b"\n--\n").into_iter();
-    for name in ["kevents.jsonl", "dtrace.txt", "dtrace.err"] {
-        write(name, parts.next().unwrap_or_default());
+    for name in ["kevents.jsonl", "dtrace.txt", "dtrace.err", "pid.txt"] {
+        match parts.next().unwrap_or_default() {
+            b"" => drop(fs::remove_file(DIR.path().join(name))),
+            content => drop(write(name, content)),
+        }
     }
     let Ok(directory) = Directory::open(DIR.path()) else { return };
     let mut play = Play::new(ALL_PIDS);

@@ -3,6 +3,7 @@
 mod completions;
 mod errors;
 mod help;
+mod settle;
 mod terminal;
 
 use std::path::{Path, PathBuf};
