@@ -1,15 +1,11 @@
 /*
  * Why kqueue lost a process: what happened inside knote_fork(), seen by fbt.
  *
- * Needs   root, the dtraceall modules, FreeBSD 12 or later (struct knote has kn_influx), and a kernel whose
- *         knote_fork and kqueue_register fbt can see. It is optional, and runs apart from proc.d: where it does not
- *         compile, the verdicts are the same and only their causes are unknown.
- * Run     dtrace -s causes.d
- * Prints  R and S records, as wire.d defines them, and T records once a second as a sign of life.
+ * Needs   FreeBSD 12 or later (struct knote has kn_influx), and a kernel whose knote_fork and kqueue_register fbt can
+ *         see. It is a part of a program: the exporter puts it in front of proc.d or proc-xstat.d. If that does not
+ *         compile, the verdicts are the same without it, and only their causes are unknown.
+ * Prints  R and S records, as wire.d defines them.
  */
-#pragma D option quiet
-#pragma D option switchrate=10hz
-#pragma D option bufsize=1m
 /* A fork takes a variable for a clock tick; on 13.2 a CPU has a 256th of this for that. */
 #pragma D option dynvarsize=4m
 
@@ -44,9 +40,4 @@ fbt::knote_fork:return
 /self->child/
 {
 	self->child = 0;
-}
-
-tick-1s
-{
-	printf("T %d %d\n", timestamp, walltimestamp);
 }

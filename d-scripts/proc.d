@@ -1,13 +1,12 @@
 /*
- * The truth: every fork, exit and exec of the host, and every kevent(2) call of the kqueue reader.
+ * Every fork, exit and exec of the host, and a mark at every kevent(2) call of the kqueue reader.
  *
  * Needs   root, the dtraceall modules, FreeBSD 11 or later (struct proc has p_xexit and p_xsig). On 9.x and 10.x
  *         use proc-xstat.d.
- * Run     dtrace -s proc.d READER_PID KQUEUE_DESCRIPTOR
- * Prints  B, T, C, X, E, F and M records, as wire.d defines them.
+ * Run     dtrace -s proc.d READER_PID; the exporter puts causes.d in front of it if that compiles
+ * Prints  B, T, C, X, E, F and m records, as wire.d defines them.
  *
- * The reader's calls are told apart by their descriptor: other threads of its process call kevent(2) as well. All
- * arguments are integers of 64 bits or fewer; a string would cost 256 bytes a record.
+ * All arguments are integers of 64 bits or fewer; a string would cost 256 bytes a record.
  */
 #pragma D option quiet
 #pragma D option switchrate=10hz
@@ -45,25 +44,17 @@ proc:::exec-failure
 }
 
 /*
- * arg0 is the kqueue, arg4 is nevents, which names the call and is never 0. Only the reader's thread has these
- * variables, and each of its calls sets them again. They are not set back to 0: a variable that is freed cannot be
- * used again before the next clock tick, and a kernel that shares dynvarsize out to MAXCPU CPUs (13.2, 12.3
- * dtrace.c:14382) has room for 29 on each.
+ * The reader calls getpriority(0x6b70, N) right before and getpriority(0x6b71, N) right after its kevent(2) call number N:
+ * they fail and do nothing else. A probe of kevent(2) itself would slow down every process that calls it.
  */
-syscall::kevent:entry
-/pid == $1 && (int)arg0 == $2/
+syscall::getpriority:entry
+/pid == $1/
 {
-	self->entered = timestamp;
-	self->nevents = (int)arg4;
+	printf("m %d %d %d %d\n", timestamp, cpu, (int)arg0, (int)arg1);
 }
 
-syscall::kevent:return
-/self->nevents/
-{
-	printf("M %d %d %d %d %d %d\n", timestamp, cpu, self->entered, self->nevents, (int)arg1, errno);
-}
-
-tick-10hz
+/* A sign of life. The reader's marks come more often. */
+tick-2s
 {
 	printf("T %d %d\n", timestamp, walltimestamp);
 }

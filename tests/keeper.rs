@@ -8,7 +8,6 @@ mod common;
 use std::fs::{self, Permissions};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::RawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -57,10 +56,6 @@ impl Kernel for Quiet {
     fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
         Ok(())
     }
-
-    fn descriptor(&self) -> RawFd {
-        42
-    }
 }
 
 /// Not a test: the exporter of the tests below, which start it. It says what it is told, until it is killed.
@@ -72,7 +67,6 @@ fn exporter() {
         silence: Duration::from_secs(3600),
         retry_first: Duration::from_millis(1),
         retry_most: Duration::from_millis(4),
-        poll: Duration::from_millis(5),
         ..Limits::default()
     };
     let root = Root::PidFile(folder.join("pid"));
@@ -170,13 +164,10 @@ impl Family {
         Pid::from_raw(self.exporter.id() as i32)
     }
 
-    /// What the keeper runs, both programs, once they have said what they say.
-    fn dtraces(&self) -> [Pid; 2] {
+    /// What the keeper runs, once it has printed what it prints.
+    fn dtrace(&self) -> Pid {
         let settled = |pid: &Pid| file_of(*pid, "cmdline").starts_with("sleep\0");
-        eventually("two dtraces", || {
-            let settled: Vec<Pid> = children(self.keeper).into_iter().filter(settled).collect();
-            settled.try_into().ok()
-        })
+        eventually("dtrace", || children(self.keeper).into_iter().find(settled))
     }
 
     fn words(&self) -> String {
@@ -248,7 +239,7 @@ fn only_the_keeper_and_dtrace_are_root() {
     family.says("attached 12345");
     assert_eq!(users(family.exporter()), [nobody; 4]);
     assert_eq!(users(family.keeper), [0; 4]);
-    assert_eq!(family.dtraces().map(users), [[0; 4]; 2]);
+    assert_eq!(users(family.dtrace()), [0; 4]);
     let groups = file_of(family.exporter(), "status");
     let groups = groups.lines().find_map(|l| l.strip_prefix("Groups:")).expect("its groups");
     assert!(!groups.split_ascii_whitespace().any(|group| group == "0"), "{groups}");
@@ -267,7 +258,7 @@ fn dtrace_is_started_again_for_an_exporter_that_is_nobody() {
     });
     let started = family.folder.path().join("bin/started");
     let started = fs::read_to_string(started).expect("it was started");
-    let reader = format!(" {} 42", family.exporter());
+    let reader = format!(" {}", family.exporter());
     assert!(started.lines().all(|line| line.ends_with(&reader)), "{started}");
 }
 
@@ -275,19 +266,19 @@ fn dtrace_is_started_again_for_an_exporter_that_is_nobody() {
 fn an_exporter_that_is_killed_leaves_nobody_behind() {
     let family = Family::start("falls-silent", &own_user());
     family.says("attached 12345");
-    let (keeper, dtraces) = (family.keeper, family.dtraces());
+    let (keeper, dtrace) = (family.keeper, family.dtrace());
     drop(family);
     eventually("the keeper's end", || is_gone(keeper).then_some(()));
-    eventually("dtrace's end", || dtraces.iter().all(|pid| is_gone(*pid)).then_some(()));
+    eventually("dtrace's end", || is_gone(dtrace).then_some(()));
 }
 
 #[test]
 fn a_keeper_that_is_killed_takes_dtrace_along_and_the_exporter_says_so() {
     let mut family = Family::start("falls-silent", &own_user());
     family.says("attached 12345");
-    let dtraces = family.dtraces();
+    let dtrace = family.dtrace();
     kill(family.keeper, Signal::SIGKILL).expect("it runs");
-    eventually("dtrace's end", || dtraces.iter().all(|pid| is_gone(*pid)).then_some(()));
+    eventually("dtrace's end", || is_gone(dtrace).then_some(()));
     let words = family.ends();
     let gone = "ended: the keeper, which runs dtrace, has ended (signal: 9 (SIGKILL)): start the exporter again";
     assert!(words.lines().any(|line| line == gone), "{words}");
@@ -298,7 +289,7 @@ fn a_keeper_that_is_killed_takes_dtrace_along_and_the_exporter_says_so() {
 #[test]
 fn a_service_whose_keeper_is_killed_ends_as_unavailable() {
     let mut family = Family::start_with("falls-silent", &own_user(), &[(SERVES, "")]);
-    family.dtraces();
+    family.dtrace();
     kill(family.keeper, Signal::SIGKILL).expect("it runs");
     let words = family.ends();
     let gone = "status 69: the keeper, which runs dtrace, has ended (signal: 9 (SIGKILL)): start the exporter again";
@@ -370,7 +361,7 @@ fn a_keeper_without_descriptors_leaves_nothing_behind_and_goes_on_later() {
     let (heard, down) = (family.count("heard"), family.count("down"));
     family.comes_to("down", down + 10);
     assert_eq!(family.count("heard"), heard);
-    // That of the cause probes, which run on; another one may be about to go.
+    // One may be about to go.
     let folders = || fs::read_dir(family.temporary()).expect("a folder").count();
     eventually("no folder", || (folders() <= 1).then_some(()));
     limit_descriptors(family.keeper, 256);

@@ -5,7 +5,6 @@
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::RawFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -37,10 +36,6 @@ impl<F: FnMut(&[Change], &mut Vec<Kevent>) + Send> Kernel for Scripted<F> {
 
     fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
         Ok(())
-    }
-
-    fn descriptor(&self) -> RawFd {
-        42
     }
 }
 
@@ -104,7 +99,6 @@ impl StandIn {
             retry_first: Duration::from_millis(1),
             retry_most: Duration::from_millis(4),
             healthy: Duration::from_secs(60),
-            poll: Duration::from_millis(5),
         };
         let root = Root::Pid(Pid::new(12345).expect("a pid"));
         Config {
@@ -215,7 +209,7 @@ fn a_healthy_dtrace_is_passed_on_byte_by_byte() {
     let place = |what: &Said| all.iter().position(|said| said == what);
     assert!(place(&begun) < place(&attached), "a tree that runs is tracked once dtrace traces");
     let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
-    assert!(started.ends_with(&format!("/proc.d {} 42\n", std::process::id())), "{started}");
+    assert!(started.ends_with(&format!("/proc-causes.d {}\n", std::process::id())), "{started}");
 }
 
 #[test]
@@ -231,7 +225,7 @@ fn the_older_program_is_taken_where_the_newer_one_does_not_compile() {
     fs::write(stand_in.file("stdout"), "B 1 1\n").expect("written");
     run(stand_in.config(), Scripted(quiet), |all| !text(all).is_empty());
     let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
-    assert!(started.contains("/proc-xstat.d "), "{started}");
+    assert!(started.contains("/proc-xstat-causes.d "), "{started}");
 }
 
 #[test]
@@ -324,26 +318,16 @@ fn a_flood_ends_and_nothing_of_it_is_torn() {
 }
 
 #[test]
-fn the_causes_records_come_between_the_others_and_its_messages_do_not() {
-    let stand_in = StandIn::new("causes");
-    fs::write(stand_in.file("stdout"), "B 1 1\n").expect("written");
-    let all = run(stand_in.config(), Scripted(quiet), |all| {
-        let text = text(all);
-        text.contains("S 11") && text.contains("B 1 1")
-    });
-    let mut lines: Vec<String> = text(&all).lines().map(str::to_owned).collect();
-    lines.sort();
-    assert_eq!(lines, ["B 1 1", "R 10 1 2 12", "S 11 1 2"]);
-    assert_eq!(messages(&all), "");
-}
-
-#[test]
-fn causes_that_die_or_do_not_compile_are_no_outage() {
-    for fault in ["causes-die", "no-causes"] {
+fn without_the_cause_probes_the_rest_of_the_program_runs() {
+    for (fault, causes) in [("no-causes", true), ("replay", false)] {
         let stand_in = StandIn::new(fault);
         fs::write(stand_in.file("stdout"), "B 1 1\n").expect("written");
-        let all = run(stand_in.config(), Scripted(quiet), |all| !text(all).is_empty());
+        let mut config = stand_in.config();
+        config.dtrace.causes = causes;
+        let all = run(config, Scripted(quiet), |all| !text(all).is_empty());
         assert_eq!(outline(&all), "UoD", "{fault}");
+        let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
+        assert!(started.contains("/proc.d "), "{started}");
     }
 }
 
@@ -426,10 +410,6 @@ fn a_kevent_that_fails_ends_the_source_with_the_reason() {
 
         fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
             Ok(())
-        }
-
-        fn descriptor(&self) -> RawFd {
-            42
         }
     }
     let stand_in = StandIn::new("falls-silent");

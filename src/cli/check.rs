@@ -15,7 +15,7 @@ use super::user::UserArgs;
 use crate::http::web_args::WebArgs;
 use crate::report::format::{Hue, Paint, count_of, printable};
 use crate::source::dtrace::DTRACE;
-use crate::source::dtrace::programs::{self, CAUSES, MAIN};
+use crate::source::dtrace::programs::{PLAIN, WITH_CAUSES};
 
 /// What serve would be told.
 #[derive(clap::Args, Debug)]
@@ -35,11 +35,14 @@ pub(super) struct Args {
 /// Prints a line for each prerequisite. Exit status 0 when serve would work; otherwise what the first failing line
 /// says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let programs = MAIN.map(|program| wanted(&program, MACROS));
+    let texts = PLAIN.map(|program| program.text());
+    let programs: Vec<Program<'_>> =
+        PLAIN.iter().zip(&texts).map(|(program, text)| wanted(program.name, text)).collect();
+    let with_causes = WITH_CAUSES[0].text();
     let wants = Wants {
         dtrace: &dtrace(args),
         programs: &programs,
-        causes: Some(wanted(&CAUSES, &[])),
+        causes: Some(wanted(WITH_CAUSES[0].name, &with_causes)),
         config: args.config.as_deref(),
         web: &args.web,
     };
@@ -56,11 +59,9 @@ fn dtrace(args: &Args) -> PathBuf {
     args.dtrace.clone().or_else(of_file).unwrap_or_else(|| DTRACE.into())
 }
 
-/// Stand-ins for the reader's pid and its kqueue's descriptor.
-const MACROS: &[&str] = &["1", "0"];
-
-fn wanted(ours: &programs::Program, args: &'static [&'static str]) -> Program<'static> {
-    Program { name: ours.name, text: ours.text, args }
+/// A program of ours, with a stand-in for the reader's pid.
+fn wanted<'a>(name: &'a str, text: &'a str) -> Program<'a> {
+    Program { name, text, args: &["1"] }
 }
 
 /// The lines, and whether serve would work.

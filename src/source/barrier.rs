@@ -39,11 +39,11 @@ impl CommandProcess {
         self.child.id()
     }
 
-    /// Reaps it if it has ended. Does not wait for it.
-    pub(crate) fn try_wait(&mut self) -> io::Result<Option<Ended>> {
-        let Some(status) = self.child.try_wait()? else { return Ok(None) };
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> io::Result<Ended> {
+        let status = self.child.wait()?;
         let stderr = self.stderr.as_mut().map_or(Ok(String::new()), tail)?;
-        Ok(Some(Ended { status, stderr }))
+        Ok(Ended { status, stderr })
     }
 }
 

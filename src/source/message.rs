@@ -66,6 +66,7 @@ pub(crate) struct Chunk {
 #[derive(Debug, Default)]
 pub(crate) struct OwnedBatch {
     pub(crate) seq: u64,
+    pub(crate) capacity: u32,
     pub(crate) before: MonoTime,
     pub(crate) after: MonoTime,
     pub(crate) attached: Vec<Attach>,
@@ -117,7 +118,7 @@ impl OwnedBatch {
     fn batch(&self) -> Batch<'_> {
         Batch {
             seq: self.seq,
-            capacity: Batch::capacity_of(self.seq),
+            capacity: self.capacity,
             before: self.before,
             after: self.after,
             attached: &self.attached,
@@ -156,7 +157,7 @@ impl TextLane {
             return;
         }
         let free = self.pool.take();
-        if !free.is_some_and(|chunk| self.confess(at) && self.try_send(chunk, at, bytes)) {
+        if !free.is_some_and(|chunk| self.report_loss(at) && self.try_send(chunk, at, bytes)) {
             self.lost += bytes.len() as u64;
             self.torn = !bytes.ends_with(b"\n");
         }
@@ -171,17 +172,12 @@ impl TextLane {
         (self.lost, self.torn) = (0, false);
     }
 
-    /// Whole lines were sent, and nobody needs to know what was lost.
-    pub(crate) fn forgive(&mut self) {
-        (self.lost, self.torn) = (0, false);
-    }
-
     fn loss(&self, at: MonoTime) -> Message {
         Message::Lost { at, stream: self.stream, bytes: self.lost }
     }
 
-    /// Says what was lost, if something was. Whether it was said.
-    fn confess(&mut self, at: MonoTime) -> bool {
+    /// Sends how much was lost, if something was. Whether that was sent.
+    fn report_loss(&mut self, at: MonoTime) -> bool {
         let said = self.lost == 0 || self.to.try_send(self.loss(at)).is_ok();
         if said {
             self.lost = 0;

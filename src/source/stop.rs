@@ -1,23 +1,59 @@
-//! A request to end, heard by threads that wait.
+//! A request to end, for threads that wait for it in one way or another.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Says that the work is to end. Clones share it. The first request ends it cleanly, a second one at once.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<(Mutex<u32>, Condvar)>);
+pub struct Stop(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    requested: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    requests: u32,
+    listeners: Vec<Box<dyn Fn(u32) + Send>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("requests", &self.requests).finish_non_exhaustive()
+    }
+}
 
 impl Stop {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks for the end, once more.
     pub fn request(&self) {
-        let mut requests = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *requests = requests.saturating_add(1);
-        self.0.1.notify_all();
+        let mut state = self.state();
+        state.requests = state.requests.saturating_add(1);
+        for listener in &state.listeners {
+            listener(state.requests);
+        }
+        self.0.requested.notify_all();
+    }
+
+    /// Calls `listener` with the number of requests at each of them, and at once if there was one. It must not wait, nor
+    /// use this very stop.
+    pub(crate) fn on_request(&self, listener: impl Fn(u32) + Send + 'static) {
+        let mut state = self.state();
+        if state.requests > 0 {
+            listener(state.requests);
+        }
+        state.listeners.push(Box::new(listener));
     }
 
     /// How often the end was asked for.
     pub fn requests(&self) -> u32 {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state().requests
     }
 
     /// Whether the end was asked for.
@@ -27,8 +63,8 @@ impl Stop {
 
     /// Waits so long, or until the end is asked for once more than `seen` times.
     pub fn wait(&self, seen: u32, timeout: Duration) {
-        let requests = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
         // Waking too early is harmless: every caller looks again at what it waits for.
-        drop(self.0.1.wait_timeout_while(requests, timeout, |requests| *requests <= seen));
+        drop(self.0.requested.wait_timeout_while(state, timeout, |state| state.requests <= seen));
     }
 }

@@ -4,13 +4,12 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use kqproc_exporter::model::{Kevent, note};
-use kqproc_exporter::source::kqueue::{Change, Kernel, Process};
+use kqproc_exporter::source::kqueue::{Change, Kernel, MarkPlace, Process};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::time::{ClockId, clock_gettime};
@@ -18,6 +17,9 @@ use nix::unistd::Pid;
 
 /// DTrace's clock has an origin of its own.
 const ORIGIN: u64 = 77_000_000_000;
+
+/// How often the D program prints a tick.
+const TICK: Duration = Duration::from_secs(2);
 
 /// The wait(2) status of every child.
 const STATUS: i64 = 32512;
@@ -36,6 +38,9 @@ pub enum Behaviour {
     /// As [`Behaviour::Split`], but DTrace drops what it sees of the children, and says so.
     #[allow(dead_code, reason = "not every test needs it")]
     Drops,
+    /// Nothing happens and nothing is traced: no file is touched, and a call is one system call, as on FreeBSD.
+    #[allow(dead_code, reason = "not every test needs it")]
+    Idle,
 }
 
 impl FromStr for Behaviour {
@@ -46,6 +51,7 @@ impl FromStr for Behaviour {
             "split" => Ok(Behaviour::Split),
             "merged" => Ok(Behaviour::Merged),
             "drops" => Ok(Behaviour::Drops),
+            "idle" => Ok(Behaviour::Idle),
             other => Err(format!("no such behaviour: {other}")),
         }
     }
@@ -70,6 +76,7 @@ pub struct StandInKernel {
     calls: u32,
     /// Of so many forks, one is kept from the queue.
     loses: Option<u32>,
+    ticked: Instant,
 }
 
 struct Root {
@@ -94,6 +101,7 @@ impl StandInKernel {
             running,
             calls: 0,
             loses: None,
+            ticked: Instant::now(),
         }
     }
 
@@ -207,9 +215,13 @@ impl Kernel for StandInKernel {
         timeout: Duration,
         events: &mut Vec<Kevent>,
     ) -> io::Result<()> {
-        let (entered, deadline) = (Self::now(), Instant::now() + timeout);
+        let deadline = Instant::now() + timeout;
         let root = |c: &Change| Root { pid: c.pid.get(), udata: c.udata, ended: false };
         self.roots.extend(changes.iter().map(root));
+        if self.behaviour == Behaviour::Idle {
+            std::thread::sleep(timeout);
+            return Ok(());
+        }
         loop {
             self.happen();
             if !self.queue.is_empty() || Instant::now() >= deadline {
@@ -220,11 +232,13 @@ impl Kernel for StandInKernel {
                 at.saturating_duration_since(Instant::now()).min(Duration::from_millis(1))
             });
             std::thread::sleep(nap.max(Duration::from_micros(50)));
-            self.trace(&format!("T {} 1", Self::now()));
+            if self.ticked.elapsed() >= TICK {
+                self.ticked = Instant::now();
+                self.trace(&format!("T {} 1", Self::now()));
+            }
         }
         let n = self.queue.len().min(capacity as usize);
         events.extend(self.queue.drain(..n));
-        self.trace(&format!("M {} 0 {entered} {capacity} {n} 0", Self::now()));
         if !self.roots.is_empty() && self.is_traced() {
             self.calls += 1;
         }
@@ -235,7 +249,12 @@ impl Kernel for StandInKernel {
         Ok(())
     }
 
-    fn descriptor(&self) -> RawFd {
-        42
+    fn mark(&mut self, place: MarkPlace, call: u32) {
+        if self.behaviour == Behaviour::Idle {
+            // One system call, as on FreeBSD.
+            nix::unistd::getppid();
+        } else {
+            self.trace(&format!("m {} 0 {} {}", Self::now(), place as i32, call as i32));
+        }
     }
 }

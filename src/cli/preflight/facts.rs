@@ -132,13 +132,12 @@ pub struct FreeBsd {
 pub const DEVICE: &str = "/dev/dtrace/dtrace";
 
 /// The probes that the main program uses.
-pub const PROBES: [&str; 6] = [
+pub const PROBES: [&str; 5] = [
     "proc:::create",
     "proc:::exit",
     "proc:::exec-success",
     "proc:::exec-failure",
-    "syscall::kevent:entry",
-    "syscall::kevent:return",
+    "syscall::getpriority:entry",
 ];
 
 impl Facts {

@@ -70,7 +70,7 @@ fn elsewhere(facts: &Facts) -> Vec<Line> {
         never("hooks", "KDTRACE_HOOKS is an option of FreeBSD's kernel"),
         never("modules", "dtraceall is a module of FreeBSD's kernel"),
         never("device", DEVICE),
-        never("probes", "proc:::create and syscall::kevent are FreeBSD's"),
+        never("probes", "proc:::create and syscall::getpriority are FreeBSD's"),
         never("programs", "they read FreeBSD's struct proc"),
     ]
 }
@@ -197,9 +197,10 @@ fn probes(freebsd: &FreeBsd) -> Line {
         Ran::NotFound => no_dtrace(&freebsd.dtrace),
         _ if unanswerable(&freebsd.device) => skip("probes", "cannot be told without the device"),
         Ran::Well(listing) => match missing_probes(listing).as_slice() {
-            [] => {
-                ok("probes", "proc:::create, proc:::exit, syscall::kevent and the others are there")
-            }
+            [] => ok(
+                "probes",
+                "proc:::create, proc:::exit, syscall::getpriority and the others are there",
+            ),
             missing => fail("probes", format!("missing: {}", missing.join(", ")), AT_BOOT),
         },
         Ran::Badly(reason) => fail("probes", reason, "load dtraceall, and run `dtrace -l -P proc`"),

@@ -34,8 +34,7 @@ const LISTING: &str = "   ID   PROVIDER            MODULE                       
  1002       proc            kernel                              none exit
  1003       proc            kernel                              none exec-success
  1004       proc            kernel                              none exec-failure
- 2001    syscall           freebsd                            kevent entry
- 2002    syscall           freebsd                            kevent return
+ 2001    syscall           freebsd                       getpriority entry
 ";
 
 fn freebsd_13_2() -> Told {
@@ -49,7 +48,7 @@ fn freebsd_13_2() -> Told {
         modules: true,
         device: Access::Readable,
         probes: Ran::Well(LISTING.to_owned()),
-        compiles: &["proc.d", "causes.d"],
+        compiles: &["proc.d", "proc-causes.d"],
         refusal: Ran::Badly("failed to compile script: p_xstat is not a member".to_owned()),
         taken: false,
         wrong_config: false,
@@ -139,7 +138,7 @@ fn lines_with(host: &Told, config: Option<&Path>, config_file: Option<PathBuf>) 
     let wants = Wants {
         dtrace: Path::new("/usr/sbin/dtrace"),
         programs: &[program("proc.d"), program("proc-xstat.d")],
-        causes: Some(program("causes.d")),
+        causes: Some(program("proc-causes.d")),
         config,
         web: &web,
     };
@@ -292,14 +291,17 @@ fn a_probe_that_is_not_listed_is_missing() {
         lines(&Told { probes: Ran::Well(kept.join("\n")), ..freebsd_13_2() })
     };
     assert_eq!(found(&without(" create"), "probes"), "missing: proc:::create");
-    assert_eq!(found(&without(" return"), "probes"), "missing: syscall::kevent:return");
+    assert_eq!(
+        found(&without("getpriority entry"), "probes"),
+        "missing: syscall::getpriority:entry"
+    );
     assert_eq!(exit_status(&without(" create")), 69);
 }
 
 #[test]
 fn one_main_program_is_enough_and_causes_are_a_luxury() {
     let host = |compiles| lines(&Told { compiles, ..freebsd_13_2() });
-    let older = host(&["proc-xstat.d", "causes.d"]);
+    let older = host(&["proc-xstat.d", "proc-causes.d"]);
     assert_eq!(found(&older, "programs"), "proc-xstat.d compiles");
     assert_eq!(exit_status(&older), 0);
     let no_causes = host(&["proc.d"]);

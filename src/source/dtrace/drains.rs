@@ -1,12 +1,10 @@
-//! What becomes of dtrace's words: the main program's go to the pipeline, the cause probes' records as well, and what
-//! either of them says to a person goes to the log.
+//! What becomes of dtrace's output: stdout goes to the pipeline, stderr to the pipeline and to the log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use memchr::memrchr;
 
-use super::pipes::Drain;
+use super::process::Drain;
 use crate::model::MonoTime;
 use crate::source::message::TextLane;
 use crate::wire::drops::{self, Message};
@@ -15,17 +13,20 @@ use crate::wire::lines::{Line, Lines};
 /// A partial line that grows longer is passed on as it is: it is garbage, and the decoder says so.
 const LONGEST_TAIL: usize = 64 << 10;
 
-/// The main program's stdout. Passed on by whole lines: the cause probes' lines go between them.
-pub(crate) struct Records {
+/// Called when dtrace has printed its first record: tracing has begun.
+pub(super) type Begun = Arc<dyn Fn() + Send + Sync>;
+
+/// dtrace's stdout, passed on by whole lines.
+pub(super) struct Records {
     lane: TextLane,
     tail: Vec<u8>,
-    /// Set with the first word: tracing has begun.
-    begun: Arc<AtomicBool>,
+    /// Until the first record.
+    begun: Option<Begun>,
 }
 
 impl Records {
-    pub(crate) fn new(lane: TextLane, begun: Arc<AtomicBool>) -> Records {
-        Records { lane, tail: Vec::new(), begun }
+    pub(super) fn new(lane: TextLane, begun: Begun) -> Records {
+        Records { lane, tail: Vec::new(), begun: Some(begun) }
     }
 }
 
@@ -41,7 +42,9 @@ impl Drain for Records {
                 self.lane.send(at, &self.tail);
                 self.tail.clear();
             }
-            self.begun.store(true, Ordering::Release);
+            if let Some(begun) = self.begun.take() {
+                begun();
+            }
         }
         self.tail.extend_from_slice(rest);
         if self.tail.len() > LONGEST_TAIL {
@@ -57,71 +60,34 @@ impl Drain for Records {
     }
 }
 
-/// The cause probes' stdout: their R and S records are passed on, their heartbeat is not.
-pub(crate) struct Causes {
+/// dtrace's stderr: the bytes to the pipeline, and every line to the log, at level INFO if nothing is lost.
+pub(super) struct Messages {
     lane: TextLane,
     lines: Lines,
 }
 
-impl Causes {
-    pub(crate) fn new(lane: TextLane) -> Causes {
-        Causes { lane, lines: Lines::default() }
-    }
-}
-
-impl Drain for Causes {
-    fn take(&mut self, at: MonoTime, bytes: &[u8]) {
-        let mut records = Vec::new();
-        self.lines.feed(bytes, |line| {
-            if let Line::Whole(line @ [b'R' | b'S', ..]) = line {
-                records.extend_from_slice(line);
-                records.push(b'\n');
-            }
-        });
-        self.lane.send(at, &records);
-        // A missing cause is not worth a blind window.
-        self.lane.forgive();
-    }
-
-    fn end(&mut self, _: MonoTime) {
-        self.lines.finish();
-    }
-}
-
-/// stderr: every line to the log, at level INFO where nothing is lost, and the bytes to the pipeline where it is to know them.
-pub(crate) struct Messages {
-    name: &'static str,
-    lane: Option<TextLane>,
-    lines: Lines,
-}
-
 impl Messages {
-    pub(crate) fn new(name: &'static str, lane: Option<TextLane>) -> Messages {
-        Messages { name, lane, lines: Lines::default() }
+    pub(super) fn new(lane: TextLane) -> Messages {
+        Messages { lane, lines: Lines::default() }
     }
 }
 
 impl Drain for Messages {
     fn take(&mut self, at: MonoTime, bytes: &[u8]) {
-        if let Some(lane) = &mut self.lane {
-            lane.send(at, bytes);
-        }
-        let name = self.name;
+        self.lane.send(at, bytes);
         self.lines.feed(bytes, |line| match line {
             Line::Whole([]) => {}
             Line::Whole(line) => match drops::message(line) {
-                Some(Message::Notice(notice)) => tracing::info!("{name}: {}", explained(notice)),
-                _ => tracing::warn!("{name}: {}", line.escape_ascii()),
+                Some(Message::Notice(notice)) => tracing::info!("dtrace: {}", explained(notice)),
+                _ => tracing::warn!("{}", line.escape_ascii()),
             },
-            Line::TooLong => tracing::warn!("{name}: (a line longer than any message)"),
+            Line::TooLong => tracing::warn!("dtrace: (a line longer than any message)"),
         });
     }
 
     fn end(&mut self, at: MonoTime) {
         self.lines.finish();
-        if let Some(lane) = &mut self.lane {
-            lane.finish(at);
-        }
+        self.lane.finish(at);
     }
 }
 

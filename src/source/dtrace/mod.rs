@@ -3,24 +3,20 @@
 
 pub mod consumers;
 mod drains;
-mod pipes;
 mod policy;
 mod process;
 pub mod programs;
 mod supervisor;
 
-use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use policy::Limits;
 
-use self::programs::{CAUSES, MAIN, Program, is_option_value};
-use self::supervisor::{Role, Supervisor};
+use self::programs::{PLAIN, Program, WITH_CAUSES, is_option_value};
+pub(crate) use self::supervisor::Supervisor;
 use super::keeper::{self, Gone, Job, Keeper};
 use super::message::Message;
 use super::stop::Stop;
@@ -30,8 +26,8 @@ pub const DTRACE: &str = "/usr/sbin/dtrace";
 
 /// How many buffers of 64 KiB dtrace's stdout may be ahead of the pipeline.
 pub(crate) const STDOUT_BUFFERS: usize = 256;
-/// The same for the main program's stderr, and for the cause probes' records.
-pub(crate) const SIDE_BUFFERS: usize = 64;
+/// The same for its stderr.
+pub(crate) const STDERR_BUFFERS: usize = 64;
 
 /// How dtrace(1) is to be run.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -105,100 +101,72 @@ pub enum Error {
     /// None of the main programs compiles.
     #[error("no D program compiles on this kernel, so there is no truth to compare with:\n{0}")]
     Compile(String),
-    /// The supervisor cannot be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
+    /// What wakes its supervisor cannot be made.
+    #[error("cannot make a pipe: {0}")]
+    Pipe(std::io::Error),
 }
 
-/// A dtrace(1) that was found, and the D programs that compiled with it.
+/// A dtrace(1) that was found, and the D program that compiled with it.
 #[derive(Debug)]
 pub struct Dtrace {
     keeper: Keeper,
-    main: &'static Program,
-    causes: Option<&'static Program>,
+    program: &'static Program,
     options: Options,
 }
 
 impl Dtrace {
-    /// Has the keeper find dtrace(1) and load its modules where they are missing, and chooses the D programs by trial
+    /// Has the keeper find dtrace(1) and load its modules if they are missing, and chooses the D program by trial
     /// compilation.
     ///
     /// # Errors
     /// [`Error`], worded for the person who runs the exporter.
     pub(crate) fn find(keeper: Keeper, options: &Options) -> Result<Dtrace, Error> {
-        let main = choose(&keeper)?;
-        let causes = if options.causes { causes(&keeper)? } else { None };
-        Ok(Dtrace { keeper, main, causes, options: options.clone() })
+        let program = choose(&keeper, options.causes)?;
+        Ok(Dtrace { keeper, program, options: options.clone() })
     }
 
-    /// The text of the main program as dtrace(1) gets it.
+    /// The text of the program as dtrace(1) gets it.
     pub fn program_text(&self) -> String {
-        self.main.tuned(&self.options.bufsize, &self.options.switchrate)
+        self.program.tuned(&self.options.bufsize, &self.options.switchrate)
     }
 
-    /// Starts it, and keeps it running until `stop`. Marks are made of the calls of this process on `kqueue`.
+    /// What starts it, and keeps it running until `stop`. `begun` is called at the first record of each dtrace.
     ///
     /// # Errors
-    /// [`Error::Thread`]. That dtrace itself cannot be started is an outage, not an error.
-    pub(crate) fn supervise(
+    /// [`Error::Pipe`]. That dtrace itself cannot be started is an outage, not an error.
+    pub(crate) fn supervisor(
         self,
-        kqueue: RawFd,
-        to: &SyncSender<Message>,
-        stop: &Stop,
-    ) -> Result<Supervised, Error> {
-        let begun = Arc::new(AtomicBool::new(false));
-        let supervisor = |program, role| Supervisor {
-            keeper: self.keeper.clone(),
-            program,
-            kqueue,
-            limits: self.options.limits,
-            role,
-            stop: stop.clone(),
-        };
-        let main = Role::Main { to: to.clone(), begun: Arc::clone(&begun) };
-        let mut threads = vec![supervisor(self.main, main).spawn("dtrace")?];
-        if let Some(program) = self.causes {
-            let causes = Role::Causes { to: to.clone() };
-            match supervisor(program, causes).spawn("dtrace-causes") {
-                Ok(thread) => threads.push(thread),
-                Err(error) => tracing::warn!("going on without the cause probes: {error}"),
-            }
-        }
-        Ok(Supervised { begun, threads })
+        to: SyncSender<Message>,
+        begun: impl Fn() + Send + Sync + 'static,
+        stop: Stop,
+    ) -> Result<Supervisor, Error> {
+        let Dtrace { keeper, program, options } = self;
+        Supervisor::new(keeper, program, options.limits, to, Arc::new(begun), stop)
     }
 }
 
-/// dtrace(1), running under supervision.
-#[derive(Debug)]
-pub(crate) struct Supervised {
-    /// Set with its first record.
-    pub(crate) begun: Arc<AtomicBool>,
-    /// They end after `stop`; before it only where the keeper is gone.
-    pub(crate) threads: Vec<JoinHandle<Result<(), Gone>>>,
-}
-
-/// The first of the main programs that compiles.
-fn choose(keeper: &Keeper) -> Result<&'static Program, Error> {
+/// The first program that compiles: for each generation of kernels with the cause probes, if they are wanted, then without.
+fn choose(keeper: &Keeper, causes: bool) -> Result<&'static Program, Error> {
     let mut failures = String::new();
-    for program in &MAIN {
-        match compile(keeper, program)? {
-            Ok(()) => return Ok(program),
-            Err(why) => failures.push_str(&format!("{}: {why}\n", program.name)),
+    for (plain, with_causes) in PLAIN.iter().zip(&WITH_CAUSES) {
+        let refused = match causes {
+            true => compile(keeper, with_causes)?.err(),
+            false => Some(String::new()),
+        };
+        let Some(refused) = refused else { return Ok(with_causes) };
+        match compile(keeper, plain)? {
+            Ok(()) => {
+                if causes {
+                    tracing::warn!(
+                        "going on without the cause probes, which do not compile on this kernel: {refused}"
+                    );
+                }
+                return Ok(plain);
+            }
+            Err(why) => failures.push_str(&format!("{}: {why}\n", plain.name)),
         }
     }
     Err(Error::Compile(failures.trim_end().to_owned()))
-}
-
-fn causes(keeper: &Keeper) -> Result<Option<&'static Program>, Error> {
-    Ok(match compile(keeper, &CAUSES)? {
-        Ok(()) => Some(&CAUSES),
-        Err(why) => {
-            tracing::warn!(
-                "going on without the cause probes, which do not compile on this kernel: {why}"
-            );
-            None
-        }
-    })
 }
 
 /// Whether a program compiles, or what dtrace says about it.

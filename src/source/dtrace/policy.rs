@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Limits {
     /// How long dtrace may compile and enable its probes before its first output.
     pub startup: Duration,
-    /// How long it may be silent after that; its heartbeat comes ten times a second.
+    /// How long it may be silent after that; its heartbeat comes every other second.
     pub silence: Duration,
     /// How long it may take to end after SIGTERM, before SIGKILL.
     pub grace: Duration,
@@ -17,8 +17,6 @@ pub struct Limits {
     pub retry_most: Duration,
     /// How long it must have run to be called healthy: the next wait is the first again.
     pub healthy: Duration,
-    /// How often the process is looked at.
-    pub poll: Duration,
 }
 
 impl Default for Limits {
@@ -32,7 +30,6 @@ impl Default for Limits {
             retry_first: Duration::from_secs(1),
             retry_most: Duration::from_secs(60),
             healthy: Duration::from_secs(60),
-            poll: Duration::from_millis(50),
         }
     }
 }
@@ -59,9 +56,9 @@ pub(crate) enum Action {
     Terminate(Option<Duration>),
     /// Send SIGKILL.
     Kill,
-    /// Read what is left in its pipes and forget the process.
+    /// Forget the process.
     Bury,
-    /// Look again after this time.
+    /// Look again after this time, or as soon as something has changed.
     Wait(Duration),
     /// Nothing is left to do.
     Over,
@@ -104,12 +101,16 @@ impl Policy {
                 Action::Bury
             }
             Phase::Running { since } => {
-                let silent = self.silent(now, since, heard);
-                if stops == 0 && silent.is_none() {
-                    return Action::Wait(self.limits.poll);
+                let (from, patience) = match heard {
+                    Some(heard) => (heard, self.limits.silence),
+                    None => (since, self.limits.startup),
+                };
+                let silent = now.saturating_sub(from);
+                if stops == 0 && silent <= patience {
+                    return Action::Wait(patience - silent);
                 }
                 self.phase = Phase::Ending { since: now, began: since, killed: false };
-                Action::Terminate(silent.filter(|_| stops == 0))
+                Action::Terminate((stops == 0).then_some(silent))
             }
             Phase::Ending { since, began, killed: false }
                 if stops > 1 || now.saturating_sub(since) >= self.limits.grace =>
@@ -117,7 +118,11 @@ impl Policy {
                 self.phase = Phase::Ending { since, began, killed: true };
                 Action::Kill
             }
-            Phase::Ending { .. } => Action::Wait(self.limits.poll),
+            Phase::Ending { since, killed: false, .. } => {
+                Action::Wait((since + self.limits.grace).saturating_sub(now))
+            }
+            // Nothing is left to do but to wait for its end.
+            Phase::Ending { .. } => Action::Wait(Duration::MAX),
         }
     }
 
@@ -141,16 +146,6 @@ impl Policy {
         self.phase = Phase::Idle { until: now + self.retry };
         self.retry = (self.retry * 2).min(self.limits.retry_most);
     }
-
-    /// For how long it has been silent, where that is too long.
-    fn silent(&self, now: Duration, since: Duration, heard: Option<Duration>) -> Option<Duration> {
-        let (from, patience) = match heard {
-            Some(heard) => (heard, self.limits.silence),
-            None => (since, self.limits.startup),
-        };
-        let silent = now.saturating_sub(from);
-        (silent > patience).then_some(silent)
-    }
 }
 
 #[cfg(test)]
@@ -164,7 +159,6 @@ mod tests {
         retry_first: Duration::from_secs(1),
         retry_most: Duration::from_secs(60),
         healthy: Duration::from_secs(60),
-        poll: Duration::from_millis(50),
     };
 
     fn s(seconds: u64) -> Duration {
@@ -175,7 +169,9 @@ mod tests {
         View { now: s(now), exited: false, heard: None, stops: 0 }
     }
 
-    const POLL: Action = Action::Wait(LIMITS.poll);
+    fn wait(seconds: u64) -> Action {
+        Action::Wait(s(seconds))
+    }
 
     #[test]
     fn waits_double_up_to_the_longest_and_begin_again_after_a_healthy_run() {
@@ -207,13 +203,13 @@ mod tests {
     fn silence_is_a_hang_but_compiling_is_not() {
         let mut policy = Policy::new(LIMITS);
         assert_eq!(policy.next(&at(0)), Action::Start);
-        assert_eq!(policy.next(&at(59)), POLL);
-        assert_eq!(policy.next(&View { heard: Some(s(59)), ..at(64) }), POLL);
+        assert_eq!(policy.next(&at(59)), wait(1));
+        assert_eq!(policy.next(&View { heard: Some(s(59)), ..at(62) }), wait(2));
         let hung = View { heard: Some(s(59)), ..at(65) };
         assert_eq!(policy.next(&hung), Action::Terminate(Some(s(6))));
-        assert_eq!(policy.next(&View { now: s(67), ..hung }), POLL);
+        assert_eq!(policy.next(&View { now: s(67), ..hung }), wait(1));
         assert_eq!(policy.next(&View { now: s(68), ..hung }), Action::Kill);
-        assert_eq!(policy.next(&View { now: s(69), ..hung }), POLL);
+        assert_eq!(policy.next(&View { now: s(69), ..hung }), Action::Wait(Duration::MAX));
         assert_eq!(policy.next(&View { now: s(69), exited: true, ..hung }), Action::Bury);
         assert_eq!(policy.next(&at(70)), Action::Start);
     }
@@ -230,7 +226,7 @@ mod tests {
         let mut policy = Policy::new(LIMITS);
         assert_eq!(policy.next(&at(0)), Action::Start);
         assert_eq!(policy.next(&View { stops: 1, ..at(1) }), Action::Terminate(None));
-        assert_eq!(policy.next(&View { stops: 1, ..at(1) }), POLL);
+        assert_eq!(policy.next(&View { stops: 1, ..at(1) }), wait(3));
         assert_eq!(policy.next(&View { stops: 2, ..at(1) }), Action::Kill);
         assert_eq!(policy.next(&View { stops: 2, exited: true, ..at(1) }), Action::Bury);
         assert_eq!(policy.next(&View { stops: 2, ..at(1) }), Action::Over);

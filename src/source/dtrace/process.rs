@@ -1,95 +1,242 @@
-//! One dtrace(1) process of the keeper's, with a thread at its pipes.
+//! One dtrace(1) of the keeper's, as its supervisor waits for it: its two pipes, read in the order in which they were
+//! written, and the pipe that tells of its end.
+//!
+//! dtrace tells of drops on stderr before it prints anything of its next pass (`dt_consume.c`), and a message that was
+//! passed on late would come when what was dropped has been missed already.
 
-use std::os::fd::RawFd;
+use std::io::{ErrorKind, PipeReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::atomic::Ordering;
-use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
-use super::pipes::{Drain, Pipes, Watch};
-use super::programs::Program;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use crate::model::MonoTime;
-use crate::source::keeper::{Error, Gone, Keeper};
+use crate::source::clock;
+use crate::source::keeper::Started;
 
-/// A dtrace(1) process.
-#[derive(Debug)]
-pub(crate) struct Process {
-    keeper: Keeper,
-    program: &'static Program,
-    pid: u32,
-    reading: Option<JoinHandle<()>>,
-    watch: Watch,
+/// So many reads empty a pipe of the largest size: 1 MiB (Linux; FreeBSD has 64 KiB).
+const REST_READS: usize = 32;
+
+/// Takes what comes out of a pipe. It must not wait: dtrace(1) blocked on a full pipe for 30 s is killed by the kernel's
+/// deadman (13.2 `dtrace.c:205`, `dtrace_deadman_user`).
+pub(crate) trait Drain: Send {
+    /// Bytes as they were read at `at`, cut anywhere.
+    fn take(&mut self, at: MonoTime, bytes: &[u8]);
+    /// The pipe has ended.
+    fn end(&mut self, at: MonoTime);
+}
+
+/// A pipe, as long as it has not ended, and what takes its bytes.
+struct Output {
+    pipe: Option<PipeReader>,
+    to: Box<dyn Drain>,
+    buffer: Vec<u8>,
+}
+
+/// How a dtrace(1) has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// So.
+    With(ExitStatus),
+    /// Its keeper ended before it could tell.
+    Unknown,
+}
+
+/// A dtrace(1) that was started. Dropped, its pipes are closed.
+pub(super) struct Process {
+    stdout: Output,
+    stderr: Output,
+    status: PipeReader,
+    heard: Option<MonoTime>,
+    ended: Option<End>,
 }
 
 impl Process {
-    /// Has the keeper start it.
-    pub(crate) fn start(
-        keeper: &Keeper,
-        program: &'static Program,
-        kqueue: RawFd,
-        out: Box<dyn Drain>,
-        err: Box<dyn Drain>,
-    ) -> Result<Process, Error> {
-        let started = keeper.start_dtrace(program, kqueue)?;
-        let (pid, watch) = (started.pid, Watch::default());
-        let pipes = Pipes::new(started, out, err, watch.clone());
-        let mut process = Process { keeper: keeper.clone(), program, pid, reading: None, watch };
-        match Builder::new().name("dtrace-pipes".to_owned()).spawn(|| pipes.run()) {
-            Ok(thread) => {
-                process.reading = Some(thread);
-                Ok(process)
-            }
-            Err(error) => {
-                process.bury()?;
-                Err(Error::Failed(format!("cannot start a thread: {error}")))
-            }
-        }
-    }
-
-    /// Its pid.
-    pub(crate) fn id(&self) -> u32 {
-        self.pid
+    pub(super) fn new(started: Started, out: Box<dyn Drain>, err: Box<dyn Drain>) -> Process {
+        let Started { stdout, stderr, end, .. } = started;
+        let output = |pipe, to| Output { pipe: Some(pipe), to, buffer: vec![0; 64 << 10] };
+        let (stdout, stderr) = (output(stdout, out), output(stderr, err));
+        Process { stdout, stderr, status: end, heard: None, ended: None }
     }
 
     /// When it last wrote to stdout, if it ever did.
-    pub(crate) fn heard(&self) -> Option<MonoTime> {
-        Some(MonoTime(self.watch.heard.load(Ordering::Relaxed))).filter(|at| at.0 != 0)
+    pub(super) fn heard(&self) -> Option<MonoTime> {
+        self.heard
     }
 
-    /// Whether it has ended. It must still be buried.
-    pub(crate) fn has_ended(&self) -> Result<bool, Gone> {
-        self.keeper.has_ended(self.program)
+    /// How it has ended, if it has.
+    pub(super) fn ended(&self) -> Option<End> {
+        self.ended
     }
 
-    /// Asks it to end.
-    pub(crate) fn terminate(&self) -> Result<(), Gone> {
-        self.keeper.terminate(self.program)
-    }
-
-    /// Ends it.
-    pub(crate) fn kill(&self) -> Result<(), Gone> {
-        self.keeper.kill(self.program)
-    }
-
-    /// Has it reaped, killed where it has not ended by itself, reads what is left in its pipes, and says how it ended.
-    pub(crate) fn bury(self) -> Result<ExitStatus, Error> {
-        let ended = self.keeper.bury(self.program);
-        if let Err(Error::Gone(_)) = ended {
-            self.abandon();
-        } else {
-            self.join();
+    /// Waits for `timeout` at most until it writes, ends, or `wake` can be read, and passes on what it wrote. Whether `wake`
+    /// can be read.
+    pub(super) fn attend(&mut self, wake: &PipeReader, timeout: Duration) -> bool {
+        let Process { stdout, stderr, status, .. } = self;
+        let pipes = [stdout.pipe.as_ref(), stderr.pipe.as_ref(), Some(&*status), Some(wake)];
+        let [out, err, ended, woken] = readable(pipes, timeout);
+        if out || err {
+            self.pass_on(out, err);
         }
-        ended
-    }
-
-    /// Without a keeper: dtrace has ended with it, or nobody can end it.
-    pub(crate) fn abandon(self) {
-        self.watch.abandoned.store(true, Ordering::Relaxed);
-        self.join();
-    }
-
-    fn join(self) {
-        if self.reading.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that reads dtrace's output panicked");
+        if ended {
+            self.pass_on_rest();
+            self.stdout.end();
+            self.stderr.end();
+            let mut status = [0; 4];
+            let read = self.status.read_exact(&mut status);
+            let of = |()| End::With(ExitStatus::from_raw(i32::from_le_bytes(status)));
+            self.ended = Some(read.map_or(End::Unknown, of));
         }
+        woken
+    }
+
+    /// Reads stdout once, and before it passes that on, everything that has been written to stderr by then.
+    fn pass_on(&mut self, out: bool, err: bool) {
+        let written = if out { self.stdout.read() } else { None };
+        let at = clock::now();
+        if written.is_some() {
+            self.heard = Some(at);
+        }
+        let mut more = err || written.is_some();
+        while more {
+            more = self.stderr.is_readable();
+            if more && let Some(written) = self.stderr.read() {
+                self.stderr.pass(clock::now(), written);
+            }
+        }
+        if let Some(written) = written {
+            self.stdout.pass(at, written);
+        }
+    }
+
+    /// What it wrote before it ended is in the pipes by now. They need not end themselves: a child that it left behind may
+    /// hold them, and write to them.
+    fn pass_on_rest(&mut self) {
+        for _ in 0..REST_READS {
+            match (self.stdout.is_readable(), self.stderr.is_readable()) {
+                (false, false) => return,
+                (out, err) => self.pass_on(out, err),
+            }
+        }
+    }
+}
+
+/// Which of these pipes has something to be read, its end included, after `timeout` at most.
+pub(super) fn readable<const N: usize>(
+    pipes: [Option<&PipeReader>; N],
+    timeout: Duration,
+) -> [bool; N] {
+    let open = pipes.iter().copied().flatten();
+    let mut asked: Vec<PollFd<'_>> =
+        open.map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
+    // Rounded up: it must not wake before the time has come.
+    let timeout = match timeout {
+        Duration::ZERO => PollTimeout::ZERO,
+        longer => PollTimeout::try_from(longer.saturating_add(Duration::from_millis(1)))
+            .unwrap_or(PollTimeout::NONE),
+    };
+    match poll(&mut asked, timeout) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return [false; N],
+        // Then read(2) will say what is wrong with it.
+        Err(_) => return pipes.map(|pipe| pipe.is_some()),
+    }
+    let mut answers = asked.iter().map(|asked| asked.any().unwrap_or(true));
+    pipes.map(|pipe| pipe.is_some() && answers.next().unwrap_or(false))
+}
+
+impl Output {
+    fn is_readable(&self) -> bool {
+        let [readable] = readable([self.pipe.as_ref()], Duration::ZERO);
+        readable
+    }
+
+    /// How much was read; `None` if it has ended, and is closed.
+    fn read(&mut self) -> Option<usize> {
+        let pipe = self.pipe.as_mut()?;
+        match pipe.read(&mut self.buffer) {
+            Ok(0) => self.end(),
+            Ok(n) => return Some(n),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(error) => {
+                tracing::warn!("cannot read dtrace's output: {error}");
+                self.end();
+            }
+        }
+        None
+    }
+
+    fn pass(&mut self, at: MonoTime, written: usize) {
+        self.to.take(at, &self.buffer[..written]);
+    }
+
+    fn end(&mut self) {
+        if self.pipe.take().is_some() {
+            self.to.end(clock::now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Write, pipe};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Writes down what came, and under which name.
+    struct Note(&'static str, Arc<Mutex<Vec<String>>>);
+
+    impl Drain for Note {
+        fn take(&mut self, _: MonoTime, bytes: &[u8]) {
+            let text = format!("{} {}", self.0, String::from_utf8_lossy(bytes));
+            self.1.lock().expect("a list").push(text);
+        }
+
+        fn end(&mut self, _: MonoTime) {
+            self.1.lock().expect("a list").push(format!("{} ends", self.0));
+        }
+    }
+
+    /// A dtrace that has written this and ended, with a status if its keeper lives.
+    fn ended(out: &[u8], err: &[u8], status: Option<i32>) -> (Vec<String>, End) {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let written = |bytes: &[u8]| {
+            let (reader, mut writer) = pipe().expect("a pipe");
+            writer.write_all(bytes).expect("written");
+            // It stays open, as in a child that dtrace(1) has left behind.
+            std::mem::forget(writer);
+            reader
+        };
+        let (end, mut keeper) = pipe().expect("a pipe");
+        if let Some(status) = status {
+            keeper.write_all(&status.to_le_bytes()).expect("written");
+        }
+        drop(keeper);
+        let started = Started { pid: 1, stdout: written(out), stderr: written(err), end };
+        let note = |name| Box::new(Note(name, Arc::clone(&taken)));
+        let mut process = Process::new(started, note("out"), note("err"));
+        let (wake, _writer) = pipe().expect("a pipe");
+        process.attend(&wake, Duration::from_secs(60));
+        let taken = taken.lock().expect("a list").clone();
+        (taken, process.ended().expect("it has ended"))
+    }
+
+    #[test]
+    fn a_message_is_passed_on_before_the_records_that_were_written_after_it() {
+        let (taken, end) = ended(b"T 1 1\n", b"dtrace: 9 drops on CPU 0\n", Some(256));
+        assert_eq!(
+            taken,
+            ["err dtrace: 9 drops on CPU 0\n", "out T 1 1\n", "out ends", "err ends"]
+        );
+        assert_eq!(end, End::With(ExitStatus::from_raw(256)));
+    }
+
+    #[test]
+    fn an_end_without_a_status_is_that_of_the_keeper() {
+        assert_eq!(ended(b"", b"", None).1, End::Unknown);
     }
 }

@@ -7,26 +7,32 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-/// The main programs, the one to be preferred first: what compiles on this kernel is used.
-pub const MAIN: [Program; 2] = [
-    Program { name: "proc.d", text: include_str!("../../../d-scripts/proc.d") },
-    Program { name: "proc-xstat.d", text: include_str!("../../../d-scripts/proc-xstat.d") },
+const PROC: &str = include_str!("../../../d-scripts/proc.d");
+const PROC_XSTAT: &str = include_str!("../../../d-scripts/proc-xstat.d");
+const CAUSES: &str = include_str!("../../../d-scripts/causes.d");
+
+/// The programs for FreeBSD 11 and later, and for older releases.
+pub const PLAIN: [Program; 2] = [
+    Program { name: "proc.d", parts: &[PROC] },
+    Program { name: "proc-xstat.d", parts: &[PROC_XSTAT] },
 ];
 
-/// The optional cause probes.
-pub const CAUSES: Program =
-    Program { name: "causes.d", text: include_str!("../../../d-scripts/causes.d") };
+/// The same with the cause probes, which do not compile on every kernel.
+pub const WITH_CAUSES: [Program; 2] = [
+    Program { name: "proc-causes.d", parts: &[CAUSES, PROC] },
+    Program { name: "proc-xstat-causes.d", parts: &[CAUSES, PROC_XSTAT] },
+];
 
 /// All of them.
-pub(crate) const ALL: [Program; 3] = [MAIN[0], MAIN[1], CAUSES];
+pub(crate) const ALL: [Program; 4] = [WITH_CAUSES[0], PLAIN[0], WITH_CAUSES[1], PLAIN[1]];
 
 /// A D program of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Program {
-    /// Its file in d-scripts/.
+    /// The file in which dtrace(1) gets it, and its errors name it.
     pub name: &'static str,
-    /// Its text.
-    pub text: &'static str,
+    /// The texts of d-scripts/ that it is made of.
+    parts: &'static [&'static str],
 }
 
 impl Program {
@@ -35,27 +41,31 @@ impl Program {
         ALL.iter().zip(0..).find_map(|(p, place)| (p == self).then_some(place)).unwrap_or(u8::MAX)
     }
 
-    /// Its text as dtrace gets it. The cause probes print next to nothing: they keep their own small buffers.
-    pub(crate) fn tuned(&self, bufsize: &str, switchrate: &str) -> String {
-        let options = [("switchrate", switchrate), ("bufsize", bufsize)];
-        self.with_options(if *self == CAUSES { &options[..1] } else { &options })
+    /// Its text.
+    pub fn text(&self) -> String {
+        self.parts.join("\n")
     }
 
-    /// Its text with other values of its `#pragma D option` lines. dtrace(1) reads `-x` first and the program later,
-    /// so that a pragma would win over the command line (13.2 `cmd/dtrace/dtrace.c`, second and fourth pass).
-    fn with_options(&self, options: &[(&str, &str)]) -> String {
-        let mut text = String::with_capacity(self.text.len() + 32);
-        for line in self.text.lines() {
-            let option = line.strip_prefix("#pragma D option ").and_then(|o| o.split_once('='));
-            let value = |name| options.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
-            match option.and_then(|(name, _)| Some((name, value(name)?))) {
-                Some((name, value)) => text.push_str(&format!("#pragma D option {name}={value}")),
-                None => text.push_str(line),
-            }
-            text.push('\n');
-        }
-        text
+    /// Its text as dtrace gets it.
+    pub(crate) fn tuned(&self, bufsize: &str, switchrate: &str) -> String {
+        with_options(&self.text(), &[("switchrate", switchrate), ("bufsize", bufsize)])
     }
+}
+
+/// A program with other values of its `#pragma D option` lines. dtrace(1) reads `-x` first and the program later, so that a
+/// pragma would win over the command line (13.2 `cmd/dtrace/dtrace.c`, second and fourth pass).
+fn with_options(program: &str, options: &[(&str, &str)]) -> String {
+    let mut text = String::with_capacity(program.len() + 32);
+    for line in program.lines() {
+        let option = line.strip_prefix("#pragma D option ").and_then(|o| o.split_once('='));
+        let value = |name| options.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+        match option.and_then(|(name, _)| Some((name, value(name)?))) {
+            Some((name, value)) => text.push_str(&format!("#pragma D option {name}={value}")),
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// A private folder for the D programs; it goes when it is dropped.
@@ -113,7 +123,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::wire::record::Kind;
     use crate::wire::schema::SCHEMA;
 
     /// Every printf of a program: its format and how many arguments follow it.
@@ -134,8 +143,9 @@ mod tests {
 
     #[test]
     fn every_printf_is_as_the_wire_defines_it() {
-        for program in MAIN.iter().chain([&CAUSES]) {
-            for (format, arguments) in printfs(program.text) {
+        for program in &ALL {
+            let text = program.text();
+            for (format, arguments) in printfs(&text) {
                 let place = format!("{}: {format}", program.name);
                 let layout = SCHEMA.layouts(format.as_bytes()[0]).first().expect(&place);
                 let conversions = layout.fields.iter().map(|f| if f.hex { " %x" } else { " %d" });
@@ -144,47 +154,50 @@ mod tests {
                 assert_eq!(arguments, layout.fields.len(), "{place}");
             }
         }
-        let main = letters(MAIN[0].text);
-        assert_eq!(main, "BCXEFMT");
-        assert_eq!(letters(MAIN[1].text), main);
-        assert_eq!(letters(CAUSES.text), "RST");
-        assert_eq!(Kind::Mark.letter(), b'M');
+        for (plain, with_causes) in PLAIN.iter().zip(&WITH_CAUSES) {
+            assert_eq!(letters(&plain.text()), "BCXEFmT");
+            assert_eq!(letters(&with_causes.text()), "RSBCXEFmT");
+        }
     }
 
     #[test]
-    fn the_two_main_programs_differ_in_the_status_alone() {
+    fn the_two_generations_differ_in_the_status_alone() {
         let new_status = "((this->p->p_xexit & 0xff) << 8) | this->p->p_xsig";
-        let clauses = |program: &Program| {
-            let code = program.text.split_once("#pragma").expect("pragmas").1;
+        let clauses = |text: &str| {
+            let code = text.split_once("#pragma").expect("pragmas").1;
             let code: String = code.lines().filter(|line| !line.starts_with("/*")).collect();
             code.replace("this->p = curthread->td_proc;", "")
                 .replace(new_status, "curthread->td_proc->p_xstat")
                 .split_whitespace()
                 .collect::<String>()
         };
-        assert!(MAIN[0].text.contains(new_status));
-        assert_eq!(clauses(&MAIN[0]), clauses(&MAIN[1]));
+        assert!(PROC.contains(new_status));
+        assert_eq!(clauses(PROC), clauses(PROC_XSTAT));
     }
 
-    /// On a 13.2 with two CPUs there is room for 29 calls of the reader in a clock tick, if each frees a variable.
+    /// Every clause of a probe is paid by every process that makes the call, even if its predicate is false.
     #[test]
-    fn a_call_of_the_reader_takes_no_new_variable_of_dtraces() {
-        for program in &MAIN {
-            let names = program.text.match_indices("self->");
-            let values =
-                names.filter_map(|(at, _)| program.text[at..].split_once('=')?.1.split(';').next());
-            assert!(values.clone().count() > 0);
-            assert!(values.clone().all(|value| value.trim() != "0"), "{}", program.name);
+    fn the_host_pays_for_one_clause_of_one_rare_system_call() {
+        for program in &ALL {
+            let text = program.text();
+            assert_eq!(text.matches("\nsyscall::").count(), 1, "{}", program.name);
+            assert!(
+                text.contains("\nsyscall::getpriority:entry\n/pid == $1/\n"),
+                "{}",
+                program.name
+            );
         }
     }
 
     #[test]
     fn options_replace_pragmas_and_nothing_else() {
-        let text = MAIN[0].with_options(&[("bufsize", "4m"), ("switchrate", "20hz")]);
+        let text = with_options(PROC, &[("bufsize", "4m"), ("switchrate", "20hz")]);
         assert!(text.contains("\n#pragma D option bufsize=4m\n"));
         assert!(text.contains("\n#pragma D option switchrate=20hz\n"));
-        let back = Program { name: "back", text: text.leak() };
-        assert_eq!(back.with_options(&[("bufsize", "8m"), ("switchrate", "10hz")]), MAIN[0].text);
+        assert_eq!(with_options(&text, &[("bufsize", "8m"), ("switchrate", "10hz")]), PROC);
+        for program in &ALL {
+            assert_eq!(program.text().matches("option bufsize=").count(), 1, "{}", program.name);
+        }
     }
 
     #[test]

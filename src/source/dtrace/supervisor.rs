@@ -1,104 +1,77 @@
-//! What keeps one dtrace(1) running: carries out what the policy decides, and tells the pipeline.
+//! What keeps dtrace(1) running: carries out what the policy decides, reads its pipes, and tells the pipeline.
 
-use std::os::fd::RawFd;
+use std::io::{PipeReader, Read, Write, pipe};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
-use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use super::drains::{Causes, Messages, Records};
-use super::pipes::Drain;
+use super::drains::{Begun, Messages, Records};
 use super::policy::{Action, Limits, Policy, View};
-use super::process::Process;
+use super::process::{End, Process, readable};
 use super::programs::Program;
-use super::{Error, SIDE_BUFFERS, STDOUT_BUFFERS};
+use super::{Error, STDERR_BUFFERS, STDOUT_BUFFERS};
 use crate::source::clock;
 use crate::source::keeper::{self, Gone, Keeper};
 use crate::source::message::{Message, Stream, TextLane};
 use crate::source::stop::Stop;
 
-/// Which of the two processes, and where its words go.
-pub(super) enum Role {
-    Main { to: SyncSender<Message>, begun: Arc<AtomicBool> },
-    Causes { to: SyncSender<Message> },
-}
-
-impl Role {
-    fn name(&self) -> &'static str {
-        match self {
-            Role::Main { .. } => "dtrace",
-            Role::Causes { .. } => "dtrace (cause probes)",
-        }
-    }
-
-    fn drains(&self) -> (Box<dyn Drain>, Box<dyn Drain>) {
-        let name = self.name();
-        match self {
-            Role::Main { to, begun } => {
-                let stdout = TextLane::new(Stream::Stdout, STDOUT_BUFFERS, to.clone());
-                let stderr = TextLane::new(Stream::Stderr, SIDE_BUFFERS, to.clone());
-                (
-                    Box::new(Records::new(stdout, Arc::clone(begun))),
-                    Box::new(Messages::new(name, Some(stderr))),
-                )
-            }
-            Role::Causes { to } => {
-                let stdout = TextLane::new(Stream::Stdout, SIDE_BUFFERS, to.clone());
-                (Box::new(Causes::new(stdout)), Box::new(Messages::new(name, None)))
-            }
-        }
-    }
-
-    /// The main program was started, or is gone. A full channel is waited for: this must not be lost, and nobody
-    /// waits for the supervisor.
-    fn say(&self, message: Message) {
-        if let Role::Main { to, .. } = self {
-            // It fails when the pipeline is gone, and then nobody wants to know.
-            let _ = to.send(message);
-        }
-    }
-}
-
-/// What keeps one of the processes running.
-pub(super) struct Supervisor {
-    pub(super) keeper: Keeper,
-    pub(super) program: &'static Program,
-    pub(super) kqueue: RawFd,
-    pub(super) limits: Limits,
-    pub(super) role: Role,
-    pub(super) stop: Stop,
+/// What keeps dtrace(1) running. Between two events it blocks in one poll(2).
+pub(crate) struct Supervisor {
+    keeper: Keeper,
+    program: &'static Program,
+    limits: Limits,
+    to: SyncSender<Message>,
+    /// Called at the first record of each dtrace.
+    begun: Begun,
+    stop: Stop,
+    /// Can be read once the end was asked for (again).
+    wake: PipeReader,
 }
 
 impl Supervisor {
-    /// On a thread of its own, which ends after the stop, or without the keeper.
-    pub(super) fn spawn(self, thread: &str) -> Result<JoinHandle<Result<(), Gone>>, Error> {
-        Builder::new().name(thread.to_owned()).spawn(move || self.run()).map_err(Error::Thread)
+    pub(super) fn new(
+        keeper: Keeper,
+        program: &'static Program,
+        limits: Limits,
+        to: SyncSender<Message>,
+        begun: Begun,
+        stop: Stop,
+    ) -> Result<Supervisor, Error> {
+        let (wake, waker) = pipe().map_err(Error::Pipe)?;
+        stop.on_request(move |requests| {
+            // The second request is the last that says something new; a pipe has room for both.
+            if requests <= 2 {
+                let _ = (&waker).write_all(b"x");
+            }
+        });
+        Ok(Supervisor { keeper, program, limits, to, begun, stop, wake })
     }
 
-    fn run(&self) -> Result<(), Gone> {
+    /// Runs until the stop, or until the keeper is gone.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub(crate) fn run(mut self) -> Result<(), Gone> {
         let mut process = None;
         let result = self.attend(&mut process);
-        if let Some(process) = process {
-            process.abandon();
-            self.role.say(Message::DtraceDown { at: clock::now() });
+        if process.is_some() {
+            self.say(Message::DtraceDown { at: clock::now() });
         }
         result
     }
 
-    /// Leaves a process only where the keeper is gone.
-    fn attend(&self, process: &mut Option<Process>) -> Result<(), Gone> {
+    /// Leaves a process only if the keeper is gone.
+    fn attend(&mut self, process: &mut Option<Process>) -> Result<(), Gone> {
         let mut policy = Policy::new(self.limits);
         loop {
-            let stops = self.stop.requests();
             let view = View {
                 now: Duration::from_nanos(clock::now().0),
-                exited: process.as_ref().map_or(Ok(false), Process::has_ended)?,
+                exited: process.as_ref().is_some_and(|p| p.ended().is_some()),
                 heard: process.as_ref().and_then(|p| Some(Duration::from_nanos(p.heard()?.0))),
-                stops,
+                stops: self.stop.requests(),
             };
             match policy.next(&view) {
-                Action::Wait(time) => self.stop.wait(stops, time),
+                Action::Wait(time) => self.wait(process.as_mut(), time),
                 Action::Start => {
                     *process = self.start()?;
                     if process.is_none() {
@@ -107,65 +80,75 @@ impl Supervisor {
                 }
                 Action::Terminate(silent) => {
                     if let Some(silent) = silent {
-                        let name = self.role.name();
-                        tracing::warn!("{name} has said nothing for {silent:.1?}: restarting it");
+                        tracing::warn!(
+                            "dtrace has printed nothing for {silent:.1?}: restarting it"
+                        );
                     }
-                    process.as_ref().map_or(Ok(()), Process::terminate)?;
+                    self.keeper.terminate()?;
                 }
-                Action::Kill => process.as_ref().map_or(Ok(()), Process::kill)?,
+                Action::Kill => self.keeper.kill()?,
                 Action::Bury => {
-                    if let Some(process) = process.take() {
-                        self.bury(process, &policy, &view)?;
+                    if let Some(end) = process.as_ref().and_then(Process::ended) {
+                        self.ended(end, &policy, &view)?;
                     }
+                    *process = None;
                 }
                 Action::Over => return Ok(()),
             }
         }
     }
 
+    fn wait(&mut self, process: Option<&mut Process>, time: Duration) {
+        let woken = match process {
+            Some(process) => process.attend(&self.wake, time),
+            None => readable([Some(&self.wake)], time) == [true],
+        };
+        if woken {
+            let _ = self.wake.read(&mut [0]);
+        }
+    }
+
     fn start(&self) -> Result<Option<Process>, Gone> {
-        let (stdout, stderr) = self.role.drains();
-        // Said before its first word can be read. Where it does not start, the outage is said right after.
-        self.role.say(Message::DtraceUp { at: clock::now() });
-        match Process::start(&self.keeper, self.program, self.kqueue, stdout, stderr) {
-            Ok(process) => {
-                tracing::info!("{} started, pid {}", self.role.name(), process.id());
-                Ok(Some(process))
+        let lane = |stream, buffers| TextLane::new(stream, buffers, self.to.clone());
+        // Said before its first record can be read. If it does not start, the outage is said right after.
+        self.say(Message::DtraceUp { at: clock::now() });
+        match self.keeper.start_dtrace(self.program) {
+            Ok(started) => {
+                let records =
+                    Records::new(lane(Stream::Stdout, STDOUT_BUFFERS), Arc::clone(&self.begun));
+                let messages = Messages::new(lane(Stream::Stderr, STDERR_BUFFERS));
+                tracing::info!("dtrace started, pid {}", started.pid);
+                Ok(Some(Process::new(started, Box::new(records), Box::new(messages))))
             }
             Err(error) => {
-                self.role.say(Message::DtraceDown { at: clock::now() });
-                let name = self.role.name();
-                or_gone(error).map(|why| {
-                    tracing::error!("cannot start {name}: {why}");
-                    None
-                })
+                self.say(Message::DtraceDown { at: clock::now() });
+                match error {
+                    keeper::Error::Gone(gone) => Err(gone),
+                    why => {
+                        tracing::error!("cannot start dtrace: {why}");
+                        Ok(None)
+                    }
+                }
             }
         }
     }
 
-    fn bury(&self, process: Process, policy: &Policy, view: &View) -> Result<(), Gone> {
-        let name = self.role.name();
-        let ended = process.bury();
-        self.role.say(Message::DtraceDown { at: clock::now() });
-        let ended = match ended {
-            Ok(status) => status.to_string(),
-            Err(error) => or_gone(error)?,
-        };
+    fn ended(&self, end: End, policy: &Policy, view: &View) -> Result<(), Gone> {
+        let End::With(status) = end else { return Err(self.keeper.is_gone()) };
+        self.say(Message::DtraceDown { at: clock::now() });
         match policy.retry_at() {
             Some(at) if view.stops == 0 => {
                 let wait = at.saturating_sub(view.now);
-                tracing::warn!("{name} ended ({ended}); starting it again in {wait:.1?}");
+                tracing::warn!("dtrace ended ({status}); starting it again in {wait:.1?}");
             }
-            _ => tracing::info!("{name} ended ({ended})"),
+            _ => tracing::info!("dtrace ended ({status})"),
         }
         Ok(())
     }
-}
 
-/// Without a keeper nothing can be tried again; anything else is to be said.
-fn or_gone(error: keeper::Error) -> Result<String, Gone> {
-    match error {
-        keeper::Error::Gone(gone) => Err(gone),
-        other => Ok(other.to_string()),
+    /// A full channel is waited for: that dtrace was started, or is gone, must not be lost.
+    fn say(&self, message: Message) {
+        // It fails when the pipeline is gone, and then nobody wants to know.
+        let _ = self.to.send(message);
     }
 }

@@ -10,11 +10,11 @@ mod process;
 mod protocol;
 mod root;
 
-use std::io::{self, PipeReader};
+use std::io::{self, ErrorKind, PipeReader};
 use std::net::Shutdown;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,6 +75,8 @@ pub(crate) struct Started {
     pub(crate) pid: u32,
     pub(crate) stdout: PipeReader,
     pub(crate) stderr: PipeReader,
+    /// At its end the keeper writes its wait(2) status here, in four bytes; without them the keeper is gone.
+    pub(crate) end: PipeReader,
 }
 
 impl Keeper {
@@ -102,55 +104,44 @@ impl Keeper {
         Ok(self.ask(Request::Compile(program), patience)?.or_error()?.text)
     }
 
-    /// Runs a program for the reader of `kqueue`, a descriptor of this process.
-    pub(crate) fn start_dtrace(
-        &self,
-        program: &'static Program,
-        kqueue: RawFd,
-    ) -> Result<Started, Error> {
+    /// Runs a program for the reader in this process. A dtrace that runs still is killed.
+    pub(crate) fn start_dtrace(&self, program: &'static Program) -> Result<Started, Error> {
         self.has_room_for_pipes()?;
-        let reply = self.ask(Request::Start(program, kqueue), PATIENCE)?.or_error()?;
+        let reply = self.ask(Request::Start(program), PATIENCE)?.or_error()?;
         let mut pipes = reply.descriptors.into_iter().map(PipeReader::from);
-        match (pipes.next(), pipes.next()) {
-            (Some(stdout), Some(stderr)) => {
-                Ok(Started { pid: reply.number as u32, stdout, stderr })
+        match (pipes.next(), pipes.next(), pipes.next()) {
+            (Some(stdout), Some(stderr), Some(end)) => {
+                Ok(Started { pid: reply.number as u32, stdout, stderr, end })
             }
-            // Whoever else runs here was faster.
+            // Another thread took the descriptors that were free.
             _ => {
-                self.bury(program)?;
+                self.kill()?;
                 Err(Error::Failed(format!("its pipes did not come over: {NO_ROOM}")))
             }
         }
     }
 
-    /// Nobody could read a dtrace whose pipes have no place here, so it is not even started.
+    /// A dtrace whose pipes have no place here could not be read, so it is not even started.
     fn has_room_for_pipes(&self) -> Result<(), Error> {
         let socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        match (socket.try_clone(), socket.try_clone()) {
-            (Ok(_), Ok(_)) => Ok(()),
-            (Err(error), _) | (_, Err(error)) => Err(Error::Failed(format!("{error}: {NO_ROOM}"))),
-        }
+        let free: io::Result<Vec<UnixStream>> = (0..3).map(|_| socket.try_clone()).collect();
+        free.map(drop).map_err(|error| Error::Failed(format!("{error}: {NO_ROOM}")))
     }
 
-    /// Whether a program has ended. It must still be buried.
-    pub(crate) fn has_ended(&self, program: &'static Program) -> Result<bool, Gone> {
-        Ok(self.ask(Request::HasEnded(program), PATIENCE)?.number != 0)
+    /// Asks dtrace to end.
+    pub(crate) fn terminate(&self) -> Result<(), Gone> {
+        self.ask(Request::Terminate, PATIENCE).map(drop)
     }
 
-    /// Asks a program to end.
-    pub(crate) fn terminate(&self, program: &'static Program) -> Result<(), Gone> {
-        self.ask(Request::Terminate(program), PATIENCE).map(drop)
+    /// Ends dtrace.
+    pub(crate) fn kill(&self) -> Result<(), Gone> {
+        self.ask(Request::Kill, PATIENCE).map(drop)
     }
 
-    /// Ends a program.
-    pub(crate) fn kill(&self, program: &'static Program) -> Result<(), Gone> {
-        self.ask(Request::Kill(program), PATIENCE).map(drop)
-    }
-
-    /// Reaps a program, after killing it where it has not ended, and says how it ended.
-    pub(crate) fn bury(&self, program: &'static Program) -> Result<ExitStatus, Error> {
-        let reply = self.ask(Request::Bury(program), PATIENCE)?.or_error()?;
-        Ok(ExitStatus::from_raw(reply.number))
+    /// The keeper has closed what it keeps open as long as it lives.
+    pub(crate) fn is_gone(&self) -> Gone {
+        let socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.gone(&socket, &ErrorKind::UnexpectedEof.into())
     }
 
     /// Reads one of the pid files of its [`Job`].
@@ -166,18 +157,20 @@ impl Keeper {
             .set_read_timeout(Some(patience))
             .and_then(|()| request.send(&socket))
             .and_then(|()| Reply::receive(&socket));
-        reply.map_err(|error| {
-            // A late answer must not be taken for that of another request.
-            let _ = socket.shutdown(Shutdown::Both);
-            match self.0.ended() {
-                Some(status) => Gone(format!("has ended ({status})")),
-                None => Gone(format!("does not answer ({error})")),
-            }
-        })
+        reply.map_err(|error| self.0.gone(&socket, &error))
     }
 }
 
 impl Inner {
+    /// It is asked no more: a late answer must not be taken for that of another request.
+    fn gone(&self, socket: &UnixStream, error: &io::Error) -> Gone {
+        let _ = socket.shutdown(Shutdown::Both);
+        match self.ended() {
+            Some(status) => Gone(format!("has ended ({status})")),
+            None => Gone(format!("does not answer ({error})")),
+        }
+    }
+
     /// How the keeper ended, which it does soon once its socket is closed.
     fn ended(&self) -> Option<ExitStatus> {
         let deadline = Instant::now() + GRACE;
@@ -216,7 +209,6 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::dtrace::programs::CAUSES;
 
     /// A keeper that is silent: cat(1), which ends as a keeper does.
     #[test]
@@ -229,7 +221,7 @@ mod tests {
             .expect("started");
         let (socket, child) = (Mutex::new(ours), Mutex::new(child));
         let keeper = Keeper(Arc::new(Inner { socket, child, compile: Duration::ZERO }));
-        let ask = || keeper.ask(Request::Kill(&CAUSES), Duration::from_millis(20));
+        let ask = || keeper.ask(Request::Kill, Duration::from_millis(20));
         let gone = ask().expect_err("no answer").to_string();
         let expected =
             "the keeper, which runs dtrace, has ended (exit status: 0): start the exporter again";

@@ -1,11 +1,14 @@
-//! A process of root's: started, signalled, buried.
+//! The processes that the keeper starts: a trial compilation, and a dtrace(1) whose end a thread waits for.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpid, getppid};
@@ -20,7 +23,7 @@ const ENOUGH: u64 = 16 << 10;
 
 /// A process in a group of its own, so that the terminal's ^C is not its to handle. Dropped, it is killed and reaped.
 #[derive(Debug)]
-pub(super) struct Process {
+struct Process {
     child: Child,
     reaped: bool,
     /// Its program, as a file.
@@ -28,7 +31,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(command: &mut Command, folder: Folder) -> io::Result<Process> {
+    fn start(command: &mut Command, folder: Folder) -> io::Result<Process> {
         let keeper = getpid();
         command
             .env("LC_ALL", "C")
@@ -47,38 +50,32 @@ impl Process {
         Ok(Process { child: command.spawn()?, reaped: false, _folder: folder })
     }
 
-    pub(super) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// The ends of its pipes, once: good for reading and nothing else.
-    pub(super) fn take_pipes(&mut self) -> io::Result<Vec<OwnedFd>> {
+    /// The ends of its pipes, once.
+    fn take_pipes(&mut self) -> io::Result<Vec<OwnedFd>> {
         let stdout = self.child.stdout.take().map(OwnedFd::from);
         let stderr = self.child.stderr.take().map(OwnedFd::from);
-        let pipes: Vec<OwnedFd> = stdout.into_iter().chain(stderr).collect();
-        pipes.iter().try_for_each(|pipe| platform::for_reading_only(pipe.as_fd()))?;
-        Ok(pipes)
+        Ok(stdout.into_iter().chain(stderr).collect())
     }
 
     /// Whether it has ended. It stays a zombie until it is buried: its pid cannot be anybody else's before.
-    pub(super) fn has_ended(&self) -> bool {
+    fn has_ended(&self) -> bool {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::Pid(self.pid()), flags) {
             Ok(WaitStatus::StillAlive) => false,
             Ok(_) => true,
             // EINVAL: it died of a signal that nix does not know. ECHILD: somebody else has reaped it.
-            Err(errno) => errno != nix::errno::Errno::EINTR,
+            Err(errno) => errno != Errno::EINTR,
         }
     }
 
     /// To its group, which is nobody else's as long as it has not been reaped.
-    pub(super) fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         // It fails where nobody is left to be told.
         let _ = killpg(self.pid(), signal);
     }
 
     /// Kills it where it has not ended by itself, and whatever it has started, reaps it, and says how it ended.
-    pub(super) fn bury(mut self) -> io::Result<ExitStatus> {
+    fn bury(mut self) -> io::Result<ExitStatus> {
         self.reap()
     }
 
@@ -100,6 +97,62 @@ impl Drop for Process {
         // Where it was buried, nothing is left to do.
         let _ = self.reap();
     }
+}
+
+/// A dtrace(1) and the thread that waits for its end. Dropped, it is killed and reaped.
+#[derive(Debug)]
+pub(super) struct Supervised {
+    /// `None` once it has been reaped: its pid may be another process's then.
+    process: Arc<Mutex<Option<Process>>>,
+    waiting: Option<JoinHandle<()>>,
+}
+
+impl Supervised {
+    /// Starts it. Its pid and, good for reading alone, its stdout, its stderr, and a pipe with four bytes at its end: the
+    /// wait(2) status in little-endian order.
+    pub(super) fn start(
+        command: &mut Command,
+        folder: Folder,
+    ) -> io::Result<(Supervised, u32, Vec<OwnedFd>)> {
+        let (status, mut end) = io::pipe()?;
+        let mut process = Process::start(command, folder)?;
+        let mut descriptors = process.take_pipes()?;
+        descriptors.push(status.into());
+        descriptors.iter().try_for_each(|pipe| platform::for_reading_only(pipe.as_fd()))?;
+        let pid = process.pid();
+        let process = Arc::new(Mutex::new(Some(process)));
+        let reaps = Arc::clone(&process);
+        let waiting = std::thread::Builder::new().name("dtrace".to_owned()).spawn(move || {
+            wait_for_end(pid);
+            let ended = reaps.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(Ok(status)) = ended.map(Process::bury) {
+                // It fails if the exporter is gone, and then the keeper ends as well.
+                let _ = end.write_all(&status.into_raw().to_le_bytes());
+            }
+        })?;
+        Ok((Supervised { process, waiting: Some(waiting) }, pid.as_raw() as u32, descriptors))
+    }
+
+    /// Sends a signal to its group, if it has not ended.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(process) = &*self.process.lock().unwrap_or_else(PoisonError::into_inner) {
+            process.signal(signal);
+        }
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+        if let Some(waiting) = self.waiting.take() {
+            let _ = waiting.join();
+        }
+    }
+}
+
+/// Blocks until a child has ended. It stays a zombie.
+fn wait_for_end(pid: Pid) {
+    while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
 }
 
 /// Runs a command to its end, for `patience` at most and as long as `wanted`; its status and the beginning of its

@@ -14,18 +14,14 @@ use crate::source::dtrace::programs::{ALL, Program};
 /// Something to be done by root. A program is meant by its place in [`ALL`]: the exporter has no other words for dtrace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Request {
-    /// Compile it, and do not run it.
+    /// Compile a program, and do not run it.
     Compile(&'static Program),
-    /// Run it, for the reader whose kqueue has this descriptor.
-    Start(&'static Program, RawFd),
-    /// Has it ended?
-    HasEnded(&'static Program),
-    /// Send it SIGTERM.
-    Terminate(&'static Program),
-    /// Send it SIGKILL.
-    Kill(&'static Program),
-    /// Reap it; kill it, where it has not ended.
-    Bury(&'static Program),
+    /// Run a program for the reader in the exporter; a dtrace that runs still is killed.
+    Start(&'static Program),
+    /// Send dtrace SIGTERM.
+    Terminate,
+    /// Send dtrace SIGKILL.
+    Kill,
     /// Read the pid file with this number.
     ReadPidFile(u16),
 }
@@ -36,15 +32,13 @@ impl Request {
     fn bytes(self) -> [u8; Request::LEN] {
         let (letter, place, number) = match self {
             Request::Compile(program) => (b'c', program.place(), 0),
-            Request::Start(program, kqueue) => (b's', program.place(), kqueue),
-            Request::HasEnded(program) => (b'e', program.place(), 0),
-            Request::Terminate(program) => (b't', program.place(), 0),
-            Request::Kill(program) => (b'k', program.place(), 0),
-            Request::Bury(program) => (b'b', program.place(), 0),
-            Request::ReadPidFile(number) => (b'p', 0, number.into()),
+            Request::Start(program) => (b's', program.place(), 0),
+            Request::Terminate => (b't', 0, 0),
+            Request::Kill => (b'k', 0, 0),
+            Request::ReadPidFile(number) => (b'p', 0, number),
         };
-        let [a, b, c, d] = number.to_le_bytes();
-        [letter, place, 0, 0, a, b, c, d]
+        let [a, b] = number.to_le_bytes();
+        [letter, place, 0, 0, a, b, 0, 0]
     }
 
     /// Each request has one spelling.
@@ -52,23 +46,14 @@ impl Request {
         Request::meant_by(bytes).filter(|request| request.bytes() == bytes)
     }
 
-    fn meant_by([letter, place, _, _, a, b, c, d]: [u8; Request::LEN]) -> Option<Request> {
-        let number = RawFd::from_le_bytes([a, b, c, d]);
-        // dtrace(1) would take a negative one for an option.
-        if number < 0 {
-            return None;
-        }
-        if letter == b'p' {
-            return number.try_into().ok().map(Request::ReadPidFile);
-        }
-        let program = ALL.get(usize::from(place))?;
+    fn meant_by([letter, place, _, _, a, b, ..]: [u8; Request::LEN]) -> Option<Request> {
+        let program = || ALL.get(usize::from(place));
         Some(match letter {
-            b'c' => Request::Compile(program),
-            b's' => Request::Start(program, number),
-            b'e' => Request::HasEnded(program),
-            b't' => Request::Terminate(program),
-            b'k' => Request::Kill(program),
-            b'b' => Request::Bury(program),
+            b'c' => Request::Compile(program()?),
+            b's' => Request::Start(program()?),
+            b't' => Request::Terminate,
+            b'k' => Request::Kill,
+            b'p' => Request::ReadPidFile(u16::from_le_bytes([a, b])),
             _ => return None,
         })
     }
@@ -100,18 +85,18 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) outcome: Outcome,
-    /// A pid, a wait(2) status, or 1 for yes.
+    /// A pid.
     pub(super) number: i32,
     /// What there is to be said about it.
     pub(super) text: String,
-    /// Two pipes, or none.
+    /// Three pipes, or none.
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
 /// The longest text.
 const LONGEST: usize = 32 << 10;
-/// The most descriptors: dtrace's stdout and stderr.
-const MOST: usize = 2;
+/// The most descriptors: dtrace's stdout and stderr, and the pipe that tells of its end.
+const MOST: usize = 3;
 
 impl Reply {
     const LEN: usize = 12;
@@ -228,16 +213,8 @@ mod tests {
     fn every_request_arrives_as_it_was_sent() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let mut requests = vec![Request::ReadPidFile(0), Request::ReadPidFile(u16::MAX)];
-        for program in &ALL {
-            requests.extend([
-                Request::Compile(program),
-                Request::Start(program, 7),
-                Request::HasEnded(program),
-                Request::Terminate(program),
-                Request::Kill(program),
-                Request::Bury(program),
-            ]);
-        }
+        requests.extend([Request::Terminate, Request::Kill]);
+        requests.extend(ALL.iter().flat_map(|p| [Request::Compile(p), Request::Start(p)]));
         for request in requests {
             request.send(&ours).expect("sent");
             assert_eq!(Request::receive(&theirs), Some(request));
@@ -250,25 +227,18 @@ mod tests {
     fn what_is_no_request_is_the_end() {
         for bytes in [
             *b"x\0\0\0\0\0\0\0",
-            *b"c\x03\0\0\0\0\0\0",
-            *b"p\0\0\0\0\0\x01\0",
+            *b"c\x04\0\0\0\0\0\0",
             // What is not used is zero.
-            *b"s\0\x01\0\x05\0\0\0",
-            *b"s\0\0\x01\x05\0\0\0",
+            *b"p\0\0\0\0\0\x01\0",
+            *b"s\0\x01\0\0\0\0\0",
+            *b"s\0\0\x01\0\0\0\0",
+            *b"s\0\0\0\x05\0\0\0",
             *b"c\0\0\0\x01\0\0\0",
+            *b"t\x01\0\0\0\0\0\0",
             *b"k\0\0\0\0\0\0\x01",
             *b"p\x01\0\0\0\0\0\0",
         ] {
             assert_eq!(Request::of(bytes), None, "{}", bytes.escape_ascii());
-        }
-    }
-
-    /// As $2, -32 would be dtrace's option.
-    #[test]
-    fn no_descriptor_is_an_option_of_dtrace() {
-        for number in [-32, -64, -1, i32::MIN] {
-            let request = Request::Start(&ALL[0], number);
-            assert_eq!(Request::of(request.bytes()), None, "{number}");
         }
     }
 
@@ -300,7 +270,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         assert!(!is_closed(theirs.as_fd()));
         // It waits to be read behind what is being done.
-        Request::Kill(&ALL[0]).send(&ours).expect("sent");
+        Request::Kill.send(&ours).expect("sent");
         assert!(!is_closed(theirs.as_fd()));
         drop(ours);
         assert!(is_closed(theirs.as_fd()));

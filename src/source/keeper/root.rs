@@ -1,11 +1,11 @@
 //! The keeper's own side: a process that owns dtrace(1) and nothing else. It reads eight bytes at a time from its
-//! exporter, knows three D programs, and ends with whatever it has started once the exporter is gone.
+//! exporter, knows four D programs, and ends with whatever it has started once the exporter is gone. In between it blocks
+//! in read(2), and for a dtrace that runs in waitid(2): it does not wake up by itself.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use nix::unistd::getppid;
 
 use super::NO_ROOM;
 use super::modules;
-use super::process::{self, Process};
+use super::process::{self, Supervised};
 use super::protocol::{Reply, Request, is_closed};
 use crate::source::dtrace::DTRACE;
-use crate::source::dtrace::programs::{ALL, CAUSES, Folder, Program};
+use crate::source::dtrace::programs::{Folder, Program};
 use crate::source::target::read_pid_file;
 
 /// All that a keeper may do. It is settled before the exporter hears from anybody.
@@ -64,7 +64,7 @@ impl Job {
 /// # Errors
 /// The exporter cannot be answered: it is gone.
 pub fn run(exporter: UnixStream, job: Job) -> io::Result<()> {
-    let mut keeper = Root { exporter, job, running: [const { None }; ALL.len()] };
+    let mut keeper = Root { exporter, job, dtrace: None };
     keeper.outlive_signals()?;
     while let Some(request) = Request::receive(&keeper.exporter) {
         keeper.answer(request).send(&keeper.exporter)?;
@@ -75,8 +75,8 @@ pub fn run(exporter: UnixStream, job: Job) -> io::Result<()> {
 struct Root {
     exporter: UnixStream,
     job: Job,
-    /// By the program's place.
-    running: [Option<Process>; ALL.len()],
+    /// The one that was started last.
+    dtrace: Option<Supervised>,
 }
 
 impl Root {
@@ -96,13 +96,9 @@ impl Root {
     fn answer(&mut self, request: Request) -> Reply {
         match request {
             Request::Compile(program) => self.compile(program),
-            Request::Start(program, kqueue) => self.start(program, kqueue),
-            Request::HasEnded(program) => {
-                Reply::done(self.process(program).is_none_or(|p| p.has_ended()).into())
-            }
-            Request::Terminate(program) => self.signal(program, Signal::SIGTERM),
-            Request::Kill(program) => self.signal(program, Signal::SIGKILL),
-            Request::Bury(program) => self.bury(program),
+            Request::Start(program) => self.start(program),
+            Request::Terminate => self.signal(Signal::SIGTERM),
+            Request::Kill => self.signal(Signal::SIGKILL),
             Request::ReadPidFile(number) => self.read_pid_file(number),
         }
     }
@@ -112,9 +108,7 @@ impl Root {
             Ok(loaded) => loaded,
             Err(why) => return Reply::failed(why),
         };
-        // Any two numbers will do in place of the pid and the descriptor.
-        let any = ["1".to_owned(), "2".to_owned()];
-        let (mut command, folder) = match self.command(&["-e"], program, any) {
+        let (mut command, folder) = match self.command(&["-e"], program) {
             Ok(prepared) => prepared,
             Err(reply) => return reply,
         };
@@ -133,21 +127,15 @@ impl Root {
         }
     }
 
-    fn start(&mut self, program: &'static Program, kqueue: i32) -> Reply {
-        let reader = [getppid().to_string(), kqueue.to_string()];
-        let (mut command, folder) = match self.command(&[], program, reader) {
+    fn start(&mut self, program: &Program) -> Reply {
+        let (mut command, folder) = match self.command(&[], program) {
             Ok(prepared) => prepared,
             Err(reply) => return reply,
         };
-        let started = Process::start(&mut command, folder).and_then(|mut process| {
-            let descriptors = process.take_pipes()?;
-            Ok((process, descriptors))
-        });
-        match started {
-            Ok((process, descriptors)) => {
-                let pid = process.id();
-                // Where another one runs still, which the exporter should have buried, it ends here.
-                self.running[usize::from(program.place())] = Some(process);
+        self.dtrace = None;
+        match Supervised::start(&mut command, folder) {
+            Ok((dtrace, pid, descriptors)) => {
+                self.dtrace = Some(dtrace);
                 Reply { descriptors, ..Reply::done(pid as i32) }
             }
             Err(error) if is_full(&error) => Reply::failed(format!("{error}; {NO_ROOM}")),
@@ -155,19 +143,11 @@ impl Root {
         }
     }
 
-    fn signal(&self, program: &Program, signal: Signal) -> Reply {
-        if let Some(process) = self.process(program) {
-            process.signal(signal);
+    fn signal(&self, signal: Signal) -> Reply {
+        if let Some(dtrace) = &self.dtrace {
+            dtrace.signal(signal);
         }
         Reply::done(0)
-    }
-
-    fn bury(&mut self, program: &Program) -> Reply {
-        match self.running[usize::from(program.place())].take().map(Process::bury) {
-            Some(Ok(status)) => Reply::done(status.into_raw()),
-            Some(Err(error)) => Reply::failed(error),
-            None => Reply::refused("it was not started"),
-        }
     }
 
     /// Only the pid is told: whoever owns the file may have made it a link to another.
@@ -179,22 +159,13 @@ impl Root {
         }
     }
 
-    fn process(&self, program: &Program) -> Option<&Process> {
-        self.running[usize::from(program.place())].as_ref()
-    }
-
     fn path(&self) -> &Path {
         self.job.dtrace.as_deref().unwrap_or(Path::new(DTRACE))
     }
 
     /// dtrace with a program of ours. It is written anew each time: what lies in a folder for temporary files for
     /// days may be cleared away.
-    fn command(
-        &self,
-        flags: &[&str],
-        program: &Program,
-        reader: [String; 2],
-    ) -> Result<(Command, Folder), Reply> {
+    fn command(&self, flags: &[&str], program: &Program) -> Result<(Command, Folder), Reply> {
         let Job { bufsize, switchrate, .. } = &self.job;
         let written = Folder::new().and_then(|mut folder| {
             let file = folder.write(program.name, &program.tuned(bufsize, switchrate))?;
@@ -210,11 +181,8 @@ impl Root {
             ))
         })?;
         let mut command = Command::new(self.path());
-        command.args(flags).arg("-s").arg(file);
-        // The cause probes are about every reader.
-        if *program != CAUSES {
-            command.args(reader);
-        }
+        // $1 is the process whose reader makes the marks.
+        command.args(flags).arg("-s").arg(file).arg(getppid().to_string());
         Ok((command, folder))
     }
 }

@@ -2,13 +2,12 @@
 
 use std::io;
 use std::mem::offset_of;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 
-use super::{Change, Kernel, Process};
-use crate::input::Batch;
+use super::reader::CAPACITY;
+use super::{Change, Kernel, MarkPlace, Process};
 use crate::model::{Kevent, Pid};
 use crate::source::sysctl;
 
@@ -27,8 +26,7 @@ impl Queue {
     pub(super) fn new() -> io::Result<Queue> {
         let empty =
             KEvent::new(0, EventFilter::EVFILT_PROC, EvFlags::empty(), FilterFlag::empty(), 0, 0);
-        // The largest capacity.
-        let returned = vec![empty; Batch::capacity_of(1023) as usize];
+        let returned = vec![empty; CAPACITY as usize];
         Ok(Queue { kqueue: Kqueue::new()?, returned, changes: Vec::new(), rows: Vec::new() })
     }
 }
@@ -59,8 +57,9 @@ impl Kernel for Queue {
         Ok(())
     }
 
-    fn descriptor(&self) -> RawFd {
-        self.kqueue.as_fd().as_raw_fd()
+    fn mark(&mut self, place: MarkPlace, call: u32) {
+        // SAFETY: it takes two numbers. That it fails is meant.
+        unsafe { libc::getpriority(place as libc::c_int, call as libc::c_int) };
     }
 }
 

@@ -11,10 +11,9 @@ mod reader;
 mod tests;
 
 use std::io;
-use std::os::fd::RawFd;
 use std::time::Duration;
 
-pub(crate) use reader::{BATCH_BUFFERS, Event, Reader, RootRequest};
+pub(crate) use reader::{BATCH_BUFFERS, Pace, Reader, RootEvent, RootRequest};
 
 use crate::input::Attach;
 use crate::model::{Kevent, Pid, note};
@@ -88,8 +87,21 @@ pub trait Kernel: Send {
     /// Whatever sysctl(3) says.
     fn processes(&mut self, list: &mut Vec<Process>) -> io::Result<()>;
 
-    /// The kqueue's descriptor, by which DTrace knows the reader's calls.
-    fn descriptor(&self) -> RawFd;
+    /// Leaves a mark in DTrace's stream by a system call that does nothing else. A kernel without DTrace needs none.
+    fn mark(&mut self, place: MarkPlace, call: u32) {
+        let _ = (place, call);
+    }
+}
+
+/// Where a mark is: getpriority(2)'s first argument, which no process uses otherwise. It is no PRIO_*, so that the call
+/// fails with EINVAL (13.2 `kern_resource.c`, `kern_getpriority`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum MarkPlace {
+    /// Right before a kevent(2) call.
+    Before = 0x6b70,
+    /// Right after it.
+    After = 0x6b71,
 }
 
 /// What opens the kernel to watch: [`open`], and in tests a stand-in.

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use super::family::Family;
-use super::{Change, Kernel, Notes};
-use crate::input::{Attach, Batch};
+use super::{Change, Kernel, MarkPlace, Notes};
+use crate::input::Attach;
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 use crate::source::clock;
 use crate::source::message::{LostBatches, Message, OwnedBatch};
@@ -19,8 +20,13 @@ use crate::source::stop::Stop;
 /// How many batches may be ahead of the pipeline: a second or two of single events.
 pub(crate) const BATCH_BUFFERS: usize = 2048;
 
-/// An idle call returns after this time: its mark tells the checker that the queue was empty.
-const TIMEOUT: Duration = Duration::from_millis(200);
+/// The `nevents` of every call.
+pub(super) const CAPACITY: u32 = 1024;
+/// An idle call returns after this time: its mark tells the checker that the queue was empty. A verdict about what kqueue
+/// should have told and did not waits for up to two such calls.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// The same until every tree has begun: a call has marks only if DTrace traced before it began.
+const BEGIN_TIMEOUT: Duration = Duration::from_millis(200);
 /// The same while descendants are searched.
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(10);
 /// How long the queue is read on at the end.
@@ -37,9 +43,29 @@ pub(crate) struct RootRequest {
     pub(crate) newborn: bool,
 }
 
+/// How long idle calls take. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pace(Arc<AtomicBool>);
+
+impl Pace {
+    /// Every tree has begun: idle calls may take their time.
+    pub(crate) fn settle(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether every tree has begun.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn timeout(&self) -> Duration {
+        if self.is_settled() { TIMEOUT } else { BEGIN_TIMEOUT }
+    }
+}
+
 /// What became of a root.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Event {
+pub(crate) enum RootEvent {
     /// It is tracked.
     Attached { tree: TreeId, pid: Pid },
     /// kevent(2) refused it.
@@ -57,7 +83,8 @@ pub(crate) struct Reader {
     kernel: Box<dyn Kernel>,
     stall: Duration,
     requests: Receiver<RootRequest>,
-    events: Sender<Event>,
+    notify: Box<dyn Fn(RootEvent) + Send>,
+    pace: Pace,
     family: Family,
     /// To be registered by the next call.
     planned: VecDeque<(Attach, bool)>,
@@ -78,20 +105,23 @@ struct Call {
 }
 
 impl Reader {
-    /// A reader of `kernel` that asks for `notes` and sleeps for `stall` before each call.
+    /// A reader of `kernel` that asks for `notes`, sleeps for `stall` before each call, and calls `notify` with what becomes of
+    /// the roots.
     pub(crate) fn new(
         kernel: Box<dyn Kernel>,
         notes: Notes,
         stall: Duration,
         requests: Receiver<RootRequest>,
-        events: Sender<Event>,
+        notify: Box<dyn Fn(RootEvent) + Send>,
+        pace: Pace,
         to: SyncSender<Message>,
     ) -> Reader {
         Reader {
             kernel,
             stall,
             requests,
-            events,
+            notify,
+            pace,
             family: Family::new(notes.fflags()),
             planned: VecDeque::new(),
             call: Call::default(),
@@ -135,18 +165,25 @@ impl Reader {
         if let Err(error) = self.family.list(&mut *self.kernel) {
             tracing::warn!("cannot list processes, so those born before us stay unknown: {error}");
         }
-        std::thread::sleep(self.stall);
-        let before = *self.call.before.get_or_insert_with(clock::now);
+        if !self.stall.is_zero() {
+            std::thread::sleep(self.stall);
+        }
+        // The wire carries its lower half: calls are told apart by far fewer bits.
+        let call = self.call.seq as u32;
+        if self.call.before.is_none() {
+            self.call.before = Some(clock::now());
+            self.kernel.mark(MarkPlace::Before, call);
+        }
         let read = self.read();
-        let after = clock::now();
         match read {
             Ok(scanned) => {
-                let capacity = Batch::capacity_of(self.call.seq);
-                self.drained = scanned && self.returned.len() < capacity as usize;
+                self.kernel.mark(MarkPlace::After, call);
+                let after = clock::now();
+                let before = self.call.before.take().unwrap_or(after);
+                self.drained = scanned && self.returned.len() < CAPACITY as usize;
                 self.follow(self.drained);
                 self.out.post(self.call.seq, before, after, &mut self.returned);
                 self.call.seq += 1;
-                self.call.before = None;
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
@@ -156,13 +193,15 @@ impl Reader {
 
     /// The call itself. Whether it looked at the queue: where a registration fails it does not.
     fn read(&mut self) -> io::Result<bool> {
-        let capacity = Batch::capacity_of(self.call.seq);
         let planned = self.planned.len().min(MOST_CHANGES);
         let changes: Vec<Change> =
             self.planned.iter().take(planned).map(|(attach, _)| Change::of(attach)).collect();
-        let timeout = if self.family.is_searching() { SEARCH_TIMEOUT } else { TIMEOUT };
+        let timeout = match self.family.is_searching() {
+            true => SEARCH_TIMEOUT,
+            false => self.pace.timeout(),
+        };
         self.returned.clear();
-        let result = self.kernel.kevent(&changes, capacity, timeout, &mut self.returned);
+        let result = self.kernel.kevent(&changes, CAPACITY, timeout, &mut self.returned);
         // An interrupted call has registered all of them: none must be registered twice.
         self.call.registered.extend(self.planned.drain(..planned));
         result?;
@@ -197,26 +236,26 @@ impl Reader {
                 continue;
             }
             if errno == 0 {
-                tell(&self.events, Event::Attached { tree, pid });
+                (self.notify)(RootEvent::Attached { tree, pid });
                 if !newborn {
                     self.family.search();
                 }
             } else {
                 self.out.gone.push_back(tree);
-                tell(&self.events, Event::Refused { tree, pid, errno });
+                (self.notify)(RootEvent::Refused { tree, pid, errno });
             }
         }
         let ended = self.returned.iter().filter_map(|event| self.family.event(event));
         for tree in ended {
             self.out.gone.push_back(tree);
-            tell(&self.events, Event::Ended { tree });
+            (self.notify)(RootEvent::Ended { tree });
         }
         if drained && self.family.is_searching() {
             let missing = self.family.missing();
             self.planned.extend(missing.into_iter().map(|attach| (attach, false)));
             if !self.family.is_searching() {
                 let tracked = self.family.len();
-                tell(&self.events, Event::Searched { tracked });
+                (self.notify)(RootEvent::Searched { tracked });
             }
         }
     }
@@ -230,21 +269,16 @@ impl Reader {
                 }
                 Some(same) if same == tree => {
                     self.family.set_root(tree, pid);
-                    Event::Attached { tree, pid }
+                    RootEvent::Attached { tree, pid }
                 }
                 Some(by) => {
                     self.out.gone.push_back(tree);
-                    Event::Taken { tree, pid, by }
+                    RootEvent::Taken { tree, pid, by }
                 }
             };
-            tell(&self.events, event);
+            (self.notify)(event);
         }
     }
-}
-
-/// It fails when nobody listens any more, and then nobody needs to know.
-fn tell(events: &Sender<Event>, event: Event) {
-    let _ = events.send(event);
 }
 
 /// Batches on their way to the pipeline, and what could not be sent yet.
@@ -265,7 +299,8 @@ impl Outbox {
     /// Sends a batch, or counts it as lost. Takes the events and leaves an empty buffer.
     fn post(&mut self, seq: u64, before: MonoTime, after: MonoTime, events: &mut Vec<Kevent>) {
         let free = self.pool.take();
-        if !free.is_some_and(|batch| self.confess() && self.send(batch, seq, before, after, events))
+        if !free
+            .is_some_and(|batch| self.report_loss() && self.send(batch, seq, before, after, events))
         {
             let none = LostBatches { first: seq, count: 0, from: before, to: after };
             let lost = self.lost.get_or_insert(none);
@@ -290,8 +325,8 @@ impl Outbox {
         }
     }
 
-    /// Says what was lost, if something was. Whether it was said.
-    fn confess(&mut self) -> bool {
+    /// Sends what was lost, if something was. Whether that was sent.
+    fn report_loss(&mut self) -> bool {
         let said = self.lost.is_none_or(|l| self.try_send(Message::BatchesLost(l)).is_ok());
         if said {
             self.lost = None;
@@ -307,7 +342,8 @@ impl Outbox {
         after: MonoTime,
         events: &mut Vec<Kevent>,
     ) -> bool {
-        (batch.seq, batch.before, batch.after) = (seq, before, after);
+        (batch.seq, batch.capacity) = (seq, CAPACITY);
+        (batch.before, batch.after) = (before, after);
         batch.attached.clear();
         batch.attached.append(&mut self.attached);
         batch.events.clear();

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::RawFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::reader::{BATCH_BUFFERS, Event, Reader, RootRequest};
+use super::reader::{BATCH_BUFFERS, Pace, Reader, RootEvent, RootRequest};
 use super::{Change, Kernel, Notes, Process};
 use crate::input::{Attach, Batch, Input};
 use crate::model::{Kevent, Pid, TreeId, note};
@@ -128,10 +127,6 @@ impl Kernel for Scripted {
         }
         Ok(())
     }
-
-    fn descriptor(&self) -> RawFd {
-        -1
-    }
 }
 
 /// A reader and both of its ends.
@@ -139,7 +134,7 @@ struct Rig {
     kernel: Scripted,
     reader: Reader,
     requests: Sender<RootRequest>,
-    events: Receiver<Event>,
+    events: Receiver<RootEvent>,
     batches: Receiver<Message>,
 }
 
@@ -153,7 +148,8 @@ fn rig(processes: &[(u64, u64)]) -> Rig {
         Notes::default(),
         Duration::ZERO,
         to_attach,
-        to_hear,
+        Box::new(move |event| to_hear.send(event).expect("it is read")),
+        Pace::default(),
         to,
     );
     Rig { kernel, reader, requests, events, batches }
@@ -187,7 +183,7 @@ impl Rig {
         pushed
     }
 
-    fn heard(&self) -> Vec<Event> {
+    fn heard(&self) -> Vec<RootEvent> {
         self.events.try_iter().collect()
     }
 }
@@ -217,8 +213,8 @@ fn a_running_tree_is_registered_once_each_and_none_that_kqueue_announced() {
     assert_eq!(world.registered, BTreeMap::from([(10, 1), (11, 1), (12, 1)]));
     assert_eq!(world.tracked.keys().copied().collect::<Vec<_>>(), [10, 11, 12, 14]);
     drop(world);
-    let attached = Event::Attached { tree: TREE, pid: pid(10) };
-    assert_eq!(rig.heard(), [attached, Event::Searched { tracked: 4 }]);
+    let attached = RootEvent::Attached { tree: TREE, pid: pid(10) };
+    assert_eq!(rig.heard(), [attached, RootEvent::Searched { tracked: 4 }]);
     let pushed = rig.pushed();
     assert_eq!(pushed[0], "0 [root 10] 0");
     assert!(pushed.iter().any(|p| p.contains("[11, 12]")), "{pushed:?}");
@@ -252,7 +248,7 @@ fn a_process_that_has_told_its_exit_is_not_registered_again() {
     rig.kernel.world().exit(11);
     rig.turns(8);
     assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1), (11, 1), (12, 1)]));
-    assert!(rig.heard().contains(&Event::Searched { tracked: 2 }));
+    assert!(rig.heard().contains(&RootEvent::Searched { tracked: 2 }));
 }
 
 #[test]
@@ -262,7 +258,7 @@ fn a_refused_descendant_costs_itself_and_ends_no_search() {
     rig.request(root(0, 10));
     rig.turns(10);
     assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1), (12, 1)]));
-    assert!(rig.heard().contains(&Event::Searched { tracked: 2 }));
+    assert!(rig.heard().contains(&RootEvent::Searched { tracked: 2 }));
     assert!(rig.pushed().iter().any(|p| p.contains("11 errno 1, 12]")));
 }
 
@@ -271,7 +267,7 @@ fn a_dead_root_is_said_and_its_call_did_not_drain_the_queue() {
     let mut rig = rig(&[(1, 0)]);
     rig.request(root(0, 10));
     rig.turns(1);
-    assert_eq!(rig.heard(), [Event::Refused { tree: TREE, pid: pid(10), errno: 3 }]);
+    assert_eq!(rig.heard(), [RootEvent::Refused { tree: TREE, pid: pid(10), errno: 3 }]);
     assert_eq!(rig.pushed(), ["0 [10 errno 3] 0", "gone 0"]);
     let refused =
         Attach { tree: TREE, pid: pid(10), root: true, errno: 3, notes: Attach::USUAL_NOTES };
@@ -304,8 +300,8 @@ fn a_root_that_ends_is_gone_and_another_one_may_follow() {
     rig.request(RootRequest { newborn: true, ..root(0, 30) });
     rig.turns(1);
     assert_eq!(rig.pushed(), ["2 [root 30] 0"]);
-    let attached = |number| Event::Attached { tree: TREE, pid: pid(number) };
-    assert_eq!(rig.heard(), [attached(10), Event::Ended { tree: TREE }, attached(30)]);
+    let attached = |number| RootEvent::Attached { tree: TREE, pid: pid(number) };
+    assert_eq!(rig.heard(), [attached(10), RootEvent::Ended { tree: TREE }, attached(30)]);
 }
 
 #[test]
@@ -318,8 +314,8 @@ fn a_tracked_process_becomes_a_root_without_a_second_registration() {
     rig.request(root(0, 11));
     rig.request(root(1, 10));
     rig.turns(1);
-    let taken = Event::Taken { tree: TreeId(1), pid: pid(10), by: TREE };
-    assert_eq!(rig.heard()[1..], [Event::Attached { tree: TREE, pid: pid(11) }, taken]);
+    let taken = RootEvent::Taken { tree: TreeId(1), pid: pid(10), by: TREE };
+    assert_eq!(rig.heard()[1..], [RootEvent::Attached { tree: TREE, pid: pid(11) }, taken]);
     assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1)]));
     assert!(rig.pushed().contains(&"gone 1".to_owned()));
 }
@@ -346,5 +342,5 @@ fn a_queue_longer_than_a_call_is_not_taken_for_drained() {
     rig.kernel.world().forks_after_list = births;
     rig.turns(12);
     assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1), (11, 1)]));
-    assert!(rig.heard().contains(&Event::Searched { tracked: 2902 }));
+    assert!(rig.heard().contains(&RootEvent::Searched { tracked: 2902 }));
 }

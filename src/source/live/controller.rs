@@ -1,27 +1,24 @@
 //! The thread that looks after the others: it finds the roots of the trees, lets commands begin, reads the fork
-//! counters, and ends everything in its order.
+//! counters, and ends everything in its order. Between two events it blocks, until the next time at which it has to act.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, SyncSender};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::{Error, panicked};
 use crate::model::{Pid, TreeId};
 use crate::source::barrier::{CommandProcess, Ended, GatedCommand};
 use crate::source::clock;
-use crate::source::dtrace::Supervised;
-use crate::source::keeper::Keeper;
-use crate::source::kqueue::{Event, Kernel, RootRequest};
+use crate::source::keeper::{Gone, Keeper};
+use crate::source::kqueue::{Kernel, Pace, RootEvent, RootRequest};
 use crate::source::message::Message;
 use crate::source::stop::Stop;
 use crate::source::sysctl::ForkCounter;
 
-const TICK: Duration = Duration::from_millis(100);
 /// How often the fork counters are read.
-const FORKS_EVERY: Duration = Duration::from_secs(2);
+const FORKS_EVERY: Duration = Duration::from_secs(5);
 /// Counters that took longer to read, in nanoseconds, are of no known time.
 const FORKS_WITHIN_NS: u64 = 10_000_000;
 /// From dtrace's first record until a command begins or a running tree is tracked: the reader's first marked calls come
@@ -29,6 +26,31 @@ const FORKS_WITHIN_NS: u64 = 10_000_000;
 const MARKS_FIRST: Duration = Duration::from_millis(500);
 /// How often a pid file is read while its tree has no root.
 const PID_FILE_EVERY: Duration = Duration::from_secs(1);
+
+/// What the controller waits for.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// What became of a root.
+    Root(RootEvent),
+    /// dtrace has printed its first record.
+    Begun,
+    /// The command of a tree has ended.
+    CommandEnded(TreeId, io::Result<Ended>),
+    /// A thread of a witness has ended.
+    ThreadEnded,
+    /// The end was asked for.
+    Stop,
+}
+
+/// Sends an event when it is dropped: at the end of a thread, even if that panics.
+pub(super) struct AtEnd(pub(super) Sender<Event>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        // It fails when the controller has ended.
+        let _ = self.0.send(Event::ThreadEnded);
+    }
+}
 
 pub(super) struct LiveController {
     pub(super) trees: Vec<Tree>,
@@ -39,76 +61,137 @@ pub(super) struct LiveController {
     pub(super) stop: Stop,
     pub(super) witnesses: Witnesses,
     pub(super) to: SyncSender<Message>,
+    pub(super) events: Receiver<Event>,
+    /// For the threads that wait for commands.
+    pub(super) notify: Sender<Event>,
 }
 
 /// The threads of kqueue and of dtrace, and the ways to them.
 pub(super) struct Witnesses {
     pub(super) requests: Sender<RootRequest>,
-    pub(super) heard: Receiver<Event>,
+    pub(super) pace: Pace,
     pub(super) reading: JoinHandle<(Box<dyn Kernel>, io::Result<()>)>,
     pub(super) reader_stop: Stop,
-    pub(super) supervised: Supervised,
+    pub(super) tracing: JoinHandle<Result<(), Gone>>,
     pub(super) dtrace_stop: Stop,
 }
 
-impl Witnesses {
-    /// One of their threads has ended, though nobody asked it to.
-    fn is_lost(&self) -> bool {
-        self.reading.is_finished() || self.supervised.threads.iter().any(JoinHandle::is_finished)
+/// The times at which the controller has to act, whatever happens.
+#[derive(Default)]
+struct Deadlines {
+    forks: Option<Instant>,
+    /// The trees begin.
+    begin: Option<Instant>,
+    /// Pid files are read again.
+    roots: Option<Instant>,
+    /// dtrace has had enough time to begin.
+    never_began: Option<Instant>,
+    /// The witnesses have gone on for long enough after the last command.
+    over: Option<Instant>,
+}
+
+impl Deadlines {
+    fn next(&self) -> Option<Instant> {
+        let Deadlines { forks, begin, roots, never_began, over } = *self;
+        [forks, begin, roots, never_began, over].into_iter().flatten().min()
     }
+}
+
+/// Whether it has come; then it is gone.
+fn is_due(deadline: &mut Option<Instant>) -> bool {
+    deadline.take_if(|at| *at <= Instant::now()).is_some()
 }
 
 impl LiveController {
     /// How the command among the trees ended, if there was one.
     pub(super) fn run(mut self) -> Result<Option<Ended>, Error> {
-        let mut forks = Some(ForkCounter::default());
-        let (mut read_forks, mut read_files) =
-            (Every::new(FORKS_EVERY), Every::new(PID_FILE_EVERY));
-        let mut commands_over: Option<Instant> = None;
-        let mut begun: Option<Instant> = None;
-        let started = Instant::now();
+        let mut forks = ForkCounter::default();
+        let now = Instant::now();
+        let mut deadlines = Deadlines {
+            forks: Some(now),
+            never_began: self.linger.map(|_| now + self.patience),
+            ..Deadlines::default()
+        };
         self.request_roots(Tree::is_command);
-        while !self.stop.is_requested() && !self.witnesses.is_lost() {
-            while let Ok(event) = self.witnesses.heard.try_recv() {
-                self.hear(event);
+        loop {
+            if is_due(&mut deadlines.begin) {
+                self.begin();
+                deadlines.roots = Some(Instant::now());
             }
-            if self.witnesses.supervised.begun.load(Ordering::Acquire)
-                && begun.get_or_insert_with(Instant::now).elapsed() >= MARKS_FIRST
-            {
-                self.trees.iter_mut().for_each(Tree::begin);
-                // Not before: of what a busy tree does until dtrace traces there is no truth, and more calls than
-                // there are capacities could not be told apart by the first marks.
-                if read_files.is_due() {
-                    self.request_roots(|_| true);
-                }
+            if is_due(&mut deadlines.roots) {
+                self.request_roots(|_| true);
             }
-            if read_forks.is_due() {
-                self.count_forks(&mut forks);
+            if is_due(&mut deadlines.forks) && self.count_forks(&mut forks) {
+                deadlines.forks = Some(Instant::now() + FORKS_EVERY);
             }
-            self.trees.iter_mut().for_each(Tree::reap);
-            if let Some(linger) = self.linger.filter(|_| self.commands_are_over()) {
-                let over = *commands_over.get_or_insert_with(Instant::now);
-                if over.elapsed() >= linger {
-                    break;
-                }
-            }
-            if self.linger.is_some() && begun.is_none() && started.elapsed() >= self.patience {
+            if is_due(&mut deadlines.never_began) {
                 let waited = self.patience;
                 return self.end().and(Err(Error::NeverBegan(waited)));
             }
-            self.stop.wait(0, TICK);
+            if is_due(&mut deadlines.over) {
+                break;
+            }
+            match self.event_before(deadlines.next()) {
+                Some(Event::Stop | Event::ThreadEnded) => break,
+                Some(Event::Root(event)) => self.root_event(event),
+                Some(Event::CommandEnded(id, ended)) => self.command_ended(id, ended),
+                Some(Event::Begun) => {
+                    // Once: it was begun already if a dtrace begins again.
+                    if self.witnesses.pace.is_settled() || deadlines.begin.is_some() {
+                        continue;
+                    }
+                    deadlines.never_began = None;
+                    deadlines.begin = Some(Instant::now() + MARKS_FIRST);
+                }
+                None => {}
+            }
+            if self.witnesses.pace.is_settled() && deadlines.roots.is_none() {
+                let waits = self.trees.iter().any(Tree::waits_for_its_file);
+                deadlines.roots = waits.then(|| Instant::now() + PID_FILE_EVERY);
+            }
+            if let Some(linger) = self.linger.filter(|_| self.commands_are_over()) {
+                deadlines.over.get_or_insert_with(|| Instant::now() + linger);
+            }
         }
         self.end()
     }
 
+    /// The next event, unless `deadline` comes before it.
+    fn event_before(&self, deadline: Option<Instant>) -> Option<Event> {
+        let Some(deadline) = deadline else {
+            // It cannot fail: this thread has a sender itself.
+            return Some(self.events.recv().unwrap_or(Event::Stop));
+        };
+        match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Event::Stop),
+        }
+    }
+
+    /// DTrace traces, and the first calls of the reader have their marks: commands begin, and what runs already is tracked.
+    /// Not before: of what a busy tree does until then there is no truth.
+    fn begin(&mut self) {
+        for tree in &mut self.trees {
+            let Some(mut process) = tree.begin() else { continue };
+            let (id, notify) = (tree.id, self.notify.clone());
+            let wait = move || drop(notify.send(Event::CommandEnded(id, process.wait())));
+            if let Err(error) = Builder::new().name("command".to_owned()).spawn(wait) {
+                tracing::error!("tree {:?}: cannot wait for its command: {error}", tree.name);
+                tree.source = Source::Over;
+            }
+        }
+        self.witnesses.pace.settle();
+    }
+
     /// The reader first, so that dtrace still marks its last calls; then dtrace.
     fn end(self) -> Result<Option<Ended>, Error> {
-        let ended = self.trees.iter().find_map(|tree| tree.ended.clone());
         let LiveController { trees, stop, to, witnesses, .. } = self;
-        let Witnesses { reading, reader_stop, supervised, dtrace_stop, .. } = witnesses;
+        let Witnesses { reading, reader_stop, tracing, dtrace_stop, .. } = witnesses;
+        let ended = trees.iter().find_map(|tree| tree.ended.clone());
         trees.into_iter().for_each(Tree::abandon);
         reader_stop.request();
-        let mut result = match reading.join() {
+        let result = match reading.join() {
             Ok((kernel, result)) => {
                 // On FreeBSD 10.4 and older a queue that is closed while a tracked process forks crashes the kernel
                 // (D18316): it stays open until this process ends.
@@ -118,20 +201,15 @@ impl LiveController {
             Err(_) => Err(panicked("the kqueue reader")),
         };
         dtrace_stop.request();
-        let mut hurried = false;
-        while supervised.threads.iter().any(|thread| !thread.is_finished()) {
-            stop.wait(stop.requests(), TICK);
-            if stop.requests() > 1 && !hurried {
-                hurried = true;
-                dtrace_stop.request();
+        let at_once = dtrace_stop.clone();
+        stop.on_request(move |requests| {
+            if requests > 1 {
+                at_once.request();
             }
-        }
-        for thread in supervised.threads {
-            let attended = thread.join().map_err(|_| panicked("dtrace's supervisor"))?;
-            result = result.and(attended.map_err(Error::KeeperGone));
-        }
+        });
+        let traced = tracing.join().map_err(|_| panicked("dtrace's supervisor"))?;
         drop(to);
-        result.map(|()| ended)
+        result.and(traced.map_err(Error::KeeperGone)).map(|()| ended)
     }
 
     fn request_roots(&mut self, which: impl Fn(&Tree) -> bool) {
@@ -143,72 +221,65 @@ impl LiveController {
         }
     }
 
-    fn hear(&mut self, event: Event) {
-        let (id, event) = match event {
-            Event::Searched { tracked } => {
+    fn root_event(&mut self, event: RootEvent) {
+        let (id, fate) = match event {
+            RootEvent::Searched { tracked } => {
                 tracing::info!("registered who was there before; {tracked} processes are tracked");
                 return;
             }
-            Event::Taken { by, tree, pid } => {
+            RootEvent::Taken { by, tree, pid } => {
                 let other = self.trees.get(usize::from(by.0)).map_or("", |t| &t.name).to_owned();
                 (tree, Fate::Refused(format!("process {pid} is tracked as part of tree {other:?}")))
             }
-            Event::Attached { tree, pid } => (tree, Fate::Attached(pid)),
-            Event::Refused { tree, pid, errno } => {
+            RootEvent::Attached { tree, pid } => (tree, Fate::Attached(pid)),
+            RootEvent::Refused { tree, pid, errno } => {
                 let why = io::Error::from_raw_os_error(errno);
                 (tree, Fate::Refused(format!("process {pid} cannot be tracked: {why}")))
             }
-            Event::Ended { tree } => (tree, Fate::Ended),
+            RootEvent::Ended { tree } => (tree, Fate::Ended),
         };
         if let Some(tree) = self.trees.get_mut(usize::from(id.0)) {
-            tree.meet(event);
+            tree.meet(fate);
         }
     }
 
-    fn count_forks(&self, forks: &mut Option<ForkCounter>) {
+    fn command_ended(&mut self, id: TreeId, ended: io::Result<Ended>) {
+        let Some(tree) = self.trees.get_mut(usize::from(id.0)) else { return };
+        match ended {
+            Ok(ended) => {
+                tracing::info!("tree {:?}: the command ended: {}", tree.name, ended.status);
+                tree.ended = Some(ended);
+            }
+            Err(error) => tracing::error!("tree {:?}: cannot wait: {error}", tree.name),
+        }
+        tree.source = Source::Over;
+    }
+
+    /// Whether they can be read again.
+    fn count_forks(&self, forks: &mut ForkCounter) -> bool {
         let before = clock::now();
-        match forks.as_mut().map(ForkCounter::read) {
-            Some(Ok(total)) => {
+        match forks.read() {
+            Ok(total) => {
                 let at = clock::now();
-                // Held up in between, nobody can say when the counters stood so; the next ones tell the same.
+                // If it took longer, they stood so at no known time; the next ones say the same.
                 if at.0.saturating_sub(before.0) <= FORKS_WITHIN_NS {
                     // The pipeline may be slow; this thread must not be.
                     let _ = self.to.try_send(Message::Forks { at, total });
                 }
+                true
             }
-            // Only where a stand-in is watched.
-            Some(Err(error)) if error.kind() == ErrorKind::Unsupported => *forks = None,
-            Some(Err(error)) => {
+            // Only with a stand-in for FreeBSD's kernel.
+            Err(error) if error.kind() == ErrorKind::Unsupported => false,
+            Err(error) => {
                 tracing::warn!("going on without the kernel's fork counters: {error}");
-                *forks = None;
+                false
             }
-            None => {}
         }
     }
 
     fn commands_are_over(&self) -> bool {
         let mut commands = self.trees.iter().filter_map(Tree::command_is_over).peekable();
         commands.peek().is_some() && commands.all(|over| over)
-    }
-}
-
-/// Something that is to happen again and again, at once for the first time.
-struct Every {
-    period: Duration,
-    last: Option<Instant>,
-}
-
-impl Every {
-    fn new(period: Duration) -> Every {
-        Every { period, last: None }
-    }
-
-    fn is_due(&mut self) -> bool {
-        let due = self.last.is_none_or(|last| last.elapsed() >= self.period);
-        if due {
-            self.last = Some(Instant::now());
-        }
-        due
     }
 }
 
@@ -223,7 +294,7 @@ pub(super) enum Source {
     /// A command that has not begun.
     Gated(GatedCommand),
     /// A command that runs.
-    Running(CommandProcess),
+    Running,
     /// A command that has ended.
     Over,
 }
@@ -303,7 +374,7 @@ impl Tree {
                     return None;
                 }
             },
-            Source::Running(_) | Source::Over => return None,
+            Source::Running | Source::Over => return None,
         };
         self.state = State::Asked(pid);
         Some(RootRequest { tree: self.id, pid, newborn })
@@ -345,42 +416,36 @@ impl Tree {
         }
     }
 
-    /// DTrace has begun: lets the command begin, if it is tracked.
-    fn begin(&mut self) {
+    /// Lets the command begin, if it is tracked: its process.
+    fn begin(&mut self) -> Option<CommandProcess> {
         if !matches!((&self.source, self.state), (Source::Gated(_), State::Attached(_))) {
-            return;
+            return None;
         }
-        if let Source::Gated(gated) = std::mem::replace(&mut self.source, Source::Over) {
-            match gated.release() {
-                Ok(process) => self.source = Source::Running(process),
-                Err(error) => tracing::error!("tree {:?}: cannot begin: {error}", self.name),
+        let Source::Gated(gated) = std::mem::replace(&mut self.source, Source::Over) else {
+            return None;
+        };
+        match gated.release() {
+            Ok(process) => {
+                self.source = Source::Running;
+                Some(process)
+            }
+            Err(error) => {
+                tracing::error!("tree {:?}: cannot begin: {error}", self.name);
+                None
             }
         }
     }
 
-    /// Reaps the command once it has ended. NOTE_EXIT comes a moment before it can be reaped.
-    fn reap(&mut self) {
-        let ended = match &mut self.source {
-            Source::Running(process) => process.try_wait(),
-            Source::Gated(gated) => gated.process.try_wait(),
-            _ => return,
-        };
-        match ended {
-            Ok(None) => return,
-            Ok(Some(ended)) => {
-                tracing::info!("tree {:?}: the command ended: {}", self.name, ended.status);
-                self.ended = Some(ended);
-            }
-            Err(error) => tracing::error!("tree {:?}: cannot wait: {error}", self.name),
-        }
-        self.source = Source::Over;
+    /// Whether it has no root, and its pid file may name one.
+    fn waits_for_its_file(&self) -> bool {
+        matches!((&self.source, self.state), (Source::File { .. }, State::Empty))
     }
 
     /// Whether its command is over; `None` where it is no command.
     fn command_is_over(&self) -> Option<bool> {
         match self.source {
             Source::Pid(_) | Source::File { .. } => None,
-            Source::Gated(_) | Source::Running(_) => Some(false),
+            Source::Gated(_) | Source::Running => Some(false),
             Source::Over => Some(true),
         }
     }

@@ -6,16 +6,16 @@ use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, channel};
-use std::thread::Builder;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 pub use super::barrier::Ended;
 use super::barrier::GatedCommand;
 use super::clock;
-use super::dtrace::{self, Dtrace, SIDE_BUFFERS, STDOUT_BUFFERS};
+use super::dtrace::{self, Dtrace, STDERR_BUFFERS, STDOUT_BUFFERS};
 use super::keeper::{Gone, Keeper};
-use super::kqueue::{BATCH_BUFFERS, Kernel, Notes, Reader};
+use super::kqueue::{BATCH_BUFFERS, Kernel, Notes, Pace, Reader};
 use super::message::{self, Message};
 use super::stop::Stop;
 use super::sysctl::kernel_info;
@@ -23,7 +23,7 @@ use super::target::{Root, Target};
 use crate::input::{Input, Sink};
 use crate::model::TreeId;
 use crate::recording::Meta;
-use controller::{LiveController, Source, Tree, Witnesses};
+use controller::{AtEnd, Event, LiveController, Source, Tree, Witnesses};
 
 /// What to watch, and how.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -148,8 +148,13 @@ impl Live {
                 return Ok(None);
             }
         }
-        let (to, from) = message::channel(STDOUT_BUFFERS + 2 * SIDE_BUFFERS + BATCH_BUFFERS);
-        let witnesses = witnesses(&config, dtrace, kernel, to.clone())?;
+        let (to, from) = message::channel(STDOUT_BUFFERS + STDERR_BUFFERS + BATCH_BUFFERS);
+        let (notify, events) = channel();
+        stop.on_request({
+            let notify = notify.clone();
+            move |_| drop(notify.send(Event::Stop))
+        });
+        let witnesses = witnesses(&config, dtrace, kernel, to.clone(), &notify)?;
         let controller = LiveController {
             trees,
             keeper,
@@ -158,11 +163,10 @@ impl Live {
             stop: stop.clone(),
             witnesses,
             to,
+            events,
+            notify,
         };
-        let controller = Builder::new()
-            .name("controller".to_owned())
-            .spawn(|| controller.run())
-            .map_err(Error::Thread)?;
+        let controller = spawn("controller", || controller.run())?;
         let broken = consume(&from, sink, &stop);
         let result = controller.join().unwrap_or_else(|_| Err(panicked("controller")));
         if broken.is_continue() {
@@ -200,24 +204,36 @@ fn witnesses(
     dtrace: Dtrace,
     kernel: Box<dyn Kernel>,
     to: SyncSender<Message>,
+    notify: &Sender<Event>,
 ) -> Result<Witnesses, Error> {
     let (requests, to_attach) = channel();
-    let (events, heard) = channel();
-    let (reader_stop, dtrace_stop) = (Stop::default(), Stop::default());
-    let supervised = dtrace.supervise(kernel.descriptor(), &to, &dtrace_stop)?;
-    let reader = Reader::new(kernel, config.notes, config.stall, to_attach, events, to);
-    let run = {
-        let stop = reader_stop.clone();
-        move || reader.run(&stop)
-    };
-    let reading = match Builder::new().name("kqueue".to_owned()).spawn(run) {
-        Ok(thread) => thread,
-        Err(error) => {
-            dtrace_stop.request();
-            return Err(Error::Thread(error));
-        }
-    };
-    Ok(Witnesses { requests, heard, reading, reader_stop, supervised, dtrace_stop })
+    let (reader_stop, dtrace_stop, pace) = (Stop::default(), Stop::default(), Pace::default());
+    // Both fail when the controller has ended.
+    let (begun, of_root) = (notify.clone(), notify.clone());
+    let begun = move || drop(begun.send(Event::Begun));
+    let of_root = Box::new(move |event| drop(of_root.send(Event::Root(event))));
+    let supervisor = dtrace.supervisor(to.clone(), begun, dtrace_stop.clone())?;
+    let (notes, stall) = (config.notes, config.stall);
+    let reader = Reader::new(kernel, notes, stall, to_attach, of_root, pace.clone(), to);
+    let (end, stop) = (AtEnd(notify.clone()), reader_stop.clone());
+    let reading = spawn("kqueue", move || {
+        let _end = end;
+        reader.run(&stop)
+    })?;
+    let end = AtEnd(notify.clone());
+    let tracing = spawn("dtrace", move || {
+        let _end = end;
+        supervisor.run()
+    });
+    let tracing = tracing.inspect_err(|_| reader_stop.request())?;
+    Ok(Witnesses { requests, pace, reading, reader_stop, tracing, dtrace_stop })
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Error> {
+    Builder::new().name(name.to_owned()).spawn(run).map_err(Error::Thread)
 }
 
 /// The pid files among the targets, in their order: the keeper knows them by number.
