@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::config::Settings;
 use super::output;
-use super::preflight::facts::{Facts, Program, Wants};
+use super::preflight::facts::{Facts, Wants};
 use super::preflight::host::Host;
 use super::preflight::judge::judge;
 use super::preflight::{Line, Status, exit_status};
@@ -14,8 +14,7 @@ use super::terminal::paint_for_stdout;
 use super::user::UserArgs;
 use crate::http::web_args::WebArgs;
 use crate::report::format::{Hue, Paint, count_of, printable};
-use crate::source::dtrace::DTRACE;
-use crate::source::dtrace::programs::{PLAIN, WITH_CAUSES};
+use crate::source::dtrace::Options;
 
 /// What serve would be told.
 #[derive(clap::Args, Debug)]
@@ -35,33 +34,20 @@ pub(super) struct Args {
 /// Prints a line for each prerequisite. Exit status 0 when serve would work; otherwise what the first failing line
 /// says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let texts = PLAIN.map(|program| program.text());
-    let programs: Vec<Program<'_>> =
-        PLAIN.iter().zip(&texts).map(|(program, text)| wanted(program.name, text)).collect();
-    let with_causes = WITH_CAUSES[0].text();
-    let wants = Wants {
-        dtrace: &dtrace(args),
-        programs: &programs,
-        causes: Some(wanted(WITH_CAUSES[0].name, &with_causes)),
-        config: args.config.as_deref(),
-        web: &args.web,
-    };
+    let wants = Wants { config: args.config.as_deref(), web: &args.web };
+    let host = Host { user: args.user.clone(), dtrace: dtrace(args) };
     let progress = Progress::new("looking", None);
-    let lines = judge(&Facts::gather(&Host { user: args.user.clone() }, &wants));
+    let lines = judge(&Facts::gather(&host, &wants));
     drop(progress);
     output::print(&told(&lines, paint_for_stdout()))?;
     Ok(ExitCode::from(exit_status(&lines)))
 }
 
-/// Where serve would look for dtrace(1). A configuration file that cannot be used has a line of its own.
-fn dtrace(args: &Args) -> PathBuf {
-    let of_file = || Settings::read(args.config.as_deref()?).ok()?.live.dtrace.path;
-    args.dtrace.clone().or_else(of_file).unwrap_or_else(|| DTRACE.into())
-}
-
-/// A program of ours, with a stand-in for the reader's pid.
-fn wanted<'a>(name: &'a str, text: &'a str) -> Program<'a> {
-    Program { name, text, args: &["1"] }
+/// How serve would run dtrace(1). A configuration file that cannot be used has a line of its own.
+fn dtrace(args: &Args) -> Options {
+    let of_file = args.config.as_deref().and_then(|file| Settings::read(file).ok());
+    let options = of_file.map(|settings| settings.live.dtrace).unwrap_or_default();
+    Options { path: args.dtrace.clone().or(options.path), ..options }
 }
 
 /// The lines, and whether serve would work.

@@ -14,8 +14,8 @@ pub trait Probe {
     fn uid(&self) -> u32;
     /// Runs a program and waits for it, but not for ever.
     fn run(&self, program: &Path, args: &[&str]) -> Ran;
-    /// Runs dtrace so that it only compiles this D program, with these macro arguments.
-    fn compile(&self, dtrace: &Path, program: &str, args: &[&str]) -> Ran;
+    /// Finds dtrace(1) and the D program as serve would; `Err` says why that fails, and what to do.
+    fn dtrace(&self) -> Result<Found, String>;
     /// Opens a file for reading and closes it again.
     fn open(&self, path: &Path) -> Access;
     /// Becomes the user as whom serve would serve, for good; `Err` says why that fails.
@@ -52,26 +52,18 @@ pub enum Access {
     Failed(String),
 }
 
-/// A D program that serve may run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Program<'a> {
-    /// Its file name.
-    pub name: &'a str,
-    /// Its text.
-    pub text: &'a str,
-    /// Stand-ins for its macro arguments.
-    pub args: &'a [&'a str],
+/// The D program that serve would run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Its name.
+    pub program: String,
+    /// Why it has no cause probes, if it was to have them.
+    pub no_causes: Option<String>,
 }
 
 /// What serve would need.
 #[derive(Clone, Debug)]
 pub struct Wants<'a> {
-    /// dtrace(1).
-    pub dtrace: &'a Path,
-    /// The main D programs, best first: one must compile.
-    pub programs: &'a [Program<'a>],
-    /// The cause probes, which may be missing.
-    pub causes: Option<Program<'a>>,
     /// The configuration file.
     pub config: Option<&'a Path>,
     /// How it would be reached over HTTP.
@@ -118,27 +110,12 @@ pub struct FreeBsd {
     pub modules: bool,
     /// /dev/dtrace/dtrace, after dtrace(1) ran: it loads the modules itself if it may (libdtrace `dt_open.c`).
     pub device: Access,
-    /// `dtrace -l` of the probes that the main program uses.
-    pub probes: Ran,
-    /// Where dtrace(1) was looked for.
-    pub dtrace: PathBuf,
-    /// The main programs, by name.
-    pub programs: Vec<(String, Ran)>,
-    /// The cause probes.
-    pub causes: Option<(String, Ran)>,
+    /// The D program that serve would run, or why there is none.
+    pub dtrace: Result<Found, String>,
 }
 
 /// The gate to DTrace: whoever can open it may do everything (13.2 `dtrace.c:8282`).
 pub const DEVICE: &str = "/dev/dtrace/dtrace";
-
-/// The probes that the main program uses.
-pub const PROBES: [&str; 5] = [
-    "proc:::create",
-    "proc:::exit",
-    "proc:::exec-success",
-    "proc:::exec-failure",
-    "syscall::getpriority:entry",
-];
 
 impl Facts {
     /// Asks the host. On FreeBSD, dtrace(1) loads its modules on the way if they are not loaded.
@@ -156,7 +133,7 @@ impl Facts {
         };
         let addresses = &wants.web.listen_addresses;
         let (uid, freebsd) =
-            (probe.uid(), (probe.os() == "freebsd").then(|| FreeBsd::gather(probe, wants)));
+            (probe.uid(), (probe.os() == "freebsd").then(|| FreeBsd::gather(probe)));
         let config = wants.config.map(|file| (file.to_owned(), probe.config(file)));
         // In the order of serve: from here on with the rights of that user.
         let user = probe.settle();
@@ -178,14 +155,11 @@ impl Facts {
 }
 
 impl FreeBsd {
-    fn gather(probe: &dyn Probe, wants: &Wants<'_>) -> FreeBsd {
-        let compile = |program: &Program<'_>| {
-            let ran = probe.compile(wants.dtrace, program.text, program.args);
-            (program.name.to_owned(), ran)
-        };
+    fn gather(probe: &dyn Probe) -> FreeBsd {
         let hides = |(name, value): &(&str, i32)| sysctl(probe, name) == Some(*value);
         let modules = probe.run(Path::new("/sbin/kldstat"), &["-q", "-m", "dtraceall"]);
-        let probes = probe.run(wants.dtrace, &["-l", "-n", &PROBES.join(",")]);
+        // It loads the modules and makes the device, if it may.
+        let dtrace = probe.dtrace();
         FreeBsd {
             osreldate: sysctl(probe, "kern.osreldate"),
             jailed: sysctl(probe, "security.jail.jailed").map(|jailed: i32| jailed != 0),
@@ -195,10 +169,7 @@ impl FreeBsd {
             hooks: sysctl::<i32>(probe, "kern.features.kdtrace_hooks") == Some(1),
             modules: matches!(modules, Ran::Well(_)),
             device: probe.open(Path::new(DEVICE)),
-            probes,
-            dtrace: wants.dtrace.to_owned(),
-            programs: wants.programs.iter().map(compile).collect(),
-            causes: wants.causes.as_ref().map(compile),
+            dtrace,
         }
     }
 }

@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::facts::{Access, Probe, Ran};
+use super::facts::{Access, Found, Probe, Ran};
 use crate::cli::config::Settings;
 use crate::cli::user::{Identity, UserArgs};
 use crate::http::Server;
 use crate::http::web_args::WebArgs;
-use crate::source::dtrace::programs::Folder;
+use crate::source::dtrace::{Dtrace, Options};
 
-/// How long a program may take: a first dtrace(1) loads its modules and reads the kernel's types.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a program may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How much of a program's output is kept.
 const ENOUGH: u64 = 1 << 20;
@@ -25,6 +25,8 @@ const ENOUGH: u64 = 1 << 20;
 pub struct Host {
     /// As whom serve would serve.
     pub user: UserArgs,
+    /// How it would run dtrace(1).
+    pub dtrace: Options,
 }
 
 impl Probe for Host {
@@ -40,9 +42,14 @@ impl Probe for Host {
         run(Command::new(program).args(args), PATIENCE)
     }
 
-    fn compile(&self, dtrace: &Path, program: &str, args: &[&str]) -> Ran {
-        compile(dtrace, program, args)
-            .unwrap_or_else(|e| Ran::Badly(format!("cannot write the program for dtrace: {e}")))
+    fn dtrace(&self) -> Result<Found, String> {
+        let program = std::env::current_exe().map_err(|e| e.to_string())?;
+        let dtrace =
+            Dtrace::find(&program, &self.dtrace, Vec::new()).map_err(|error| error.to_string())?;
+        Ok(Found {
+            program: dtrace.program_name().to_owned(),
+            no_causes: dtrace.no_causes().map(str::to_owned),
+        })
     }
 
     fn open(&self, path: &Path) -> Access {
@@ -65,12 +72,6 @@ impl Probe for Host {
     fn bind(&self, web: &WebArgs) -> Result<(), String> {
         Server::bind(web).map(drop).map_err(|e| e.to_string())
     }
-}
-
-fn compile(dtrace: &Path, program: &str, args: &[&str]) -> io::Result<Ran> {
-    let mut folder = Folder::new()?;
-    let file = folder.write("check.d", program)?;
-    Ok(run(Command::new(dtrace).args(["-e", "-s"]).arg(file).args(args), PATIENCE))
 }
 
 fn run(command: &mut Command, patience: Duration) -> Ran {
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     fn sh(script: &str) -> Ran {
-        let host = Host { user: UserArgs::default() };
+        let host = Host { user: UserArgs::default(), dtrace: Options::default() };
         host.run(Path::new("sh"), &["-c", script])
     }
 
@@ -145,7 +146,7 @@ mod tests {
             Ran::Badly("why".to_owned())
         );
         assert_eq!(sh("exit 1"), Ran::Badly("no message".to_owned()));
-        let host = Host { user: UserArgs::default() };
+        let host = Host { user: UserArgs::default(), dtrace: Options::default() };
         assert_eq!(host.run(Path::new("/nonexistent/prog"), &[]), Ran::NotFound);
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::facts::{Access, DEVICE, Facts, FreeBsd, PROBES, Ran};
+use super::facts::{Access, DEVICE, Facts, Found, FreeBsd};
 use super::{Line, Status};
 use crate::cli::exit::{CONFIG, NOPERM, UNAVAILABLE};
 use crate::cli::user::Identity;
@@ -70,8 +70,7 @@ fn elsewhere(facts: &Facts) -> Vec<Line> {
         never("hooks", "KDTRACE_HOOKS is an option of FreeBSD's kernel"),
         never("modules", "dtraceall is a module of FreeBSD's kernel"),
         never("device", DEVICE),
-        never("probes", "proc:::create and syscall::getpriority are FreeBSD's"),
-        never("programs", "they read FreeBSD's struct proc"),
+        never("program", "it reads FreeBSD's struct proc"),
     ]
 }
 
@@ -84,10 +83,9 @@ fn on_freebsd(facts: &Facts, freebsd: &FreeBsd) -> Vec<Line> {
         securelevel(freebsd.securelevel, freebsd.modules),
         modules(freebsd, facts.uid == 0),
         device(&freebsd.device),
-        probes(freebsd),
-        programs(freebsd),
+        program(freebsd),
     ];
-    lines.extend(freebsd.causes.as_ref().map(|(name, ran)| causes(name, ran, &freebsd.device)));
+    lines.extend(freebsd.dtrace.as_ref().ok().map(causes));
     lines
 }
 
@@ -192,68 +190,30 @@ fn unanswerable(device: &Access) -> bool {
     *device != Access::Readable
 }
 
-fn probes(freebsd: &FreeBsd) -> Line {
-    match &freebsd.probes {
-        Ran::NotFound => no_dtrace(&freebsd.dtrace),
-        _ if unanswerable(&freebsd.device) => skip("probes", "cannot be told without the device"),
-        Ran::Well(listing) => match missing_probes(listing).as_slice() {
-            [] => ok(
-                "probes",
-                "proc:::create, proc:::exit, syscall::getpriority and the others are there",
-            ),
-            missing => fail("probes", format!("missing: {}", missing.join(", ")), AT_BOOT),
-        },
-        Ran::Badly(reason) => fail("probes", reason, "load dtraceall, and run `dtrace -l -P proc`"),
-        Ran::Hung => hung("probes"),
-    }
-}
-
-fn no_dtrace(path: &Path) -> Line {
-    let remedy = "install the base system's dtrace, or name it with --dtrace.path";
-    fail("probes", format!("there is no {}", path.display()), remedy)
-}
-
-fn hung(what: &'static str) -> Line {
-    fail(what, "dtrace did not end in time", "see what it waits for: procstat -kk $(pgrep dtrace)")
-}
-
-/// The probes that `dtrace -l` did not list. Its columns are id, provider, module, function and name.
-fn missing_probes(listing: &str) -> Vec<&'static str> {
-    let listed = |probe: &str| {
-        listing.lines().any(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            words.next() == probe.split(':').next() && words.last() == probe.rsplit(':').next()
-        })
-    };
-    PROBES.into_iter().filter(|probe| !listed(probe)).collect()
-}
-
-fn programs(freebsd: &FreeBsd) -> Line {
-    let compiled = freebsd.programs.iter().find(|(_, ran)| matches!(ran, Ran::Well(_)));
-    match (compiled, freebsd.programs.first()) {
-        (Some((name, _)), _) => ok("programs", format!("{name} compiles")),
-        _ if unanswerable(&freebsd.device) => skip("programs", "cannot be told without the device"),
-        (None, Some((name, Ran::Badly(reason)))) => fail(
-            "programs",
-            format!("{name} does not compile: {reason}"),
-            "report this with the output of `uname -a`",
+fn program(freebsd: &FreeBsd) -> Line {
+    match &freebsd.dtrace {
+        Ok(found) => ok("program", format!("{} compiles", found.program)),
+        Err(_) if unanswerable(&freebsd.device) => {
+            skip("program", "cannot be told without the device")
+        }
+        Err(error) => fail(
+            "program",
+            error,
+            "if no program compiles, report this with the output of `uname -a` and `dtrace -l -P proc`",
         ),
-        (None, Some((_, Ran::Hung))) => hung("programs"),
-        (None, _) => skip("programs", "cannot be told without dtrace"),
     }
 }
 
-fn causes(name: &str, ran: &Ran, device: &Access) -> Line {
-    match ran {
-        Ran::Well(_) => ok("causes", format!("{name} compiles")),
-        _ if unanswerable(device) => skip("causes", "cannot be told without the device"),
-        Ran::Badly(reason) => line(
+fn causes(found: &Found) -> Line {
+    match &found.no_causes {
+        Some(reason) => line(
             "causes",
             Status::Warn,
-            format!("{name} does not compile: {reason}"),
+            format!("the cause probes do not compile: {reason}"),
             "serve works without: only the errno behind a NOTE_TRACKERR stays unknown",
         ),
-        Ran::Hung | Ran::NotFound => skip("causes", "cannot be told without dtrace"),
+        None if found.program.contains("causes") => ok("causes", "the cause probes compile"),
+        None => skip("causes", "left out by the configuration"),
     }
 }
 

@@ -8,7 +8,7 @@ mod process;
 pub mod programs;
 mod supervisor;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -85,7 +85,10 @@ pub enum Error {
     /// It cannot be run, or the kernel's side is missing or closed.
     #[error("{0}")]
     Unusable(String),
-    /// There is no keeper.
+    /// The process that runs it cannot be started.
+    #[error("cannot start the keeper, which runs dtrace: {0}")]
+    Keeper(std::io::Error),
+    /// There is no keeper any more.
     #[error(transparent)]
     Gone(#[from] Gone),
     /// An option that dtrace would not understand.
@@ -110,24 +113,51 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Dtrace {
     keeper: Keeper,
-    program: &'static Program,
+    choice: Choice,
     options: Options,
 }
 
+/// The D program to be run.
+#[derive(Debug)]
+struct Choice {
+    program: &'static Program,
+    /// Why it has no cause probes, if it was to have them.
+    no_causes: Option<String>,
+}
+
 impl Dtrace {
-    /// Has the keeper find dtrace(1) and load its modules if they are missing, and chooses the D program by trial
-    /// compilation.
+    /// Starts a keeper, which is `program`, and has it find dtrace(1), load its modules if they are missing, and choose the D
+    /// program by trial compilation. It may read the pid files for this process.
     ///
     /// # Errors
     /// [`Error`], worded for the person who runs the exporter.
-    pub(crate) fn find(keeper: Keeper, options: &Options) -> Result<Dtrace, Error> {
-        let program = choose(&keeper, options.causes)?;
-        Ok(Dtrace { keeper, program, options: options.clone() })
+    pub(crate) fn find(
+        program: &Path,
+        options: &Options,
+        pid_files: Vec<PathBuf>,
+    ) -> Result<Dtrace, Error> {
+        let keeper = Keeper::start(program, &options.job(pid_files)?).map_err(Error::Keeper)?;
+        let choice = choose(&keeper, options.causes)?;
+        Ok(Dtrace { keeper, choice, options: options.clone() })
+    }
+
+    pub(crate) fn keeper(&self) -> Keeper {
+        self.keeper.clone()
+    }
+
+    /// The name of the program.
+    pub(crate) fn program_name(&self) -> &'static str {
+        self.choice.program.name
+    }
+
+    /// Why the program has no cause probes, if it was to have them.
+    pub(crate) fn no_causes(&self) -> Option<&str> {
+        self.choice.no_causes.as_deref()
     }
 
     /// The text of the program as dtrace(1) gets it.
     pub fn program_text(&self) -> String {
-        self.program.tuned(&self.options.bufsize, &self.options.switchrate)
+        self.choice.program.tuned(&self.options.bufsize, &self.options.switchrate)
     }
 
     /// What starts it, and keeps it running until `stop`. `begun` is called at the first record of each dtrace.
@@ -140,28 +170,30 @@ impl Dtrace {
         begun: impl Fn() + Send + Sync + 'static,
         stop: Stop,
     ) -> Result<Supervisor, Error> {
-        let Dtrace { keeper, program, options } = self;
-        Supervisor::new(keeper, program, options.limits, to, Arc::new(begun), stop)
+        let Dtrace { keeper, choice, options } = self;
+        Supervisor::new(keeper, choice.program, options.limits, to, Arc::new(begun), stop)
     }
 }
 
 /// The first program that compiles: for each generation of kernels with the cause probes, if they are wanted, then without.
-fn choose(keeper: &Keeper, causes: bool) -> Result<&'static Program, Error> {
+fn choose(keeper: &Keeper, causes: bool) -> Result<Choice, Error> {
     let mut failures = String::new();
     for (plain, with_causes) in PLAIN.iter().zip(&WITH_CAUSES) {
-        let refused = match causes {
-            true => compile(keeper, with_causes)?.err(),
-            false => Some(String::new()),
-        };
-        let Some(refused) = refused else { return Ok(with_causes) };
+        let mut no_causes = None;
+        if causes {
+            match compile(keeper, with_causes)? {
+                Ok(()) => return Ok(Choice { program: with_causes, no_causes }),
+                Err(why) => no_causes = Some(why),
+            }
+        }
         match compile(keeper, plain)? {
             Ok(()) => {
-                if causes {
+                if let Some(why) = &no_causes {
                     tracing::warn!(
-                        "going on without the cause probes, which do not compile on this kernel: {refused}"
+                        "going on without the cause probes, which do not compile on this kernel: {why}"
                     );
                 }
-                return Ok(plain);
+                return Ok(Choice { program: plain, no_causes });
             }
             Err(why) => failures.push_str(&format!("{}: {why}\n", plain.name)),
         }

@@ -14,7 +14,7 @@ pub use super::barrier::Ended;
 use super::barrier::GatedCommand;
 use super::clock;
 use super::dtrace::{self, Dtrace, STDERR_BUFFERS, STDOUT_BUFFERS};
-use super::keeper::{Gone, Keeper};
+use super::keeper::Gone;
 use super::kqueue::{BATCH_BUFFERS, Kernel, Notes, Pace, Reader};
 use super::message::{self, Message};
 use super::stop::Stop;
@@ -53,9 +53,9 @@ pub enum Error {
     /// DTrace is not there.
     #[error(transparent)]
     Dtrace(#[from] dtrace::Error),
-    /// The process that runs dtrace cannot be started.
-    #[error("cannot start the keeper, which runs dtrace: {0}")]
-    Keeper(io::Error),
+    /// It is not known where this program is.
+    #[error("cannot find this program, which runs dtrace as well: {0}")]
+    Program(io::Error),
     /// It was there, and has gone.
     #[error(transparent)]
     KeeperGone(#[from] Gone),
@@ -86,7 +86,6 @@ pub enum Error {
 pub struct Live {
     config: Config,
     dtrace: Dtrace,
-    keeper: Keeper,
     kernel: Box<dyn Kernel>,
     trees: Vec<Tree>,
     stop: Stop,
@@ -108,12 +107,10 @@ impl Live {
             Some(program) => Ok(program.clone()),
             None => std::env::current_exe(),
         };
-        let program = program.map_err(Error::Keeper)?;
-        let job = config.dtrace.job(pid_files(&config.targets))?;
-        let keeper = Keeper::start(&program, &job).map_err(Error::Keeper)?;
-        let dtrace = Dtrace::find(keeper.clone(), &config.dtrace)?;
+        let program = program.map_err(Error::Program)?;
+        let dtrace = Dtrace::find(&program, &config.dtrace, pid_files(&config.targets))?;
         let trees = trees(&config, &program)?;
-        Ok(Live { config, dtrace, keeper, kernel, trees, stop: Stop::default() })
+        Ok(Live { config, dtrace, kernel, trees, stop: Stop::default() })
     }
 
     /// Ends [`Live::run`], from any thread: the first request cleanly, the second one by killing dtrace.
@@ -142,7 +139,8 @@ impl Live {
     /// # Errors
     /// [`Error`]: what was read before was pushed.
     pub fn run(self, sink: &mut impl Sink) -> Result<Option<Ended>, Error> {
-        let Live { config, dtrace, keeper, kernel, trees, stop } = self;
+        let Live { config, dtrace, kernel, trees, stop } = self;
+        let keeper = dtrace.keeper();
         for (target, id) in config.targets.iter().zip(0..) {
             if sink.push(Input::Tree { id: TreeId(id), name: &target.name }).is_break() {
                 return Ok(None);
