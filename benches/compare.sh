@@ -181,7 +181,7 @@ $(scripts/idle 60 | sed 's/^idle: /- /')
 
 Until version 0.1.0 the exporter made 138 system calls a second on FreeBSD 13.2, 38 of them about requests to its keeper, and
 the keeper slept for 50 ms at most. What is left are the marks of one kevent(2) call a second, a tick of dtrace's every
-other second, and what it takes to pass them on. So long may a verdict about what kqueue did not tell be late: two
+five seconds, and what it takes to pass them on. So long may a verdict about what kqueue did not tell be late: two
 seconds at most, on a host where nothing else happens.
 PAGE
 }

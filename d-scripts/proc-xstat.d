@@ -51,7 +51,7 @@ syscall::getpriority:entry
 }
 
 /* A sign of life. The reader's marks come more often. */
-tick-2s
+tick-5s
 {
 	printf("T %d %d\n", timestamp, walltimestamp);
 }

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 const ORIGIN: u64 = 77_000_000_000;
 
 /// How often the D program prints a tick.
-const TICK: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_secs(5);
 
 /// The wait(2) status of every child.
 const STATUS: i64 = 32512;

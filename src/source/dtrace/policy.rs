@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Limits {
     /// How long dtrace may compile and enable its probes before its first output.
     pub startup: Duration,
-    /// How long it may be silent after that; its heartbeat comes every other second.
+    /// How long it may be silent after that; its heartbeat comes every five seconds.
     pub silence: Duration,
     /// How long it may take to end after SIGTERM, before SIGKILL.
     pub grace: Duration,

@@ -131,6 +131,13 @@ impl LiveController {
             if is_due(&mut deadlines.over) {
                 break;
             }
+            if self.witnesses.pace.is_settled() && deadlines.roots.is_none() {
+                let waits = self.trees.iter().any(Tree::waits_for_its_file);
+                deadlines.roots = waits.then(|| Instant::now() + PID_FILE_EVERY);
+            }
+            if let Some(linger) = self.linger.filter(|_| self.commands_are_over()) {
+                deadlines.over.get_or_insert_with(|| Instant::now() + linger);
+            }
             match self.event_before(deadlines.next()) {
                 Some(Event::Stop | Event::ThreadEnded) => break,
                 Some(Event::Root(event)) => self.root_event(event),
@@ -144,13 +151,6 @@ impl LiveController {
                     deadlines.begin = Some(Instant::now() + MARKS_FIRST);
                 }
                 None => {}
-            }
-            if self.witnesses.pace.is_settled() && deadlines.roots.is_none() {
-                let waits = self.trees.iter().any(Tree::waits_for_its_file);
-                deadlines.roots = waits.then(|| Instant::now() + PID_FILE_EVERY);
-            }
-            if let Some(linger) = self.linger.filter(|_| self.commands_are_over()) {
-                deadlines.over.get_or_insert_with(|| Instant::now() + linger);
             }
         }
         self.end()
