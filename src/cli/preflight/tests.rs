@@ -308,10 +308,7 @@ fn a_user_that_is_not_there() {
 #[test]
 fn on_linux() {
     let lines = lines(&FakeHost { os: "linux", ..freebsd_13_2() });
-    assert_eq!(
-        names(&lines, Status::Fail),
-        ["kernel", "hooks", "modules", "device", "program"]
-    );
+    assert_eq!(names(&lines, Status::Fail), ["kernel", "hooks", "modules", "device", "program"]);
     assert!(text(&lines, "kernel").starts_with("Linux 6.1.0 x86_64: "));
     assert!(text(&lines, "program").starts_with("cannot be met on linux: "));
     assert_eq!(names(&lines, Status::Ok), ["user", "config", "listen"]);

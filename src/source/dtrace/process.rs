@@ -17,6 +17,9 @@ use crate::model::MonoTime;
 use crate::source::clock;
 use crate::source::keeper::Started;
 
+/// How often the pipes are looked at if they cannot be waited for together.
+const ONE_BY_ONE: Duration = Duration::from_millis(50);
+
 /// So many reads empty a pipe of the largest size: 1 MiB (Linux; FreeBSD has 64 KiB).
 const REST_READS: usize = 32;
 
@@ -141,8 +144,15 @@ pub(super) fn readable<const N: usize>(
     match poll(&mut asked, timeout) {
         Ok(_) => {}
         Err(Errno::EINTR) => return [false; N],
-        // Then read(2) will say what is wrong with it.
-        Err(_) => return pipes.map(|pipe| pipe.is_some()),
+        // EINVAL: they are more than the limit of open files, which was lowered. One after the other they are not.
+        Err(_) => {
+            std::thread::sleep(ONE_BY_ONE);
+            let alone = |pipe: &PipeReader| {
+                let mut asked = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+                poll(&mut asked, PollTimeout::ZERO).is_ok_and(|found| found > 0)
+            };
+            return pipes.map(|pipe| pipe.is_some_and(alone));
+        }
     }
     let mut answers = asked.iter().map(|asked| asked.any().unwrap_or(true));
     pipes.map(|pipe| pipe.is_some() && answers.next().unwrap_or(false))
