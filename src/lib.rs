@@ -45,6 +45,7 @@
 )]
 
 pub mod check;
+mod duration;
 pub mod report;
 pub mod sim;
 

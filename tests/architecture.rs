@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module and those that it may know: the ones below it, so that no two know each other.
-const KNOWS: [(&str, &[&str]); 14] = [
+const KNOWS: [(&str, &[&str]); 15] = [
+    ("duration", &[]),
     ("plain_file", &[]),
     ("model", &[]),
     ("input", &["model"]),
@@ -17,11 +18,12 @@ const KNOWS: [(&str, &[&str]); 14] = [
     ("source", &["input", "model", "plain_file", "recording", "wire"]),
     ("report", &["check", "input", "model", "pipeline", "wire"]),
     ("metrics", &["check", "model", "source", "wire"]),
-    ("http", &["check", "metrics", "model", "plain_file", "report"]),
+    ("http", &["check", "duration", "metrics", "model", "plain_file", "report"]),
     (
         "cli",
         &[
             "check",
+            "duration",
             "http",
             "input",
             "load",

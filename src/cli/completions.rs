@@ -1,4 +1,4 @@
-//! `completions`: what a shell needs to complete our command line.
+//! `completions`: the completion script for a shell.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    // Of a hidden command clap_complete would tell too.
+    // clap_complete would complete hidden commands too.
     let cli = Cli::command();
     let commands = cli.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
     let mut shown = Command::new(NAME).version(env!("CARGO_PKG_VERSION")).subcommands(commands);

@@ -1,4 +1,4 @@
-//! `--config.file`: what `serve` watches, and how. Strict: whatever is wrong is told with its line.
+//! The configuration file of `serve`: which trees it watches, and how. It is strict: an error names its line.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, Error as _, Visitor};
 use toml::Spanned;
 
-use super::duration::duration;
 use super::live_args::LiveArgs;
 use crate::check;
+use crate::duration::up_to_a_day;
 use crate::plain_file;
 use crate::source::dtrace;
 use crate::source::kqueue::Notes;
@@ -25,7 +25,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// The file cannot be understood.
@@ -223,7 +223,7 @@ fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 }
 
 fn nanoseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let nanoseconds = |text: &str| match duration(text)?.as_nanos().try_into() {
+    let nanoseconds = |text: &str| match up_to_a_day(text)?.as_nanos().try_into() {
         Ok(0) => Err("give more than 0".to_owned()),
         other => other.map_err(|_| "give less".to_owned()),
     };

@@ -25,7 +25,7 @@ const RECORDINGS: [(&str, &[u8]); 3] = [
     ("15.1", include_bytes!("../../recordings/split-15.1-orphan.kqr")),
 ];
 
-/// What the service says about it.
+/// The kernels and the origin that the service shows.
 ///
 /// # Errors
 /// None, as long as the build is sound.

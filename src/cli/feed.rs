@@ -1,4 +1,4 @@
-//! What `serve` feeds its pipeline with, in real time.
+//! The sources of `serve`, each played into a pipeline in real time.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub enum Feed {
     },
     /// The recordings that are part of the program, all of them over and over.
     Demo {
-        /// What the service says about it.
+        /// The kernel and the origin that the service shows.
         about: About,
         /// How many times faster than they were recorded.
         speed: f64,
@@ -73,7 +73,7 @@ impl Feed {
         }
     }
 
-    /// What the service says about it.
+    /// The kernel and the origin that the service shows.
     pub fn about(&self) -> About {
         let (origin, detail, meta) = match self {
             Feed::Live(_) => {
@@ -92,7 +92,7 @@ impl Feed {
                 (Origin::Replay, name.unwrap_or("bundled recording".to_owned()), first.meta())
             }
             Feed::Simulate { seed, options } => {
-                // An empty label is none at all: series could not be told apart by release.
+                // Prometheus takes an empty label for a missing one: the series could not be grouped by release.
                 let meta = Meta { uname: "FreeBSD simulated".to_owned(), ..Meta::default() };
                 (Origin::Simulate, format!("--seed {seed} {options}"), meta)
             }

@@ -1,4 +1,4 @@
-//! Questions to a running exporter: a GET over http or https, with a password where it wants one.
+//! The HTTP client of `explain`: a GET to a running exporter over http or https, with a password if it wants one.
 
 use std::fmt;
 use std::io::Read;
@@ -32,7 +32,7 @@ const MAX_PASSWORD: u64 = 72;
 /// How long the whole exchange may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Which exporter is asked, and how it knows us.
+/// Which exporter is asked, and with which credentials.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Running exporter")]
 pub(super) struct ExporterArgs {
@@ -193,7 +193,7 @@ impl Exporter {
         answer.with_context(unknown).or_exit(DATAERR)
     }
 
-    /// Whether what is said to it does not leave this host.
+    /// Whether requests to it stay on this host.
     fn is_near(&self) -> bool {
         let ip = self.host.parse::<std::net::IpAddr>();
         ip.map_or(self.host == "localhost", |ip| ip.is_loopback())

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::duration::duration;
 use super::exit::{CONFIG, Failure, UNAVAILABLE};
+use crate::duration::up_to_a_day;
 use crate::source::dtrace;
 use crate::source::kqueue::{Notes, Open};
 use crate::source::live::{self, Config, Live};
@@ -26,7 +26,7 @@ pub struct LiveArgs {
     notes: NotesArg,
 
     /// Sleep so long before each kevent(2) call, as a slow tracker does: 50ms, 2s
-    #[arg(long = "kqueue.stall", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "kqueue.stall", value_name = "DURATION", value_parser = up_to_a_day)]
     stall: Option<Duration>,
 
     #[command(flatten)]

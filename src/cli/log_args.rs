@@ -44,7 +44,7 @@ pub enum LogLevel {
     Info,
     /// What went wrong and is borne.
     Warn,
-    /// What somebody has to do something about.
+    /// What an operator has to act on.
     Error,
 }
 
@@ -69,7 +69,7 @@ impl LogArgs {
         let _ = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_writer(|| AroundTheBar)
-            // It would be told by eprintln!, which panics where the log cannot be written.
+            // They would be written by eprintln!, which panics if stderr cannot be written.
             .log_internal_errors(false)
             .event_format(self.format)
             .try_init();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn logfmt_is_one_line_whatever_is_in_it() {
+    fn logfmt_is_one_line_with_any_value() {
         assert_eq!(
             logged(LogFormat::Logfmt),
             " level=WARN msg=\"it broke\" error=\"bad \\\"thing\\\"\\nlevel=FAKE\" count=3 \

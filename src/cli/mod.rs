@@ -5,7 +5,6 @@ mod check;
 mod completions;
 pub mod config;
 mod demo;
-mod duration;
 mod examples;
 pub mod exit;
 mod explain;

@@ -1,4 +1,4 @@
-//! Where answers and files go.
+//! Writing answers to stdout and to files.
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write, stdout};
@@ -11,7 +11,7 @@ use super::exit::{IOERR, OrExit};
 /// Prints an answer.
 ///
 /// # Errors
-/// A closed pipe as the bare error of the system: whoever read it has seen enough. Anything else.
+/// The system's bare error for a closed pipe, which is no failure of the command; any other with its context.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

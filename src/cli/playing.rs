@@ -11,7 +11,7 @@ use crate::recording::Meta;
 use crate::report::format::count_of;
 use crate::source::replay::{Error, Replay};
 
-/// A recording or a folder at its beginning, and how far it has been read. What is missing from it is said.
+/// A recording or a folder at its beginning, and how far it has been read. Remarks on what is missing from it go to stderr.
 ///
 /// # Errors
 /// It is neither, or cannot be read.

@@ -129,7 +129,7 @@ fn start(args: Args, open: Open) -> anyhow::Result<ExitCode> {
     let feed = match source {
         SourceKind::Live => {
             check.switch_ns = settings.live.dtrace.switch_ns().unwrap_or(check.switch_ns);
-            // The keeper and the command begin before, as whoever started this.
+            // The keeper and the command start first, with the rights of the user who started the exporter.
             let live = prepare(settings.live.clone(), open)?;
             let identity = settle(&args.service.user)?;
             must_see_others(&identity, hidden_by())?;
@@ -172,12 +172,12 @@ fn fits(source: SourceKind, args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// Becomes the user as whom to serve. Whatever is read from here on, it must be able to read.
+/// Changes to the user to serve as. That user must be able to read every file that is read from here on.
 fn settle(user: &UserArgs) -> anyhow::Result<Identity> {
     let identity = user.settle().or_exit(NOPERM)?;
     match identity.is_root {
         true => {
-            tracing::warn!("serving as root, as told: a fault in this server is a fault of root's")
+            tracing::warn!("serving as root, as --user says: a fault in this server is a fault of root's")
         }
         false => tracing::info!("serving as {identity}"),
     }
@@ -215,8 +215,7 @@ fn say_good(source: SourceKind, settings: &Settings, web: &WebArgs) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a reload does with the configuration file. To watch other trees is to begin again, so no change is taken up,
-/// and none goes by in silence.
+/// Reloads the configuration file. Other trees need a restart, so no change is taken up, and a change is an error.
 fn unchanged(file: &Path, flags: &LiveArgs, runs: &Settings) -> Result<(), String> {
     let now = Settings::load(Some(file), flags).map_err(|error| error.to_string())?;
     if now == *runs {
@@ -227,7 +226,7 @@ fn unchanged(file: &Path, flags: &LiveArgs, runs: &Settings) -> Result<(), Strin
 }
 
 impl ServiceArgs {
-    /// Serves what `feed` says until the process is told to stop.
+    /// Serves what `feed` yields until SIGTERM or SIGINT.
     ///
     /// # Errors
     /// The service cannot be started.
@@ -278,7 +277,7 @@ fn serve_on(
     let (ended, end) = oneshot::channel();
     let ingest = {
         let (state, stop) = (state.clone(), stop.clone());
-        // Nobody listens any more where the service was told to stop.
+        // The receiver is gone if the service was stopped first.
         let feed = move || drop(ended.send(feed.run(&state, check, &stop)));
         thread::Builder::new().name("ingest".into()).spawn(feed)?
     };
@@ -307,8 +306,8 @@ fn serve_on(
     }
 }
 
-/// Waits for the feed to fail: its error, or none where its thread has panicked, which whoever joins it hears of. A feed that
-/// has ended well ends nothing: what it said is served on.
+/// Waits for the feed to fail: its error, or `None` if its thread has panicked, which the join reports. A feed that ends
+/// without an error ends nothing: its figures are served on.
 async fn failure<E>(end: oneshot::Receiver<Result<(), E>>) -> Option<E> {
     match end.await {
         Ok(Ok(())) => std::future::pending().await,

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::duration::duration;
 use super::exit::{IOERR, OrExit, SOFTWARE, USAGE};
 use super::feed::Feed;
 use super::output;
@@ -19,6 +18,7 @@ use super::serve::ServiceArgs;
 use super::terminal::paint_for_stdout;
 use super::user::name_the_denied;
 use crate::check::Config;
+use crate::duration::up_to_a_day;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
 use crate::recording::{Meta, Writer};
@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "seed")]
     quality: bool,
     /// With --quality: go on for so long (90s, 10m, 2h); without it, about half a minute
-    #[arg(long, requires = "quality", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, requires = "quality", value_name = "DURATION", value_parser = up_to_a_day)]
     full: Option<Duration>,
     /// Write the run there as a recording; with --quality, the page
     #[arg(long, value_name = "FILE")]

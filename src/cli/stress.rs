@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::LINGER;
-use super::duration::duration;
 use super::exit::{OrExit, UNAVAILABLE};
 use super::live_args::{DtraceArgs, NotesArg, prepare};
 use super::load::{self, Size};
@@ -16,6 +15,7 @@ use super::progress::Progress;
 use super::signals;
 use super::terminal::paint_for_stdout;
 use crate::check::Config;
+use crate::duration::up_to_a_day;
 use crate::input::Input;
 use crate::load::pid_max::{FOR_REUSE, Lowered};
 use crate::load::{Plan, Shape};
@@ -44,7 +44,7 @@ pub struct Args {
     size: Size,
     /// Sleep so long before each kevent(2) call, as a slow tracker does: 50ms, 2s. The report card has a stall of its
     /// own for each shape; one --shape has none
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Load")]
+    #[arg(long, value_name = "DURATION", value_parser = up_to_a_day, help_heading = "Load")]
     stall: Option<Duration>,
     #[command(flatten)]
     notes: NotesArg,

@@ -1,4 +1,4 @@
-//! What is told on stderr, and whether there is somebody to see colours.
+//! Messages on stderr, and whether a terminal shows colours.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -7,8 +7,7 @@ use anstream::{AutoStream, ColorChoice};
 
 use crate::report::format::Paint;
 
-/// Tells a line on stderr. Nobody may be there to read it, and then nobody misses it: a full disk or a reader that has
-/// left ends nothing, as it would with `eprintln!`.
+/// Writes a line to stderr. An error is ignored: a full disk or a closed pipe must end nothing, and `eprintln!` would panic.
 pub fn tell(line: impl Display) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }

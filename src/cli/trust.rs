@@ -1,4 +1,4 @@
-//! Whom an https connection may lead to.
+//! TLS for the HTTP client of `explain`: which certificates it trusts.
 
 use std::io;
 use std::path::Path;
@@ -56,7 +56,7 @@ pub(super) fn connector(file: Option<&Path>, host: &str) -> anyhow::Result<Conne
     let provider = Arc::new(default_provider());
     let verifier =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
-    // Only of what somebody has named is a single certificate meant.
+    // Only a file that was named can hold the exporter's own certificate.
     let pinned = if file.is_some() { trusted } else { vec![] };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -80,7 +80,7 @@ fn certificates(file: Option<&Path>) -> anyhow::Result<Vec<CertificateDer<'stati
         None => {
             let read = |file| Some((Path::new(file), std::fs::read(file).ok()?));
             SYSTEM.into_iter().find_map(read).context(
-                "this system does not say whom it trusts: name the exporter's certificate with --ca-file",
+                "this system has no list of trusted certificates: name the exporter's certificate with --ca-file",
             )?
         }
     };
@@ -96,7 +96,7 @@ fn certificates(file: Option<&Path>) -> anyhow::Result<Vec<CertificateDer<'stati
 
 impl Connector {
     /// # Errors
-    /// No TLS is spoken there, or not by whom we trust.
+    /// The server speaks no TLS, or its certificate is not trusted.
     pub(super) async fn connect(&self, stream: TcpStream) -> anyhow::Result<TlsStream<TcpStream>> {
         self.tls.connect(self.name.clone(), stream).await.map_err(|error| {
             let advice = advice(&error);
@@ -144,7 +144,7 @@ impl ServerCertVerifier for Verifier {
             now,
         );
         // A self-signed certificate is its own authority's, as `openssl req -x509` makes it, and no authority may serve:
-        // webpki refuses it. Whoever has named it has seen it, so no date is asked; the name still is.
+        // webpki refuses it. It was named on the command line, so its dates are not checked; its name is.
         if vouched.is_err() && self.pinned.iter().any(|pinned| pinned == end_entity) {
             let certificate = webpki::EndEntityCert::try_from(end_entity)
                 .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;

@@ -1,19 +1,19 @@
-//! `--user`: as whom the exporter serves. What reads kevents, decodes, checks and answers strangers is nobody's unless
-//! it was told otherwise; the keeper, which runs dtrace, was started before.
+//! `--user`: the unprivileged user that the exporter changes to before it serves, nobody by default. The keeper, which runs
+//! dtrace as root, starts before.
 
 use std::fmt;
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist, setgid, setgroups, setuid};
 
-/// Where root starts the exporter and does not say as whom it is to serve.
+/// The default if root starts the exporter.
 const NOBODY: &str = "nobody";
 
-/// As whom to serve.
+/// The user to serve as.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Privileges")]
 pub struct UserArgs {
-    /// User to become before anybody is served, by name or number; "root" stays root [default: nobody, if root starts it]
+    /// User to change to before the first request is served, by name or number; "root" stays root [default: nobody, if root starts it]
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
 }
@@ -32,7 +32,7 @@ pub enum UserError {
     Refused {
         /// The user.
         name: String,
-        /// What the system said.
+        /// The system's error.
         errno: Errno,
     },
     /// Its first group is root's.
@@ -46,7 +46,7 @@ pub enum UserError {
     StillRoot(String),
 }
 
-/// As whom this process runs.
+/// The user that this process runs as.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// The user's name, or number where it has none.
@@ -65,7 +65,7 @@ impl UserArgs {
     /// Becomes the user, for good: every thread does, setuid(2) is about the whole process.
     ///
     /// # Errors
-    /// [`UserError`]; then nobody is to be served.
+    /// [`UserError`]; the exporter must not serve then.
     pub fn settle(&self) -> Result<Identity, UserError> {
         let now = geteuid();
         let wanted = match &self.user {
@@ -89,7 +89,7 @@ impl UserArgs {
     }
 }
 
-/// Where something was denied to whom root has become, it is to be said to whom.
+/// Adds the user's name to an error about missing permissions, after the change from root.
 pub(super) fn name_the_denied(error: anyhow::Error) -> anyhow::Error {
     let user = geteuid();
     if user.is_root() || !format!("{error:#}").contains(Errno::EACCES.desc()) {
@@ -128,8 +128,8 @@ fn change(user: &User) -> nix::Result<()> {
     setuid(user.uid)
 }
 
-/// Tried, for there are many ways: a real or saved user, a capability, a user that root has become by halves. Whoever
-/// was started with root's group has that much of root, as whoever started it will know.
+/// Whether the process can no longer become root. It is tried, for there are many ways back: a real or saved user id, a
+/// capability, a change that was done by halves. A process that was started with root's group keeps it.
 fn root_is_gone() -> bool {
     // EINVAL: a namespace of Linux's that knows no root.
     let refused = |tried| matches!(tried, Err(Errno::EPERM | Errno::EINVAL));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_it_is_already_it_stays() {
+    fn the_present_user_is_kept() {
         let own = User::from_uid(geteuid()).expect("users are known").expect("this one too");
         let is_root = own.uid.is_root();
         let identity = Identity { name: own.name.clone(), is_root };

@@ -1,4 +1,4 @@
-//! What the service speaks of.
+//! Which kernel the service reports on, and where its figures come from.
 
 use crate::metrics::{Origin, Source};
 
@@ -13,6 +13,6 @@ pub struct About {
     pub osrelease: String,
     /// Its `__FreeBSD_version`; 0 where it is not known.
     pub osreldate: u32,
-    /// The sources that must be attached and heard before the service is ready.
+    /// The sources that must have delivered something before the service is ready.
     pub sources: Vec<Source>,
 }

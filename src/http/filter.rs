@@ -1,4 +1,4 @@
-//! What `/incidents?...` asks for, and the answer.
+//! The filters of `/incidents?...`, and the list of incidents that they select.
 
 use super::about::About;
 use super::incidents::{Incident, Incidents};
@@ -14,7 +14,7 @@ use crate::report::verdict_filter::VerdictFilter;
 /// How many incidents are given unless another number is asked for.
 const SHOWN: usize = 100;
 
-/// Which incidents, how many, and how they are told.
+/// Which incidents are listed, how many, and in which format.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Filter {
     pub(super) tree: Option<String>,
@@ -67,7 +67,7 @@ impl Filter {
         Ok(filter)
     }
 
-    /// The query that asks for the same, in whatever shape.
+    /// The query string of the same filter, without its format.
     pub(super) fn query(&self) -> String {
         let pairs = [
             ("tree", self.tree.clone()),
@@ -94,8 +94,8 @@ impl Filter {
 pub(super) const FACTS: [Fact; 2] = [Fact::Birth, Fact::Death];
 
 fn known_verdicts() -> String {
-    let words: Vec<&str> = VerdictFilter::all().skip(1).map(VerdictFilter::as_str).collect();
-    format!("lost, which is every lost_*, or one of {}", words.join(", "))
+    let known: Vec<&str> = VerdictFilter::all().skip(1).map(VerdictFilter::as_str).collect();
+    format!("lost, which is every lost_*, or one of {}", known.join(", "))
 }
 
 /// The incidents that a filter lets through, of one moment.
@@ -107,7 +107,7 @@ pub(super) struct Listed<'a> {
     pub(super) incidents: Vec<Incident>,
     /// There are more than the filter's limit.
     pub(super) more: bool,
-    /// Incidents of a flood that were not kept, since the start and whatever the filter.
+    /// Incidents of a flood that were not kept since the start; the filter does not apply to them.
     pub(super) skipped: u64,
 }
 
@@ -130,7 +130,7 @@ impl<'a> Listed<'a> {
     /// With links that begin with `base`.
     pub(super) fn json(&self, base: &str) -> serde_json::Result<Vec<u8>> {
         let About { origin, detail, osrelease, .. } = self.about;
-        let told = |incident: &Incident| {
+        let dto = |incident: &Incident| {
             let (Incident { id, finding, .. }, stats) =
                 (incident, self.snapshot.of_incident(incident));
             let mut dto = match self.filter.timeline {
@@ -145,7 +145,7 @@ impl<'a> Listed<'a> {
             detail: detail.clone(),
             osrelease: osrelease.clone(),
             skipped: self.skipped,
-            incidents: self.incidents.iter().map(told).collect(),
+            incidents: self.incidents.iter().map(dto).collect(),
         })
     }
 }
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn filters_are_understood_or_refused() {
-        let text = "tree=a%20b&verdict=lost_silent&fact=death&pid=7&timeline=true&limit=2";
+        let text = "tree=a+b&verdict=lost_silent&fact=death&pid=7&timeline=true&limit=2";
         let filter = Filter::parse(&format!("{text}&timeline=true&format=json")).unwrap();
         assert_eq!(
             filter,
@@ -197,10 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_verdict_is_told_the_known_ones() {
-        let told = Filter::parse("verdict=gone").unwrap_err().to_string();
+    fn a_refused_verdict_names_the_known_ones() {
+        let error = Filter::parse("verdict=gone").unwrap_err().to_string();
         for wanted in VerdictFilter::all() {
-            assert!(told.contains(wanted.as_str()), "{told}");
+            assert!(error.contains(wanted.as_str()), "{error}");
         }
     }
 }

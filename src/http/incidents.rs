@@ -1,4 +1,4 @@
-//! Incidents: the latest facts that the witnesses did not agree on, with the evidence.
+//! Incidents: the latest facts on which kqueue and DTrace disagreed, with the evidence of both.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,10 @@ use super::bucket::Bucket;
 use crate::check::finding::{Finding, Observer};
 use crate::model::Verdict;
 
-/// How many are kept of each verdict: a flood of one does not wash a rare other one away.
+/// How many incidents are kept of each verdict. Each verdict has its own ring, so a flood of one keeps the others.
 const KEPT: usize = 256;
-/// Of a flood of one verdict, a sample is kept: so many at once and then one each `STEADY`. That makes less than
-/// [`KEPT`] a minute, so whoever sees an incident has a minute at least to open it.
+/// A flood of one verdict is sampled: this many at once, then one each `STEADY`. That is less than [`KEPT`] a minute, so
+/// an incident stays for at least a minute after it was listed.
 const BURST: u32 = 64;
 const STEADY: Duration = Duration::from_millis(350);
 
@@ -26,7 +26,7 @@ pub struct Incident {
     pub finding: Finding,
 }
 
-/// The latest incidents. Clones are the same ring; whoever holds it holds it for a copy only.
+/// The latest incidents. Clones share the rings; the lock is held only to copy from them.
 #[derive(Clone, Default)]
 pub struct Incidents {
     rings: Arc<Mutex<Rings>>,
@@ -41,9 +41,9 @@ struct Rings {
 }
 
 impl Rings {
-    /// What is known of either fact of an incarnation is known of both, whichever came first.
+    /// Copies what is known of one fact of an incarnation to its other fact, in either order of arrival.
     fn share(&mut self, part: usize, finding: &mut Finding) {
-        // Of what was lost by inheritance the reason is no riddle.
+        // A fact that was lost by inheritance needs no clues: its reason is the lost forker.
         for verdict in [Verdict::LostReported, Verdict::LostSilent] {
             let kept = self.by_verdict[verdict.index()].latest.iter_mut();
             kept.filter(|incident| incident.part == part)

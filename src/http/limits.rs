@@ -1,8 +1,8 @@
-//! What clients may cost.
+//! Limits on what clients may cost: time, memory and connections.
 
 use std::time::Duration;
 
-/// What clients may cost.
+/// Limits on connections and requests.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Limits {
     /// How long a client may take from its connection or first byte to the end of a request's header, and for taking
@@ -14,7 +14,7 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Connections at the same time; with one more, the least useful one gives way.
     pub connections: usize,
-    /// How long requests may go on after the service was told to stop.
+    /// How long requests may go on after SIGTERM.
     pub drain: Duration,
 }
 

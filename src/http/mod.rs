@@ -1,17 +1,17 @@
-//! The HTTP face, to exporter-toolkit's conventions.
+//! The HTTP server, to exporter-toolkit's conventions.
 //!
 //! | endpoint | answers |
 //! |---|---|
 //! | `/` | the status page |
 //! | `/metrics` (or `--web.telemetry-path`) | the metrics, text 0.0.4 or OpenMetrics 1.0 |
-//! | `/incidents` | the latest facts that the witnesses did not agree on, newest first: a page for browsers, JSON for others; filters: `tree`, `verdict`, `fact`, `pid`, `limit`; `timeline=true` and `format=html` or `json` |
+//! | `/incidents` | the latest facts on which the witnesses disagreed, newest first: a page for browsers, JSON for others; filters: `tree`, `verdict`, `fact`, `pid`, `limit`; `timeline=true` and `format=html` or `json` |
 //! | `/incidents/ID` | one of them with its time line: a page for browsers, JSON for others or with `?format=json` |
-//! | `/runbook` | what to do about it: docs/runbook.md |
+//! | `/runbook` | docs/runbook.md as a page |
 //! | `/-/healthy` | 200 while the process lives |
-//! | `/-/ready` | 200 once every configured source has been attached and heard, 503 before |
+//! | `/-/ready` | 200 once every configured source has delivered something, 503 before |
 //! | `/-/reload` | POST or PUT: loads the configuration again |
 //!
-//! Nothing here ever waits for the ingest: it reads what was published last, see [`State`].
+//! No request waits for the ingest: it reads what was published last, see [`State`].
 
 mod about;
 mod body;

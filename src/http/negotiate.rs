@@ -1,4 +1,4 @@
-//! What the client asked for: format and encoding.
+//! Content negotiation: the format and encoding that a request asks for.
 
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
@@ -29,7 +29,7 @@ pub(super) fn gzip(headers: &HeaderMap) -> bool {
     named.is_some_and(|c| c.quality > 0.0)
 }
 
-/// How something is told that people and programs ask for.
+/// The format of an answer that both people and programs ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Shape {
     Html,

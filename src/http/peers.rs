@@ -1,5 +1,5 @@
-//! The connections there are. When they are as many as may be, the least useful one gives way to a new one: a crowd
-//! of idle connections cannot keep a scrape out.
+//! The table of open connections. At the limit the least useful one is closed for a new one, so that idle connections
+//! cannot keep a scrape out.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,10 +14,10 @@ pub(super) struct Peer {
     phase: AtomicU64,
     /// A request is being answered.
     busy: AtomicBool,
-    /// It has been answered at least once: a client in earnest.
+    /// It has been answered at least once.
     served: AtomicBool,
-    /// When something came last, in the number of arrivals from anybody.
-    heard_at: AtomicU64,
+    /// When its last request or connection came, as a count of those of all connections.
+    arrived_at: AtomicU64,
     gives_way: Notify,
 }
 
@@ -31,7 +31,7 @@ impl Peer {
     }
 
     /// Bytes have come.
-    pub(super) fn heard(&self) {
+    pub(super) fn received(&self) {
         let phase = self.phase();
         if !Peer::in_header(phase) {
             self.phase.store(phase + 1, Ordering::Relaxed);
@@ -45,7 +45,7 @@ impl Peer {
 
     fn usefulness(&self) -> (bool, bool, u64) {
         let load = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        (load(&self.busy), load(&self.served), self.heard_at.load(Ordering::Relaxed))
+        (load(&self.busy), load(&self.served), self.arrived_at.load(Ordering::Relaxed))
     }
 }
 
@@ -96,7 +96,7 @@ impl Peers {
 
     fn arrive(&self, peer: &Peer) -> u64 {
         let now = self.arrivals.fetch_add(1, Ordering::Relaxed);
-        peer.heard_at.store(now, Ordering::Relaxed);
+        peer.arrived_at.store(now, Ordering::Relaxed);
         now
     }
 
@@ -104,7 +104,7 @@ impl Peers {
         let table = self.table();
         let least = table.values().min_by_key(|peer| peer.usefulness());
         if let Some(peer) = least.filter(|peer| !peer.busy.load(Ordering::Relaxed)) {
-            // From now on it is no candidate: it is as good as gone.
+            // It is closed soon, so it is no candidate for the next one.
             peer.busy.store(true, Ordering::Relaxed);
             peer.gives_way.notify_one();
         }
@@ -115,7 +115,7 @@ impl Peers {
     }
 }
 
-/// A place among the connections; given back when it is dropped.
+/// One of the limited places for connections; dropping it gives the place back.
 pub(super) struct Seat {
     id: u64,
     pub(super) peer: Arc<Peer>,

@@ -1,4 +1,4 @@
-//! From a request to its response.
+//! Routing: from a request to its response.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use super::web_config::{Access, Rules};
 use super::{negotiate, pages};
 use crate::report::evidence::dto::IncidentDto;
 
-/// What a path stands for.
+/// The endpoints.
 enum Endpoint<'p> {
     Metrics,
     Status,
@@ -63,12 +63,12 @@ impl<'p> Endpoint<'p> {
     }
 }
 
-/// Whether something else than the metrics and the status page is there, whatever the flags say.
+/// Whether an endpoint other than the metrics and the status page has this path.
 pub(super) fn is_taken(path: &str) -> bool {
     !matches!(Endpoint::of(path, "/"), None | Some(Endpoint::Metrics))
 }
 
-/// Answers one request. Every error is an answer too.
+/// Answers one request; an error is an answer with its status.
 pub(super) async fn respond(service: &Arc<Service>, request: &Request<Incoming>) -> Answer {
     let rules = service.web_config.rules();
     let mut response = match admit(&rules, request).await {
@@ -82,7 +82,7 @@ pub(super) async fn respond(service: &Arc<Service>, request: &Request<Incoming>)
     response
 }
 
-/// Why the request is not even looked at, if it is not.
+/// The refusal of a request by rate limit, authentication or its body, if there is one.
 async fn admit(rules: &Rules, request: &Request<Incoming>) -> Option<Answer> {
     if rules.rate.as_ref().is_some_and(|bucket| !bucket.take(Instant::now())) {
         let say = "More requests than rate_limit allows; try again.";
@@ -230,7 +230,7 @@ fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> Answer 
     })
 }
 
-/// Tells caches that another client may get something else.
+/// Says to caches that the answer depends on `Accept`.
 fn negotiated(mut response: Answer) -> Answer {
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response
@@ -242,7 +242,7 @@ fn ready(service: &Service) -> Answer {
         return text(StatusCode::OK, "kqproc_exporter is ready.");
     }
     let names: Vec<&str> = awaited.iter().map(|source| source.as_str()).collect();
-    let say = format!("Not ready: nothing heard yet from {}.", names.join(", "));
+    let say = format!("Not ready: nothing yet from {}.", names.join(", "));
     text(StatusCode::SERVICE_UNAVAILABLE, say)
 }
 

@@ -1,10 +1,10 @@
-//! Where the endpoints are: behind a prefix, perhaps, and behind a proxy that has put another one before it.
+//! The paths of the endpoints: behind a prefix of our own, and behind a proxy that adds one.
 
 use super::web_args::WebArgs;
 
-/// A link from a page at the top level to another one begins with this, so that it holds behind any path.
+/// What links begin with on a page at the top level. They are relative, so they hold behind any prefix.
 pub(super) const TOP: &str = "./";
-/// The same from a page one level below.
+/// The same on a page one level below.
 pub(super) const BELOW: &str = "../";
 
 /// The paths of this service, as its clients use them.
@@ -12,7 +12,7 @@ pub(super) const BELOW: &str = "../";
 pub(super) struct Routes {
     /// Before every path of a request: `/kqproc`, or empty.
     prefix: String,
-    /// Where browsers find the service, without a `/` at its end; `None` where nobody has said.
+    /// `--web.external-url`, without a `/` at its end.
     external: Option<String>,
     pub(super) telemetry_path: String,
 }
@@ -37,7 +37,7 @@ impl Routes {
         path.strip_prefix(self.prefix.as_str()).filter(|path| path.starts_with('/'))
     }
 
-    /// Where a request for this path is sent on to, as it has only left out the prefix or its last `/`.
+    /// Where a request is redirected that lacks the prefix or its last `/`.
     pub(super) fn moved(&self, path: &str) -> Option<String> {
         let is_near = !self.prefix.is_empty() && (path == "/" || path == self.prefix);
         is_near.then(|| self.status_page())
@@ -48,7 +48,7 @@ impl Routes {
         format!("{}/", self.prefix)
     }
 
-    /// What a program puts before a relative link: the service's own address where it is known, else `relative`.
+    /// What links in JSON begin with: the external URL if it is known, else `relative`.
     pub(super) fn base(&self, relative: &str) -> String {
         self.external.as_ref().map_or(relative.to_owned(), |url| format!("{url}/"))
     }

@@ -1,4 +1,4 @@
-//! Listeners and connections.
+//! The HTTP server: listeners, connections, and an orderly end.
 
 use std::convert::Infallible;
 use std::io;
@@ -36,7 +36,7 @@ pub enum BindError {
     Listen {
         /// The address as it was given.
         address: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// `--web.config.file` cannot be used.
@@ -44,7 +44,7 @@ pub enum BindError {
     WebConfig(#[from] WebConfigError),
 }
 
-/// Bound sockets that nobody is answered on yet.
+/// Bound sockets, before the first connection is accepted.
 pub struct Server {
     listeners: Vec<StdListener>,
     routes: Routes,
@@ -87,7 +87,7 @@ impl Server {
         self.listeners.iter().filter_map(|l| l.local_addr().ok()).collect()
     }
 
-    /// Answers until `shutdown` resolves, then lets what was begun come to its end.
+    /// Answers requests until `shutdown` resolves, then finishes those that have begun.
     ///
     /// # Errors
     /// The listeners or SIGHUP's handler cannot be given to the runtime.
@@ -107,7 +107,7 @@ impl Server {
             peers: Arc::new(Peers::new(self.limits.connections)),
         });
         let mut tasks = JoinSet::new();
-        // Before anyone can know that the service is there: nobody is to be told of an old configuration.
+        // Before the first connection: a SIGHUP that comes early must not be lost.
         tasks.spawn(reload_on_hangup(signal(SignalKind::hangup())?, Arc::clone(&service)));
         for listener in self.listeners {
             tracing::info!(address = %listener.local_addr()?, "listening");
@@ -130,11 +130,11 @@ impl Server {
     }
 }
 
-/// Told to every connection.
+/// How connections are to end.
 #[derive(Clone, Copy, PartialEq)]
 enum Stop {
     No,
-    /// End behind the request at hand.
+    /// After the request at hand.
     Gracefully,
     Now,
 }

@@ -1,4 +1,4 @@
-//! What every answer is made from.
+//! What requests share: the state, the paths, the web configuration, and limits on scrapes and reloads.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::routes::Routes;
 use super::state::State;
 use super::web_config::WebConfig;
 
-/// What every answer is made from.
+/// What requests share.
 pub(super) struct Service {
     pub(super) state: State,
     pub(super) routes: Routes,
@@ -81,7 +81,7 @@ impl Service {
         done
     }
 
-    /// Leave to answer a scrape; `Some(None)` where there is no limit.
+    /// A permit to answer a scrape; `Some(None)` if there is no limit, `None` if all are taken.
     pub(super) fn scrape_permit(&self) -> Option<Option<OwnedSemaphorePermit>> {
         match &self.scrapes {
             None => Some(None),

@@ -1,4 +1,4 @@
-//! What the service was told last by all that feeds it.
+//! The figures that the service shows: of one kernel, or of several side by side.
 
 use std::sync::Arc;
 

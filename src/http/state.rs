@@ -1,4 +1,4 @@
-//! What the service shows: published by whoever measures, read by every request.
+//! What the service shows: published by the ingest, read by every request.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -13,15 +13,15 @@ use crate::check::stats::Stats;
 use crate::metrics::page::{Error, Pages, Rendered};
 use crate::metrics::{Facts, Source};
 
-/// A handle on all that the service shows. Clones are the same service.
+/// A handle on what the service shows. Clones share it.
 #[derive(Clone)]
 pub struct State(Arc<Inner>);
 
 struct Inner {
     about: About,
-    /// Held for the copy of a pointer only, so neither side waits for the other.
+    /// Locked only to copy a pointer, so neither side waits for the other.
     snapshot: RwLock<Arc<Snapshot>>,
-    /// Only for those who publish.
+    /// The figures by part, for the ingest alone.
     parts: Mutex<Vec<Arc<Stats>>>,
     pages: Pages,
     incidents: Incidents,
@@ -102,12 +102,12 @@ impl State {
         Arc::clone(&self.0.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Tells Prometheus where browsers find the service, if it was said.
+    /// Sets what `kqproc_external_url_info` says. Only the first call counts.
     pub(super) fn set_external_url(&self, url: Option<&str>) {
         self.0.external_url.get_or_init(|| url.unwrap_or_default().to_owned());
     }
 
-    /// Where findings go to be shown: an [`Observer`](crate::check::finding::Observer) for the pipeline.
+    /// The sink for findings: an [`Observer`](crate::check::finding::Observer) for the pipeline.
     pub fn incidents(&self) -> Incidents {
         self.0.incidents.clone()
     }
@@ -142,7 +142,7 @@ impl State {
         self.about().sources.iter().map(|&source| (source, self.is_up(source))).collect()
     }
 
-    /// Says that a source is attached and has been heard (its first heartbeat), or is so no more.
+    /// Sets whether a source is attached and delivers.
     pub fn set_source(&self, source: Source, up: bool) {
         let state = &self.0.sources[source.index()];
         if up {
@@ -152,16 +152,16 @@ impl State {
         }
     }
 
-    /// Whether the source is attached and heard now.
+    /// Whether the source is attached and delivers now.
     pub fn is_up(&self, source: Source) -> bool {
         self.0.sources[source.index()].load(Ordering::Relaxed) & UP != 0
     }
 
-    /// The configured sources that have never been heard: none once the service is ready. A source that goes away
-    /// later is told by `source_up` and makes nobody unready.
+    /// The configured sources that have never delivered anything: none once the service is ready. A source that goes away
+    /// later is shown by `source_up` and does not make the service unready.
     pub fn awaited(&self) -> Vec<Source> {
-        let heard = |s: &Source| self.0.sources[s.index()].load(Ordering::Relaxed) & HAS_BEEN_UP;
-        self.0.about.sources.iter().filter(|s| heard(s) == 0).copied().collect()
+        let delivered = |s: &Source| self.0.sources[s.index()].load(Ordering::Relaxed) & HAS_BEEN_UP;
+        self.0.about.sources.iter().filter(|s| delivered(s) == 0).copied().collect()
     }
 
     /// What `/-/reload` and SIGHUP do. Only the first one given counts.

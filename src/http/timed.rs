@@ -1,5 +1,4 @@
-//! A connection that does not wait for ever: for the rest of a header, for the next request, or for its client to
-//! read.
+//! Time limits on a connection: for the rest of a header, for the next request, and for the client to read.
 
 use std::io;
 use std::pin::Pin;
@@ -74,7 +73,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
             Poll::Pending => self.poll_silence(cx),
             ready => {
                 if buf.filled().len() > before {
-                    self.peer.heard();
+                    self.peer.received();
                 }
                 ready
             }

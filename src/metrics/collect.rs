@@ -1,4 +1,4 @@
-//! From one snapshot to metric families.
+//! Metric families, made from one snapshot of the counters.
 
 use std::sync::Arc;
 
@@ -104,9 +104,9 @@ fn causes(out: &mut Families, stats: &Stats) {
 }
 
 fn witnesses(out: &mut Families, stats: &Stats) {
-    out.by_word(table::KEVENTS, Note::ALL, |n| stats.kevents[n.index()]);
-    out.by_word(table::DTRACE_RECORDS, Kind::ALL, |k| stats.records[k.index()]);
-    out.by_word(table::DTRACE_DROPS, DropKind::ALL, |k| stats.drops[k.index()]);
+    out.by_label(table::KEVENTS, Note::ALL, |n| stats.kevents[n.index()]);
+    out.by_label(table::DTRACE_RECORDS, Kind::ALL, |k| stats.records[k.index()]);
+    out.by_label(table::DTRACE_DROPS, DropKind::ALL, |k| stats.drops[k.index()]);
     out.one(table::DTRACE_RESTARTS, stats.dtrace_restarts as f64);
 
     let def = table::DECODE_ERRORS;
@@ -165,7 +165,7 @@ fn service(out: &mut Families, stats: &Stats, facts: &Facts) {
     out.one(table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP, facts.reloaded_at);
 }
 
-/// What the system would not tell is left out, as other exporters do.
+/// A value that the system does not give is left out, as other exporters do.
 fn own_process(out: &mut Families, process: &Process) {
     for (def, value) in [
         (table::PROCESS_CPU, process.cpu_seconds),
@@ -201,21 +201,21 @@ impl Families {
         self.add(def, [number(def, &[], value)]);
     }
 
-    fn by_word<W: Copy + Word>(&mut self, def: Def, words: &[W], value: impl Fn(W) -> u64) {
-        self.add(def, words.iter().map(|&w| number(def, &[w.word()], value(w) as f64)));
+    fn by_label<L: Copy + Label>(&mut self, def: Def, values: &[L], value: impl Fn(L) -> u64) {
+        self.add(def, values.iter().map(|&v| number(def, &[v.label()], value(v) as f64)));
     }
 
-    fn by_tree<W: Copy + Word>(
+    fn by_tree<L: Copy + Label>(
         &mut self,
         def: Def,
         trees: &[TreeStats],
-        words: &[W],
-        value: impl Fn(&TreeStats, W) -> u64,
+        values: &[L],
+        value: impl Fn(&TreeStats, L) -> u64,
     ) {
-        let mut metrics = Vec::with_capacity(trees.len() * words.len());
+        let mut metrics = Vec::with_capacity(trees.len() * values.len());
         for tree in trees {
-            for &word in words {
-                metrics.push(number(def, &[&tree.name, word.word()], value(tree, word) as f64));
+            for &label in values {
+                metrics.push(number(def, &[&tree.name, label.label()], value(tree, label) as f64));
             }
         }
         self.add(def, metrics);
@@ -223,18 +223,18 @@ impl Families {
 }
 
 /// The closed sets of label values.
-trait Word {
-    fn word(self) -> &'static str;
+trait Label {
+    fn label(self) -> &'static str;
 }
 
-macro_rules! word {
-    ($($set:ty),+) => { $(impl Word for $set {
-        fn word(self) -> &'static str {
+macro_rules! label {
+    ($($set:ty),+) => { $(impl Label for $set {
+        fn label(self) -> &'static str {
             self.as_str()
         }
     })+ };
 }
-word!(Verdict, Winner, Damage, Strategy, Order, Note, Kind, DropKind);
+label!(Verdict, Winner, Damage, Strategy, Order, Note, Kind, DropKind);
 
 fn labelled(def: Def, values: &[&str]) -> Metric {
     debug_assert_eq!(def.labels.len(), values.len(), "labels of {}", def.name);

@@ -1,4 +1,4 @@
-//! What the service knows beside the counters.
+//! What metrics show besides the counters: the kernel, the sources, the last reload.
 
 use crate::model::words;
 
@@ -35,9 +35,9 @@ pub struct Facts {
     pub osrelease: String,
     /// The kernel's `__FreeBSD_version`; 0 where it is not known.
     pub osreldate: u32,
-    /// Each configured source, and whether it is attached and has been heard.
+    /// Each configured source, and whether it is attached and delivers.
     pub sources: Vec<(Source, bool)>,
-    /// Where browsers find the exporter; empty where it was not said.
+    /// Where browsers find the exporter; empty without `--web.external-url`.
     pub external_url: String,
     /// Whether the last attempt to load the configuration succeeded.
     pub reload_ok: bool,

@@ -1,4 +1,4 @@
-//! Everything that Prometheus hears. Only this module knows metric names; [`table`] is the one list of them.
+//! The metrics. Only this module knows their names; [`table`] is the one list of them.
 
 mod collect;
 pub mod facts;

@@ -90,7 +90,7 @@ pub(crate) fn gzip(bytes: &[u8]) -> io::Result<Bytes> {
     Ok(encoder.finish()?.into())
 }
 
-/// The newest page. Whoever asks first after a change makes it; the others wait for that, not for the ingest.
+/// The newest page. The first request after a change makes it; the others wait for that, not for the ingest.
 #[derive(Default)]
 pub struct Pages(Mutex<Option<Arc<Rendered>>>);
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What the system tells of this process; `None` where it does not.
+/// The exporter's own process; `None` for what this system does not give.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(crate) struct Process {
     pub(crate) cpu_seconds: Option<f64>,

@@ -1,4 +1,4 @@
-//! The one table of metric names: the code, the documents, the dashboards and the tests are held against it.
+//! The one table of metric names. Tests hold the documents, dashboards and alerts against it.
 
 /// What a metric is to Prometheus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,7 +12,7 @@ pub enum Type {
 }
 
 impl Type {
-    /// The word of the `# TYPE` line.
+    /// As in the `# TYPE` line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Type::Counter => "counter",
@@ -22,7 +22,7 @@ impl Type {
     }
 }
 
-/// A metric: its name and what is said of it.
+/// A metric: its name, type, labels and help text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Def {
     /// The name of the family.
@@ -48,11 +48,11 @@ macro_rules! metrics {
 
 metrics! {
     BIRTHS: Counter "kqproc_births_total" ["tree", "verdict"]
-        "Births of processes that either witness reported, by verdict.";
+        "Births of processes that kqueue or DTrace reported, by verdict.";
     DEATHS: Counter "kqproc_deaths_total" ["tree", "verdict"]
-        "Deaths of processes that either witness reported, by verdict.";
+        "Deaths of processes that kqueue or DTrace reported, by verdict.";
     COLLISIONS: Counter "kqproc_collisions_total" ["tree", "winner"]
-        "Kevents that carried both NOTE_CHILD and NOTE_EXIT, by the value that won their data (PR 180385).";
+        "Kevents with both NOTE_CHILD and NOTE_EXIT, by the value that their data field holds (PR 180385).";
     TRACKERR_REPORTS: Counter "kqproc_trackerr_reports_total" ["tree"]
         "Kevents with NOTE_TRACKERR; each hides one untracked child or more.";
     DUPLICATE_CHILD_NOTES: Counter "kqproc_duplicate_child_notes_total" ["tree"]
@@ -64,13 +64,13 @@ metrics! {
     INFLUX_SKIPS: Counter "kqproc_influx_skips_total" []
         "Knotes in flux that knote_fork passed over, so that a child went untracked; needs the cause probes.";
     TRACKED_PROCESSES: Gauge "kqproc_tracked_processes" ["tree"]
-        "Processes that kqueue believes alive.";
+        "Processes of the tree that kqueue has announced and whose NOTE_EXIT has not come.";
     LOST_PROCESSES: Gauge "kqproc_lost_processes" ["tree"]
-        "Processes that are alive and that kqueue does not know.";
+        "Live processes of the tree that kqueue has not announced.";
     GHOST_PROCESSES: Gauge "kqproc_ghost_processes" ["tree"]
-        "Processes that are dead and that kqueue will believe alive for ever.";
+        "Dead processes of the tree whose NOTE_EXIT will not come.";
     TREE_DAMAGE: Gauge "kqproc_tree_damage" ["tree", "kind"]
-        "Processes about which a tracker that believes every kevent is wrong, until their pid is used again.";
+        "Processes about which a tracker that relies on every kevent is wrong, by kind, until their pid is used again.";
     STRATEGY_RECOVERED: Counter "kqproc_strategy_recovered_total" ["tree", "strategy"]
         "Facts that a tracker would have got right with this strategy and gets wrong with one kqueue alone.";
     DELIVERY_LATENCY: Histogram "kqproc_delivery_latency_seconds" ["tree", "note"]
@@ -84,7 +84,7 @@ metrics! {
     DTRACE_RECORDS: Counter "kqproc_dtrace_records_total" ["kind"]
         "Records of the D program, by kind.";
     DTRACE_DROPS: Counter "kqproc_dtrace_drops_total" ["kind"]
-        "What dtrace said that it could not keep, by kind.";
+        "Drops that dtrace reported, by kind.";
     DTRACE_RESTARTS: Counter "kqproc_dtrace_restarts_total" []
         "How often dtrace was started again.";
     DECODE_ERRORS: Counter "kqproc_decode_errors_total" ["source", "reason"]
@@ -92,17 +92,17 @@ metrics! {
     BLIND_SECONDS: Counter "kqproc_blind_seconds_total" ["witness", "reason"]
         "Time in which a witness may have missed something; facts of that time are undecided.";
     SOURCE_UP: Gauge "kqproc_source_up" ["source"]
-        "Whether a source is attached and has been heard: 1 or 0.";
+        "Whether a source is attached and delivers: 1 or 0.";
     FORK_RECONCILE_DELTA: Gauge "kqproc_fork_reconcile_delta" []
         "Forks that sysctl vm.stats.vm counted and DTrace did not show.";
     PENDING_FACTS: Gauge "kqproc_pending_facts" []
-        "Births and deaths that are known to be a tree's and wait for their verdict.";
+        "Births and deaths of all trees that have no verdict yet.";
     TABLE_ENTRIES: Gauge "kqproc_table_entries" ["table"]
         "Entries of a bounded table.";
     TABLE_CAPACITY: Gauge "kqproc_table_capacity" ["table"]
-        "Entries of a bounded table at which it gives up the oldest for each new one.";
+        "Entries that a bounded table can hold; beyond, it drops the oldest for each new one.";
     EVICTIONS: Counter "kqproc_evictions_total" ["table", "reason"]
-        "Entries that a bounded table had to give up.";
+        "Entries that a full table dropped.";
     KERNEL_INFO: Gauge "kqproc_kernel_info" ["osrelease", "osreldate", "regime", "origin"]
         "The kernel under test, how it delivers NOTE_CHILD and NOTE_EXIT, and whether this is live; always 1.";
     BUILD_INFO: Gauge "kqproc_build_info" ["version", "revision", "os", "arch"]

@@ -53,7 +53,7 @@ fn explain_knows_tls_and_passwords() {
     let (status, text, error) =
         ask(&["--ca-file", &ca, "--user", "alice", "--password-file", &right]);
     assert_eq!((status, error.as_str()), (Some(0), ""));
-    assert!(text.contains(&format!("No such incident at {url}.")), "{text}");
+    assert!(text.contains(&format!("No incidents at {url}")), "{text}");
     for (flags, words) in [
         (&["--ca-file", &ca][..], "say whose with --user NAME and --password-file FILE"),
         (
@@ -137,7 +137,7 @@ fn a_request_names_the_host_and_the_password_is_in_its_header() {
     let flags = ["--user", "alice", "--password-file", password, "--tree", "a b"];
     let (head, (status, _, error)) = sent(&flags, refusal);
     assert!(
-        head.starts_with("GET /kqproc/incidents?format=json&limit=20&tree=a%20b HTTP/1.1\r\n"),
+        head.starts_with("GET /kqproc/incidents?format=json&limit=20&tree=a+b HTTP/1.1\r\n"),
         "{head}"
     );
     assert!(head.contains("\r\nhost: 127.0.0.1:"), "{head}");

@@ -99,7 +99,7 @@ fn it_is_ready_once_every_source_was_heard_and_stays_so() {
     exporter.state.set_source(Source::Sysctl, true);
     let reply = exporter.get("/-/ready");
     assert_eq!(reply.status, 503);
-    assert_eq!(reply.text(), "Not ready: nothing heard yet from dtrace.\n");
+    assert_eq!(reply.text(), "Not ready: nothing yet from dtrace.\n");
 
     exporter.state.set_source(Source::Dtrace, true);
     assert_eq!(exporter.get("/-/ready").status, 200);

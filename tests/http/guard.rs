@@ -4,10 +4,11 @@ use std::io::Write;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use kqproc_exporter::http::Server;
 
 use crate::common::client::Reply;
 use crate::common::eventually;
-use crate::support::Exporter;
+use crate::support::{Exporter, web_args};
 use crate::web_config::{Authority, Client, Stream, TLS};
 
 const CLIENTS: &str = "  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n  \
@@ -78,7 +79,7 @@ fn put(folder: &Path, config: &str) {
 }
 
 #[test]
-fn a_file_that_is_cut_at_any_byte_opens_no_door() {
+fn fault_08_a_file_that_is_cut_at_any_byte_opens_no_door() {
     let guarded = Guarded::start();
     let mut stream = guarded.connect();
     let (mut taken_up, mut refused) = (0, 0);
@@ -144,6 +145,22 @@ fn a_file_without_one_of_its_lines_opens_no_door() {
     let more = guarded.as_named("more.example.org");
     assert_eq!(more.scrape_as(&guarded.exporter, &basic("carol:carol's")).unwrap(), 200);
     guarded.assert_as_before("with more");
+}
+
+#[test]
+fn fault_09_an_empty_allow_list_is_refused() {
+    let guarded = Guarded::start();
+    let mut stream = guarded.connect();
+    let names = "\n  - scraper.example.org\n  - other.example.org\n";
+    for empty in [" []\n", "\n", " ['']\n", "\n  - ''\n"] {
+        put(guarded.authority.path(), &guarded.config.replace(names, empty));
+        let reply = reload(&mut stream);
+        assert_eq!(reply.status, 500, "{empty:?}");
+        assert!(reply.text().contains("client_allowed_sans"), "{}", reply.text());
+        let flag = format!("--web.config.file={}/web.yml", guarded.authority.path().display());
+        assert!(Server::bind(&web_args(&[&flag])).is_err(), "{empty:?}, at the start");
+    }
+    guarded.assert_as_before("at the end");
 }
 
 #[test]

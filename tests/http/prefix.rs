@@ -69,7 +69,7 @@ fn crawl(exporter: &Exporter, outside: &str, inside: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_link_holds_where_a_proxy_takes_the_prefix_away() {
+fn fault_11_every_link_holds_where_a_proxy_takes_the_prefix_away() {
     let exporter = Exporter::start(&[]);
     let seen = crawl(&exporter, "/host7/kq", "");
     for path in ["/", "/status.css", "/status.js", "/incidents", "/incidents/1", "/runbook"] {

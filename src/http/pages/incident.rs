@@ -11,11 +11,11 @@ use crate::report::{evidence, format};
 
 /// The page.
 pub(in crate::http) fn html(incident: &Incident, stats: &Stats) -> String {
-    let told = IncidentDto::in_full(incident.id, &incident.finding, stats);
-    let title = format!("Incident {}: {} {}", told.id, told.verdict, told.fact);
+    let dto = IncidentDto::in_full(incident.id, &incident.finding, stats);
+    let title = format!("Incident {}: {} {}", dto.id, dto.verdict, dto.fact);
     let mut main = format!("<h1>{}</h1>\n", Escaped(&title));
     main.push_str(&article(incident, stats, Place::Own));
-    main.push_str(&timeline(&told.timeline));
+    main.push_str(&timeline(&dto.timeline));
     let id = incident.id;
     let _ = writeln!(main, "<p><a href=\"{TOP}{id}?format=json\">This incident as JSON</a></p>");
     page(BELOW, &title, "", &main)
@@ -32,9 +32,9 @@ pub(super) enum Place {
 /// An incident with the evidence of both witnesses.
 pub(super) fn article(incident: &Incident, stats: &Stats, place: Place) -> String {
     let finding = &incident.finding;
-    let told = IncidentDto::of(incident.id, finding, stats);
-    let verdict = &told.verdict;
-    let time = told.time.as_deref().unwrap_or("time unknown");
+    let dto = IncidentDto::of(incident.id, finding, stats);
+    let verdict = &dto.verdict;
+    let time = dto.time.as_deref().unwrap_or("time unknown");
     let forker = finding.dtrace.forker.map_or("unknown".into(), |pid| pid.to_string());
     let mut html = format!("<article class=\"incident {verdict}\">\n<h3>");
     let what = evidence::judged(finding);
@@ -47,15 +47,15 @@ pub(super) fn article(incident: &Incident, stats: &Stats, place: Place) -> Strin
     let _ = writeln!(
         html,
         "</h3>\n<p class=\"who\"><time>{time}</time> <span>tree <b>{tree}</b></span> <span>pid <b>{pid}</b></span> \
-         <span>forker <b>{forker}</b></span></p>\n<dl><dt>kqueue said</dt><dd>{kqueue}</dd>\n\
-         <dt>DTrace said</dt><dd>{dtrace}</dd></dl>\n\
+         <span>forker <b>{forker}</b></span></p>\n<dl><dt>kqueue</dt><dd>{kqueue}</dd>\n\
+         <dt>DTrace</dt><dd>{dtrace}</dd></dl>\n\
          <p class=\"path\">{path} <a href=\"{root}{runbook}\">Runbook</a></p>\n</article>",
-        tree = Escaped(&told.tree),
-        pid = told.pid,
+        tree = Escaped(&dto.tree),
+        pid = dto.pid,
         kqueue = Escaped(evidence::kqueue_said(finding)),
         dtrace = Escaped(evidence::dtrace_said(finding)),
-        path = kernel_path(&told.kernel_path),
-        runbook = told.runbook,
+        path = kernel_path(&dto.kernel_path),
+        runbook = dto.runbook,
     );
     html
 }
@@ -73,7 +73,7 @@ fn timeline(moments: &[TimelineRow]) -> String {
     let Some(first) = moments.first().map(|moment| moment.at) else { return String::new() };
     let mut html = String::from(
         "<h2>Time line</h2>\n<div class=\"scroll\"><table class=\"timeline\">\n\
-         <tr><th>after</th><th>witness</th><th>said</th></tr>\n",
+         <tr><th>after</th><th>witness</th><th>event</th></tr>\n",
     );
     for moment in moments {
         let witness = Escaped(moment.witness.as_deref().unwrap_or("verdict"));

@@ -1,4 +1,4 @@
-//! Pages for people: hand-written HTML that works without JavaScript.
+//! HTML pages for people. They work without JavaScript.
 
 pub(super) mod incident;
 pub(super) mod incidents;
@@ -18,7 +18,7 @@ pub(super) const JS: &str = include_str!("status.js");
 pub(super) const SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
      img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// Nobody may take a recording for this host.
+/// Says that a recording or a simulation is not this host; empty for a live kernel.
 fn banner(about: &About) -> String {
     let what = match about.origin {
         Origin::Live => return String::new(),

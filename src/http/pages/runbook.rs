@@ -1,4 +1,4 @@
-//! docs/runbook.md as a page, so that whoever is on call has it where the incident is.
+//! docs/runbook.md as a page, for links from an incident to what to do about it.
 
 use std::sync::LazyLock;
 

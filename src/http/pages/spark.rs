@@ -1,11 +1,11 @@
-//! A line of the last hour, as small as a word.
+//! Sparklines: a rate over the last hour as a small SVG.
 
 use std::fmt::Write;
 
 const WIDTH: f64 = 120.0;
 const HEIGHT: f64 = 24.0;
 
-/// An SVG of these values, drawn from 0 to their peak, with the peak said beside it.
+/// An SVG of these values, drawn from 0 to their peak; its label names the peak.
 pub(super) fn spark(values: &[f64], what: &str) -> String {
     let peak = values.iter().copied().fold(0.0, f64::max);
     // One value alone is a level.

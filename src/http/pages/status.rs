@@ -1,4 +1,4 @@
-//! The status page: what somebody who was woken up wants to know first.
+//! The status page: the answer, the witnesses, the kernel, rates and the latest incidents at a glance.
 
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ use crate::report::format::{duration, thousands};
 /// How many incidents of each verdict the page lists.
 pub(in crate::http) const LISTED: usize = 5;
 
-/// All that the page shows, of one moment.
+/// What the page shows, of one moment.
 pub(in crate::http) struct Status<'a> {
     pub(in crate::http) about: &'a About,
     pub(in crate::http) telemetry_path: &'a str,
@@ -31,7 +31,7 @@ pub(in crate::http) struct Status<'a> {
     pub(in crate::http) sources: Vec<(Source, bool)>,
     /// The newest of each verdict, newest first.
     pub(in crate::http) incidents: Vec<Incident>,
-    /// How many more there were that nobody kept.
+    /// How many incidents of a flood were not kept.
     pub(in crate::http) skipped: u64,
 }
 

@@ -116,7 +116,7 @@ fn credentials(header: &HeaderValue) -> Option<(String, Vec<u8>)> {
     let decoded = BASE64_STANDARD.decode(encoded.trim()).ok()?;
     let mut parts = decoded.splitn(2, |&byte| byte == b':');
     let (user, password) = (parts.next()?, parts.next()?);
-    // A name that is not UTF-8 is nobody's, and costs as much as any other name.
+    // A name that is not UTF-8 belongs to no user, and costs as much time as any other name.
     Some((String::from_utf8_lossy(user).into_owned(), password.to_vec()))
 }
 

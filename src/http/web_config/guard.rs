@@ -1,4 +1,4 @@
-//! What guards the door, and why a reload may not weaken it.
+//! The part of the web configuration that keeps clients out, which a reload may not weaken.
 
 use std::collections::BTreeSet;
 

@@ -33,7 +33,7 @@ pub enum WebConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// The file cannot be understood.
@@ -46,7 +46,7 @@ pub enum WebConfigError {
     },
 }
 
-/// A web configuration that can be acted upon.
+/// The rules that a web configuration sets for requests.
 #[derive(Default)]
 pub(super) struct Rules {
     pub(super) tls: Option<Tls>,
@@ -54,7 +54,7 @@ pub(super) struct Rules {
     pub(super) headers: HeaderMap,
     pub(super) rate: Option<Arc<Bucket>>,
     guard: Guard,
-    /// What it was made of, and what that looked like just before it was read.
+    /// The files that it was read from, and their stamps just before.
     files: Vec<PathBuf>,
     stamps: Vec<Stamp>,
 }
@@ -67,7 +67,7 @@ pub(super) struct WebConfig {
     look: Mutex<Look>,
 }
 
-/// What the files looked like.
+/// The stamps of the files.
 #[derive(Default)]
 struct Look {
     /// When they were last taken up, or refused.
@@ -76,7 +76,7 @@ struct Look {
     seen: Vec<Stamp>,
 }
 
-/// Modification time, size and inode of a file; `None` where it cannot be told.
+/// Modification time, size and inode of a file; `None` where there is none.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
 impl WebConfig {
