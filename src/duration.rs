@@ -35,7 +35,8 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
 /// It is none, or longer than a day.
 pub(crate) fn up_to_a_day(text: &str) -> Result<Duration, String> {
     const DAY: Duration = Duration::from_secs(86_400);
-    let form = || "give a number with its unit, such as 50ms, 2s, 10m or 2h, up to a day".to_owned();
+    let form =
+        || "give a number with its unit, such as 50ms, 2s, 10m or 2h, up to a day".to_owned();
     parse(text).filter(|duration| *duration <= DAY).ok_or_else(form)
 }
 

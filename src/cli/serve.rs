@@ -177,7 +177,9 @@ fn settle(user: &UserArgs) -> anyhow::Result<Identity> {
     let identity = user.settle().or_exit(NOPERM)?;
     match identity.is_root {
         true => {
-            tracing::warn!("serving as root, as --user says: a fault in this server is a fault of root's")
+            tracing::warn!(
+                "serving as root, as --user says: a fault in this server is a fault of root's"
+            )
         }
         false => tracing::info!("serving as {identity}"),
     }
