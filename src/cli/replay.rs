@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::duration::duration;
 use super::terminal::paint_for_stdout;
 use super::{output, playing};
 use crate::check::Config;
+use crate::duration::up_to_a_day;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
 use crate::report::summary::{self, Summary};
