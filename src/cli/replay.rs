@@ -38,7 +38,7 @@ enum Format {
 }
 
 fn settle_time(text: &str) -> Result<Duration, String> {
-    let settle = duration(text)?;
+    let settle = up_to_a_day(text)?;
     if settle.is_zero() { Err("give more than 0".to_owned()) } else { Ok(settle) }
 }
 
