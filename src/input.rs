@@ -1,4 +1,4 @@
-//! What every source yields and every recording holds: the raw words of both witnesses, in the order of reading.
+//! What every source yields and every recording holds: the evidence of both witnesses, in the order of reading.
 //!
 //! Live, replay and simulation differ only in who makes these; everything behind them is the same code.
 
@@ -6,12 +6,12 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 
-/// One thing that a source has to say. Borrows the source's buffers: nothing is allocated per event.
+/// One piece of evidence, or news about how it is gathered. Borrows the source's buffers: nothing is allocated per event.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Input<'a> {
     /// The cross-checker's configuration during the run. Counts only as the very first input.
     Config(Config),
-    /// A tree to be watched, said before anything else about it.
+    /// A tree to be watched. Comes before anything else about it.
     Tree {
         /// Its number; the first is 0 and they are dense.
         id: TreeId,
@@ -110,7 +110,7 @@ impl Batch<'_> {
     }
 }
 
-/// A registration (EV_ADD) of a process that nobody tracks yet.
+/// A registration (EV_ADD) of a process that is not tracked yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attach {
     /// The tree that it belongs to.

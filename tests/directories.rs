@@ -253,18 +253,18 @@ fn a_consumer_is_the_process_in_pid_txt() {
     let meta = replay.meta();
     assert_eq!((meta.uname.as_str(), meta.osreldate), ("FreeBSD 13.2-RELEASE amd64", 1302001));
     assert!(!meta.note.is_empty() && replay.remarks().is_empty());
-    let mut said = vec![];
+    let mut pushed = vec![];
     replay
         .play(&mut |input: Input<'_>| {
             match input {
-                Input::Tree { name, .. } => said.push(name.to_owned()),
-                Input::Consumer { pid, .. } => said.push(format!("{pid:?}")),
+                Input::Tree { name, .. } => pushed.push(name.to_owned()),
+                Input::Consumer { pid, .. } => pushed.push(format!("{pid:?}")),
                 _ => {}
             }
             ControlFlow::Continue(())
         })
         .unwrap();
-    assert_eq!(said, ["consumer", "Some(Pid(265))"]);
+    assert_eq!(pushed, ["consumer", "Some(Pid(265))"]);
     let stats = self::replay(&dir);
     assert_eq!(stats.bad_lines.iter().sum::<u64>(), 0);
     assert!(stats.records[Kind::Copyout.index()] > 100);

@@ -1,4 +1,4 @@
-//! Bytes as a history of two witnesses who contradict each other and themselves as they please.
+//! Bytes as a history of two witnesses that may contradict each other and themselves.
 
 use kqproc_exporter::input::{Attach, Batch, Input};
 use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId, note};
@@ -48,7 +48,7 @@ impl Choices<'_> {
     }
 }
 
-/// The two clocks, and what was said last.
+/// The two clocks, and the number of the last call.
 #[derive(Default)]
 struct World {
     now: u64,
@@ -154,7 +154,7 @@ fn consumer(at: u64, choices: &mut Choices<'_>) -> String {
     }
 }
 
-/// A history of both witnesses, each free to lie.
+/// A history of both witnesses, each of which may be wrong.
 pub fn checker(data: &[u8]) {
     let (mut choices, mut world, mut play) =
         (Choices(data), World::default(), Play::new(PIDS.into()));

@@ -32,7 +32,7 @@ fn read(file: &[u8]) {
             play.push(input);
         }
     }
-    assert!(matches!(reader.next(), Ok(None)), "told twice of one damage");
+    assert!(matches!(reader.next(), Ok(None)), "a damage is an error once");
     play.end();
 }
 
@@ -111,8 +111,11 @@ pub fn config(data: &[u8]) {
             assert!((1 << 10..=1 << 24).contains(&settings.check.capacity));
         }
         Err(error) => {
-            let told = error.to_string();
-            assert!(told.contains("config.toml, line ") && told.lines().count() == 1, "{told}");
+            let message = error.to_string();
+            assert!(
+                message.contains("config.toml, line ") && message.lines().count() == 1,
+                "{message}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A running server that is told anything.
+//! A running server that gets any request.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -37,7 +37,7 @@ impl Play {
         self.check();
     }
 
-    /// Says that nothing more comes.
+    /// Nothing more comes.
     pub fn end(mut self) {
         self.push(Input::End);
         let stats = self.pipeline.stats();

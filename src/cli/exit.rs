@@ -151,7 +151,7 @@ mod tests {
             assert_eq!(status_of(&error), status, "{kind}");
         }
         assert_eq!(status_of(&anyhow!("other")), SOFTWARE);
-        let none = anyhow::Error::from(directory::Error::Nobody(Path::new("x").to_owned()));
+        let none = anyhow::Error::from(directory::Error::NotARun(Path::new("x").to_owned()));
         assert_eq!(status_of(&none.context("context")), DATAERR);
     }
 }

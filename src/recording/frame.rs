@@ -147,7 +147,7 @@ impl Base {
         }
     }
 
-    /// Takes one frame of a file of this version off `bytes`. `Err` says what is wrong with it.
+    /// Takes one frame of a file of this version off `bytes`. `Err` is what is wrong with it.
     pub(super) fn decode<'a>(
         &mut self,
         version: u32,

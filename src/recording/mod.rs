@@ -1,6 +1,6 @@
 //! The recording format: every [`Input`](crate::input::Input) of a run in one compressed file, bit for bit.
 //!
-//! `docs/recordings.md` says what every byte means. Pure: works over any `Read` and `Write`, opens no file. What is
+//! `docs/recordings.md` defines every byte. Pure: works over any `Read` and `Write`, opens no file. What is
 //! damaged or cut costs at most the rest of the file from there on; everything before it is still read.
 
 mod frame;
@@ -35,9 +35,9 @@ const BLOCK: usize = 256 << 10;
 /// Where a recording comes from. Nothing in it depends on the host that reads it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Meta {
-    /// System, release and machine as uname(1) says them.
+    /// System, release and machine as uname(1) prints them.
     pub uname: String,
-    /// The kernel's `kern.osreldate`, such as 1302001; 0 where nobody knows.
+    /// The kernel's `kern.osreldate`, such as 1302001; 0 if it is not known.
     pub osreldate: u32,
     /// The text of the D program that dtrace(1) ran.
     pub program: String,

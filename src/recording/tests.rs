@@ -139,7 +139,7 @@ fn read(file: &[u8]) -> (Vec<Owned>, Option<Error>) {
             Ok(Some(input)) => inputs.push(Owned::of(&input)),
             Ok(None) => return (inputs, None),
             Err(error) => {
-                assert!(matches!(reader.next(), Ok(None)), "an error is said once");
+                assert!(matches!(reader.next(), Ok(None)), "an error comes once");
                 return (inputs, Some(error));
             }
         }

@@ -12,7 +12,7 @@ pub(super) fn put_signed(out: &mut Vec<u8>, value: i64) {
     put(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
-/// What is left of a block. Every getter yields `None` where the bytes do not suffice or say too much.
+/// What is left of a block. Every getter yields `None` if the bytes do not suffice or give too large a number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_too_much_is_refused() {
+    fn a_number_that_is_too_large_is_refused() {
         assert_eq!(Bytes(&[0x80; 20]).get(), None);
         let mut eleven_bits_too_many = [0xff; 10];
         eleven_bits_too_many[9] = 0x02;

@@ -19,14 +19,14 @@ const LEVEL: i32 = 3;
 /// use kqproc_exporter::recording::{Meta, Reader, Writer};
 ///
 /// let meta = Meta { note: "a fork bomb".to_owned(), ..Meta::default() };
-/// let said = Input::Stdout { at: MonoTime(7), bytes: b"B 1000 1\n" };
+/// let input = Input::Stdout { at: MonoTime(7), bytes: b"B 1000 1\n" };
 /// let mut writer = Writer::new(Vec::new(), &meta)?;
-/// writer.append(&said)?;
+/// writer.append(&input)?;
 /// let file = writer.finish()?;
 ///
 /// let mut reader = Reader::new(&file[..])?;
 /// assert_eq!(reader.meta(), &meta);
-/// assert_eq!(reader.next()?, Some(said));
+/// assert_eq!(reader.next()?, Some(input));
 /// assert_eq!(reader.next()?, None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

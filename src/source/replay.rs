@@ -192,7 +192,7 @@ impl<S: Sink, W: Wait> Paced<S, W> {
 
 impl<S: Sink, W: Wait> Sink for Paced<S, W> {
     fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
-        // Time 0 means that nobody knows when it was.
+        // Time 0 means that it is not known when it was.
         if let Some(at) = time(&input).filter(|at| *at != MonoTime(0)) {
             let start = *self.start.get_or_insert(at);
             let seconds = at.0.saturating_sub(start.0) as f64 / 1e9 / self.speed;
@@ -230,7 +230,7 @@ mod tests {
     use crate::recording::Writer;
 
     /// What kinds of input a replay gives, and how it ends.
-    fn heard(replay: Replay) -> (Vec<String>, Result<(), Error>) {
+    fn kinds(replay: Replay) -> (Vec<String>, Result<(), Error>) {
         let mut kinds: Vec<String> = vec![];
         let result = replay.play(&mut |input: Input<'_>| {
             let text = format!("{input:?}");
@@ -251,7 +251,7 @@ mod tests {
     fn the_bundled_recording_plays_to_its_end() {
         let replay = Replay::bundled().unwrap();
         assert_eq!(replay.meta().osreldate, 1302001);
-        let (kinds, result) = heard(replay);
+        let (kinds, result) = kinds(replay);
         assert!(result.is_ok());
         assert_eq!(kinds.iter().filter(|k| *k == "Batch").count(), 236);
         assert_eq!(kinds.last().map(String::as_str), Some("End"));
@@ -264,7 +264,7 @@ mod tests {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "kqr") {
-                let (kinds, result) = heard(Replay::open(&path).unwrap());
+                let (kinds, result) = kinds(Replay::open(&path).unwrap());
                 assert!(result.is_ok(), "{}: {result:?}", path.display());
                 assert!(kinds.iter().any(|kind| kind == "Stdout"));
                 played += 1;
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn what_is_left_of_a_cut_recording_is_played_and_ended() {
         let cut = file(&BUNDLED[..BUNDLED.len() - 5]);
-        let (kinds, result) = heard(Replay::open(cut.path()).unwrap());
+        let (kinds, result) = kinds(Replay::open(cut.path()).unwrap());
         assert_eq!(kinds.last().map(String::as_str), Some("End"));
         assert_eq!(kinds.iter().filter(|kind| *kind == "End").count(), 1);
         let message = result.unwrap_err().to_string();

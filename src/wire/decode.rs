@@ -123,7 +123,7 @@ fn number<'a>(text: &'a [u8], field: &Field) -> Result<(u64, &'a [u8]), Reason> 
     if len == 0 {
         return Err(if text.is_empty() { Reason::FieldCount } else { Reason::BadNumber });
     }
-    // 19 decimal and 16 hexadecimal digits cannot overflow; nobody prints more.
+    // 19 decimal and 16 hexadecimal digits cannot overflow; no D program prints more.
     if len > if field.hex { 16 } else { 19 } || value > field.max + u64::from(negative) {
         return Err(Reason::OutOfRange);
     }

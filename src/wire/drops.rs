@@ -3,7 +3,7 @@
 use crate::model::words;
 
 words! {
-    /// What dtrace says that it could not keep. Counts are of the time since its last report.
+    /// What dtrace reports as not kept. Counts are of the time since its last report.
     pub enum DropKind {
         /// Records that did not fit a CPU's principal buffer.
         Principal = "principal",
@@ -39,7 +39,7 @@ pub enum Message<'a> {
         kind: DropKind,
         /// How many.
         count: u64,
-        /// On which CPU, where dtrace says so.
+        /// On which CPU, if dtrace says so.
         cpu: Option<u32>,
     },
     /// dtrace gives up, and says why.
@@ -119,7 +119,7 @@ fn worded(text: &str) -> Option<Message<'_>> {
     if let Some(why) = text.strip_prefix("processing aborted: ") {
         return Some(Message::Abort(why));
     }
-    // Said without -q: `script 'truth.d' matched 11 probes`.
+    // Printed without -q: `script 'truth.d' matched 11 probes`.
     if text.contains("' matched ") && (text.ends_with(" probe") || text.ends_with(" probes")) {
         return Some(Message::Notice(text));
     }

@@ -1,7 +1,7 @@
 //! The usual line, decoded in one pass over its bytes and the newline.
 //!
 //! It follows the same table as [`decode`](super::decode::decode), takes good lines only, and leaves every other one to
-//! that: what is wrong with a line is said in one place.
+//! that: what is wrong with a line is found in one place.
 
 use super::decode::record;
 use super::record::Record;

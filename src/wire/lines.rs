@@ -18,7 +18,7 @@ pub struct Lines {
 pub enum Line<'a> {
     /// A whole line.
     Whole(&'a [u8]),
-    /// A line of more than [`MAX_LINE`] bytes, said once.
+    /// A line of more than [`MAX_LINE`] bytes, handed over once.
     TooLong,
 }
 

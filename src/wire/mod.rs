@@ -1,4 +1,4 @@
-//! The words of dtrace(1): its records (stdout) against `d-scripts/wire.d`, and its messages (stderr).
+//! The decoder of dtrace(1)'s output: its records (stdout), as `d-scripts/wire.d` defines them, and its messages (stderr).
 
 pub mod decode;
 pub mod drops;

@@ -55,7 +55,7 @@ pub enum Printed<'a> {
     Record(Record),
     /// A message of dtrace's own, as on stderr: both streams went into one file (`> dtrace.txt 2>&1`).
     Message(&'a [u8]),
-    /// Neither: what it was to say is missing.
+    /// Neither: its record is missing.
     Bad(Reason),
 }
 

@@ -54,7 +54,7 @@ pub(super) struct Calls {
     pub(super) calls: Vec<Call>,
     /// When the reader ended, if it wrote that down.
     pub(super) end: Option<u64>,
-    /// Lines that say nothing.
+    /// Lines that cannot be read.
     pub(super) bad_lines: u64,
 }
 

@@ -52,16 +52,16 @@ pub enum Error {
     #[error(
         "{0}: neither kevents.jsonl nor pid.txt in it, so it is not known who was watched: give the folder of one run, or a recording file; the pid of a consumer goes into pid.txt"
     )]
-    Nobody(PathBuf),
+    NotARun(PathBuf),
     /// There is a file that must be unpacked first.
     #[error("{0} is compressed: unpack it first, under its name without the ending")]
     Packed(PathBuf),
-    /// `kevents.jsonl` does not say what was watched.
+    /// `kevents.jsonl` does not name what was watched.
     #[error(
         "{0}: no start line that can be read, so it is not known which process was watched: copy it again or record again"
     )]
     NoStart(PathBuf),
-    /// `pid.txt` does not say what was watched.
+    /// `pid.txt` does not name what was watched.
     #[error("{0}: not a pid: write the consumer's pid into it, and nothing else")]
     NoPid(PathBuf),
     /// The operating system could not read a file of it.
@@ -118,7 +118,7 @@ impl Directory {
         })
     }
 
-    /// What the directory says about itself. It does not have the D program.
+    /// Where the run comes from. It does not have the D program.
     pub fn meta(&self) -> Meta {
         let start = match &self.watched {
             Watched::Mirror(calls) => calls.start.clock,
@@ -196,7 +196,7 @@ fn watched(path: &Path) -> Result<Watched, Error> {
     if let Some(lines) = read(&kevents)? {
         return calls::read(&lines).map(Watched::Mirror).ok_or(Error::NoStart(kevents));
     }
-    let text = read(&pid)?.ok_or_else(|| Error::Nobody(path.to_path_buf()))?;
+    let text = read(&pid)?.ok_or_else(|| Error::NotARun(path.to_path_buf()))?;
     let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
     let consumer = number.and_then(Pid::new).filter(|pid| pid.get() > 0);
     consumer.map(Watched::Consumer).ok_or(Error::NoPid(pid))

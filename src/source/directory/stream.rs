@@ -31,13 +31,13 @@ struct Line<'a> {
     text: &'a [u8],
     /// When it happened; a line that is no record has the time of the one before it.
     at: u64,
-    /// What it says of the mirror's calls, by their number in the file.
-    call: Option<Said>,
+    /// Which call of the mirror it is about.
+    call: Option<CallLine>,
 }
 
-/// What a line says of a call.
+/// A line about a call of the mirror, whose number is one more than in the file.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Said {
+enum CallLine {
     /// `m`: it is about to begin.
     Begins(u64),
     /// `m`: it has returned.
@@ -67,7 +67,7 @@ impl<'a> Stream<'a> {
             let mut call = None;
             let decoded = decode(text, |record| {
                 now = record.at().0;
-                call = said(&record);
+                call = call_line(&record);
             });
             let message = decoded.is_err().then(|| memmem::find(text, MESSAGE)).flatten();
             let (text, message) = text.split_at(message.unwrap_or(text.len()));
@@ -100,10 +100,11 @@ impl<'a> Stream<'a> {
         out.flush()
     }
 
-    /// Pushes the lines, each call behind the line that says that it has returned.
+    /// Pushes the lines, each call behind the line of its return.
     pub(super) fn play_with(mut self, calls: &Calls, sink: &mut impl Sink) -> ControlFlow<()> {
-        let counted = self.lines.iter().any(|line| matches!(line.call, Some(Said::Count { .. })));
-        let named = self.lines.iter().any(|line| matches!(line.call, Some(Said::Returned(_))));
+        let counted =
+            self.lines.iter().any(|line| matches!(line.call, Some(CallLine::Count { .. })));
+        let named = self.lines.iter().any(|line| matches!(line.call, Some(CallLine::Returned(_))));
         if counted && !named && !self.name(calls) {
             sink.push(Input::Stderr { at: MonoTime(0), bytes: UNPLACED })?;
         }
@@ -114,9 +115,9 @@ impl<'a> Stream<'a> {
         for line in &self.lines {
             match line.call {
                 None => out.line(line.text)?,
-                Some(Said::Count { .. }) => {}
-                Some(Said::Begins(call)) => out.mark(line, BEFORE_CALL, call)?,
-                Some(Said::Returned(call)) => {
+                Some(CallLine::Count { .. }) => {}
+                Some(CallLine::Begins(call)) => out.mark(line, BEFORE_CALL, call)?,
+                Some(CallLine::Returned(call)) => {
                     out.mark(line, AFTER_CALL, call)?;
                     let known = calls.calls.iter().chain(&tail.idle).find(|c| c.seq == call);
                     out.clock = known.map(|known| (line.at, known.after)).or(out.clock);
@@ -140,14 +141,14 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Makes the `K` lines of the reader into what `m` lines say. `false` if it is not known which call is which: then all
-    /// of them say nothing.
+    /// Makes the `K` lines of the reader into `m` lines. `false` if it is not known which call is which: then all
+    /// of them are left out.
     fn name(&mut self, calls: &Calls) -> bool {
         let reader = calls.start.reader.get();
         let mut returns: Vec<&mut Line<'_>> = Vec::new();
         for line in &mut self.lines {
             match line.call {
-                Some(Said::Count { pid, events: 0.. }) if pid == reader => {
+                Some(CallLine::Count { pid, events: 0.. }) if pid == reader => {
                     if returns.last().is_none_or(|last| last.at != line.at) {
                         returns.push(line);
                     }
@@ -158,7 +159,7 @@ impl<'a> Stream<'a> {
         let counts: Vec<(u64, i64)> = returns.iter().map(|line| (line.at, count(line))).collect();
         let Some(shift) = shift(&counts, &calls.calls) else { return false };
         for (index, line) in (0i64..).zip(returns) {
-            line.call = u64::try_from(index - shift).ok().map(Said::Returned);
+            line.call = u64::try_from(index - shift).ok().map(CallLine::Returned);
         }
         true
     }
@@ -166,7 +167,7 @@ impl<'a> Stream<'a> {
 
 fn count(line: &Line<'_>) -> i64 {
     match line.call {
-        Some(Said::Count { events, .. }) => events.into(),
+        Some(CallLine::Count { events, .. }) => events.into(),
         _ => -1,
     }
 }
@@ -214,7 +215,7 @@ impl Tail {
     fn of(lines: &[Line<'_>], calls: &Calls) -> Tail {
         let (last, after) = calls.calls.last().map_or((0, 0), |call| (call.seq, call.after));
         let newest = lines.iter().filter_map(|line| match line.call {
-            Some(Said::Returned(call)) => Some(call),
+            Some(CallLine::Returned(call)) => Some(call),
             _ => None,
         });
         let missing = newest.max().unwrap_or(0).saturating_sub(last);
@@ -252,7 +253,7 @@ impl<'a, S: Sink> Out<'a, S> {
         if self.chunk.len() >= CHUNK { self.flush() } else { ControlFlow::Continue(()) }
     }
 
-    /// A mark of call number `call`. A `K` line says that a call has returned, and that the next one begins no sooner.
+    /// A mark of call number `call`. After a `K` line, the return of a call, the next one begins.
     fn mark(&mut self, line: &Line<'_>, which: i32, call: u64) -> ControlFlow<()> {
         let (at, cpu) = (line.at, cpu(line.text).unwrap_or(b"0").escape_ascii());
         self.line(format!("m {at} {cpu} {which} {call}").as_bytes())?;
@@ -311,19 +312,19 @@ impl<'a, S: Sink> Out<'a, S> {
     }
 }
 
-/// What a record says of the mirror's calls: number N of the file is N + 1 here.
-fn said(record: &Record) -> Option<Said> {
+/// The call that a record is about, if any: number N of the file is N + 1 here.
+fn call_line(record: &Record) -> Option<CallLine> {
     match *record {
         Record::Kevent { pid, returned, .. } => {
-            Some(Said::Count { pid: pid.get(), events: returned })
+            Some(CallLine::Count { pid: pid.get(), events: returned })
         }
-        Record::CallMark { seq, .. } => Some(Said::Begins(u64::from(seq) + 1)),
-        Record::Mark(Mark { seq: Some(seq), .. }) => Some(Said::Returned(u64::from(seq) + 1)),
+        Record::CallMark { seq, .. } => Some(CallLine::Begins(u64::from(seq) + 1)),
+        Record::Mark(Mark { seq: Some(seq), .. }) => Some(CallLine::Returned(u64::from(seq) + 1)),
         _ => None,
     }
 }
 
-/// The CPU on which a record was made, if its kind says so.
+/// The CPU on which a record was made, if it has that field.
 fn cpu(line: &[u8]) -> Option<&[u8]> {
     let letter = line.first()?;
     if b"CXEFKMmNAa".contains(letter) { line.split(|byte| *byte == b' ').nth(2) } else { None }
