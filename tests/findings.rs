@@ -180,8 +180,9 @@ fn kernel_row(name: &str, json: &str) -> Result<String, String> {
 #[test]
 fn a_report_card_becomes_rows_of_the_last_table_of_kernels() {
     let loaded = |shape, recording: &str, notes, stall_ms| {
-        let (stats, _) = replay(&root().join("recordings").join(recording));
-        Loaded { shape, run: Run { notes, stall_ms, ..Run::default() }, stats }
+        let (mut stats, _) = replay(&root().join("recordings").join(recording));
+        stats.trees[0].notes = notes;
+        Loaded { shape, run: Run { stall_ms, ..Run::default() }, stats }
     };
     let kernel = Kernel { uname: "FreeBSD 15.1 | amd64\n".to_owned(), osreldate: 1_501_000 };
     let both = note::FORK | note::EXEC;

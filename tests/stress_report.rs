@@ -6,7 +6,7 @@ use std::path::Path;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Stats;
 use kqproc_exporter::input::Input;
-use kqproc_exporter::model::{Regime, Shape, note};
+use kqproc_exporter::model::{Regime, Shape};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::report::answer::Answer;
 use kqproc_exporter::report::card::{Card, Loaded};
@@ -74,8 +74,7 @@ fn simulated(options: &Options) -> Loaded {
         pipeline.push(input);
         ControlFlow::Continue(())
     });
-    let notes = note::TRACK | note::EXIT | if options.note_fork { note::FORK } else { 0 };
-    let run = Run { notes, stall_ms: options.stall_ms, ..Run::default() };
+    let run = Run { stall_ms: options.stall_ms, ..Run::default() };
     Loaded { shape: options.shape, run, stats: pipeline.stats().clone() }
 }
 

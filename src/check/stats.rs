@@ -132,7 +132,8 @@ impl TreeStats {
         }
     }
 
-    fn add_past(&mut self, past: &TreeStats) {
+    /// Adds the counters of another tree, or of an earlier run of this one. Gauges stay as they are.
+    pub(crate) fn add_past(&mut self, past: &TreeStats) {
         add(&mut self.births, &past.births);
         add(&mut self.deaths, &past.deaths);
         add(&mut self.collisions, &past.collisions);

@@ -168,7 +168,7 @@ impl Step {
         what: &str,
         stops: &mut Vec<Stop>,
     ) -> anyhow::Result<Tested> {
-        let Step { plan, notes, stall } = self;
+        let Step { plan, stall, .. } = self;
         let begun = Instant::now();
         let load = load::command_line(std::env::current_exe()?.into_os_string(), plan);
         let live = prepare(self.config(args, load.clone()), open)?;
@@ -205,7 +205,6 @@ impl Step {
         let run = Run {
             load: format!("{}, {} rounds", plan.shape, plan.count),
             forked: complete.then(|| plan.processes()),
-            notes: notes.fflags(),
             stall_ms: stall.as_millis().try_into().unwrap_or(u64::MAX),
             seconds: begun.elapsed().as_secs_f64(),
         };

@@ -8,14 +8,13 @@ use crate::model::{Fact, Regime, Verdict, note};
 /// What makes the kernel lose NOTE_EXIT to a note that is still queued (docs/strategies.md).
 const COSTLY: u32 = note::FORK | note::EXEC;
 
-/// One sentence for the author or the operator of a tracker. `expected` is what the kernel's version promises, `notes`
-/// the fflags that were asked for.
-pub(super) fn advice(stats: &Stats, answer: Answer, expected: Regime, notes: u32) -> String {
+/// One sentence for the author or the operator of a tracker. `expected` is what the kernel's version promises.
+pub(super) fn advice(stats: &Stats, answer: Answer, expected: Regime) -> String {
     match answer {
-        Answer::Sound => sound(stats, expected, notes, "this load"),
+        Answer::Sound => sound(stats, expected, "this load"),
         Answer::Unsound => {
             let mut reasons: Vec<String> = regression(stats.regime, expected).into_iter().collect();
-            reasons.extend(remedies(&totals(stats), stats.regime, expected, notes));
+            reasons.extend(remedies(&totals(stats), stats.regime, expected));
             format!("A tracker cannot trust this kernel: {}.", reasons.join("; "))
         }
         Answer::Undecided => undecided(stats),
@@ -23,8 +22,8 @@ pub(super) fn advice(stats: &Stats, answer: Answer, expected: Regime, notes: u32
 }
 
 /// What a tracker must do on a kernel that was sound under `load`.
-pub(super) fn sound(stats: &Stats, expected: Regime, notes: u32, load: &str) -> String {
-    let conditions = match conditions(&totals(stats), notes) {
+pub(super) fn sound(stats: &Stats, expected: Regime, load: &str) -> String {
+    let conditions = match conditions(&totals(stats)) {
         conditions if conditions.is_empty() => conditions,
         conditions => format!(", if it {conditions}"),
     };
@@ -38,9 +37,9 @@ pub(super) fn sound(stats: &Stats, expected: Regime, notes: u32, load: &str) -> 
 }
 
 /// What a tracker must do to trust a sound kernel: `ignores repeated NOTE_CHILD notes`, or nothing.
-pub(super) fn conditions(all: &TreeStats, notes: u32) -> String {
+pub(super) fn conditions(all: &TreeStats) -> String {
     let repeats = (all.duplicate_child_notes > 0).then_some("ignores repeated NOTE_CHILD notes");
-    let costly = (notes & COSTLY != 0).then_some(APART);
+    let costly = (all.notes & COSTLY != 0).then_some(APART);
     let conditions: Vec<&str> = repeats.into_iter().chain(costly).collect();
     conditions.join(" and ")
 }
@@ -61,7 +60,7 @@ fn undecided(stats: &Stats) -> String {
         )
     } else if only.iter().sum::<u64>() > 0 {
         format!(
-            "DTrace said nothing of {} and reported no drop; try again, and report it if that stays",
+            "DTrace did not report {}, nor any drop; try again, and report it if that stays",
             count_of(only.iter().sum(), "fact")
         )
     } else if stats.dtrace_restarts > 0 || stats.dtrace_blind_now {
@@ -83,7 +82,7 @@ fn regression(seen: Regime, expected: Regime) -> Option<String> {
 }
 
 /// What to do about each thing that went wrong.
-fn remedies(all: &TreeStats, seen: Regime, expected: Regime, notes: u32) -> Vec<String> {
+fn remedies(all: &TreeStats, seen: Regime, expected: Regime) -> Vec<String> {
     let (births, deaths) = (Tally::of(all, Fact::Birth), Tally::of(all, Fact::Death));
     let n = |fact: Fact, verdict: Verdict| all.of(fact)[verdict.index()];
     let both = |verdict: Verdict| n(Fact::Birth, verdict) + n(Fact::Death, verdict);
@@ -113,7 +112,7 @@ fn remedies(all: &TreeStats, seen: Regime, expected: Regime, notes: u32) -> Vec<
     if both(Verdict::LostReported) > 0 {
         remedies.push("list the processes again (sysctl kern.proc) after each NOTE_TRACKERR");
     }
-    let costly = notes & COSTLY != 0 && n(Fact::Death, Verdict::LostSilent) > 0;
+    let costly = all.notes & COSTLY != 0 && n(Fact::Death, Verdict::LostSilent) > 0;
     if costly {
         remedies.push(
             "ask for NOTE_FORK and NOTE_EXEC, if at all, on another kqueue than the one whose NOTE_EXIT you need: one \
@@ -143,8 +142,8 @@ mod tests {
     use super::*;
     use crate::wire::drops::DropKind;
 
-    fn said(stats: &Stats, expected: Regime) -> String {
-        advice(stats, Answer::of(stats), expected, 0)
+    fn of(stats: &Stats, expected: Regime) -> String {
+        advice(stats, Answer::of(stats), expected)
     }
 
     fn with(verdict: Verdict, regime: Regime) -> Stats {
@@ -156,21 +155,20 @@ mod tests {
     #[test]
     fn a_sound_kernel_is_trusted_within_its_limits() {
         let mut stats = with(Verdict::Agreed, Regime::Split);
-        assert_eq!(said(&stats, Regime::Split), "A tracker can trust this kernel under this load.");
+        assert_eq!(of(&stats, Regime::Split), "A tracker can trust this kernel under this load.");
         stats.trees[0].duplicate_child_notes = 1;
-        assert!(said(&stats, Regime::Split).contains("ignores repeated NOTE_CHILD"));
-        assert!(said(&stats, Regime::MergedStatus).contains("which its version does not promise"));
-        assert!(
-            advice(&stats, Answer::Sound, Regime::Split, note::EXIT | note::FORK).ends_with(
-                "ignores repeated NOTE_CHILD notes and asks for NOTE_FORK and NOTE_EXEC, if at all, on another kqueue \
-                 than the one whose NOTE_EXIT it needs."
-            )
-        );
+        assert!(of(&stats, Regime::Split).contains("ignores repeated NOTE_CHILD"));
+        assert!(of(&stats, Regime::MergedStatus).contains("which its version does not promise"));
+        stats.trees[0].notes = note::TRACK | note::EXIT | note::FORK;
+        assert!(of(&stats, Regime::Split).ends_with(
+            "ignores repeated NOTE_CHILD notes and asks for NOTE_FORK and NOTE_EXEC, if at all, on another kqueue \
+             than the one whose NOTE_EXIT it needs."
+        ));
     }
 
     #[test]
     fn a_kernel_that_merges_is_never_trusted() {
-        let advice = said(&with(Verdict::Agreed, Regime::MergedStatus), Regime::MergedStatus);
+        let advice = of(&with(Verdict::Agreed, Regime::MergedStatus), Regime::MergedStatus);
         assert!(
             advice.starts_with("A tracker cannot trust this kernel: it puts NOTE_CHILD"),
             "{advice}"
@@ -178,7 +176,7 @@ mod tests {
         for words in ["this run had no such kevent", "a late reader will", "two kqueues", "10.4"] {
             assert!(advice.contains(words), "{words}: {advice}");
         }
-        let ppid = said(&with(Verdict::Agreed, Regime::MergedPpid), Regime::Unknown);
+        let ppid = of(&with(Verdict::Agreed, Regime::MergedPpid), Regime::Unknown);
         assert!(ppid.contains("from wait(2)") && !ppid.contains("two kqueues"), "{ppid}");
     }
 
@@ -186,7 +184,10 @@ mod tests {
     fn an_exit_that_is_lost_beside_note_fork_is_kept_by_a_kqueue_of_its_own() {
         let mut lost = with(Verdict::Agreed, Regime::Split);
         lost.trees[0].deaths[Verdict::LostSilent.index()] = 3;
-        let with_notes = |notes| advice(&lost, Answer::Unsound, Regime::Split, notes);
+        let mut with_notes = |notes| {
+            lost.trees[0].notes = notes;
+            of(&lost, Regime::Split)
+        };
         for notes in [note::FORK, note::EXEC] {
             let advice = with_notes(note::TRACK | note::EXIT | notes);
             assert!(advice.contains("NOTE_TRACK and NOTE_EXIT alone keeps every exit"), "{advice}");
@@ -198,13 +199,13 @@ mod tests {
     #[test]
     fn a_regression_is_called_one() {
         let overwritten = with(Verdict::Overwritten, Regime::MergedStatus);
-        assert!(said(&overwritten, Regime::Split).contains("r295012) is missing or undone"));
-        assert!(!said(&overwritten, Regime::Split).contains("move to FreeBSD"));
-        assert!(!said(&overwritten, Regime::MergedStatus).contains("r295012"));
-        assert!(said(&overwritten, Regime::MergedStatus).contains("move to FreeBSD 10.4"));
-        assert!(!said(&overwritten, Regime::Unknown).contains("r295012"));
+        assert!(of(&overwritten, Regime::Split).contains("r295012) is missing or undone"));
+        assert!(!of(&overwritten, Regime::Split).contains("move to FreeBSD"));
+        assert!(!of(&overwritten, Regime::MergedStatus).contains("r295012"));
+        assert!(of(&overwritten, Regime::MergedStatus).contains("move to FreeBSD 10.4"));
+        assert!(!of(&overwritten, Regime::Unknown).contains("r295012"));
         let without_collision = with(Verdict::Agreed, Regime::MergedStatus);
-        assert!(said(&without_collision, Regime::Split).contains("r295012) is missing or undone"));
+        assert!(of(&without_collision, Regime::Split).contains("r295012) is missing or undone"));
     }
 
     #[test]
@@ -220,25 +221,25 @@ mod tests {
                 Verdict::Overwritten => Regime::MergedStatus,
                 _ => Regime::Split,
             };
-            let said = said(&with(verdict, regime), Regime::MergedStatus);
+            let said = of(&with(verdict, regime), Regime::MergedStatus);
             assert!(said.starts_with("A tracker cannot trust this kernel: "), "{said}");
             assert!(said.contains(remedy), "{verdict}: {said}");
         }
-        let ppid = said(&with(Verdict::Overwritten, Regime::MergedPpid), Regime::Unknown);
+        let ppid = of(&with(Verdict::Overwritten, Regime::MergedPpid), Regime::Unknown);
         assert!(ppid.contains("from wait(2)"), "{ppid}");
     }
 
     #[test]
     fn the_undecided_learn_why() {
-        assert!(said(&Stats::default(), Regime::Split).contains("kqproc_exporter check"));
+        assert!(of(&Stats::default(), Regime::Split).contains("kqproc_exporter check"));
         let mut open = stats(&[(Verdict::Undecided, 9)], &[]);
-        assert!(said(&open, Regime::Split).contains("--count"));
+        assert!(of(&open, Regime::Split).contains("--count"));
         open.dtrace_blind_now = true;
-        assert!(said(&open, Regime::Split).contains("dtrace ended or was silent"));
+        assert!(of(&open, Regime::Split).contains("dtrace ended or was silent"));
         open.trees[0].births[Verdict::KqueueOnly.index()] = 3;
         open.trees[0].births_reported += 3;
-        assert!(said(&open, Regime::Split).contains("said nothing of 3 facts"));
+        assert!(of(&open, Regime::Split).contains("did not report 3 facts"));
         open.drops[DropKind::Principal.index()] = 7;
-        assert!(said(&open, Regime::Split).contains("dropped 7 records"));
+        assert!(of(&open, Regime::Split).contains("dropped 7 records"));
     }
 }

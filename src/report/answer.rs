@@ -1,4 +1,4 @@
-//! The question that everybody asks: may a tracker trust this kernel's NOTE_TRACK?
+//! Sound, unsound or undecided: whether a tracker can trust this kernel's NOTE_TRACK.
 
 use super::format::{Hue, count_of};
 use crate::check::stats::{Stats, TreeStats};
@@ -51,15 +51,15 @@ impl Answer {
 /// The counts of one of the two facts, as far as a judge needs them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// Both witnesses said the same.
+    /// Both witnesses reported the same.
     pub agreed: u64,
-    /// kqueue never told.
+    /// kqueue never reported it.
     pub lost: u64,
-    /// kqueue told of it with the other note's data.
+    /// kqueue reported it with the other note's data.
     pub overwritten: u64,
-    /// kqueue told something false.
+    /// kqueue reported a wrong value.
     pub corrupt: u64,
-    /// Nobody knows: a witness was blind, DTrace alone is silent (kqueue_only), or the verdict is still pending.
+    /// Not known: a witness was blind, DTrace alone is silent (kqueue_only), or the verdict is still pending.
     pub open: u64,
 }
 
@@ -104,38 +104,19 @@ impl Tally {
     }
 }
 
-/// The sum over all trees.
+/// The sum over all trees: counters and gauges.
 pub fn totals(stats: &Stats) -> TreeStats {
     let mut sum = TreeStats { name: "all trees".to_owned(), ..TreeStats::default() };
     for tree in &stats.trees {
-        add_each(&mut sum.births, &tree.births);
-        add_each(&mut sum.deaths, &tree.deaths);
-        add_each(&mut sum.collisions, &tree.collisions);
-        add_each(&mut sum.order_violations, &tree.order_violations);
-        add_each(&mut sum.damage, &tree.damage);
-        add_each(&mut sum.child_latency.buckets, &tree.child_latency.buckets);
-        add_each(&mut sum.exit_latency.buckets, &tree.exit_latency.buckets);
-        sum.child_latency.sum = sum.child_latency.sum.saturating_add(tree.child_latency.sum);
-        sum.exit_latency.sum = sum.exit_latency.sum.saturating_add(tree.exit_latency.sum);
-        sum.trackerr_reports += tree.trackerr_reports;
-        sum.duplicate_child_notes += tree.duplicate_child_notes;
-        sum.births_reported += tree.births_reported;
-        sum.deaths_reported += tree.deaths_reported;
+        sum.add_past(tree);
         sum.tracked += tree.tracked;
         sum.lost_alive += tree.lost_alive;
         sum.ghosts += tree.ghosts;
         sum.attached |= tree.attached;
-        for (sum, right) in sum.strategies.iter_mut().zip(&tree.strategies) {
-            sum.add(right);
-        }
+        sum.notes |= tree.notes;
+        sum.damage.iter_mut().zip(tree.damage).for_each(|(sum, n)| *sum += n);
     }
     sum
-}
-
-fn add_each(sum: &mut [u64], more: &[u64]) {
-    for (sum, more) in sum.iter_mut().zip(more) {
-        *sum += more;
-    }
 }
 
 /// What was found, in one sentence.

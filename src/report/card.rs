@@ -90,20 +90,19 @@ impl Card {
     pub fn of(kernel: Kernel, runs: Vec<Loaded>) -> Card {
         let expected = regime_by_osreldate(kernel.osreldate);
         let (plain, costly): (Vec<&Loaded>, Vec<&Loaded>) =
-            runs.iter().partition(|loaded| extra_notes(loaded.run.notes).is_empty());
+            runs.iter().partition(|loaded| extra_notes(&totals(&loaded.stats)).is_empty());
         let [plain, costly] = [plain, costly].map(|runs| together(&runs));
         let all = together(&runs.iter().collect::<Vec<_>>());
-        let notes = runs.iter().fold(0, |notes, loaded| notes | loaded.run.notes);
         let regime = all.regime;
         let rows: Vec<Row> = runs.into_iter().map(|loaded| Row::of(loaded, &kernel)).collect();
         let race = ExitRace::of(&rows);
         let decision = worst(rows.iter().map(|row| row.report.summary.decision));
         let answer = match decision {
             Answer::Unsound if Answer::of(&plain) == Answer::Sound => {
-                only_without_costly_notes(&plain, &costly, notes, expected, race)
+                only_without_costly_notes(&all, &costly, expected, race)
             }
-            Answer::Unsound => advice(&all, decision, expected, notes),
-            Answer::Sound => sound(&all, expected, notes, "these loads"),
+            Answer::Unsound => advice(&all, decision, expected),
+            Answer::Sound => sound(&all, expected, "these loads"),
             Answer::Undecided => undecided(&rows),
         };
         Card {
@@ -175,7 +174,7 @@ impl Row {
         both.add_past(&totals.exit_latency);
         Row {
             shape,
-            notes: extra_notes(run.notes),
+            notes: extra_notes(&totals),
             wrong: wrongs(&totals),
             delivery: Latency::of(&both),
             report: Report::of(&stats, kernel.clone(), run),
@@ -262,19 +261,18 @@ impl ExitRace {
 /// A kernel that kept everything for a tracker that asks for NOTE_TRACK and NOTE_EXIT alone, and not for one that asks for
 /// more.
 fn only_without_costly_notes(
-    plain: &Stats,
+    all: &Stats,
     costly: &Stats,
-    notes: u32,
     expected: Regime,
     race: Option<ExitRace>,
 ) -> String {
     let lost = Tally::of(&totals(costly), Fact::Death);
     let Some(race) = race.filter(|race| race.with.lost > 0) else {
-        return advice(costly, Answer::of(costly), expected, notes);
+        return advice(costly, Answer::of(costly), expected);
     };
     format!(
         "A tracker can trust this kernel only if it {}: beside NOTE_FORK it lost {} of {}, without NOTE_FORK {} of {}.",
-        conditions(&totals(plain), notes),
+        conditions(&totals(all)),
         thousands(lost.lost),
         count_of(lost.decided(), "exit"),
         if race.without.lost == 0 { "none".to_owned() } else { thousands(race.without.lost) },
@@ -313,7 +311,8 @@ fn worst(decisions: impl Iterator<Item = Answer>) -> Answer {
 fn together(runs: &[&Loaded]) -> Stats {
     let mut all = Stats::default();
     for Loaded { stats, .. } in runs {
-        all.add_past(stats);
+        all.add_past(&Stats { trees: vec![], ..stats.clone() });
+        all.trees.extend_from_slice(&stats.trees);
         if stats.regime.is_merged() {
             all.regime = stats.regime;
         }
@@ -321,10 +320,10 @@ fn together(runs: &[&Loaded]) -> Stats {
     all
 }
 
-/// The names of what these fflags ask for beside NOTE_TRACK and NOTE_EXIT.
-fn extra_notes(fflags: u32) -> Vec<&'static str> {
+/// What was asked for beside NOTE_TRACK and NOTE_EXIT.
+fn extra_notes(tree: &TreeStats) -> Vec<&'static str> {
     let names = [(note::FORK, "NOTE_FORK"), (note::EXEC, "NOTE_EXEC")];
-    names.into_iter().filter(|(bit, _)| fflags & bit != 0).map(|(_, name)| name).collect()
+    names.into_iter().filter(|(bit, _)| tree.notes & bit != 0).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
@@ -345,8 +344,9 @@ mod tests {
         stats
     }
 
-    fn loaded(shape: Shape, notes: u32, stats: Stats) -> Loaded {
-        let run = Run { notes: TRACK | notes, seconds: 2.0, ..Run::default() };
+    fn loaded(shape: Shape, notes: u32, mut stats: Stats) -> Loaded {
+        stats.trees[0].notes = TRACK | notes;
+        let run = Run { seconds: 2.0, ..Run::default() };
         Loaded { shape, run, stats }
     }
 

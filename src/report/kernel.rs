@@ -9,7 +9,7 @@ use crate::model::Regime;
 pub struct Kernel {
     /// System, release and machine as uname(1) says them.
     pub uname: String,
-    /// `kern.osreldate`, such as 1302001; 0 where nobody knows.
+    /// `kern.osreldate`, such as 1302001; 0 if that is not known.
     pub osreldate: u32,
 }
 

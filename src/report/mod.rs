@@ -1,4 +1,4 @@
-//! What a run found, for a person (text) and for a program (JSON). Pure: counters in, words out.
+//! Pages and objects made of counters and findings: text, Markdown and HTML for people, JSON for programs. Pure.
 
 mod advice;
 pub mod answer;

@@ -92,14 +92,14 @@ fn silent(finding: &Finding, regime: Regime) -> KernelPath {
         _ if had_a_knote => SCAN_MEETS_EXIT,
         // The probe sees the first knote of the list, which may be another kqueue's.
         _ if clues.influx => KernelPath { sure: Sure::Likely, ..IN_FLUX },
-        // Which of the three it was cannot be told: each leaves nothing behind.
+        // Which of the three it was is not known: none leaves a trace.
         Regime::MergedStatus => OLD_SKIPS,
         _ => IN_FLUX,
     }
 }
 
 const AGREED: KernelPath = KernelPath {
-    sentence: "Both witnesses say the same.",
+    sentence: "Both witnesses report the same.",
     function: "",
     condition: "",
     releases: "all",
@@ -144,7 +144,7 @@ const OLD_SKIPS: KernelPath = KernelPath {
 
 const SCAN_MEETS_EXIT: KernelPath = KernelPath {
     sentence: "The process had a knote, and it was queued when the process ended; kevent(2) was just scanning it, \
-               filt_proc then told the scan that the process was gone already, and the scan threw the event away.",
+               filt_proc then returned 0 because the process was gone already, and the scan threw the event away.",
     function: "kqueue_scan (f_event(kn, 0) == 0), filt_proc (p_proc == NULL returns 0)",
     condition: "a note of the process is queued, and kevent(2) waits for the process's lock while exit1 holds it",
     releases: "12.3 and later: a knote with NOTE_FORK, NOTE_EXEC or (merged) NOTE_CHILD pending can lose its \
@@ -153,7 +153,7 @@ const SCAN_MEETS_EXIT: KernelPath = KernelPath {
 };
 
 const NO_MEMORY: KernelPath = KernelPath {
-    sentence: "The kernel had no memory for the child's knote and said so with NOTE_TRACKERR on the forker.",
+    sentence: "The kernel had no memory for the child's knote and set NOTE_TRACKERR on the forker.",
     function: "kqueue_register, knote_alloc(M_NOWAIT) (13.2 kern_event.c:1510)",
     condition: "kernel memory is short; up to 10.4 also a child that is gone before it is registered",
     releases: "all",
@@ -161,7 +161,7 @@ const NO_MEMORY: KernelPath = KernelPath {
 };
 
 const CHILD_GONE: KernelPath = KernelPath {
-    sentence: "The child had ended before it could be registered, and NOTE_TRACKERR on the forker said that one is \
+    sentence: "The child had ended before it could be registered, and NOTE_TRACKERR on the forker reported that one is \
                missing.",
     function: "filt_procattach, ESRCH (10.1 kern_event.c:348)",
     condition: "the child runs before knote_fork does",
@@ -171,7 +171,7 @@ const CHILD_GONE: KernelPath = KernelPath {
 
 const HALF_TRACKED: KernelPath = KernelPath {
     sentence: "The child's NOTE_CHILD knote was registered and its tracking knote was not (NOTE_TRACKERR on the \
-               forker): announced, and never heard of again.",
+               forker): announced, and no NOTE_EXIT can follow.",
     function: "knote_fork, second kqueue_register (13.2 kern_event.c:602)",
     condition: "kernel memory is short between the two registrations",
     releases: "10.4, 11.0 and later",
@@ -179,7 +179,7 @@ const HALF_TRACKED: KernelPath = KernelPath {
 };
 
 const INHERITED: KernelPath = KernelPath {
-    sentence: "kqueue could not tell: the forker itself was not tracked, so its children are not either.",
+    sentence: "kqueue could not report it: the forker itself was not tracked, so its children are not either.",
     function: "knote_fork",
     condition: "an ancestor was lost before",
     releases: "all",
@@ -204,7 +204,7 @@ const NO_PATH: KernelPath = KernelPath {
 };
 
 const DTRACE_MISSED: KernelPath = KernelPath {
-    sentence: "kqueue told of it and DTrace did not, without saying that it dropped anything: the witness is at \
+    sentence: "kqueue reported it and DTrace did not, without reporting a drop: the witness is at \
                fault, not the kernel's kqueue.",
     function: "",
     condition: "",
@@ -213,17 +213,17 @@ const DTRACE_MISSED: KernelPath = KernelPath {
 };
 
 const BLIND: KernelPath = KernelPath {
-    sentence: "A witness was blind when it would have told: nothing can be said of the kernel.",
+    sentence: "A witness was blind when it would have reported this: nothing is known of the kernel.",
     function: "",
     condition: "",
     releases: "",
     sure: Sure::Unknown,
 };
 
-/// More than one NOTE_CHILD for one process: harmless to whoever ignores repeats, and no finding of its own.
+/// More than one NOTE_CHILD for one process: harmless to a tracker that ignores repeats, and no finding of its own.
 pub const DUPLICATE_CHILD: KernelPath = KernelPath {
     sentence: "The child forked before its NOTE_CHILD was read: knote_fork took both of its knotes for trackers and \
-               told of the grandchild twice, of that one's child four times, and so on.",
+               announced the grandchild twice, its child four times, and so on.",
     function: "filt_procattach keeps NOTE_TRACK in the NOTE_CHILD knote (13.2 kern_event.c:446), knote_fork (:555)",
     condition: "a chain of forks that is faster than the reader",
     releases: "12.3 and later (measured on 13.2 and 15.1); not 10.4",

@@ -1,4 +1,4 @@
-//! What `stress` prints at its end: one page that says whether a tracker may trust this kernel.
+//! What is known after one run: verdicts, rates, latencies, and whether a tracker can trust this kernel.
 //!
 //! The exit status is that of [`Answer`]: 0 sound, 1 unsound, 2 undecided. One thing makes a sound run undecided: the
 //! load forked more processes than the witnesses reported births, by more than 5 %.
@@ -17,13 +17,10 @@ use crate::model::{Fact, Regime, Verdict};
 /// What was done to the kernel.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Run {
-    /// The load in words: `enoent, 2,000 rounds`.
+    /// The load: `enoent, 2,000 rounds`.
     pub load: String,
-    /// How many processes the load forked; `None` where it cannot tell.
+    /// How many processes the load forked; `None` if that is not known.
     pub forked: Option<u64>,
-    /// The fflags that were asked for; 0 if that is not known.
-    #[serde(skip)]
-    pub notes: u32,
     /// How long the reader slept between two kevent(2) calls, in milliseconds.
     pub stall_ms: u64,
     /// How long the run took, in seconds.
@@ -90,7 +87,7 @@ impl Report {
         let births = Tally::of(&all, Fact::Birth).total();
         let regime_expected = regime_by_osreldate(kernel.osreldate);
         let mut summary = Summary::of(stats);
-        let mut advice = advice(stats, summary.decision, regime_expected, run.notes);
+        let mut advice = advice(stats, summary.decision, regime_expected);
         let unseen = run.forked.filter(|n| births.saturating_mul(20) < n.saturating_mul(19));
         if let (Some(forked), Answer::Sound) = (unseen, summary.decision) {
             summary.decision = Answer::Undecided;
@@ -164,7 +161,6 @@ mod tests {
         Run {
             load: "chain, 60 rounds".to_owned(),
             forked: Some(forked),
-            notes: 0,
             stall_ms: 40,
             seconds: 1.25,
         }

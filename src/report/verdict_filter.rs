@@ -1,10 +1,10 @@
-//! Which verdicts somebody asks for, in one word.
+//! A choice of verdicts by name: one of them, or `lost` for every way of losing.
 
 use std::fmt;
 
 use crate::model::Verdict;
 
-/// Verdicts that are told as incidents: one of them, or every way of losing.
+/// Which incidents are asked for by their verdict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VerdictFilter {
     /// Every `lost_*`.
@@ -14,18 +14,18 @@ pub enum VerdictFilter {
 }
 
 impl VerdictFilter {
-    /// Every question that can be asked.
+    /// Every filter.
     pub fn all() -> impl Iterator<Item = VerdictFilter> {
-        let told = Verdict::ALL.iter().filter(|verdict| **verdict != Verdict::Agreed);
-        [VerdictFilter::Lost].into_iter().chain(told.map(|verdict| VerdictFilter::One(*verdict)))
+        let others = Verdict::ALL.iter().filter(|verdict| **verdict != Verdict::Agreed);
+        [VerdictFilter::Lost].into_iter().chain(others.map(|verdict| VerdictFilter::One(*verdict)))
     }
 
-    /// The question that this word asks.
+    /// The filter of this name.
     pub fn from_word(word: &str) -> Option<VerdictFilter> {
         VerdictFilter::all().find(|wanted| wanted.as_str() == word)
     }
 
-    /// The word for it.
+    /// Its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             VerdictFilter::Lost => "lost",

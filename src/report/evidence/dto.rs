@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::event::TimelineEvent;
-use super::{fact, happened, judged, runbook, tree_name, words_of};
+use super::{events_of, fact, happened, judged, runbook, tree_name};
 use crate::check::finding::{Clues, Delivered, DtraceSaid, Finding};
 use crate::check::stats::Stats;
 use crate::model::{KernelTime, Pid, Witness, note};
 use crate::report::paths::{KernelPath, path};
 use crate::report::rfc3339;
 
-/// A word of a closed set, or a sentence. Whoever reads one of another release may find one that it does not know.
+/// A word of a closed set, or a sentence. Another release may send one that this one does not know.
 pub type Text = Cow<'static, str>;
 
 /// The incidents that were asked for, newest first.
@@ -24,7 +24,7 @@ pub struct IncidentList {
     pub detail: String,
     /// The kernel.
     pub osrelease: String,
-    /// Incidents of a flood that were not kept, since the start and whatever was asked for.
+    /// Incidents of a flood that were not kept, since the start, also those that were not asked for.
     pub skipped: u64,
     /// Those that were asked for.
     pub incidents: Vec<IncidentDto>,
@@ -49,10 +49,10 @@ pub struct IncidentDto {
     pub fact: Text,
     /// What became of it.
     pub verdict: Text,
-    /// What DTrace said.
+    /// What DTrace reported.
     #[serde(default)]
     pub dtrace: DtraceSaid,
-    /// What kqueue said.
+    /// What kqueue reported.
     #[serde(default)]
     pub kqueue: KqueueDto,
     /// What else was known.
@@ -68,7 +68,7 @@ pub struct IncidentDto {
     pub timeline: Vec<TimelineRow>,
 }
 
-/// kqueue's words.
+/// The kevents about an incarnation.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct KqueueDto {
     /// The kevent with NOTE_CHILD.
@@ -105,14 +105,14 @@ pub struct PathDto {
     pub sure: Text,
 }
 
-/// One moment in an incarnation's time line.
+/// One row in an incarnation's time line.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TimelineRow {
     /// When, on DTrace's clock, in nanoseconds.
     pub at: KernelTime,
     /// `dtrace` or `kqueue`; the exporter itself where `null`.
     pub witness: Option<Text>,
-    /// What was said.
+    /// What was reported.
     pub said: String,
     /// The verdict that it states, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,15 +171,15 @@ impl From<KernelPath> for PathDto {
     }
 }
 
-/// Everything that was said about the finding's incarnation, in order, and the verdict.
+/// Everything that was reported about the finding's incarnation, in order, and the verdict.
 pub fn timeline(finding: &Finding) -> Vec<TimelineRow> {
-    let moment = |(at, word): (KernelTime, TimelineEvent)| TimelineRow {
+    let row = |(at, event): (KernelTime, TimelineEvent)| TimelineRow {
         at,
-        witness: word.witness().map(|witness| match witness {
+        witness: event.witness().map(|witness| match witness {
             Witness::Kqueue => "kqueue".into(),
             Witness::Dtrace => "dtrace".into(),
         }),
-        said: word.text(finding.pid),
+        said: event.text(finding.pid),
         verdict: None,
     };
     let verdict = TimelineRow {
@@ -188,7 +188,7 @@ pub fn timeline(finding: &Finding) -> Vec<TimelineRow> {
         said: judged(finding),
         verdict: Some(finding.verdict.as_str().into()),
     };
-    let mut moments: Vec<TimelineRow> = words_of(finding).map(moment).chain([verdict]).collect();
-    moments.sort_by_key(|moment| moment.at);
-    moments
+    let mut rows: Vec<TimelineRow> = events_of(finding).map(row).chain([verdict]).collect();
+    rows.sort_by_key(|row| row.at);
+    rows
 }

@@ -1,8 +1,8 @@
-//! One thing that a witness said, as every time line has it.
+//! One event of a time line: what a witness reported, or what kept it from reporting.
 
 use crate::model::{KernelTime, Kevent, Pid, WaitStatus, Witness, note};
 
-/// One thing that was said of a process, or that kept a witness from saying it.
+/// Something that a witness reported of a process, or that kept it from reporting.
 #[derive(Clone, PartialEq, Debug)]
 pub enum TimelineEvent {
     /// proc:::create.
@@ -67,7 +67,7 @@ pub enum TimelineEvent {
 }
 
 impl TimelineEvent {
-    /// Whose word it is; `None` where somebody was kept from speaking.
+    /// Which witness reported it; `None` for a gap.
     pub fn witness(&self) -> Option<Witness> {
         match self {
             TimelineEvent::Created { .. }
@@ -86,7 +86,7 @@ impl TimelineEvent {
         }
     }
 
-    /// The word in the time line of `pid`.
+    /// The event in the time line of `pid`, as text.
     pub fn text(&self, pid: Pid) -> String {
         match self {
             TimelineEvent::Created { forker } => format!("create, forked by {forker}"),
@@ -120,13 +120,13 @@ impl TimelineEvent {
     }
 }
 
-/// A word and when it was said, on DTrace's clock; `None` where nobody knows.
+/// An event and its time.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TimelineEntry {
-    /// When.
+    /// On DTrace's clock; `None` if that is not known.
     pub at: Option<KernelTime>,
-    /// What.
-    pub word: TimelineEvent,
+    /// What was reported.
+    pub event: TimelineEvent,
 }
 
 /// The NOTE_CHILD that names `pid`.
@@ -134,7 +134,7 @@ pub(super) fn kevent_of_a_child(pid: Pid) -> String {
     format!("NOTE_CHILD of a child of its own, data {pid}")
 }
 
-/// A kevent in the words of whoever looks at `pid`: notes by name, and data as what it can be.
+/// A kevent as text for the time line of `pid`: its notes by name, and its data as what it can be.
 pub(super) fn kevent(event: &Kevent, pid: Pid) -> String {
     let notes = note::names(event.fflags);
     let whose = match event.ident == u64::from(pid.get()) {

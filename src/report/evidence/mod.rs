@@ -1,4 +1,4 @@
-//! What stands behind a finding, in words: the one place that phrases what the witnesses said. The way through the kernel
+//! The evidence behind a finding as text: the one place that phrases what the witnesses reported. The way through the kernel
 //! that fits it is in [`super::paths`].
 
 pub mod dto;
@@ -9,8 +9,8 @@ use crate::check::stats::Stats;
 use crate::model::{Fact, KernelTime, Verdict};
 use event::{TimelineEvent, kevent, kevent_of_a_child};
 
-/// What the witnesses said of the finding's incarnation; a kevent with two notes once.
-fn words_of(finding: &Finding) -> impl Iterator<Item = (KernelTime, TimelineEvent)> {
+/// What the witnesses reported of the finding's incarnation; a kevent with two notes once.
+fn events_of(finding: &Finding) -> impl Iterator<Item = (KernelTime, TimelineEvent)> {
     let DtraceSaid { created, forker, exited, status } = finding.dtrace;
     let created = created.zip(forker).map(|(at, forker)| (at, TimelineEvent::Created { forker }));
     let exited = exited.zip(status).map(|(at, status)| (at, TimelineEvent::Exited { status }));
@@ -31,7 +31,7 @@ fn named_unannounced(finding: &Finding) -> Option<KernelTime> {
     finding.clues.named_forker.filter(|_| finding.kqueue.child.is_none())
 }
 
-/// DTrace's words in short.
+/// What DTrace reported, in short.
 pub fn dtrace_said(finding: &Finding) -> String {
     let dtrace = &finding.dtrace;
     let forked = dtrace.forker.map(|forker| format!("forked by {forker}"));
@@ -39,7 +39,7 @@ pub fn dtrace_said(finding: &Finding) -> String {
     or_nothing(forked.into_iter().chain(ended).collect())
 }
 
-/// kqueue's words in short.
+/// What kqueue reported, in short.
 pub fn kqueue_said(finding: &Finding) -> String {
     let pid = finding.pid;
     let notes = kevents(finding).map(|delivered| kevent(&delivered.event, pid));
@@ -48,8 +48,8 @@ pub fn kqueue_said(finding: &Finding) -> String {
     or_nothing(notes.chain(trackerr).chain(named).collect())
 }
 
-fn or_nothing(words: Vec<String>) -> String {
-    if words.is_empty() { "nothing".to_owned() } else { words.join("; ") }
+fn or_nothing(reports: Vec<String>) -> String {
+    if reports.is_empty() { "nothing".to_owned() } else { reports.join("; ") }
 }
 
 /// The verdict in a time line.
@@ -57,7 +57,7 @@ pub fn judged(finding: &Finding) -> String {
     format!("{} {}", fact(finding.fact), finding.verdict)
 }
 
-/// The word for a fact.
+/// The name of a fact.
 pub fn fact(fact: Fact) -> &'static str {
     match fact {
         Fact::Birth => "birth",
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_time_line_is_in_order_and_tells_a_shared_kevent_once() {
         let lines = timeline(&collision());
-        let said: Vec<&str> = lines.iter().map(|moment| moment.said.as_str()).collect();
+        let said: Vec<&str> = lines.iter().map(|row| row.said.as_str()).collect();
         assert_eq!(
             said,
             [

@@ -10,21 +10,21 @@ use crate::wire::decode::Reason;
 use crate::wire::drops::Message;
 use crate::wire::record::{Mark, Record};
 
-/// More words about one pid than this are left out, and counted.
-const MAX_WORDS: usize = 10_000;
+/// More entries about one pid than this are left out, and counted.
+const MAX_ENTRIES: usize = 10_000;
 /// How far, in calls, a batch and its mark may be read apart. Capacities repeat after 1024 calls.
 const MARKS: usize = 512;
 
 /// Follows the pipeline of a replay for one pid.
 pub struct Collector {
     pid: Pid,
-    /// What was said, in the order of reading.
-    pub words: Vec<TimelineEntry>,
+    /// What was reported, in the order of reading.
+    pub entries: Vec<TimelineEntry>,
     /// The verdicts on it.
     pub findings: Vec<Finding>,
     /// The names of the trees.
     pub trees: Vec<String>,
-    /// Words that found no room.
+    /// Entries that found no room.
     pub left_out: u64,
     newest: KernelTime,
     marks: VecDeque<Mark>,
@@ -37,11 +37,11 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector that has heard nothing yet.
+    /// A collector without anything yet.
     pub fn new(pid: Pid) -> Collector {
         Collector {
             pid,
-            words: vec![],
+            entries: vec![],
             findings: vec![],
             trees: vec![],
             left_out: 0,
@@ -54,16 +54,16 @@ impl Collector {
         }
     }
 
-    fn say(&mut self, at: Option<KernelTime>, word: TimelineEvent) {
-        if self.words.len() < MAX_WORDS {
-            self.words.push(TimelineEntry { at, word });
+    fn add(&mut self, at: Option<KernelTime>, event: TimelineEvent) {
+        if self.entries.len() < MAX_ENTRIES {
+            self.entries.push(TimelineEntry { at, event });
         } else {
             self.left_out += 1;
         }
     }
 
     fn gap(&mut self, what: String) {
-        self.say(Some(self.newest), TimelineEvent::Gap(what));
+        self.add(Some(self.newest), TimelineEvent::Gap(what));
     }
 
     fn event(&mut self, record: &Record) {
@@ -72,24 +72,24 @@ impl Collector {
         match *record {
             Record::Create { child, forker, .. } if child == self.pid => {
                 (self.created, self.exited) = (at, None);
-                self.say(at, TimelineEvent::Created { forker });
+                self.add(at, TimelineEvent::Created { forker });
             }
             Record::Create { child, forker, .. } if forker == self.pid => {
-                self.say(at, TimelineEvent::Forked { child });
+                self.add(at, TimelineEvent::Forked { child });
             }
             Record::Exit { pid, status, .. } if pid == self.pid => {
                 self.exited = at;
-                self.say(at, TimelineEvent::Exited { status });
+                self.add(at, TimelineEvent::Exited { status });
             }
-            Record::Exec { pid, .. } if pid == self.pid => self.say(at, TimelineEvent::Exec),
+            Record::Exec { pid, .. } if pid == self.pid => self.add(at, TimelineEvent::Exec),
             Record::ExecFail { pid, errno, .. } if pid == self.pid => {
-                self.say(at, TimelineEvent::ExecFailed { errno });
+                self.add(at, TimelineEvent::ExecFailed { errno });
             }
             Record::RegFail { child, errno, .. } if child == self.pid => {
-                self.say(at, TimelineEvent::NotRegistered { errno });
+                self.add(at, TimelineEvent::NotRegistered { errno });
             }
             Record::Influx { child, .. } if child == self.pid => {
-                self.say(at, TimelineEvent::Skipped)
+                self.add(at, TimelineEvent::Skipped)
             }
             Record::Mark(mark) => self.mark(mark),
             _ => {}
@@ -106,7 +106,7 @@ impl Collector {
         if let Some(i) = self.waiting.iter().position(of_mark) {
             while let Some((_, _, place)) = self.waiting.get(i).copied().filter(of_mark) {
                 self.waiting.remove(i);
-                self.words[place].at = Some(mark.at);
+                self.entries[place].at = Some(mark.at);
             }
             return;
         }
@@ -121,12 +121,12 @@ impl Collector {
         if self.exited.is_some_and(|exited| mark.entered <= exited && exited < mark.at) {
             self.exited = None;
             let ns = mark.at.since(mark.entered);
-            self.say(Some(mark.at), TimelineEvent::Scan { ns, returned });
+            self.add(Some(mark.at), TimelineEvent::Scan { ns, returned });
         }
         let all = u32::try_from(returned).is_ok_and(|returned| returned < mark.capacity);
         if self.created.is_some_and(|created| all && created < mark.entered) {
             self.created = None;
-            self.say(Some(mark.at), TimelineEvent::Drained { returned });
+            self.add(Some(mark.at), TimelineEvent::Drained { returned });
         }
     }
 
@@ -143,20 +143,20 @@ impl Collector {
         };
         let events = batch.events.iter().filter(|e| e.ident == pid || forked(e));
         let events = events.map(|event| TimelineEvent::Kevent { batch: seq, event: *event });
-        let words: Vec<TimelineEvent> = attached.chain(events).collect();
-        if words.is_empty() {
+        let reported: Vec<TimelineEvent> = attached.chain(events).collect();
+        if reported.is_empty() {
             return;
         }
         let mark = self.marks.iter().find(|mark| mark.is_of(batch.seq, batch.capacity));
         let at = mark.map(|mark| mark.at);
-        for word in words {
-            if at.is_none() && self.words.len() < MAX_WORDS {
+        for event in reported {
+            if at.is_none() && self.entries.len() < MAX_ENTRIES {
                 if self.waiting.len() == MARKS {
                     self.waiting.pop_front();
                 }
-                self.waiting.push_back((batch.seq, batch.capacity, self.words.len()));
+                self.waiting.push_back((batch.seq, batch.capacity, self.entries.len()));
             }
-            self.say(at, word);
+            self.add(at, event);
         }
     }
 }
@@ -195,7 +195,7 @@ impl Observer for Collector {
     }
 
     fn finding(&mut self, finding: &Finding) {
-        if finding.pid == self.pid && self.findings.len() < MAX_WORDS {
+        if finding.pid == self.pid && self.findings.len() < MAX_ENTRIES {
             self.findings.push(*finding);
         }
     }

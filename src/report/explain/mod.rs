@@ -1,4 +1,4 @@
-//! The lives of one pid: what both witnesses said, when, the verdicts, and the kernel path behind them.
+//! The lives of one pid: what both witnesses reported, when, the verdicts, and the kernel path behind them.
 
 pub mod collect;
 pub mod life;
@@ -40,23 +40,26 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// Puts together what was collected. No life where nobody said anything of this pid.
+    /// Puts together what was collected. There is no life if neither witness reported this pid.
     pub fn of(
         pid: Pid,
-        heard: &Collector,
+        collected: &Collector,
         regime: Regime,
         kernel: Kernel,
         source: String,
     ) -> Explanation {
-        let mut lives = lives(heard);
-        for said in &heard.words {
-            if let Some(life) = owner(&lives, said) {
-                lives[life].words.push(said.clone());
+        let mut lives = lives(collected);
+        for entry in &collected.entries {
+            if let Some(life) = owner(&lives, entry) {
+                lives[life].entries.push(entry.clone());
             }
         }
-        lives.retain(|life| life.words.iter().any(|s| !matches!(s.word, TimelineEvent::Gap(_))));
-        let lives = lives.into_iter().map(|life| life.told(pid, &heard.trees, regime)).collect();
-        Explanation { pid, source, kernel, regime, lives, left_out: heard.left_out }
+        lives.retain(|life| {
+            life.entries.iter().any(|entry| !matches!(entry.event, TimelineEvent::Gap(_)))
+        });
+        let lives =
+            lives.into_iter().map(|life| life.finish(pid, &collected.trees, regime)).collect();
+        Explanation { pid, source, kernel, regime, lives, left_out: collected.left_out }
     }
 
     /// For a person: the time line of each life, and under it why it went as it did.
@@ -86,21 +89,22 @@ impl Explanation {
 /// A life while it is put together.
 #[derive(Default)]
 struct Draft {
-    /// From when its words are.
+    /// When its entries begin.
     since: Option<KernelTime>,
     findings: Vec<Finding>,
-    words: Vec<TimelineEntry>,
+    entries: Vec<TimelineEntry>,
 }
 
 /// One for each create and for each finding without one, and one for what came before the first.
-fn lives(heard: &Collector) -> Vec<Draft> {
+fn lives(collected: &Collector) -> Vec<Draft> {
     let mut lives: Vec<Draft> = vec![Draft::default()];
-    let created = |said: &TimelineEntry| {
-        matches!(said.word, TimelineEvent::Created { .. }).then_some(said.at)
+    let created = |entry: &TimelineEntry| {
+        matches!(entry.event, TimelineEvent::Created { .. }).then_some(entry.at)
     };
-    let mut starts: Vec<KernelTime> = heard.words.iter().filter_map(created).flatten().collect();
+    let mut starts: Vec<KernelTime> =
+        collected.entries.iter().filter_map(created).flatten().collect();
     starts.extend(
-        heard
+        collected
             .findings
             .iter()
             .filter(|f| f.dtrace.created.is_none())
@@ -109,7 +113,7 @@ fn lives(heard: &Collector) -> Vec<Draft> {
     starts.sort();
     starts.dedup();
     lives.extend(starts.into_iter().map(|at| Draft { since: Some(at), ..Draft::default() }));
-    for finding in &heard.findings {
+    for finding in &collected.findings {
         let start = finding.dtrace.created.or(finding.kqueue.child.map(|child| child.at));
         let life = lives.iter().position(|life| life.since == start).unwrap_or(0);
         lives[life].findings.push(*finding);
@@ -117,13 +121,13 @@ fn lives(heard: &Collector) -> Vec<Draft> {
     lives
 }
 
-/// The life that a word belongs to: for kevents of a finding its own, else the one at that time.
-fn owner(lives: &[Draft], said: &TimelineEntry) -> Option<usize> {
+/// The life that an entry belongs to: for kevents of a finding its own, else the one at that time.
+fn owner(lives: &[Draft], entry: &TimelineEntry) -> Option<usize> {
     let in_time = || {
-        let at = said.at?;
+        let at = entry.at?;
         lives.iter().rposition(|life| life.since.is_none_or(|since| since <= at))
     };
-    match &said.word {
+    match &entry.event {
         TimelineEvent::Kevent { batch, event } => {
             let says = |life: &Draft| {
                 let notes = life.findings.iter().flat_map(|f| [f.kqueue.child, f.kqueue.exit]);
@@ -135,33 +139,33 @@ fn owner(lives: &[Draft], said: &TimelineEntry) -> Option<usize> {
         TimelineEvent::NotRegistered { .. } | TimelineEvent::Skipped => {
             let begins = |life: &Draft| {
                 life.since
-                    .zip(said.at)
+                    .zip(entry.at)
                     .is_some_and(|(since, at)| at <= since && since.since(at) <= FORK_NS)
             };
             lives.iter().position(begins).or_else(in_time)
         }
-        _ => in_time().or((said.at.is_none()).then(|| lives.len() - 1)),
+        _ => in_time().or((entry.at.is_none()).then(|| lives.len() - 1)),
     }
 }
 
 impl Draft {
-    fn told(mut self, pid: Pid, trees: &[String], regime: Regime) -> Life {
+    fn finish(mut self, pid: Pid, trees: &[String], regime: Regime) -> Life {
         self.findings.sort_by_key(|f| f.decided);
         share(&mut self.findings);
         let lost = self.findings.iter().any(|f| f.verdict.is_lost());
         let mut lines: Vec<Line> = self
-            .words
+            .entries
             .iter()
-            .filter(|said| {
+            .filter(|entry| {
                 lost || !matches!(
-                    said.word,
+                    entry.event,
                     TimelineEvent::Scan { .. } | TimelineEvent::Drained { .. }
                 )
             })
-            .map(|said| line(pid, said))
+            .map(|entry| line(pid, entry))
             .collect();
         lines.extend(self.findings.iter().map(verdict_line));
-        // A batch whose time nobody knows stays where it was read: behind what was known then.
+        // A batch whose time is not known stays where it was read: behind what was known then.
         let mut last = None;
         let mut keyed: Vec<(Option<KernelTime>, Line)> = lines
             .into_iter()
@@ -191,11 +195,11 @@ impl Draft {
     }
 
     fn duplicates(&self, pid: Pid) -> u64 {
-        let announces = |said: &&TimelineEntry| {
-            matches!(&said.word, TimelineEvent::Kevent { event, .. }
+        let announces = |entry: &&TimelineEntry| {
+            matches!(&entry.event, TimelineEvent::Kevent { event, .. }
             if event.ident == u64::from(pid.get()) && event.fflags & note::CHILD != 0)
         };
-        (self.words.iter().filter(announces).count() as u64).saturating_sub(1)
+        (self.entries.iter().filter(announces).count() as u64).saturating_sub(1)
     }
 }
 
@@ -218,9 +222,9 @@ fn without_repeats(lines: impl Iterator<Item = Line>) -> Vec<Line> {
     out
 }
 
-fn line(pid: Pid, said: &TimelineEntry) -> Line {
-    let voice = said.word.witness().map_or(Voice::Gap, Voice::from);
-    Line { at: said.at, voice, text: said.word.text(pid), times: 1, verdict: None }
+fn line(pid: Pid, entry: &TimelineEntry) -> Line {
+    let voice = entry.event.witness().map_or(Voice::Gap, Voice::from);
+    Line { at: entry.at, voice, text: entry.event.text(pid), times: 1, verdict: None }
 }
 
 fn verdict_line(finding: &Finding) -> Line {

@@ -45,7 +45,7 @@ verdict death lost_silent
 
   why birth and death are lost_silent
     what      The process had a knote, and it was queued when the process ended; kevent(2) was just
-              scanning it, filt_proc then told the scan that the process was gone already, and the
+              scanning it, filt_proc then returned 0 because the process was gone already, and the
               scan threw the event away.
 ";
     // When the verdict falls is a matter of the checker's patience.

@@ -56,7 +56,7 @@ impl Chronicle {
         let exit = event.fflags & note::EXIT != 0;
         if event.fflags & note::CHILD != 0 {
             let known = self.alive[ident];
-            // With NOTE_EXIT in it, data may be the status: nobody can tell the generation.
+            // With NOTE_EXIT in it, data may be the status: the generation is not known.
             let forker = u64::try_from(event.data).ok().filter(|_| !exit).and_then(Pid::new);
             let generation = match (known, forker) {
                 (0, Some(forker)) => self.alive[forker.get() as usize].saturating_add(1),

@@ -27,9 +27,9 @@ use chronicle::{Chronicle, Generation};
 pub struct Origin {
     /// The recording's name, or the load.
     pub source: String,
-    /// What its recorder said of it.
+    /// The note of its recorder.
     pub note: String,
-    /// When it began, in nanoseconds since 1970; 0 where nobody knows.
+    /// When it began, in nanoseconds since 1970; 0 if that is not known.
     pub start_real_ns: u64,
     /// The D program.
     pub program: String,
@@ -87,7 +87,7 @@ pub struct StrategyRow {
 pub struct Incident {
     /// On DTrace's clock, in nanoseconds.
     pub at: KernelTime,
-    /// The same as a person writes it; `None` where nobody knows.
+    /// The same as a person writes it; `None` if that is not known.
     pub time: Option<String>,
     /// The tree.
     pub tree: String,
@@ -97,9 +97,9 @@ pub struct Incident {
     pub fact: &'static str,
     /// What became of it.
     pub verdict: Verdict,
-    /// What DTrace said.
+    /// What DTrace reported.
     pub dtrace: String,
-    /// What kqueue said.
+    /// What kqueue reported.
     pub kqueue: String,
     /// Why.
     pub path: KernelPath,
