@@ -43,7 +43,9 @@ fn a_split_kernel_is_sound() {
     assert_eq!(report.duplicates_per_birth, Some(13.55));
     assert_eq!(
         report.advice,
-        "A tracker can trust this kernel under this load, if it ignores repeated NOTE_CHILD notes."
+        "A tracker can trust this kernel under this load, if it ignores repeated NOTE_CHILD notes and asks for \
+         NOTE_FORK and NOTE_EXEC, if at all, on another kqueue than the one whose NOTE_EXIT it needs.",
+        "that run asked for NOTE_FORK"
     );
     assert!(report.latency.exit.p50_ns > 0);
 }

@@ -48,6 +48,20 @@ pub enum TimelineEvent {
         /// The event.
         event: Kevent,
     },
+    /// A consumer registered it with these fflags.
+    Registered {
+        /// The consumer.
+        consumer: String,
+        /// NOTE_* bits.
+        fflags: u32,
+    },
+    /// A consumer received a kevent with its pid, or NOTE_CHILD with its pid as the forker.
+    Received {
+        /// The consumer.
+        consumer: String,
+        /// The event.
+        event: Kevent,
+    },
     /// NOTE_CHILD with its pid as the forker, of which no more is kept than when it was delivered.
     NamedForker,
     /// A kevent(2) call that was in the kernel when the process ended.
@@ -79,6 +93,8 @@ impl TimelineEvent {
             | TimelineEvent::Skipped => Some(Witness::Dtrace),
             TimelineEvent::Attached { .. }
             | TimelineEvent::Kevent { .. }
+            | TimelineEvent::Registered { .. }
+            | TimelineEvent::Received { .. }
             | TimelineEvent::NamedForker
             | TimelineEvent::Scan { .. }
             | TimelineEvent::Drained { .. } => Some(Witness::Kqueue),
@@ -106,6 +122,12 @@ impl TimelineEvent {
             }
             TimelineEvent::Kevent { batch, event } => {
                 format!("call {batch} returned {}", kevent(event, pid))
+            }
+            TimelineEvent::Registered { consumer, fflags } => {
+                format!("{consumer} registered it for {}", note::names(*fflags))
+            }
+            TimelineEvent::Received { consumer, event } => {
+                format!("{consumer} received {}", kevent(event, pid))
             }
             TimelineEvent::NamedForker => format!("a call returned {}", kevent_of_a_child(pid)),
             TimelineEvent::Scan { ns, returned } => {

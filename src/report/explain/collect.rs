@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use crate::check::finding::{Finding, Observer};
 use crate::input::{Batch, Input};
-use crate::model::{KernelTime, Kevent, Pid, note};
+use crate::model::{KernelTime, Kevent, Pid, TreeId, filter, note};
 use crate::report::evidence::event::{TimelineEntry, TimelineEvent};
 use crate::wire::decode::Reason;
 use crate::wire::drops::Message;
-use crate::wire::record::{Mark, Record};
+use crate::wire::record::{Copyout, Mark, Record, Register};
 
 /// More entries about one pid than this are left out, and counted.
 const MAX_ENTRIES: usize = 10_000;
@@ -24,6 +24,8 @@ pub struct Collector {
     pub findings: Vec<Finding>,
     /// The names of the trees.
     pub trees: Vec<String>,
+    /// The processes that are consumers, and their trees.
+    consumers: Vec<(TreeId, Pid)>,
     /// Entries that found no room.
     pub left_out: u64,
     newest: KernelTime,
@@ -44,6 +46,7 @@ impl Collector {
             entries: vec![],
             findings: vec![],
             trees: vec![],
+            consumers: vec![],
             left_out: 0,
             newest: KernelTime(0),
             marks: VecDeque::new(),
@@ -92,8 +95,45 @@ impl Collector {
                 self.add(at, TimelineEvent::Skipped)
             }
             Record::Mark(mark) => self.mark(mark),
+            Record::Register(Register { ident, filter, fflags, own: true, consumer, .. })
+                if filter == filter::PROC && ident == u64::from(self.pid.get()) =>
+            {
+                let consumer = self.name_of(consumer);
+                self.add(at, TimelineEvent::Registered { consumer, fflags });
+            }
+            Record::Copyout(Copyout { ident, data, fflags, consumer, flags, filter, .. })
+                if filter == filter::PROC =>
+            {
+                let event = Kevent { ident, flags: flags.into(), fflags, data, udata: 0 };
+                if self.is_about(&event) {
+                    let consumer = self.name_of(consumer);
+                    self.add(at, TimelineEvent::Received { consumer, event });
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Whether it is about the process, or names it as a forker.
+    fn is_about(&self, event: &Kevent) -> bool {
+        let pid = u64::from(self.pid.get());
+        let is_birth = event.fflags & (note::CHILD | note::EXIT) == note::CHILD;
+        event.ident == pid || is_birth && u64::try_from(event.data) == Ok(pid)
+    }
+
+    /// The consumer with this pid, by name if it is known; 0 is the only one of its stream.
+    fn name_of(&self, consumer: Pid) -> String {
+        let is_it = |(_, pid): &&(TreeId, Pid)| consumer.get() == 0 || *pid == consumer;
+        let known = self.consumers.iter().rev().find(is_it);
+        let named = known.and_then(|(tree, _)| self.consumer_of(*tree));
+        named.unwrap_or_else(|| format!("pid {consumer}"))
+    }
+
+    /// `nosh, pid 812,`: the consumer that this tree is; `None` for a tree of the exporter's own kqueue.
+    pub fn consumer_of(&self, tree: TreeId) -> Option<String> {
+        let (_, pid) = self.consumers.iter().rev().find(|(id, _)| *id == tree)?;
+        let name = self.trees.get(usize::from(tree.0)).map_or("", String::as_str);
+        Some(format!("{name}, pid {pid},"))
     }
 
     fn mark(&mut self, mark: Mark) {
@@ -135,13 +175,10 @@ impl Collector {
             self.batches.pop_front();
         }
         self.batches.push_back((batch.seq, batch.capacity, batch.events.len()));
-        let (own, pid, seq) = (self.pid, u64::from(self.pid.get()), batch.seq);
+        let (own, seq) = (self.pid, batch.seq);
         let attached = batch.attached.iter().filter(|a| a.pid == own);
         let attached = attached.map(|a| TimelineEvent::Attached { batch: seq, errno: a.errno });
-        let forked = |e: &Kevent| {
-            e.fflags & (note::CHILD | note::EXIT) == note::CHILD && u64::try_from(e.data) == Ok(pid)
-        };
-        let events = batch.events.iter().filter(|e| e.ident == pid || forked(e));
+        let events = batch.events.iter().filter(|event| self.is_about(event));
         let events = events.map(|event| TimelineEvent::Kevent { batch: seq, event: *event });
         let reported: Vec<TimelineEvent> = attached.chain(events).collect();
         if reported.is_empty() {
@@ -165,6 +202,7 @@ impl Observer for Collector {
     fn input(&mut self, input: &Input<'_>) {
         match input {
             Input::Tree { name, .. } => self.trees.push((*name).to_owned()),
+            Input::Consumer { id, pid: Some(pid) } => self.consumers.push((*id, *pid)),
             Input::Batch(batch) => self.batch(batch),
             Input::DtraceUp { .. } => self.gap("dtrace was started".to_owned()),
             Input::DtraceDown { .. } => self.gap("dtrace ended".to_owned()),

@@ -15,7 +15,7 @@ use super::format::{Hue, Paint, count_of, printable};
 use super::kernel::Kernel;
 use super::paths::{DUPLICATE_CHILD, path};
 use crate::check::finding::Finding;
-use crate::model::{KernelTime, Pid, Regime, note};
+use crate::model::{Fact, KernelTime, Pid, Regime, note};
 use collect::Collector;
 use life::{Duplicates, Judged, Life, Line, Voice};
 
@@ -57,8 +57,7 @@ impl Explanation {
         lives.retain(|life| {
             life.entries.iter().any(|entry| !matches!(entry.event, TimelineEvent::Gap(_)))
         });
-        let lives =
-            lives.into_iter().map(|life| life.finish(pid, &collected.trees, regime)).collect();
+        let lives = lives.into_iter().map(|life| life.finish(pid, collected, regime)).collect();
         Explanation { pid, source, kernel, regime, lives, left_out: collected.left_out }
     }
 
@@ -149,7 +148,7 @@ fn owner(lives: &[Draft], entry: &TimelineEntry) -> Option<usize> {
 }
 
 impl Draft {
-    fn finish(mut self, pid: Pid, trees: &[String], regime: Regime) -> Life {
+    fn finish(mut self, pid: Pid, collected: &Collector, regime: Regime) -> Life {
         self.findings.sort_by_key(|f| f.decided);
         share(&mut self.findings);
         let lost = self.findings.iter().any(|f| f.verdict.is_lost());
@@ -164,7 +163,7 @@ impl Draft {
             })
             .map(|entry| line(pid, entry))
             .collect();
-        lines.extend(self.findings.iter().map(verdict_line));
+        lines.extend(self.findings.iter().map(|finding| verdict_line(finding, collected)));
         // A batch whose time is not known stays where it was read: behind what was known then.
         let mut last = None;
         let mut keyed: Vec<(Option<KernelTime>, Line)> = lines
@@ -183,7 +182,7 @@ impl Draft {
         };
         let tree = self.findings.first().map(|f| {
             let number = usize::from(f.tree.0);
-            trees.get(number).cloned().unwrap_or_else(|| format!("tree{number}"))
+            collected.trees.get(number).cloned().unwrap_or_else(|| format!("tree{number}"))
         });
         Life {
             tree,
@@ -227,11 +226,22 @@ fn line(pid: Pid, entry: &TimelineEntry) -> Line {
     Line { at: entry.at, voice, text: entry.event.text(pid), times: 1, verdict: None }
 }
 
-fn verdict_line(finding: &Finding) -> Line {
+/// The verdict, and of a consumer what it did not receive.
+fn verdict_line(finding: &Finding, collected: &Collector) -> Line {
+    let note = match finding.fact {
+        Fact::Birth => "NOTE_CHILD",
+        Fact::Death => "NOTE_EXIT",
+    };
+    let text = match collected.consumer_of(finding.tree) {
+        Some(consumer) if finding.verdict.is_lost() => {
+            format!("{}: {consumer} did not receive {note} of {}", judged(finding), finding.pid)
+        }
+        _ => judged(finding),
+    };
     Line {
         at: Some(finding.decided),
         voice: Voice::Check,
-        text: judged(finding),
+        text,
         times: 1,
         verdict: Some(finding.verdict),
     }

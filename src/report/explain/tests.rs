@@ -134,3 +134,36 @@ fn what_was_seen_in_knote_fork_is_told_in_the_life_that_began_then() {
     assert_eq!(life.lines[0].text, "kqueue_register failed for it in knote_fork, errno 12");
     assert_eq!(life.lines[1].text, "create, forked by 100");
 }
+
+#[test]
+fn a_consumer_is_named_where_it_registers_and_where_it_receives() {
+    let pid = Pid::new(268).expect("a pid");
+    let mut pipeline = Pipeline::new(Config::default(), Collector::new(pid));
+    let zeros = " 0".repeat(7 * 5);
+    let text = format!(
+        "B 1000 1\nT 1500 1\nC 2000 0 268 267 267 14\nA 2500 0 9 1 4 ff 268 -5 1 80000001 0 0 812\n\
+         X 3000 0 268 267 0 0\nN 4000 0 9 4 1 268 -5 8030 80000000 0{zeros} 812\n"
+    );
+    let consumer = Pid::new(812);
+    for input in [
+        Input::Tree { id: TreeId(0), name: "nosh" },
+        Input::Consumer { id: TreeId(0), pid: consumer },
+        Input::Stdout { at: MonoTime(1), bytes: text.as_bytes() },
+        Input::End,
+    ] {
+        pipeline.push(input);
+    }
+    let kernel = Kernel { uname: String::new(), osreldate: 0 };
+    let explanation =
+        Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, String::new());
+    let lines = explanation.lives.iter().flat_map(|life| &life.lines);
+    let texts: Vec<&str> =
+        lines.filter(|l| l.voice == Voice::Kqueue).map(|l| l.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "nosh, pid 812, registered it for NOTE_EXIT|NOTE_TRACK",
+            "nosh, pid 812, received NOTE_EXIT, data 0 (exit 0)"
+        ]
+    );
+}
