@@ -141,7 +141,7 @@ fn a_consumer_is_named_where_it_registers_and_where_it_receives() {
     let mut pipeline = Pipeline::new(Config::default(), Collector::new(pid));
     let zeros = " 0".repeat(7 * 5);
     let text = format!(
-        "B 1000 1\nT 1500 1\nC 2000 0 268 267 267 14\nA 2500 0 9 1 4 ff 268 -5 1 80000001 0 0 812\n\
+        "B 1000 1\nT 1500 1\nC 2000 0 268 267 267 14\nA 2500 0 9 1 4 ff 268 -5 1 80000001 0 812\n\
          X 3000 0 268 267 0 0\nN 4000 0 9 4 1 268 -5 8030 80000000 0{zeros} 812\n"
     );
     let consumer = Pid::new(812);
