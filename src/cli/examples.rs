@@ -74,7 +74,7 @@ Examples:
 
 pub(super) const SIMULATE: &str = "\
 Examples:
-  kqproc_exporter simulate --regime merged-status --shape orphan --stall-ms 40
+  kqproc_exporter simulate --regime merged-status --shape orphan --set stall-ms=40
   kqproc_exporter simulate --seed 7 --output simulated.kqr
   kqproc_exporter simulate --quality
   kqproc_exporter simulate --serve --regime merged-status

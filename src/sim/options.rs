@@ -4,40 +4,71 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
-
 use crate::model::{Regime, Shape};
 
-/// Defines each knob once: the field, its flag, its value's name and default, and its place in `--help` and in the line
-/// that repeats a run.
+/// How the keys of `--set` are shown: the columns of a line, and where the explanation begins.
+const WIDTH: usize = 68;
+const INDENT: usize = 20;
+
+/// Defines each knob once: the field, its value's name, its parser and its default; from them the key of `--set` with its
+/// place in `--help` and in the line that repeats a run.
 macro_rules! options {
     ($($heading:literal {
         $(
-            $(#[doc = $doc:literal])+
-            $name:ident($value:ident$(, $parser:expr)?): $type:ty = $default:expr,
+            #[doc = $doc:literal]
+            $name:ident($value:literal, $parser:expr): $type:ty = $default:expr,
         )+
     })+) => {
         /// The knobs of a simulated kernel, its load, its reader and its DTrace.
         /// [`Display`](fmt::Display) writes those that are not at their default as flags of `simulate`.
-        #[derive(Clone, PartialEq, Debug, clap::Args)]
+        #[derive(Clone, PartialEq, Debug)]
         pub struct Options {
+            /// How the kernel delivers NOTE_CHILD and NOTE_EXIT.
+            pub regime: Regime,
+            /// What the processes do.
+            pub shape: Shape,
+            /// How often the shape is repeated.
+            pub count: u32,
             $($(
-                $(#[doc = $doc])+
-                #[arg(
-                    long,
-                    help_heading = $heading,
-                    value_name = stringify!($value),
-                    action = clap::ArgAction::Set,
-                    default_value_t = $default
-                )]
-                $(#[arg(value_parser = $parser, allow_negative_numbers = true)])?
+                #[doc = $doc]
                 pub $name: $type,
             )+)+
         }
 
         impl Default for Options {
             fn default() -> Options {
-                Options { $($($name: $default,)+)+ }
+                Options {
+                    regime: Regime::Split,
+                    shape: Shape::Mix,
+                    count: 200,
+                    $($($name: $default,)+)+
+                }
+            }
+        }
+
+        impl Options {
+            /// Gives the knob with this key a value.
+            ///
+            /// # Errors
+            /// An unknown key (the text lists all), or a value that the knob cannot have.
+            fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+                let name = key.replace('-', "_");
+                $($(if name == stringify!($name) {
+                    self.$name = $parser(value).map_err(|error: String| format!("{key}: {error}"))?;
+                    return Ok(());
+                })+)+
+                let keys = [$($(stringify!($name)),+),+].join(" ").replace('_', "-");
+                Err(format!("there is no key {key}; the keys are: {keys}"))
+            }
+
+            /// The keys of `--set`, one under the other, with what they mean and what they are without it.
+            fn keys() -> String {
+                let mut text = String::new();
+                $(
+                    text += concat!("\n\n", $heading, ":");
+                    $(text += &line(stringify!($name), $value, $doc, &$default.to_string());)+
+                )+
+                text
             }
         }
 
@@ -45,24 +76,52 @@ macro_rules! options {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let default = Options::default();
                 write!(f, "--regime {} --shape {}", self.regime, self.shape)?;
-                $($(
-                    let flag = stringify!($name);
-                    if self.$name != default.$name && flag != "regime" && flag != "shape" {
-                        write!(f, " --{} {}", flag.replace('_', "-"), self.$name)?;
-                    }
-                )+)+
+                if self.count != default.count {
+                    write!(f, " --count {}", self.count)?;
+                }
+                $($(if self.$name != default.$name {
+                    let key = stringify!($name).replace('_', "-");
+                    write!(f, " --set {key}={}", self.$name)?;
+                })+)+
                 Ok(())
             }
         }
     };
 }
 
+/// A key with its explanation, broken into lines.
+fn line(name: &str, value: &str, doc: &str, default: &str) -> String {
+    let mut text = format!("\n{:INDENT$}", format!("{}={value}", name.replace('_', "-")));
+    let mut column = INDENT;
+    for word in format!("{} [{default}]", doc.trim()).split(' ') {
+        if column + word.len() > WIDTH {
+            text += &format!("\n{:INDENT$}", "");
+            column = INDENT;
+        }
+        text += word;
+        text += " ";
+        column += word.len() + 1;
+    }
+    text
+}
+
 /// A whole number within `range`: beyond it there is nothing to simulate, or it never ends.
-fn within<T>(range: RangeInclusive<u64>) -> RangedU64ValueParser<T>
-where
-    T: TryFrom<u64> + Clone + Send + Sync,
-{
-    RangedU64ValueParser::new().range(range)
+fn within<T: FromStr + PartialOrd + fmt::Display>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("give a number from {} to {}", range.start(), range.end()))
+    }
+}
+
+fn chance(text: &str) -> Result<f64, String> {
+    let chance = text.parse().ok().filter(|chance| (0.0..=1.0).contains(chance));
+    chance.ok_or_else(|| "give a chance from 0, never, to 1, always".to_owned())
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "give true or false".to_owned())
 }
 
 /// A minute in microseconds.
@@ -72,91 +131,131 @@ const HOUR_MS: u64 = 3_600_000;
 /// The furthest that a clock may jump, in milliseconds: a run begins ten seconds after the clock's origin.
 const STEP_MS: i64 = 9_000;
 
-fn signed(range: RangeInclusive<i64>) -> RangedI64ValueParser<i64> {
-    RangedI64ValueParser::new().range(range)
-}
-
-fn chance(text: &str) -> Result<f64, String> {
-    let chance = text.parse().ok().filter(|chance| (0.0..=1.0).contains(chance));
-    chance.ok_or_else(|| "give a chance from 0, never, to 1, always".to_owned())
-}
-
 options! {
     "The simulated kernel" {
-        /// How it delivers: split (FreeBSD 10.4, 11.0 and later), merged-status (7.0 to 10.3), merged-ppid (others)
-        regime(REGIME): Regime = Regime::Split,
         /// Number of CPUs
-        cpus(N, within::<u32>(1..=256)): u32 = 2,
+        cpus("N", within(1..=256)): u32 = 2,
         /// Highest pid; low ones are reused soon
-        pid_max(PID, within::<u32>(200..=99_999)): u32 = 99_999,
+        pid_max("PID", within(200..=99_999)): u32 = 99_999,
         /// How long knote_fork keeps a knote in flux, in microseconds
-        flux_us(US, within::<u64>(0..=MINUTE_US)): u64 = 2,
+        flux_us("US", within(0..=MINUTE_US)): u64 = 2,
         /// The chance, 0 to 1, that a thread is preempted between queueing a note and its probe
-        preempt(P, chance): f64 = 0.02,
+        preempt("P", chance): f64 = 0.02,
         /// For how long it is preempted at most, in microseconds
-        preempt_us(US, within::<u64>(0..=MINUTE_US)): u64 = 5_000,
+        preempt_us("US", within(0..=MINUTE_US)): u64 = 5_000,
         /// The chance that a child runs before its knote exists (kernels up to 10.4; merged regimes only)
-        race(P, chance): f64 = 0.0,
+        race("P", chance): f64 = 0.0,
         /// Whether NOTE_EXIT is queued before proc:::exit fires (kernels up to 12.3) or after it (13.2 and later)
-        exit_note_first(BOOL): bool = false,
+        exit_note_first("BOOL", yes_or_no): bool = false,
         /// The chance that the allocation of a knote fails
-        alloc_fail(P, chance): f64 = 0.0,
+        alloc_fail("P", chance): f64 = 0.0,
         /// How many knotes there is memory for
-        max_knotes(N, within::<u32>(0..=10_000_000)): u32 = 20_000,
+        max_knotes("N", within(0..=10_000_000)): u32 = 20_000,
         /// The chance that a process that ends while kevent(2) scans one of its pending notes loses them and NOTE_EXIT
-        lost_exit(P, chance): f64 = 0.0,
+        lost_exit("P", chance): f64 = 0.0,
         /// The chance that an event's data is scribbled over (no kernel is known to do it)
-        corrupt(P, chance): f64 = 0.0,
+        corrupt("P", chance): f64 = 0.0,
     }
     "Its load" {
-        /// What the processes do
-        shape(SHAPE): Shape = Shape::Mix,
-        /// How often the shape is repeated
-        count(N, within::<u32>(0..=10_000_000)): u32 = 200,
         /// Generations of a chain
-        depth(N, within::<u32>(0..=1000)): u32 = 6,
+        depth("N", within(0..=1000)): u32 = 6,
         /// Threads that fork at the same time
-        threads(N, within::<u32>(1..=1000)): u32 = 4,
+        threads("N", within(1..=1000)): u32 = 4,
         /// Mean time between two forks of one thread, in microseconds
-        gap_us(US, within::<u64>(0..=MINUTE_US)): u64 = 500,
+        gap_us("US", within(0..=MINUTE_US)): u64 = 500,
         /// Mean time between forks outside the tree, in microseconds; 0 for none
-        foreign_us(US, within::<u64>(0..=MINUTE_US)): u64 = 20_000,
+        foreign_us("US", within(0..=MINUTE_US)): u64 = 20_000,
     }
     "Its kqueue reader" {
         /// Also ask for NOTE_FORK
-        note_fork(BOOL): bool = false,
+        note_fork("BOOL", yes_or_no): bool = false,
         /// Also ask for NOTE_EXEC
-        note_exec(BOOL): bool = false,
+        note_exec("BOOL", yes_or_no): bool = false,
         /// How long the reader stalls, in milliseconds
-        stall_ms(MS, within::<u64>(0..=HOUR_MS)): u64 = 0,
+        stall_ms("MS", within(0..=HOUR_MS)): u64 = 0,
         /// How many calls of the reader lie between two stalls
-        stall_every(N, within::<u64>(1..=1_000_000_000)): u64 = 2,
+        stall_every("N", within(1..=1_000_000_000)): u64 = 2,
         /// Mean time from an event to the reader's wake-up, in microseconds
-        reader_us(US, within::<u64>(0..=MINUTE_US)): u64 = 50,
+        reader_us("US", within(0..=MINUTE_US)): u64 = 50,
         /// How long the reader's call takes to copy one event, in nanoseconds
-        scan_ns(NS, within::<u64>(0..=1_000_000_000)): u64 = 600,
+        scan_ns("NS", within(0..=1_000_000_000)): u64 = 600,
         /// By how much the reader's clock jumps in the middle of the run, in milliseconds
-        reader_step_ms(MS, signed(-STEP_MS..=STEP_MS)): i64 = 0,
+        reader_step_ms("MS", within(-STEP_MS..=STEP_MS)): i64 = 0,
     }
     "Its DTrace" {
         /// DTrace's buffer for each CPU, in bytes
-        buffer(BYTES, within::<u32>(0..=1 << 30)): u32 = 4 << 20,
+        buffer("BYTES", within(0..=1 << 30)): u32 = 4 << 20,
         /// How often DTrace's buffers are switched, per second
-        switch_hz(HZ, within::<u32>(1..=5000)): u32 = 10,
+        switch_hz("HZ", within(1..=5000)): u32 = 10,
         /// How long dtrace takes to print one record, in microseconds
-        print_us(US, within::<u64>(0..=MINUTE_US)): u64 = 1,
+        print_us("US", within(0..=MINUTE_US)): u64 = 1,
         /// How far a CPU's clock may be off, in microseconds, either way
-        skew_us(US, within::<u64>(0..=MINUTE_US)): u64 = 0,
+        skew_us("US", within(0..=MINUTE_US)): u64 = 0,
         /// By how much DTrace's clock jumps in the middle of the run, in milliseconds
-        clock_step_ms(MS, signed(-STEP_MS..=STEP_MS)): i64 = 0,
+        clock_step_ms("MS", within(-STEP_MS..=STEP_MS)): i64 = 0,
         /// When a clock jumps, in milliseconds after the start
-        step_at_ms(MS, within::<u64>(0..=HOUR_MS)): u64 = 400,
+        step_at_ms("MS", within(0..=HOUR_MS)): u64 = 400,
         /// The chance that a fork or an exit is printed twice, some hundred nanoseconds apart
-        twice(P, chance): f64 = 0.0,
+        twice("P", chance): f64 = 0.0,
         /// Whether the buffers are printed one CPU after the other, not merged by their time stamps
-        in_turn(BOOL): bool = false,
+        in_turn("BOOL", yes_or_no): bool = false,
         /// When dtrace aborts, in milliseconds after its start; 0 for never
-        abort_ms(MS, within::<u64>(0..=HOUR_MS)): u64 = 0,
+        abort_ms("MS", within(0..=HOUR_MS)): u64 = 0,
+    }
+}
+
+/// The flags of `simulate` that say what to simulate.
+#[derive(clap::Args)]
+#[command(next_help_heading = "What is simulated")]
+struct Flags {
+    /// How the kernel delivers: split (FreeBSD 10.4, 11.0 and later), merged-status (7.0 to 10.3), merged-ppid (others)
+    #[arg(long, value_name = "REGIME", default_value_t = Regime::Split)]
+    regime: Regime,
+    /// What the processes do
+    #[arg(long, value_name = "SHAPE", default_value_t = Shape::Mix)]
+    shape: Shape,
+    /// How often the shape is repeated
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    count: u32,
+    /// Turn a knob of the kernel, the load, the reader or DTrace; can be given many times. --help lists the keys
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+}
+
+/// A key and its value, both of which are known to be right.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    Options::default().set(key, value)?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl clap::Args for Options {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let help = "Turn a knob; can be given many times. The keys, each with its default:";
+        Flags::augment_args(command)
+            .mut_arg("set", |set| set.long_help(format!("{help}{}", Options::keys())))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Options::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Options {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Options, clap::Error> {
+        let Flags { regime, shape, count, set } = Flags::from_arg_matches(matches)?;
+        let mut options = Options { regime, shape, count, ..Options::default() };
+        for (key, value) in set {
+            options.set(&key, &value).map_err(|error| {
+                clap::Error::raw(clap::error::ErrorKind::ValueValidation, error)
+            })?;
+        }
+        Ok(options)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = Options::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 
@@ -203,7 +302,8 @@ mod tests {
         let line = options.to_string();
         assert_eq!(
             line,
-            "--regime merged-ppid --shape chain --alloc-fail 0.001 --note-fork true --stall-ms 40"
+            "--regime merged-ppid --shape chain --set alloc-fail=0.001 --set note-fork=true \
+             --set stall-ms=40"
         );
         assert_eq!(parse(&line), options);
     }
@@ -211,18 +311,38 @@ mod tests {
     #[test]
     fn what_cannot_be_simulated_is_refused() {
         for line in [
-            "--cpus=0",
-            "--threads=0",
-            "--switch-hz=0",
-            "--pid-max=100",
-            "--preempt=7",
-            "--corrupt=NaN",
-            "--race -1",
-            "--reader-us=18446744073709551615",
+            "--count -1",
+            "--set cpus=0",
+            "--set threads=0",
+            "--set switch-hz=0",
+            "--set pid-max=100",
+            "--set preempt=7",
+            "--set corrupt=NaN",
+            "--set race=-1",
+            "--set clock-step-ms=-9001",
+            "--set note-fork=maybe",
+            "--set reader-us=18446744073709551615",
+            "--set stall-ms",
+            "--set no-such-key=1",
         ] {
             let line = std::iter::once("simulate").chain(line.split_whitespace());
             assert!(Line::try_parse_from(line.clone()).is_err(), "{:?}", line.collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_lists_the_keys() {
+        let error = setting("stall=4").expect_err("no such key");
+        assert!(error.starts_with("there is no key stall; the keys are: cpus pid-max "), "{error}");
+        for key in Options::keys().lines().filter_map(|line| line.split_once('=')) {
+            assert!(error.split(' ').any(|known| known == key.0) || key.0.contains(' '), "{key:?}");
+        }
+        assert!(Options::keys().lines().all(|line| line.trim_end().len() <= WIDTH));
+    }
+
+    #[test]
+    fn the_last_value_of_a_key_counts() {
+        assert_eq!(parse("--set stall-ms=4 --set stall-ms=7").stall_ms, 7);
     }
 
     #[test]

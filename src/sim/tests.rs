@@ -110,19 +110,22 @@ proptest! {
 
 #[test]
 fn undrained_chains_double_their_notes_with_each_generation() {
-    let once = options("--shape chain --count 1 --depth 10 --stall-ms 2000 --stall-every 1");
+    let once =
+        options("--shape chain --count 1 --set depth=10 --set stall-ms=2000 --set stall-every=1");
     let (notes, truth) = counts(1, &once);
     // What a 13.2 kernel gave for 11 processes: 2,047 NOTE_CHILD and 4,099 knotes.
     assert_eq!(notes["NOTE_CHILD"], 2047);
     assert_eq!(truth.most_knotes, 4095);
-    let drained = options("--shape chain --count 1 --depth 10 --gap-us 50000 --reader-us 1");
+    let drained =
+        options("--shape chain --count 1 --set depth=10 --set gap-us=50000 --set reader-us=1");
     assert!(duplicates(&counts(1, &drained).1) < 200);
 }
 
 #[test]
 fn stalled_chains_explode_as_the_recording_does() {
     // The recording: chains 6 deep, 40 ms stalls, 420 children, 5,691 duplicates.
-    let chains = options("--shape chain --count 60 --depth 6 --stall-ms 40 --note-fork true");
+    let chains =
+        options("--shape chain --count 60 --set depth=6 --set stall-ms=40 --set note-fork=true");
     let (_, truth) = counts(1, &chains);
     assert_eq!(truth.lives().count(), 421);
     let duplicates = duplicates(&truth);
@@ -134,7 +137,7 @@ fn stalled_chains_explode_as_the_recording_does() {
 fn merged_regimes_collide_and_split_never_does() {
     for shape in Shape::ALL {
         let load =
-            |regime: &str| options(&format!("--regime {regime} --shape {shape} --stall-ms 20"));
+            |regime: &str| options(&format!("--regime {regime} --shape {shape} --set stall-ms=20"));
         assert_eq!(counts(1, &load("split")).1.collisions, 0, "{shape}");
         for regime in ["merged-status", "merged-ppid"] {
             let (_, truth) = counts(1, &load(regime));
@@ -149,10 +152,10 @@ fn the_winner_of_a_collision_is_the_regimes() {
     let of = |line: &str, fact, verdict| {
         counts(1, &options(line)).1.lives().filter(|l| l.outcome(fact) == Some(verdict)).count()
     };
-    let status = "--regime merged-status --shape enoent --stall-ms 200";
+    let status = "--regime merged-status --shape enoent --set stall-ms=200";
     assert!(of(status, Fact::Birth, Verdict::Overwritten) > 150);
     assert_eq!(of(status, Fact::Death, Verdict::Overwritten), 0);
-    let ppid = "--regime merged-ppid --shape enoent --stall-ms 200";
+    let ppid = "--regime merged-ppid --shape enoent --set stall-ms=200";
     assert!(of(ppid, Fact::Death, Verdict::Overwritten) > 150);
     assert_eq!(of(ppid, Fact::Birth, Verdict::Overwritten), 0);
 }
@@ -160,23 +163,29 @@ fn the_winner_of_a_collision_is_the_regimes() {
 #[test]
 fn every_way_to_lose_a_process_is_there() {
     for (line, fault) in [
-        ("--shape threads --flux-us 50", Fault::InFlux),
+        ("--shape threads --set flux-us=50", Fault::InFlux),
         (
-            "--regime merged-status --shape threads --note-fork true --scan-ns 20000",
+            "--regime merged-status --shape threads --set note-fork=true --set scan-ns=20000",
             Fault::ScanSkip,
         ),
-        ("--regime merged-status --shape pidreuse --count 600 --stall-ms 500", Fault::PidReuse),
-        ("--shape exit --alloc-fail 0.05", Fault::NoChildMemory),
-        ("--shape exit --alloc-fail 0.05", Fault::NoTrackMemory),
-        ("--regime merged-status --shape enoent --race 0.5", Fault::StaleStatus),
-        ("--regime merged-status --shape orphan --race 0.4 --count 600", Fault::NoProcess),
-        ("--shape threads --alloc-fail 0.3 --scan-ns 20000 --note-fork true", Fault::LostUpdate),
-        ("--shape exit --buffer 512", Fault::Drop),
-        ("--shape exit --abort-ms 300", Fault::Abort),
-        ("--shape exit --corrupt 0.1", Fault::Scribble),
-        ("--shape forkexit --note-fork true --lost-exit 1 --scan-ns 20000", Fault::LostExit),
-        ("--shape exit --clock-step-ms -20", Fault::ClockStep),
-        ("--shape exit --twice 0.1", Fault::PrintedTwice),
+        ("--regime merged-status --shape pidreuse --count 600 --set stall-ms=500", Fault::PidReuse),
+        ("--shape exit --set alloc-fail=0.05", Fault::NoChildMemory),
+        ("--shape exit --set alloc-fail=0.05", Fault::NoTrackMemory),
+        ("--regime merged-status --shape enoent --set race=0.5", Fault::StaleStatus),
+        ("--regime merged-status --shape orphan --set race=0.4 --count 600", Fault::NoProcess),
+        (
+            "--shape threads --set alloc-fail=0.3 --set scan-ns=20000 --set note-fork=true",
+            Fault::LostUpdate,
+        ),
+        ("--shape exit --set buffer=512", Fault::Drop),
+        ("--shape exit --set abort-ms=300", Fault::Abort),
+        ("--shape exit --set corrupt=0.1", Fault::Scribble),
+        (
+            "--shape forkexit --set note-fork=true --set lost-exit=1 --set scan-ns=20000",
+            Fault::LostExit,
+        ),
+        ("--shape exit --set clock-step-ms=-20", Fault::ClockStep),
+        ("--shape exit --set twice=0.1", Fault::PrintedTwice),
     ] {
         assert!(counts(1, &options(line)).1.count(fault) > 0, "{fault}: {line}");
     }
@@ -185,7 +194,8 @@ fn every_way_to_lose_a_process_is_there() {
 #[test]
 fn an_exit_is_lost_only_where_another_note_is_pending_on_its_knote() {
     let lost = |line: &str| {
-        let line = format!("--shape forkexit --lost-exit 1 --scan-ns 20000 --count 1000 {line}");
+        let line =
+            format!("--shape forkexit --set lost-exit=1 --set scan-ns=20000 --count 1000 {line}");
         let (_, truth) = counts(1, &options(&line));
         let lost = |fact| {
             let silent = move |life: &&Life| life.outcome(fact) == Some(Verdict::LostSilent);
@@ -194,7 +204,7 @@ fn an_exit_is_lost_only_where_another_note_is_pending_on_its_knote() {
         (lost(Fact::Birth), lost(Fact::Death), truth.count(Fault::LostExit))
     };
     assert_eq!(lost("--regime split"), (0, 0, 0));
-    for notes in ["--note-fork true", "--note-fork true --note-exec true"] {
+    for notes in ["--set note-fork=true", "--set note-fork=true --set note-exec=true"] {
         let (births, deaths, exits) = lost(&format!("--regime split {notes}"));
         assert!(births == 0 && deaths > 0 && deaths == exits, "{notes}: {births} {deaths} {exits}");
     }
@@ -213,9 +223,9 @@ fn dtraces_clock_jumps_once_and_the_readers_is_another() {
         between.into_iter().filter(|ns| !(0..50_000_000).contains(ns)).collect::<Vec<_>>()
     };
     for (line, expected) in [
-        ("--clock-step-ms -130", vec![-130]),
-        ("--clock-step-ms 130", vec![130]),
-        ("--reader-step-ms -130", vec![]),
+        ("--set clock-step-ms=-130", vec![-130]),
+        ("--set clock-step-ms=130", vec![130]),
+        ("--set reader-step-ms=-130", vec![]),
     ] {
         let near = |ns: &i64, ms: &i64| (ns - ms * 1_000_000).abs() < 5_000_000;
         let jumps = jumps(line);

@@ -165,7 +165,7 @@ fn drops_that_are_told_of_before_the_first_record_accuse_nobody() {
 /// NOTE_CHILD, which came before its create, was taken for that of a stranger who had had the pid before.
 #[test]
 fn a_pid_that_a_stranger_had_is_announced_as_another_life() {
-    let seed = "--seed 2093 --regime merged-ppid --shape chain --count 30 --pid-max 300 --note-fork true --note-exec true --scan-ns 20000 --alloc-fail 0.002";
+    let seed = "--seed 2093 --regime merged-ppid --shape chain --count 30 --set pid-max=300 --set note-fork=true --set note-exec=true --set scan-ns=20000 --set alloc-fail=0.002";
     assert_eq!(Trouble::default().false_words(&case(seed)), Vec::<String>::new());
 }
 
@@ -173,7 +173,8 @@ fn a_pid_that_a_stranger_had_is_announced_as_another_life() {
 #[test]
 fn a_host_that_starves_its_threads_is_given_more_time() {
     for seed in [1, 2, 3, 6, 7] {
-        let flags = "--regime split --shape exit --count 200 --preempt 0.05 --preempt-us 650000";
+        let flags =
+            "--regime split --shape exit --count 200 --set preempt=0.05 --set preempt-us=650000";
         let case = case(&format!("--seed {seed} {flags}"));
         assert_eq!(Trouble::default().false_words(&case), Vec::<String>::new());
     }
