@@ -290,7 +290,7 @@ fn a_hostile_name_is_only_text() {
     for page in [page.text(), incident.text(), list.text()] {
         assert!(!page.contains("<script>alert"));
         assert!(!page.contains('\u{202e}'));
-        assert!(page.contains("&lt;/b&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;"));
+        assert!(page.contains("&lt;/b&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;'&amp;"));
     }
     assert!(page.text().contains("/incidents?tree=%3C%2Fb%3E%3Cscript%3E"));
     let encoded = "%3C%2Fb%3E%3Cscript%3Ealert%281%29%3C%2Fscript%3E%22%27%26%E2%80%AE%0A";

@@ -2,17 +2,19 @@
 
 use std::sync::LazyLock;
 
-use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
+use maud::{Markup, PreEscaped, html};
+use pulldown_cmark::html::push_html;
+use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 
 use super::page;
 use crate::http::routes::TOP;
 
 /// The page: it never changes.
 pub(in crate::http) static RUNBOOK: LazyLock<String> =
-    LazyLock::new(|| page(TOP, "Runbook", "", &render(include_str!("../../../docs/runbook.md"))));
+    LazyLock::new(|| page(TOP, "Runbook", html! {}, render(include_str!("../../../docs/runbook.md"))));
 
 /// HTML whose headings have the anchors that the text's own links name.
-fn render(markdown: &str) -> String {
+fn render(markdown: &str) -> Markup {
     let mut events: Vec<Event<'_>> =
         Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH).collect();
     let mut heading = None;
@@ -44,10 +46,9 @@ fn render(markdown: &str) -> String {
         Event::End(TagEnd::Link) => !std::mem::take(&mut is_elsewhere),
         _ => true,
     });
-    let mut page = String::from("<article class=\"runbook\">\n");
-    html::push_html(&mut page, events.into_iter());
-    page.push_str("</article>\n");
-    page
+    let mut text = String::new();
+    push_html(&mut text, events.into_iter());
+    html! { article.runbook { (PreEscaped(text)) } }
 }
 
 /// A heading's anchor, as GitHub makes it.
@@ -78,14 +79,14 @@ mod tests {
 
     #[test]
     fn what_is_not_served_is_named_and_no_link() {
-        let page =
-            render("[a file](../deploy/README.md), [here](#here), [web](https://x.example/)");
+        let text = "[a file](../deploy/README.md), [here](#here), [web](https://x.example/)";
+        let page = render(text).into_string();
         assert!(page.contains("<p>a file, <a href=\"#here\">here</a>, <a href="), "{page}");
     }
 
     #[test]
     fn headings_have_the_anchors_of_github() {
-        let page = render("## Verdict `lost silent`: why?\n\ntext\n");
+        let page = render("## Verdict `lost silent`: why?\n\ntext\n").into_string();
         assert!(page.contains("<h2 id=\"verdict-lost-silent-why\">"), "{page}");
     }
 }

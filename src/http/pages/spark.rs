@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
+use maud::{Markup, html};
+
 const WIDTH: f64 = 120.0;
 const HEIGHT: f64 = 24.0;
 
 /// An SVG of these values, drawn from 0 to their peak; its label names the peak.
-pub(super) fn spark(values: &[f64], what: &str) -> String {
+pub(super) fn spark(values: &[f64], what: &str) -> Markup {
     let peak = values.iter().copied().fold(0.0, f64::max);
     // One value alone is a level.
     let values = if let [only] = values { &[*only; 2] } else { values };
@@ -17,12 +19,12 @@ pub(super) fn spark(values: &[f64], what: &str) -> String {
         let y = HEIGHT - 1.0 - height * (HEIGHT - 2.0);
         let _ = write!(points, "{:.1},{y:.1} ", i as f64 * step);
     }
-    let class = if peak > 0.0 { "spark" } else { "spark flat" };
-    format!(
-        r#"<svg class="{class}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{what}: at most {peak} a second in the last hour"><polyline points="{points}"/></svg>"#,
-        points = points.trim_end(),
-        peak = rate(peak),
-    )
+    html! {
+        svg.spark.flat[peak <= 0.0] viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none"
+            role="img" aria-label={ (what) ": at most " (rate(peak)) " a second in the last hour" } {
+            polyline points=(points.trim_end()) {}
+        }
+    }
 }
 
 /// A rate with as many digits as it deserves.
@@ -42,11 +44,12 @@ mod tests {
 
     #[test]
     fn a_line_stays_in_its_box() {
-        let svg = spark(&[0.0, 5.0, 2.5], "births");
+        let svg = spark(&[0.0, 5.0, 2.5], "births").into_string();
         assert!(svg.contains(r#"points="0.0,23.0 60.0,1.0 120.0,12.0""#), "{svg}");
         assert!(svg.contains("at most 5.00 a second"));
-        assert!(spark(&[], "births").contains("flat"));
-        assert!(spark(&[1.0], "births").contains(r#"points="0.0,1.0 120.0,1.0""#));
+        assert!(spark(&[], "births").into_string().contains("spark flat"));
+        let level = spark(&[1.0], "births").into_string();
+        assert!(level.contains(r#"points="0.0,1.0 120.0,1.0""#), "{level}");
     }
 
     #[test]

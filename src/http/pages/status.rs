@@ -1,9 +1,9 @@
 //! The status page: the answer, the witnesses, the kernel, rates and the latest incidents at a glance.
 
-use std::fmt::Write;
+use maud::{Markup, html};
 
 use super::spark::{rate, spark};
-use super::{Escaped, banner, incident, page};
+use super::{banner, incident, page};
 use crate::check::stats::{Histogram, Note, Stats, TreeStats};
 use crate::http::about::About;
 use crate::http::history::{Hour, Series, count};
@@ -14,6 +14,7 @@ use crate::http::snapshot::Snapshot;
 use crate::metrics::Source;
 use crate::model::{Regime, Verdict};
 use crate::report::answer::{self, Answer};
+use crate::report::escape::Clean;
 use crate::report::format::{duration, thousands};
 
 /// How many incidents of each verdict the page lists.
@@ -37,41 +38,33 @@ pub(in crate::http) struct Status<'a> {
 
 impl Status<'_> {
     pub(in crate::http) fn html(&self) -> String {
-        let mut main = banner(self.about);
-        main.push_str(&self.headline());
-        main.push_str(&self.cards());
-        main.push_str(&self.verdicts());
-        main.push_str(&self.trees());
-        main.push_str(&self.latencies());
-        main.push_str(&self.incidents());
-        let metrics = Escaped(format!("{TOP}{}", self.telemetry_path.trim_start_matches('/')));
-        let _ = writeln!(
-            main,
-            "<p>For programs: <a href=\"{metrics}\">metrics</a>, <a href=\"{TOP}incidents?format=json\">incidents</a>.</p>"
-        );
-        let head = "<script src=\"./status.js\" defer></script>\n\
-                    <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\n";
-        page(TOP, "kqproc_exporter", head, &main)
-    }
-
-    fn headline(&self) -> String {
-        let (answer, sentence) = (Answer::of(self.stats), answer::sentence(self.stats));
-        format!("<h1 class=\"{answer}\">{}</h1>\n", Escaped(sentence))
-    }
-
-    fn cards(&self) -> String {
-        let mut html = String::from("<section class=\"cards\" aria-label=\"At a glance\">\n");
-        for Card { title, value, detail, class } in
-            [self.lost_now(), self.witnesses(), self.kernel(), self.recent()]
-        {
-            let (value, detail) = (Escaped(value), Escaped(detail));
-            let _ = writeln!(
-                html,
-                "<div class=\"card {class}\"><h2>{title}</h2><p class=\"value\">{value}</p><p>{detail}</p></div>"
-            );
-        }
-        html.push_str("</section>\n");
-        html
+        let main = html! {
+            (banner(self.about))
+            h1 class=(Answer::of(self.stats)) { (Clean(answer::sentence(self.stats))) }
+            section.cards aria-label="At a glance" {
+                @for card in [self.lost_now(), self.witnesses(), self.kernel(), self.recent()] {
+                    div class={ "card " (card.class) } {
+                        h2 { (card.title) }
+                        p.value { (Clean(card.value)) }
+                        p { (Clean(card.detail)) }
+                    }
+                }
+            }
+            (self.verdicts())
+            (self.trees())
+            (self.latencies())
+            (self.incidents())
+            p {
+                "For programs: "
+                a href={ (TOP) (self.telemetry_path.trim_start_matches('/')) } { "metrics" } ", "
+                a href={ (TOP) "incidents?format=json" } { "incidents" } "."
+            }
+        };
+        let head = html! {
+            script src={ (TOP) "status.js" } defer {}
+            noscript { meta http-equiv="refresh" content="10"; }
+        };
+        page(TOP, "kqproc_exporter", head, main)
     }
 
     fn lost_now(&self) -> Card {
@@ -153,127 +146,143 @@ impl Status<'_> {
         Card { title: "Last minute", value: format!("{} facts/s", rate(all)), detail, class }
     }
 
-    fn verdicts(&self) -> String {
+    fn verdicts(&self) -> Markup {
         let totals = answer::totals(self.stats);
-        let mut html = String::from(
-            "<section><h2>Verdicts</h2>\n<div class=\"scroll\"><table>\n<tr><th>verdict</th>\
-             <th class=\"n\">births</th><th class=\"n\">deaths</th><th class=\"n\">/s</th><th>last hour</th></tr>\n",
-        );
-        for &verdict in Verdict::ALL {
-            let class = match count(&totals, verdict) {
-                0 => "zero".into(),
-                _ => verdict.to_string(),
-            };
-            let _ = writeln!(
-                html,
-                "<tr class=\"{class}\"><th scope=\"row\">{}</th><td class=\"n\">{}</td><td class=\"n\">{}</td>{}</tr>",
-                verdict.as_str().replace('_', " "),
-                thousands(totals.births[verdict.index()]),
-                thousands(totals.deaths[verdict.index()]),
-                self.trend(Series::Verdict(verdict), verdict.as_str()),
-            );
+        let class = |verdict: Verdict| match count(&totals, verdict) {
+            0 => "zero",
+            _ => verdict.as_str(),
+        };
+        let pending = match self.stats.trees.iter().map(TreeStats::pending).sum() {
+            1 => "1 fact waits".to_owned(),
+            n => format!("{} facts wait", thousands(n)),
+        };
+        html! {
+            section {
+                h2 { "Verdicts" }
+                div.scroll {
+                    table {
+                        tr {
+                            th { "verdict" } th.n { "births" } th.n { "deaths" } th.n { "/s" }
+                            th { "last hour" }
+                        }
+                        @for &verdict in Verdict::ALL {
+                            tr class=(class(verdict)) {
+                                th scope="row" { (verdict.as_str().replace('_', " ")) }
+                                td.n { (thousands(totals.births[verdict.index()])) }
+                                td.n { (thousands(totals.deaths[verdict.index()])) }
+                                (self.trend(Series::Verdict(verdict), verdict.as_str()))
+                            }
+                        }
+                    }
+                }
+                p {
+                    (pending) " for a verdict. Collisions: " (thousands(totals.collisions.iter().sum()))
+                    ". NOTE_TRACKERR: " (thousands(totals.trackerr_reports))
+                    ". Duplicate NOTE_CHILD: " (thousands(totals.duplicate_child_notes)) "."
+                }
+            }
         }
-        let pending: u64 = self.stats.trees.iter().map(TreeStats::pending).sum();
-        let _ = writeln!(
-            html,
-            "</table></div>\n<p>{} for a verdict. Collisions: {}. NOTE_TRACKERR: {}. Duplicate NOTE_CHILD: {}.</p></section>",
-            match pending {
-                1 => "1 fact waits".into(),
-                n => format!("{} facts wait", thousands(n)),
-            },
-            thousands(totals.collisions.iter().sum()),
-            thousands(totals.trackerr_reports),
-            thousands(totals.duplicate_child_notes),
-        );
-        html
     }
 
-    fn trees(&self) -> String {
-        let mut html = String::from(
-            "<section><h2>Trees</h2>\n<div class=\"scroll\"><table>\n<tr><th>tree</th><th class=\"n\">tracked</th>\
-             <th class=\"n\">lost now</th><th class=\"n\">ghosts</th><th class=\"n\">facts</th>\
-             <th class=\"n\">/s</th><th>last hour</th><th class=\"n\">disagreed/s</th><th>last hour</th></tr>\n",
-        );
-        for (i, tree) in self.stats.trees.iter().enumerate() {
-            let facts: u64 = Verdict::ALL.iter().map(|v| count(tree, *v)).sum();
-            let gone = if tree.attached { "" } else { " <em>(no process)</em>" };
-            let _ = writeln!(
-                html,
-                "<tr><th scope=\"row\"><a href=\"{TOP}incidents?tree={}\">{}</a>{gone}</th><td class=\"n\">{}</td>\
-                 <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>{}{}</tr>",
-                query::encode(&tree.name),
-                Escaped(&tree.name),
-                thousands(tree.tracked),
-                thousands(tree.lost_alive),
-                thousands(tree.ghosts),
-                thousands(facts),
-                self.trend(Series::Tree(i), "facts"),
-                self.trend(Series::Disagreed(i), "disagreed"),
-            );
+    fn trees(&self) -> Markup {
+        let facts = |tree: &TreeStats| Verdict::ALL.iter().map(|v| count(tree, *v)).sum();
+        html! {
+            section {
+                h2 { "Trees" }
+                div.scroll {
+                    table {
+                        tr {
+                            th { "tree" } th.n { "tracked" } th.n { "lost now" } th.n { "ghosts" }
+                            th.n { "facts" } th.n { "/s" } th { "last hour" }
+                            th.n { "disagreed/s" } th { "last hour" }
+                        }
+                        @for (i, tree) in self.stats.trees.iter().enumerate() {
+                            tr {
+                                th scope="row" {
+                                    a href={ (TOP) "incidents?tree=" (query::encode(&tree.name)) } {
+                                        (Clean(&tree.name))
+                                    }
+                                    @if !tree.attached { " " em { "(no process)" } }
+                                }
+                                td.n { (thousands(tree.tracked)) }
+                                td.n { (thousands(tree.lost_alive)) }
+                                td.n { (thousands(tree.ghosts)) }
+                                td.n { (thousands(facts(tree))) }
+                                (self.trend(Series::Tree(i), "facts"))
+                                (self.trend(Series::Disagreed(i), "disagreed"))
+                            }
+                        }
+                    }
+                }
+            }
         }
-        html.push_str("</table></div></section>\n");
-        html
     }
 
     /// Two cells: the rate now, and its hour.
-    fn trend(&self, series: Series, what: &str) -> String {
-        let now = self.hour.rate(series).map_or("–".into(), rate);
-        let line = spark(&self.hour.rates(series), what);
-        format!("<td class=\"n\">{}</td><td>{line}</td>", Escaped(now))
+    fn trend(&self, series: Series, what: &str) -> Markup {
+        let now = self.hour.rate(series).map_or("–".to_owned(), rate);
+        html! {
+            td.n { (now) }
+            td { (spark(&self.hour.rates(series), what)) }
+        }
     }
 
-    fn latencies(&self) -> String {
-        let mut html = String::from(
-            "<section><h2>Delivery latency</h2>\n<p>From DTrace's probe to the kevent(2) call that delivered the note; \
-             upper bounds since the start.</p>\n<div class=\"scroll\"><table>\n<tr><th>tree</th><th>note</th>\
-             <th class=\"n\">delivered</th><th class=\"n\">p50</th><th class=\"n\">p90</th><th class=\"n\">p99</th></tr>\n",
-        );
-        let notes = |tree: &TreeStats, note: Note, latency: &Histogram| {
-            let quantile = |q| match latency.count() {
-                0 => "–".into(),
-                _ => duration(latency.quantile(q)),
-            };
-            format!(
-                "<tr><th scope=\"row\">{}</th><td>{note}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-                 <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
-                Escaped(&tree.name),
-                thousands(latency.count()),
-                quantile(0.5),
-                quantile(0.9),
-                quantile(0.99),
-            )
+    fn latencies(&self) -> Markup {
+        let quantile = |latency: &Histogram, q| match latency.count() {
+            0 => "–".to_owned(),
+            _ => duration(latency.quantile(q)),
         };
-        for tree in &self.stats.trees {
-            html.push_str(&notes(tree, Note::Child, &tree.child_latency));
-            html.push_str(&notes(tree, Note::Exit, &tree.exit_latency));
+        html! {
+            section {
+                h2 { "Delivery latency" }
+                p {
+                    "From DTrace's probe to the kevent(2) call that delivered the note; upper bounds since the start."
+                }
+                div.scroll {
+                    table {
+                        tr {
+                            th { "tree" } th { "note" } th.n { "delivered" } th.n { "p50" } th.n { "p90" }
+                            th.n { "p99" }
+                        }
+                        @for tree in &self.stats.trees {
+                            @for (note, latency) in
+                                [(Note::Child, &tree.child_latency), (Note::Exit, &tree.exit_latency)]
+                            {
+                                tr {
+                                    th scope="row" { (Clean(&tree.name)) }
+                                    td { (note) }
+                                    td.n { (thousands(latency.count())) }
+                                    @for q in [0.5, 0.9, 0.99] { td.n { (quantile(latency, q)) } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
         }
-        html.push_str("</table></div></section>\n");
-        html
     }
 
-    fn incidents(&self) -> String {
-        let mut html = String::from("<section><h2>Latest incidents</h2>\n");
-        if self.incidents.is_empty() {
-            html.push_str("<p>None: both witnesses agreed on every fact.</p>\n");
-        } else {
-            let skipped = match self.skipped {
-                0 => String::new(),
-                n => format!(" Of too many at once a sample is kept: {} were not.", thousands(n)),
-            };
-            let _ = writeln!(
-                html,
-                "<p>The newest {LISTED} of each verdict; <a href=\"{TOP}incidents\">more</a>.{skipped}</p>"
-            );
+    fn incidents(&self) -> Markup {
+        let skipped = match self.skipped {
+            0 => String::new(),
+            n => format!(" Of too many at once a sample is kept: {} were not.", thousands(n)),
+        };
+        html! {
+            section {
+                h2 { "Latest incidents" }
+                @if self.incidents.is_empty() {
+                    p { "None: both witnesses agreed on every fact." }
+                } @else {
+                    p {
+                        "The newest " (LISTED) " of each verdict; "
+                        a href={ (TOP) "incidents" } { "more" } "." (skipped)
+                    }
+                }
+                @for one in &self.incidents {
+                    (incident::article(one, self.snapshot.of_incident(one), incident::Place::Status))
+                }
+            }
         }
-        for one in &self.incidents {
-            html.push_str(&incident::article(
-                one,
-                self.snapshot.of_incident(one),
-                incident::Place::Status,
-            ));
-        }
-        html.push_str("</section>\n");
-        html
     }
 }
 
