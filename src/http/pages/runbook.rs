@@ -10,8 +10,9 @@ use super::page;
 use crate::http::routes::TOP;
 
 /// The page: it never changes.
-pub(in crate::http) static RUNBOOK: LazyLock<String> =
-    LazyLock::new(|| page(TOP, "Runbook", html! {}, render(include_str!("../../../docs/runbook.md"))));
+pub(in crate::http) static RUNBOOK: LazyLock<String> = LazyLock::new(|| {
+    page(TOP, "Runbook", html! {}, render(include_str!("../../../docs/runbook.md")))
+});
 
 /// HTML whose headings have the anchors that the text's own links name.
 fn render(markdown: &str) -> Markup {
