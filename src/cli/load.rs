@@ -104,7 +104,13 @@ pub(super) fn command_line(program: OsString, plan: &Plan) -> Vec<OsString> {
 ///
 /// # Errors
 /// The load failed: it says nothing about the kernel. The process should exit with [`exit::SOFTWARE`].
-pub(super) fn is_complete(command: &[OsString], ended: &Ended) -> anyhow::Result<bool> {
+pub(super) fn is_complete(command: &[OsString], ended: Option<&Ended>) -> anyhow::Result<bool> {
+    let Some(ended) = ended else {
+        let error = anyhow::anyhow!(
+            "the load did not begin, so nothing was learned about this kernel; why is in the log above"
+        );
+        return Err(Failure::new(exit::SOFTWARE, error).into());
+    };
     let out_of_time = |status: ExitStatus| status.code() == Some(exit::TEMPFAIL.into());
     match ended.status {
         status if status.success() => Ok(true),
@@ -192,9 +198,9 @@ mod tests {
             status: ExitStatus::from_raw(status),
             stderr: stderr.to_owned(),
         };
-        assert!(is_complete(&command, &ended(0, "")).expect("it succeeded"));
-        assert!(!is_complete(&command, &ended(75 << 8, "")).expect("it ran out of time"));
-        let error = is_complete(&command, &ended(64 << 8, "error: no such shape\n"));
+        assert!(is_complete(&command, Some(&ended(0, ""))).expect("it succeeded"));
+        assert!(!is_complete(&command, Some(&ended(75 << 8, ""))).expect("it ran out of time"));
+        let error = is_complete(&command, Some(&ended(64 << 8, "error: no such shape\n")));
         let error = error.expect_err("it failed");
         assert_eq!(exit::status_of(&error), exit::SOFTWARE);
         assert_eq!(
@@ -202,7 +208,9 @@ mod tests {
             "the load failed, so nothing was learned about this kernel: `kqproc_exporter load exit` ended with \
              exit status: 64: error: no such shape"
         );
-        let killed = is_complete(&command, &ended(9, "")).expect_err("it was killed");
+        let none = is_complete(&command, None).expect_err("it did not begin");
+        assert_eq!(exit::status_of(&none), exit::SOFTWARE);
+        let killed = is_complete(&command, Some(&ended(9, ""))).expect_err("it was killed");
         assert!(
             killed.to_string().ends_with("signal: 9 (SIGKILL): it printed no error"),
             "{killed}"

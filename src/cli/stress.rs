@@ -197,11 +197,8 @@ impl Step {
             })
             .or_exit(UNAVAILABLE)?;
         drop(progress);
-        let complete = match &ended {
-            // A load that ends with the whole run, because somebody stopped that, has not failed.
-            Some(ended) if !stop.is_requested() => load::is_complete(&load, ended)?,
-            _ => false,
-        };
+        // A load that ends with the whole run, because somebody stopped that, has not failed.
+        let complete = !stop.is_requested() && load::is_complete(&load, ended.as_ref())?;
         let run = Run {
             load: format!("{}, {} rounds", plan.shape, plan.count),
             forked: complete.then(|| plan.processes()),

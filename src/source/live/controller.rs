@@ -2,14 +2,14 @@
 //! counters, and ends everything in its order. Between two events it blocks, until the next time at which it has to act.
 
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::tree::{RootFate, Tree};
 use super::{Error, panicked};
-use crate::model::{Pid, TreeId};
-use crate::source::barrier::{CommandProcess, Ended, GatedCommand};
+use crate::model::TreeId;
+use crate::source::barrier::Ended;
 use crate::source::clock;
 use crate::source::keeper::{Gone, Keeper};
 use crate::source::kqueue::{Kernel, Pace, RootEvent, RootRequest};
@@ -177,8 +177,7 @@ impl LiveController {
             let (id, notify) = (tree.id, self.notify.clone());
             let wait = move || drop(notify.send(Event::CommandEnded(id, process.wait())));
             if let Err(error) = Builder::new().name("command".to_owned()).spawn(wait) {
-                tracing::error!("tree {:?}: cannot wait for its command: {error}", tree.name);
-                tree.source = Source::Over;
+                tree.command_ended(Err(error));
             }
         }
         self.witnesses.pace.settle();
@@ -229,30 +228,28 @@ impl LiveController {
             }
             RootEvent::Taken { by, tree, pid } => {
                 let other = self.trees.get(usize::from(by.0)).map_or("", |t| &t.name).to_owned();
-                (tree, Fate::Refused(format!("process {pid} is tracked as part of tree {other:?}")))
+                (
+                    tree,
+                    RootFate::Refused(format!(
+                        "process {pid} is tracked as part of tree {other:?}"
+                    )),
+                )
             }
-            RootEvent::Attached { tree, pid } => (tree, Fate::Attached(pid)),
+            RootEvent::Attached { tree, pid } => (tree, RootFate::Attached(pid)),
             RootEvent::Refused { tree, pid, errno } => {
                 let why = io::Error::from_raw_os_error(errno);
-                (tree, Fate::Refused(format!("process {pid} cannot be tracked: {why}")))
+                (tree, RootFate::Refused(format!("process {pid} cannot be tracked: {why}")))
             }
-            RootEvent::Ended { tree } => (tree, Fate::Ended),
+            RootEvent::Ended { tree } => (tree, RootFate::Ended),
         };
         if let Some(tree) = self.trees.get_mut(usize::from(id.0)) {
-            tree.meet(fate);
+            tree.root_became(fate);
         }
     }
 
     fn command_ended(&mut self, id: TreeId, ended: io::Result<Ended>) {
         let Some(tree) = self.trees.get_mut(usize::from(id.0)) else { return };
-        match ended {
-            Ok(ended) => {
-                tracing::info!("tree {:?}: the command ended: {}", tree.name, ended.status);
-                tree.ended = Some(ended);
-            }
-            Err(error) => tracing::error!("tree {:?}: cannot wait: {error}", tree.name),
-        }
-        tree.source = Source::Over;
+        tree.command_ended(ended);
     }
 
     /// Whether they can be read again.
@@ -280,186 +277,5 @@ impl LiveController {
     fn commands_are_over(&self) -> bool {
         let mut commands = self.trees.iter().filter_map(Tree::command_is_over).peekable();
         commands.peek().is_some() && commands.all(|over| over)
-    }
-}
-
-/// Where the root of a tree comes from, and what has become of that.
-#[derive(Debug)]
-pub(super) enum Source {
-    /// A process that ran before us.
-    Pid(Pid),
-    /// Whatever the file names. The last pid that ended or could not be tracked is not tried again; a problem is said
-    /// once.
-    File { path: PathBuf, number: u16, gone: Option<Pid>, complaint: Option<String> },
-    /// A command that has not begun.
-    Gated(GatedCommand),
-    /// A command that runs.
-    Running,
-    /// A command that has ended.
-    Over,
-}
-
-impl Source {
-    /// The pid file with this number among the keeper's.
-    pub(super) fn file(path: PathBuf, number: u16) -> Source {
-        Source::File { path, number, gone: None, complaint: None }
-    }
-}
-
-/// What the reader says about a root.
-enum Fate {
-    Attached(Pid),
-    /// It cannot be tracked, and why.
-    Refused(String),
-    /// It has ended by itself.
-    Ended,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// No root is known.
-    Empty,
-    /// The reader was asked to track it.
-    Asked(Pid),
-    /// It is tracked.
-    Attached(Pid),
-    /// It will not be tracked (again).
-    Lost,
-}
-
-/// One tree.
-#[derive(Debug)]
-pub(super) struct Tree {
-    id: TreeId,
-    name: String,
-    source: Source,
-    state: State,
-    /// How its command ended.
-    ended: Option<Ended>,
-}
-
-impl Tree {
-    pub(super) fn new(id: TreeId, name: String, source: Source) -> Tree {
-        Tree { id, name, source, state: State::Empty, ended: None }
-    }
-
-    fn is_command(&self) -> bool {
-        matches!(self.source, Source::Gated(_))
-    }
-
-    /// The root that the reader is to track, where there is one and it was not asked for.
-    fn request(&mut self, keeper: &Keeper) -> Option<RootRequest> {
-        if self.state != State::Empty {
-            return None;
-        }
-        let (pid, newborn) = match &mut self.source {
-            Source::Pid(pid) => (*pid, false),
-            Source::Gated(gated) => (Pid::new(gated.process.id().into())?, true),
-            Source::File { path, number, gone, complaint } => match keeper.read_pid_file(*number) {
-                Ok(pid) if Some(pid) == *gone => return None,
-                Ok(pid) => {
-                    *complaint = None;
-                    (pid, false)
-                }
-                Err(error) => {
-                    let text = error.to_string();
-                    if complaint.as_ref() != Some(&text) {
-                        let path = path.display();
-                        tracing::warn!(
-                            "tree {:?} waits for its pid file {path}: {text}",
-                            self.name
-                        );
-                        *complaint = Some(text);
-                    }
-                    return None;
-                }
-            },
-            Source::Running | Source::Over => return None,
-        };
-        self.state = State::Asked(pid);
-        Some(RootRequest { tree: self.id, pid, newborn })
-    }
-
-    fn meet(&mut self, fate: Fate) {
-        match fate {
-            Fate::Attached(pid) => {
-                tracing::info!("tree {:?}: tracking process {pid}", self.name);
-                self.state = State::Attached(pid);
-            }
-            Fate::Refused(why) => {
-                tracing::warn!("tree {:?} has no root: {why}", self.name);
-                self.lose_root();
-            }
-            Fate::Ended => {
-                tracing::info!("tree {:?}: its root has ended", self.name);
-                self.lose_root();
-            }
-        }
-    }
-
-    /// There is no root any more. A pid file may name another one.
-    fn lose_root(&mut self) {
-        let pid = match self.state {
-            State::Asked(pid) | State::Attached(pid) => Some(pid),
-            State::Empty | State::Lost => None,
-        };
-        self.state = match &mut self.source {
-            Source::File { gone, .. } => {
-                *gone = pid;
-                State::Empty
-            }
-            _ => State::Lost,
-        };
-        // A command that cannot be tracked must not begin, and nobody is to wait for it.
-        if self.is_command() {
-            self.give_up();
-        }
-    }
-
-    /// Lets the command begin, if it is tracked: its process.
-    fn begin(&mut self) -> Option<CommandProcess> {
-        if !matches!((&self.source, self.state), (Source::Gated(_), State::Attached(_))) {
-            return None;
-        }
-        let Source::Gated(gated) = std::mem::replace(&mut self.source, Source::Over) else {
-            return None;
-        };
-        match gated.release() {
-            Ok(process) => {
-                self.source = Source::Running;
-                Some(process)
-            }
-            Err(error) => {
-                tracing::error!("tree {:?}: cannot begin: {error}", self.name);
-                None
-            }
-        }
-    }
-
-    /// Whether it has no root, and its pid file may name one.
-    fn waits_for_its_file(&self) -> bool {
-        matches!((&self.source, self.state), (Source::File { .. }, State::Empty))
-    }
-
-    /// Whether its command is over; `None` where it is no command.
-    fn command_is_over(&self) -> Option<bool> {
-        match self.source {
-            Source::Pid(_) | Source::File { .. } => None,
-            Source::Gated(_) | Source::Running => Some(false),
-            Source::Over => Some(true),
-        }
-    }
-
-    /// Gives up a command that has not begun. One that runs is left alone.
-    fn abandon(mut self) {
-        self.give_up();
-    }
-
-    fn give_up(&mut self) {
-        if let Source::Gated(gated) = std::mem::replace(&mut self.source, Source::Over)
-            && let Err(error) = gated.abandon()
-        {
-            tracing::warn!("tree {:?}: {error}", self.name);
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! The live source: both witnesses and the fork counters of a running FreeBSD kernel.
 
 mod controller;
+mod tree;
 
 use std::collections::HashSet;
 use std::io;
@@ -23,7 +24,8 @@ use super::target::{Root, Target};
 use crate::input::{Input, Sink};
 use crate::model::TreeId;
 use crate::recording::Meta;
-use controller::{AtEnd, Event, LiveController, Source, Tree, Witnesses};
+use controller::{AtEnd, Event, LiveController, Witnesses};
+use tree::{RootSource, Tree};
 
 /// What to watch, and how.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -248,9 +250,11 @@ fn trees(config: &Config, program: &Path) -> Result<Vec<Tree>, Error> {
     let mut pid_files = 0..;
     let mut tree = |(target, id): (&Target, u16)| {
         let source = match &target.root {
-            Root::Pid(pid) => Source::Pid(*pid),
-            Root::PidFile(path) => Source::file(path.clone(), pid_files.next().unwrap_or_default()),
-            Root::Command(command) => Source::Gated(
+            Root::Pid(pid) => RootSource::Pid(*pid),
+            Root::PidFile(path) => {
+                RootSource::file(path.clone(), pid_files.next().unwrap_or_default())
+            }
+            Root::Command(command) => RootSource::Gated(
                 GatedCommand::start(program, command, config.keep_stderr)
                     .map_err(|source| Error::Command { name: target.name.clone(), source })?,
             ),

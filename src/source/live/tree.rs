@@ -1,0 +1,205 @@
+//! One tree that is watched: where its root comes from, and what has become of that.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::model::{Pid, TreeId};
+use crate::source::barrier::{CommandProcess, Ended, GatedCommand};
+use crate::source::keeper::Keeper;
+use crate::source::kqueue::RootRequest;
+
+/// Where the root of a tree comes from, and what has become of that.
+#[derive(Debug)]
+pub(super) enum RootSource {
+    /// A process that ran before us.
+    Pid(Pid),
+    /// The process that a file names. The last pid that ended or could not be tracked is not tried again; a problem is
+    /// logged once.
+    File { path: PathBuf, number: u16, gone: Option<Pid>, complaint: Option<String> },
+    /// A command that has not begun.
+    Gated(GatedCommand),
+    /// A command that runs.
+    Running,
+    /// A command that has ended.
+    Over,
+}
+
+impl RootSource {
+    /// The pid file with this number among the keeper's.
+    pub(super) fn file(path: PathBuf, number: u16) -> RootSource {
+        RootSource::File { path, number, gone: None, complaint: None }
+    }
+}
+
+/// What has become of a root.
+pub(super) enum RootFate {
+    Attached(Pid),
+    /// It cannot be tracked, and why.
+    Refused(String),
+    /// It has ended by itself.
+    Ended,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// No root is known.
+    Empty,
+    /// The reader was asked to track it.
+    Asked(Pid),
+    /// It is tracked.
+    Attached(Pid),
+    /// It will not be tracked (again).
+    Lost,
+}
+
+/// One tree.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) id: TreeId,
+    pub(super) name: String,
+    source: RootSource,
+    state: State,
+    /// How its command ended.
+    pub(super) ended: Option<Ended>,
+}
+
+impl Tree {
+    pub(super) fn new(id: TreeId, name: String, source: RootSource) -> Tree {
+        Tree { id, name, source, state: State::Empty, ended: None }
+    }
+
+    pub(super) fn is_command(&self) -> bool {
+        matches!(self.source, RootSource::Gated(_))
+    }
+
+    /// The root that the reader is to track, if there is one and it was not asked for.
+    pub(super) fn request(&mut self, keeper: &Keeper) -> Option<RootRequest> {
+        if self.state != State::Empty {
+            return None;
+        }
+        let (pid, newborn) = match &mut self.source {
+            RootSource::Pid(pid) => (*pid, false),
+            RootSource::Gated(gated) => (Pid::new(gated.process.id().into())?, true),
+            RootSource::File { path, number, gone, complaint } => {
+                match keeper.read_pid_file(*number) {
+                    Ok(pid) if Some(pid) == *gone => return None,
+                    Ok(pid) => {
+                        *complaint = None;
+                        (pid, false)
+                    }
+                    Err(error) => {
+                        let text = error.to_string();
+                        if complaint.as_ref() != Some(&text) {
+                            let path = path.display();
+                            tracing::warn!(
+                                "tree {:?} waits for its pid file {path}: {text}",
+                                self.name
+                            );
+                            *complaint = Some(text);
+                        }
+                        return None;
+                    }
+                }
+            }
+            RootSource::Running | RootSource::Over => return None,
+        };
+        self.state = State::Asked(pid);
+        Some(RootRequest { tree: self.id, pid, newborn })
+    }
+
+    /// Follows what has become of its root.
+    pub(super) fn root_became(&mut self, fate: RootFate) {
+        match fate {
+            RootFate::Attached(pid) => {
+                tracing::info!("tree {:?}: tracking process {pid}", self.name);
+                self.state = State::Attached(pid);
+            }
+            RootFate::Refused(why) => {
+                tracing::warn!("tree {:?} has no root: {why}", self.name);
+                self.lose_root();
+            }
+            RootFate::Ended => {
+                tracing::info!("tree {:?}: its root has ended", self.name);
+                self.lose_root();
+            }
+        }
+    }
+
+    /// There is no root any more. A pid file may name another one.
+    fn lose_root(&mut self) {
+        let pid = match self.state {
+            State::Asked(pid) | State::Attached(pid) => Some(pid),
+            State::Empty | State::Lost => None,
+        };
+        self.state = match &mut self.source {
+            RootSource::File { gone, .. } => {
+                *gone = pid;
+                State::Empty
+            }
+            _ => State::Lost,
+        };
+        // A command that cannot be tracked must not begin, and is not waited for.
+        if self.is_command() {
+            self.give_up();
+        }
+    }
+
+    /// Lets the command begin, if it is tracked: its process.
+    pub(super) fn begin(&mut self) -> Option<CommandProcess> {
+        if !matches!((&self.source, self.state), (RootSource::Gated(_), State::Attached(_))) {
+            return None;
+        }
+        let RootSource::Gated(gated) = std::mem::replace(&mut self.source, RootSource::Over) else {
+            return None;
+        };
+        match gated.release() {
+            Ok(process) => {
+                self.source = RootSource::Running;
+                Some(process)
+            }
+            Err(error) => {
+                tracing::error!("tree {:?}: cannot begin: {error}", self.name);
+                None
+            }
+        }
+    }
+
+    /// Its command has ended, or cannot be waited for.
+    pub(super) fn command_ended(&mut self, ended: io::Result<Ended>) {
+        match ended {
+            Ok(ended) => {
+                tracing::info!("tree {:?}: the command ended: {}", self.name, ended.status);
+                self.ended = Some(ended);
+            }
+            Err(error) => tracing::error!("tree {:?}: cannot wait: {error}", self.name),
+        }
+        self.source = RootSource::Over;
+    }
+
+    /// Whether it has no root, and its pid file may name one.
+    pub(super) fn waits_for_its_file(&self) -> bool {
+        matches!((&self.source, self.state), (RootSource::File { .. }, State::Empty))
+    }
+
+    /// Whether its command is over; `None` if it is no command.
+    pub(super) fn command_is_over(&self) -> Option<bool> {
+        match self.source {
+            RootSource::Pid(_) | RootSource::File { .. } => None,
+            RootSource::Gated(_) | RootSource::Running => Some(false),
+            RootSource::Over => Some(true),
+        }
+    }
+
+    /// Gives up a command that has not begun. One that runs is left alone.
+    pub(super) fn abandon(mut self) {
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
+        if let RootSource::Gated(gated) = std::mem::replace(&mut self.source, RootSource::Over)
+            && let Err(error) = gated.abandon()
+        {
+            tracing::warn!("tree {:?}: {error}", self.name);
+        }
+    }
+}
