@@ -169,10 +169,35 @@ words! {
     }
 }
 
+/// What a verdict means to someone who wants to know whether tracking works.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VerdictClass {
+    /// kqueue reported the fact as it was.
+    Good,
+    /// kqueue reported it with wrong data.
+    Wrong,
+    /// kqueue never reported it: its consumer does not know the fact at all.
+    Lost,
+    /// Nothing can be held against the kernel, nor is it known to be right.
+    Open,
+}
+
 impl Verdict {
-    /// kqueue never told: its consumer does not know the fact at all.
+    /// What it means, among the others.
+    pub const fn class(self) -> VerdictClass {
+        match self {
+            Verdict::Agreed => VerdictClass::Good,
+            Verdict::Overwritten | Verdict::Corrupt => VerdictClass::Wrong,
+            Verdict::LostReported | Verdict::LostSilent | Verdict::LostInherited => {
+                VerdictClass::Lost
+            }
+            Verdict::KqueueOnly | Verdict::Undecided => VerdictClass::Open,
+        }
+    }
+
+    /// kqueue never reported the fact.
     pub const fn is_lost(self) -> bool {
-        matches!(self, Verdict::LostReported | Verdict::LostSilent | Verdict::LostInherited)
+        matches!(self.class(), VerdictClass::Lost)
     }
 }
 

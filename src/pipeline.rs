@@ -66,8 +66,7 @@ impl<O: Observer> Pipeline<O> {
             // Later ones begin the further parts of a recording, and are the same.
             Input::Config(config) if fresh => self.checker = Checker::new(config),
             Input::Config(_) => {}
-            // The checker does not judge consumers yet.
-            Input::Consumer { .. } => {}
+            Input::Consumer { id, pid } => self.checker.consumer(id, pid),
             Input::Tree { id, name } => self.checker.tree(id, name),
             Input::TreeGone { id } => self.checker.tree_gone(id),
             Input::Batch(batch) => self.checker.batch(&batch),

@@ -1,22 +1,21 @@
-//! What was lately heard that tells one way through the kernel from another. It changes no verdict, and is looked at
-//! only where something was lost.
+//! Recent evidence that tells one way through the kernel from another: an observer. It changes no verdict, and is looked at only
+//! if something was lost.
 
 use std::collections::VecDeque;
 
-use super::finding::Clues;
+use super::finding::{Clues, DtraceEvidence};
+use super::judge::UNORDERED_NS;
 use super::latest::keep_latest;
-use super::ledger::UNORDERED_NS;
-use super::table::Incarnation;
 use crate::model::{KernelTime, Pid};
 
 /// How many kevent(2) calls are remembered: more than a busy reader makes in the settle time.
 const CALLS: usize = 1 << 14;
 /// How many unannounced forkers are remembered.
 const NAMED: usize = 1 << 10;
-/// How many words of the cause probes are remembered.
+/// How many records of the cause probes are remembered.
 const CAUSES: usize = 1 << 10;
 
-pub(crate) struct Lately {
+pub(crate) struct RecentContext {
     /// When the latest calls began and returned.
     calls: VecDeque<(KernelTime, KernelTime)>,
     causes: VecDeque<Cause>,
@@ -43,13 +42,15 @@ pub(crate) struct Cause {
     pub(crate) errno: Option<i32>,
 }
 
-impl Lately {
-    pub(crate) fn new() -> Lately {
-        // Room from the start for what comes with every batch and every birth.
+impl Default for RecentContext {
+    /// With room from the start for what comes with every call and every birth.
+    fn default() -> RecentContext {
         let (calls, named) = (VecDeque::with_capacity(CALLS), VecDeque::with_capacity(NAMED));
-        Lately { calls, named, causes: VecDeque::new() }
+        RecentContext { calls, named, causes: VecDeque::new() }
     }
+}
 
+impl RecentContext {
     /// A kevent(2) call of the reader has returned.
     pub(crate) fn call(&mut self, entered: KernelTime, returned: KernelTime) {
         keep_latest(&mut self.calls, CALLS, (entered, returned));
@@ -63,24 +64,23 @@ impl Lately {
         keep_latest(&mut self.named, NAMED, named);
     }
 
-    /// What they tell of this process.
-    #[cold]
-    pub(crate) fn about(&self, inc: &Incarnation) -> Clues {
+    /// What is known of this process.
+    pub(crate) fn about(&self, pid: Pid, dtrace: &DtraceEvidence) -> Clues {
         // It forked that child in this life.
         let as_forker = |named: &&Named| {
-            named.forker == inc.pid
-                && inc.created.is_none_or(|t| named.forked.plus(UNORDERED_NS) >= t)
-                && inc.exited.is_none_or(|t| named.forked <= t)
+            named.forker == pid
+                && dtrace.created.is_none_or(|t| named.forked.plus(UNORDERED_NS) >= t)
+                && dtrace.exited.is_none_or(|t| named.forked <= t)
         };
         let mut clues = Clues {
             named_forker: self.named.iter().find(as_forker).map(|named| named.at),
-            scanned_at_exit: inc.exited.is_some_and(|exited| self.in_a_call(exited)),
+            scanned_at_exit: dtrace.exited.is_some_and(|exited| self.in_a_call(exited)),
             ..Clues::default()
         };
         // knote_fork comes before proc:::create.
-        let soon = |at| inc.created.is_some_and(|t| at <= t && t.since(at) <= UNORDERED_NS);
+        let soon = |at| dtrace.created.is_some_and(|t| at <= t && t.since(at) <= UNORDERED_NS);
         let of_its_fork = |cause: &&Cause| {
-            cause.child == inc.pid && inc.forker == Some(cause.forker) && soon(cause.at)
+            cause.child == pid && dtrace.forker == Some(cause.forker) && soon(cause.at)
         };
         for cause in self.causes.iter().filter(of_its_fork) {
             clues.errno = cause.errno.or(clues.errno);
@@ -121,14 +121,14 @@ mod tests {
         Record::Create { at: at(ms), child, forker, parent: forker, flags: 0x14 }
     }
 
-    /// Both witnesses' words on one clock: records, and calls from one time to another with what they returned.
-    struct Said(Checker, u64);
+    /// A host whose two clocks are one: records, and calls from one time to another with what they returned.
+    struct Host(Checker, u64);
 
-    impl Said {
-        fn new() -> Said {
-            let mut said = Said(Checker::new(Config::default()), 0);
-            said.record(Record::Tick { at: at(1), wall: 0 });
-            said.record(Record::Tick { at: at(2), wall: 0 });
+    impl Host {
+        fn new() -> Host {
+            let mut host = Host(Checker::new(Config::default()), 0);
+            host.record(Record::Tick { at: at(1), wall: 0 });
+            host.record(Record::Tick { at: at(2), wall: 0 });
             let root = Attach {
                 tree: TreeId(0),
                 pid: pid(ROOT),
@@ -136,8 +136,8 @@ mod tests {
                 errno: 0,
                 notes: Attach::USUAL_NOTES,
             };
-            said.call((3, 4), &[root], &[]);
-            said
+            host.call((3, 4), &[root], &[]);
+            host
         }
 
         fn record(&mut self, record: Record) {
@@ -170,20 +170,20 @@ mod tests {
 
     #[test]
     fn what_came_after_the_verdict_on_a_birth_is_known_at_that_on_the_death_and_shared() {
-        let mut said = Said::new();
-        said.record(created(60, 101, ROOT));
-        said.call((111, 112), &[], &[]);
-        said.record(created(115, 102, 101));
+        let mut host = Host::new();
+        host.record(created(60, 101, ROOT));
+        host.call((111, 112), &[], &[]);
+        host.record(created(115, 102, 101));
         let named = Kevent { ident: 102, flags: 0x10, fflags: note::CHILD, data: 101, udata: 0 };
-        said.call((120, 121), &[], &[named]);
-        said.record(Record::Exit {
+        host.call((120, 121), &[], &[named]);
+        host.record(Record::Exit {
             at: at(130),
             pid: pid(101),
             parent: pid(ROOT),
             status: WaitStatus(0),
         });
-        said.call((125, 140), &[], &[]);
-        let [mut birth, mut death] = said.on(101)[..] else { panic!("two facts") };
+        host.call((125, 140), &[], &[]);
+        let [mut birth, mut death] = host.on(101)[..] else { panic!("two facts") };
         assert_eq!((birth.verdict, death.verdict), (Verdict::LostSilent, Verdict::LostSilent));
         assert_eq!((birth.fact, birth.clues.named_forker), (Fact::Birth, None));
         assert_eq!(death.clues.named_forker, Some(at(121)));
@@ -194,13 +194,13 @@ mod tests {
 
     #[test]
     fn a_forker_whose_own_create_comes_later_is_named_too() {
-        let mut said = Said::new();
-        said.record(created(60, 102, 101));
-        said.record(created(61, 101, ROOT));
+        let mut host = Host::new();
+        host.record(created(60, 102, 101));
+        host.record(created(61, 101, ROOT));
         let named = Kevent { ident: 102, flags: 0x20, fflags: note::CHILD, data: 101, udata: 0 };
-        said.call((62, 63), &[], &[named]);
-        said.call((120, 121), &[], &[]);
-        let birth = said.on(101)[0];
+        host.call((62, 63), &[], &[named]);
+        host.call((120, 121), &[], &[]);
+        let birth = host.on(101)[0];
         assert_eq!((birth.fact, birth.verdict), (Fact::Birth, Verdict::LostSilent));
         assert_eq!(birth.clues.named_forker, Some(at(63)));
     }
@@ -208,13 +208,13 @@ mod tests {
     #[test]
     fn a_cause_is_of_the_fork_that_it_was_seen_in() {
         for (forker, before, known) in [(ROOT, 1, true), (ROOT, 90, false), (ROOT + 1, 1, false)] {
-            let mut said = Said::new();
+            let mut host = Host::new();
             let (child, seen) = (pid(101), at(200 - before));
-            said.record(Record::RegFail { at: seen, forker: pid(forker), child, errno: 12 });
-            said.record(Record::Influx { at: seen, forker: pid(forker), child });
-            said.record(created(200, 101, ROOT));
-            said.call((300, 301), &[], &[]);
-            let clues = said.on(101)[0].clues;
+            host.record(Record::RegFail { at: seen, forker: pid(forker), child, errno: 12 });
+            host.record(Record::Influx { at: seen, forker: pid(forker), child });
+            host.record(created(200, 101, ROOT));
+            host.call((300, 301), &[], &[]);
+            let clues = host.on(101)[0].clues;
             assert_eq!((clues.errno, clues.influx), (known.then_some(12), known), "{before}");
             assert!(!clues.scanned_at_exit);
         }

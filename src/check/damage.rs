@@ -6,18 +6,18 @@
 
 use super::finding::Finding;
 use super::stats::TreeStats;
-use crate::model::{Fact, KernelTime, Pid, TreeId, Verdict, words};
+use crate::model::{Fact, KernelTime, Pid, TreeId, Verdict, VerdictClass, words};
 
 words! {
     /// What is wrong with an entry of the tracker's table. An entry can have more than one.
     pub enum Damage {
         /// It names a parent that is not the one that forked it.
         WrongParent = "wrong_parent",
-        /// That parent is nobody in the table: PR 180385's children of pid 32512.
+        /// The table has no such parent: PR 180385's children of pid 32512.
         AdoptedByNobody = "adopted_by_nobody",
         /// Its own parent is right, but an ancestor's is not or is missing: no way leads up to the root.
         CutOff = "cut_off",
-        /// There is no entry: the tracker has never heard of the process.
+        /// There is no entry: the tracker does not know the process.
         Unknown = "unknown",
         /// It runs, says the table; it is dead, and nothing will ever correct that.
         Ghost = "ghost",
@@ -29,7 +29,7 @@ words! {
 /// What the table makes of a fact that has just been decided.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Standing {
-    /// The parents that one kqueue told lead from the process up to the root.
+    /// The parents that one kqueue reported lead from the process up to the root.
     pub(super) reaches_root: bool,
     /// The same with parents from a kqueue that asks for NOTE_TRACK alone.
     pub(super) reaches_root_two: bool,
@@ -42,7 +42,7 @@ pub(super) struct Standing {
 #[derive(Clone, Copy)]
 struct Entry {
     tree: TreeId,
-    /// Which life of the pid; `None` for a root, whose birth nobody decides.
+    /// Which life of the pid; `None` for a root, whose birth is no fact.
     created: Option<KernelTime>,
     /// Bit `i` is [`Damage::ALL`]`[i]`.
     damage: u8,
@@ -64,19 +64,19 @@ impl Entry {
 
 /// The table of all trees, beside the truth: what is known of the last life of each pid.
 #[derive(Default)]
-pub(super) struct NaiveTable(Vec<Option<Entry>>);
+pub(super) struct TrackerModel(Vec<Option<Entry>>);
 
-impl NaiveTable {
-    /// Takes the next finding, and keeps the gauges of `trees` up to date. `unheard`: kqueue has said nothing of the
+impl TrackerModel {
+    /// Takes the next finding, and keeps the gauges of `trees` up to date. `unknown_forker`: kqueue has reported nothing of the
     /// forker, and will not.
     pub(super) fn finding(
         &mut self,
         finding: &Finding,
-        unheard: bool,
+        unknown_forker: bool,
         trees: &mut [TreeStats],
     ) -> Standing {
         match finding.fact {
-            Fact::Birth => self.birth(finding, unheard, trees),
+            Fact::Birth => self.birth(finding, unknown_forker, trees),
             Fact::Death => self.death(finding, trees),
         }
     }
@@ -93,13 +93,18 @@ impl NaiveTable {
         &mut self.0[index]
     }
 
-    fn birth(&mut self, finding: &Finding, unheard: bool, trees: &mut [TreeStats]) -> Standing {
+    fn birth(
+        &mut self,
+        finding: &Finding,
+        unknown_forker: bool,
+        trees: &mut [TreeStats],
+    ) -> Standing {
         let mut entry = Entry::root(finding.tree);
         entry.created = finding.dtrace.created;
         if let Some(old) = self.slot(finding.pid).take() {
             count(&old, trees, u64::wrapping_sub);
         }
-        let mut standing = self.standing_of_forker(finding, unheard);
+        let mut standing = self.standing_of_forker(finding, unknown_forker);
         let set = |entry: &mut Entry, damage: Damage| entry.damage |= 1 << damage.index();
         let alive = finding.dtrace.exited.is_none();
         match finding.verdict {
@@ -118,19 +123,20 @@ impl NaiveTable {
                 standing.reaches_root_two &= finding.verdict == Verdict::Overwritten;
                 standing.rescued = false;
             }
-            verdict if verdict.is_lost() => {
+            Verdict::LostReported | Verdict::LostSilent | Verdict::LostInherited => {
                 set(&mut entry, Damage::Unknown);
                 standing.reaches_root = false;
                 standing.reaches_root_two = false;
-                standing.rescued = match verdict {
+                standing.rescued = match finding.verdict {
                     Verdict::LostReported => alive,
-                    // Once the forker is registered again, the kernel tells of its later children.
-                    Verdict::LostInherited => standing.rescued,
-                    _ => false,
+                    // Once the forker is registered again, the kernel reports its later children.
+                    verdict => verdict == Verdict::LostInherited && standing.rescued,
                 };
             }
-            // Nobody knows, so nobody is accused.
-            _ => standing = Entry::root(finding.tree).standing,
+            // It is not known to be wrong.
+            Verdict::KqueueOnly | Verdict::Undecided => {
+                standing = Entry::root(finding.tree).standing;
+            }
         }
         entry.standing = standing;
         count(&entry, trees, u64::wrapping_add);
@@ -139,14 +145,14 @@ impl NaiveTable {
     }
 
     /// What a child has from its forker.
-    fn standing_of_forker(&mut self, finding: &Finding, unheard: bool) -> Standing {
+    fn standing_of_forker(&mut self, finding: &Finding, unknown_forker: bool) -> Standing {
         let root = Entry::root(finding.tree);
         let Some(forker) = finding.dtrace.forker else {
             return Standing { forker_alive: true, ..root.standing };
         };
         let standing = match self.get(forker) {
             Some(entry) => entry.standing,
-            None if unheard => Standing::default(),
+            None if unknown_forker => Standing::default(),
             None if finding.verdict == Verdict::Agreed => self.slot(forker).insert(root).standing,
             None => root.standing,
         };
@@ -170,10 +176,10 @@ impl NaiveTable {
         count(entry, trees, u64::wrapping_sub);
         entry.ended = true;
         let known = !entry.has(Damage::Unknown);
-        let wrong = match finding.verdict {
-            verdict if verdict.is_lost() && known => Some(Damage::Ghost),
-            Verdict::Overwritten | Verdict::Corrupt => Some(Damage::WrongStatus),
-            _ => None,
+        let wrong = match finding.verdict.class() {
+            VerdictClass::Lost => known.then_some(Damage::Ghost),
+            VerdictClass::Wrong => Some(Damage::WrongStatus),
+            VerdictClass::Good | VerdictClass::Open => None,
         };
         entry.damage |= wrong.map_or(0, |damage| 1 << damage.index());
         count(entry, trees, u64::wrapping_add);
@@ -195,19 +201,19 @@ fn count(entry: &Entry, trees: &mut [TreeStats], step: fn(u64, u64) -> u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::{Clues, Delivered, DtraceSaid, KqueueSaid};
+    use super::super::finding::{Clues, Delivered, DtraceEvidence, KqueueEvidence};
     use super::*;
     use crate::model::{Kevent, WaitStatus, note};
 
     /// A tracker's table and the gauges of one tree.
-    struct Watched(NaiveTable, Vec<TreeStats>);
+    struct Watched(TrackerModel, Vec<TreeStats>);
 
     impl Watched {
         fn new() -> Watched {
-            Watched(NaiveTable::default(), vec![TreeStats::default()])
+            Watched(TrackerModel::default(), vec![TreeStats::default()])
         }
 
-        /// A fact of the life of `pid` that began at `created`; NOTE_CHILD, if it came, said `data`.
+        /// A fact of the life of `pid` that began at `created`; NOTE_CHILD, if it came, has `data`.
         fn say(&mut self, fact: Fact, (pid, created): (u64, u64), verdict: Verdict, data: i64) {
             let event = Kevent { ident: pid, flags: 0, fflags: note::CHILD, data, udata: 0 };
             let child = Delivered { event, batch: 0, at: KernelTime(created) };
@@ -216,15 +222,15 @@ mod tests {
                 pid: Pid::new(pid).expect("a pid"),
                 fact,
                 verdict,
-                dtrace: DtraceSaid {
+                dtrace: DtraceEvidence {
                     created: Some(KernelTime(created)),
                     forker: Pid::new(1),
                     exited: None,
                     status: Some(WaitStatus(0)),
                 },
-                kqueue: KqueueSaid {
+                kqueue: KqueueEvidence {
                     child: Some(child).filter(|_| !verdict.is_lost()),
-                    ..KqueueSaid::default()
+                    ..KqueueEvidence::default()
                 },
                 clues: Clues::default(),
                 decided: KernelTime(created + 1),
@@ -260,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_decided_is_no_damage() {
+    fn what_is_undecided_is_no_damage() {
         let mut watched = Watched::new();
         for verdict in [Verdict::Undecided, Verdict::KqueueOnly, Verdict::Agreed] {
             watched.say(Fact::Birth, (7, 10), verdict, 9);

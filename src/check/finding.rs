@@ -14,26 +14,26 @@ use crate::wire::record::Record;
 pub struct Finding {
     /// The tree that the process belongs to.
     pub tree: TreeId,
-    /// The process. With [`DtraceSaid::created`] it names the incarnation.
+    /// The process. With [`DtraceEvidence::created`] it names the incarnation.
     pub pid: Pid,
     /// Which of its two facts.
     pub fact: Fact,
     /// What became of the fact.
     pub verdict: Verdict,
-    /// What DTrace said of this incarnation.
-    pub dtrace: DtraceSaid,
-    /// What kqueue said of this incarnation.
-    pub kqueue: KqueueSaid,
+    /// What DTrace reported of this incarnation.
+    pub dtrace: DtraceEvidence,
+    /// What kqueue reported of this incarnation.
+    pub kqueue: KqueueEvidence,
     /// What else was known of this incarnation.
     pub clues: Clues,
     /// Where the input had got to, on DTrace's clock, when the verdict fell.
     pub decided: KernelTime,
 }
 
-/// DTrace's words about one incarnation; `None` where it said nothing (yet).
+/// DTrace's evidence of one incarnation; `None`: it has reported nothing (yet).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct DtraceSaid {
+pub struct DtraceEvidence {
     /// proc:::create fired.
     pub created: Option<KernelTime>,
     /// Who forked it.
@@ -44,9 +44,9 @@ pub struct DtraceSaid {
     pub status: Option<WaitStatus>,
 }
 
-/// kqueue's words about one incarnation; `None` where it said nothing (yet).
+/// kqueue's evidence of one incarnation; `None`: it has reported nothing (yet).
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct KqueueSaid {
+pub struct KqueueEvidence {
     /// The kevent with NOTE_CHILD, and when it was delivered.
     pub child: Option<Delivered>,
     /// The kevent with NOTE_EXIT, and when it was delivered.
@@ -95,7 +95,16 @@ impl Clues {
 }
 
 impl Finding {
-    /// Whether it may know something of a process that kqueue never announced: news for whoever keeps the other fact.
+    /// When the fact happened: DTrace's time, else that of the call that delivered its note.
+    pub fn happened(&self) -> Option<KernelTime> {
+        let (dtrace, note) = match self.fact {
+            Fact::Birth => (self.dtrace.created, self.kqueue.child),
+            Fact::Death => (self.dtrace.exited, self.kqueue.exit),
+        };
+        dtrace.or(note.map(|note| note.at))
+    }
+
+    /// Whether it may know something of a process that kqueue never announced: news for the finding on its other fact.
     pub fn has_news(&self) -> bool {
         self.kqueue.child.is_none() && self.clues != Clues::default()
     }

@@ -14,7 +14,7 @@ words! {
         ExitBeforeChild = "exit_before_child",
         /// A second NOTE_EXIT for one incarnation.
         DuplicateExit = "duplicate_exit",
-        /// A note about a process that kqueue never announced and nobody knows.
+        /// A note about a process that neither witness knows.
         UnknownProcess = "unknown_process",
         /// A note after the verdict that it would not come.
         Late = "late",
@@ -113,6 +113,10 @@ pub struct TreeStats {
     pub child_latency: Histogram,
     /// proc:::exit to the kevent(2) return that delivered NOTE_EXIT, in nanoseconds.
     pub exit_latency: Histogram,
+    /// Gauge: it is what a user's own tracker gets, not what the exporter's own kqueue does.
+    pub consumer: bool,
+    /// Registrations of a consumer that kevent(2) refused: no facts.
+    pub refused_registrations: u64,
     /// Gauge: whether the tree has a process to watch.
     pub attached: bool,
     /// Gauge: the fflags that its registrations asked for, 0 while nothing is known. What was not asked for is no fact.
@@ -132,6 +136,15 @@ impl TreeStats {
         }
     }
 
+    /// Counts a fact with its verdict.
+    pub(crate) fn count(&mut self, fact: Fact, verdict: Verdict) {
+        let by_verdict = match fact {
+            Fact::Birth => &mut self.births,
+            Fact::Death => &mut self.deaths,
+        };
+        by_verdict[verdict.index()] += 1;
+    }
+
     /// Adds the counters of another tree, or of an earlier run of this one. Gauges stay as they are.
     pub(crate) fn add_past(&mut self, past: &TreeStats) {
         add(&mut self.births, &past.births);
@@ -139,6 +152,7 @@ impl TreeStats {
         add(&mut self.collisions, &past.collisions);
         add(&mut self.order_violations, &past.order_violations);
         self.trackerr_reports += past.trackerr_reports;
+        self.refused_registrations += past.refused_registrations;
         self.duplicate_child_notes += past.duplicate_child_notes;
         self.births_reported += past.births_reported;
         self.deaths_reported += past.deaths_reported;
@@ -170,7 +184,7 @@ pub struct Stats {
     pub bad_lines: [u64; Reason::COUNT],
     /// Lines of stderr that fit nothing in dtrace's message grammar.
     pub unknown_messages: u64,
-    /// What dtrace said that it dropped.
+    /// What dtrace(1) reported that it dropped.
     pub drops: [u64; DropKind::COUNT],
     /// How often dtrace was started again.
     pub dtrace_restarts: u64,

@@ -4,7 +4,7 @@
 use super::damage::Standing;
 use super::finding::Finding;
 use super::stats::TreeStats;
-use crate::model::{Fact, Verdict, note, words};
+use crate::model::{Fact, Verdict, VerdictClass, note, words};
 
 words! {
     /// A way to use NOTE_TRACK.
@@ -64,7 +64,7 @@ struct Known {
 
 /// Counts what every strategy would have made of this fact. Facts without a decision are left out.
 pub(super) fn count(finding: &Finding, standing: Standing, tree: &mut TreeStats) {
-    if matches!(finding.verdict, Verdict::Undecided | Verdict::KqueueOnly) {
+    if finding.verdict.class() == VerdictClass::Open {
         return;
     }
     // The scan of a pending NOTE_FORK or NOTE_EXEC takes NOTE_EXIT with it (13.2 `kern_event.c`, `kqueue_scan`).

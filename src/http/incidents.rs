@@ -135,7 +135,7 @@ impl Incidents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::finding::{Clues, DtraceSaid, KqueueSaid};
+    use crate::check::finding::{Clues, DtraceEvidence, KqueueEvidence};
     use crate::model::{Fact, KernelTime, Pid, TreeId};
 
     fn finding(pid: u64, verdict: Verdict) -> Finding {
@@ -144,8 +144,8 @@ mod tests {
             pid: Pid::new(pid).unwrap(),
             fact: Fact::Birth,
             verdict,
-            dtrace: DtraceSaid::default(),
-            kqueue: KqueueSaid::default(),
+            dtrace: DtraceEvidence::default(),
+            kqueue: KqueueEvidence::default(),
             clues: Clues::default(),
             decided: KernelTime(pid),
         }

@@ -2,7 +2,7 @@
 
 use super::format::{Hue, count_of};
 use crate::check::stats::{Stats, TreeStats};
-use crate::model::{Fact, Verdict, words};
+use crate::model::{Fact, Verdict, VerdictClass, words};
 
 words! {
     /// Whether kqueue told the truth.
@@ -68,18 +68,19 @@ impl Tally {
     pub fn of(tree: &TreeStats, fact: Fact) -> Tally {
         let by = tree.of(fact);
         let n = |verdict: Verdict| by[verdict.index()];
+        let of = |class: VerdictClass| {
+            Verdict::ALL.iter().filter(|v| v.class() == class).map(|v| n(*v)).sum::<u64>()
+        };
         let reported = match fact {
             Fact::Birth => tree.births_reported,
             Fact::Death => tree.deaths_reported,
         };
         Tally {
             agreed: n(Verdict::Agreed),
-            lost: Verdict::ALL.iter().filter(|v| v.is_lost()).map(|v| n(*v)).sum(),
+            lost: of(VerdictClass::Lost),
             overwritten: n(Verdict::Overwritten),
             corrupt: n(Verdict::Corrupt),
-            open: n(Verdict::Undecided)
-                + n(Verdict::KqueueOnly)
-                + reported.saturating_sub(by.iter().sum()),
+            open: of(VerdictClass::Open) + reported.saturating_sub(by.iter().sum()),
         }
     }
 

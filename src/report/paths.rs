@@ -233,7 +233,7 @@ pub const DUPLICATE_CHILD: KernelPath = KernelPath {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::finding::{Clues, Delivered, DtraceSaid, KqueueSaid};
+    use crate::check::finding::{Clues, Delivered, DtraceEvidence, KqueueEvidence};
     use crate::model::{KernelTime, Kevent, Pid, TreeId};
 
     fn finding(fact: Fact, verdict: Verdict) -> Finding {
@@ -242,8 +242,8 @@ mod tests {
             pid: Pid::new(7).expect("a pid"),
             fact,
             verdict,
-            dtrace: DtraceSaid::default(),
-            kqueue: KqueueSaid::default(),
+            dtrace: DtraceEvidence::default(),
+            kqueue: KqueueEvidence::default(),
             clues: Clues::default(),
             decided: KernelTime(1),
         }

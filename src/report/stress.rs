@@ -12,7 +12,7 @@ use super::interval::Interval;
 use super::kernel::{Kernel, regime_by_osreldate};
 use super::summary::{ByWord, Summary};
 use crate::check::stats::{Histogram, Stats, TreeStats};
-use crate::model::{Fact, Regime, Verdict};
+use crate::model::{Fact, Regime, Verdict, VerdictClass};
 
 /// What was done to the kernel.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -140,9 +140,9 @@ fn rates(all: &TreeStats, fact: Fact) -> ByWord<Interval> {
 
 fn rate(all: &TreeStats, fact: Fact, verdict: Verdict) -> Interval {
     let tally = Tally::of(all, fact);
-    let trials = match verdict {
-        Verdict::KqueueOnly | Verdict::Undecided => tally.total(),
-        _ => tally.decided(),
+    let trials = match verdict.class() {
+        VerdictClass::Open => tally.total(),
+        VerdictClass::Good | VerdictClass::Wrong | VerdictClass::Lost => tally.decided(),
     };
     Interval::wilson(all.of(fact)[verdict.index()], trials)
 }

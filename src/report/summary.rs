@@ -9,7 +9,7 @@ use super::format::{Hue, Paint, count_of, printable, thousands};
 use crate::check::damage::Damage;
 use crate::check::stats::{BlindReason, Order, Stats, TreeStats};
 use crate::check::strategies::Strategy;
-use crate::model::{Regime, Verdict, Winner, note};
+use crate::model::{Regime, Verdict, VerdictClass, Winner, note};
 use crate::wire::drops::DropKind;
 
 /// An object whose keys are a closed set of words, in their declared order.
@@ -219,11 +219,11 @@ fn hindsight(tree: &TreeStats) -> [String; 2] {
 }
 
 pub(super) const fn row_hue(verdict: Verdict, n: u64) -> Hue {
-    match verdict {
+    match verdict.class() {
         _ if n == 0 => Hue::Dim,
-        Verdict::Agreed => Hue::Good,
-        Verdict::KqueueOnly | Verdict::Undecided => Hue::Doubt,
-        _ => Hue::Bad,
+        VerdictClass::Good => Hue::Good,
+        VerdictClass::Open => Hue::Doubt,
+        VerdictClass::Wrong | VerdictClass::Lost => Hue::Bad,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The status page and the incidents, as a person and a program see them.
 
 use kqproc_exporter::check::finding::{
-    Clues, Delivered, DtraceSaid, Finding, KqueueSaid, Observer,
+    Clues, Delivered, DtraceEvidence, Finding, KqueueEvidence, Observer,
 };
 use kqproc_exporter::metrics::{Origin, Source};
 use kqproc_exporter::model::{
@@ -26,20 +26,20 @@ fn collision(pid: u64) -> Finding {
         pid: Pid::new(pid).unwrap(),
         fact: Fact::Birth,
         verdict: Verdict::Overwritten,
-        dtrace: DtraceSaid {
+        dtrace: DtraceEvidence {
             created: Some(KernelTime(1_000_000)),
             forker: Pid::new(4242),
             exited: Some(KernelTime(2_000_000)),
             status: Some(WaitStatus(32512)),
         },
-        kqueue: KqueueSaid { child: both, exit: both, trackerr: false },
+        kqueue: KqueueEvidence { child: both, exit: both, trackerr: false },
         clues: Clues::default(),
         decided: KernelTime(4_000_000),
     }
 }
 
 pub(crate) fn lost(pid: u64) -> Finding {
-    let kqueue = KqueueSaid::default();
+    let kqueue = KqueueEvidence::default();
     Finding { verdict: Verdict::LostSilent, fact: Fact::Death, kqueue, ..collision(pid) }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::TimelineEvent;
 use super::{events_of, fact, happened, judged, runbook, tree_name};
-use crate::check::finding::{Clues, Delivered, DtraceSaid, Finding};
+use crate::check::finding::{Clues, Delivered, DtraceEvidence, Finding};
 use crate::check::stats::Stats;
 use crate::model::{KernelTime, Pid, Witness, note};
 use crate::report::paths::{KernelPath, path};
@@ -51,7 +51,7 @@ pub struct IncidentDto {
     pub verdict: Text,
     /// What DTrace reported.
     #[serde(default)]
-    pub dtrace: DtraceSaid,
+    pub dtrace: DtraceEvidence,
     /// What kqueue reported.
     #[serde(default)]
     pub kqueue: KqueueDto,

@@ -4,14 +4,14 @@
 pub mod dto;
 pub mod event;
 
-use crate::check::finding::{Delivered, DtraceSaid, Finding, KqueueSaid};
+use crate::check::finding::{Delivered, DtraceEvidence, Finding, KqueueEvidence};
 use crate::check::stats::Stats;
 use crate::model::{Fact, KernelTime, Verdict};
 use event::{TimelineEvent, kevent, kevent_of_a_child};
 
 /// What the witnesses reported of the finding's incarnation; a kevent with two notes once.
 fn events_of(finding: &Finding) -> impl Iterator<Item = (KernelTime, TimelineEvent)> {
-    let DtraceSaid { created, forker, exited, status } = finding.dtrace;
+    let DtraceEvidence { created, forker, exited, status } = finding.dtrace;
     let created = created.zip(forker).map(|(at, forker)| (at, TimelineEvent::Created { forker }));
     let exited = exited.zip(status).map(|(at, status)| (at, TimelineEvent::Exited { status }));
     let kevents = kevents(finding)
@@ -22,7 +22,7 @@ fn events_of(finding: &Finding) -> impl Iterator<Item = (KernelTime, TimelineEve
 
 /// Its own kevents, one with two notes once.
 fn kevents(finding: &Finding) -> impl Iterator<Item = Delivered> {
-    let KqueueSaid { child, exit, .. } = finding.kqueue;
+    let KqueueEvidence { child, exit, .. } = finding.kqueue;
     child.into_iter().chain(exit.filter(|exit| child != Some(*exit)))
 }
 
@@ -104,13 +104,13 @@ mod tests {
             pid: Pid::new(42).unwrap(),
             fact: Fact::Birth,
             verdict: Verdict::Overwritten,
-            dtrace: DtraceSaid {
+            dtrace: DtraceEvidence {
                 created: Some(KernelTime(10)),
                 forker: Pid::new(41),
                 exited: Some(KernelTime(20)),
                 status: Some(WaitStatus(32512)),
             },
-            kqueue: KqueueSaid { child: Some(both), exit: Some(both), trackerr: false },
+            kqueue: KqueueEvidence { child: Some(both), exit: Some(both), trackerr: false },
             clues: Clues::default(),
             decided: KernelTime(40),
         }
@@ -134,9 +134,9 @@ mod tests {
     #[test]
     fn a_finding_without_evidence_still_has_a_time() {
         let mut finding = collision();
-        finding.dtrace = DtraceSaid::default();
+        finding.dtrace = DtraceEvidence::default();
         assert_eq!(happened(&finding), KernelTime(30));
-        finding.kqueue = KqueueSaid::default();
+        finding.kqueue = KqueueEvidence::default();
         assert_eq!(happened(&finding), KernelTime(40));
         assert_eq!(timeline(&finding).len(), 1);
     }

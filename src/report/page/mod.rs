@@ -19,7 +19,7 @@ use crate::check::damage::Damage;
 use crate::check::finding::Finding;
 use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::check::strategies::Strategy;
-use crate::model::{KernelTime, Pid, Verdict};
+use crate::model::{KernelTime, Pid, Verdict, VerdictClass};
 use chronicle::{Chronicle, Generation};
 
 /// Where a run comes from.
@@ -153,8 +153,8 @@ impl StrategyRow {
     pub fn of(strategy: Strategy, totals: &TreeStats) -> StrategyRow {
         let right = totals.strategies[strategy.index()];
         let decided = |by: &[u64; Verdict::COUNT]| {
-            let open = [Verdict::KqueueOnly, Verdict::Undecided].map(|v| by[v.index()]);
-            by.iter().sum::<u64>() - open.iter().sum::<u64>()
+            let decided = Verdict::ALL.iter().filter(|v| v.class() != VerdictClass::Open);
+            decided.map(|v| by[v.index()]).sum()
         };
         StrategyRow {
             parents: right.parents,

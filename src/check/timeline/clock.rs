@@ -3,7 +3,6 @@
 //! Both count the same nanoseconds from different origins (kernel-side: amd64 rdtsc; measured on 13.2 and 15.1 as one
 //! constant offset). Each marked batch brackets that offset: the call returned between the reader's two clock readings.
 
-use crate::input::Batch;
 use crate::model::{KernelTime, MonoTime};
 
 /// Bounds of `mono - kernel`, in nanoseconds, from the marks seen so far.
@@ -17,19 +16,17 @@ struct Bounds {
     low: i64,
     high: i64,
     at: KernelTime,
-    /// A mark has told them, and not only when a record was read.
+    /// They are from a mark, and not only from when a record was read.
     marked: bool,
 }
 
 impl Bounds {
     /// The latest that `mono` can be on DTrace's clock.
-    #[inline]
     fn latest(&self, mono: MonoTime) -> KernelTime {
         KernelTime(mono.0.saturating_add_signed(self.low.saturating_neg()))
     }
 
     /// How far the clocks may have drifted apart between the mark that these bounds are of and `at`, in nanoseconds.
-    #[inline]
     fn drift(&self, at: KernelTime) -> i64 {
         (at.since(self.at).max(self.at.since(at)) >> DRIFT_SHIFT) as i64
     }
@@ -44,9 +41,9 @@ const READ_DELAY_NS: i64 = 5_000_000_000;
 const STEP_NS: u64 = 20_000_000;
 
 impl ClockMap {
-    /// A batch whose mark says that the call returned at `at`. `false` where a clock has jumped since the last one.
-    pub(crate) fn marked(&mut self, batch: &Head, at: KernelTime) -> bool {
-        let (low, high) = (diff(batch.before, at), diff(batch.after, at));
+    /// A call between these two readings of the clock returned at `at`. `false` if a clock has jumped since the last one.
+    pub(crate) fn marked(&mut self, before: MonoTime, after: MonoTime, at: KernelTime) -> bool {
+        let (low, high) = (diff(before, at), diff(after, at));
         let fits = self.bounds.filter(|old| old.marked).is_none_or(|old| {
             let off = STEP_NS as i64 + old.drift(at);
             low <= old.high.saturating_add(off) && high >= old.low.saturating_sub(off)
@@ -55,7 +52,7 @@ impl ClockMap {
         fits
     }
 
-    /// A record of time `at` was read at `read`: tells something only while no mark has told more.
+    /// A record of time `at` was read at `read`. Counts only as long as there was no mark.
     pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) {
         if self.bounds.is_none() && read.0 != 0 {
             let high = diff(read, at);
@@ -85,12 +82,12 @@ impl ClockMap {
         })
     }
 
-    /// The latest that `mono` can be on DTrace's clock. `None` while nothing is known.
+    /// The latest that `mono` can be on DTrace's clock. `None` as long as nothing is known.
     pub(crate) fn latest(&self, mono: MonoTime) -> Option<KernelTime> {
         self.bounds.map(|bounds| bounds.latest(mono))
     }
 
-    /// The earliest that `mono` can be on DTrace's clock. `None` while nothing is known.
+    /// The earliest that `mono` can be on DTrace's clock. `None` as long as nothing is known.
     pub(crate) fn earliest(&self, mono: MonoTime) -> Option<KernelTime> {
         self.bounds.map(|b| KernelTime(mono.0.saturating_add_signed(b.high.saturating_neg())))
     }
@@ -100,64 +97,22 @@ fn diff(mono: MonoTime, kernel: KernelTime) -> i64 {
     (mono.0 as i64).wrapping_sub(kernel.0 as i64)
 }
 
-/// What a batch is without its events.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Head {
-    pub(crate) seq: u64,
-    pub(crate) capacity: u32,
-    pub(crate) before: MonoTime,
-    pub(crate) after: MonoTime,
-    pub(crate) attached: u32,
-    pub(crate) events: u32,
-    /// Registrations that failed: the call returned a receipt of each.
-    pub(crate) failed: u32,
-    /// See [`Batch::drained`].
-    pub(crate) drained: bool,
-}
-
-impl Head {
-    pub(crate) fn of(batch: &Batch<'_>) -> Head {
-        Head {
-            seq: batch.seq,
-            capacity: batch.capacity,
-            before: batch.before,
-            after: batch.after,
-            attached: batch.attached.len() as u32,
-            events: batch.events.len() as u32,
-            failed: batch.attached.iter().filter(|attach| attach.errno != 0).count() as u32,
-            drained: batch.drained(),
-        }
-    }
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// A call between these two readings of the clock.
-    pub(in crate::check) fn head(before: u64, after: u64) -> Head {
-        Head {
-            seq: 0,
-            capacity: 1024,
-            before: MonoTime(before),
-            after: MonoTime(after),
-            attached: 0,
-            events: 0,
-            failed: 0,
-            drained: true,
-        }
-    }
 
     #[test]
     fn brackets_narrow_and_a_contradiction_starts_anew() {
         let mut map = ClockMap::default();
-        assert_eq!(map.latest(MonoTime(5)), None);
-        map.marked(&head(1000, 1100), KernelTime(500));
-        assert_eq!(map.latest(MonoTime(2000)), Some(KernelTime(1500)));
-        map.marked(&head(1250, 1900), KernelTime(700));
+        let mut marked = |before, after, at| {
+            map.marked(MonoTime(before), MonoTime(after), KernelTime(at));
+            map
+        };
+        assert_eq!(ClockMap::default().latest(MonoTime(5)), None);
+        assert_eq!(marked(1000, 1100, 500).latest(MonoTime(2000)), Some(KernelTime(1500)));
+        let map = marked(1250, 1900, 700);
         assert_eq!(map.latest(MonoTime(2000)), Some(KernelTime(1450)));
         assert_eq!(map.earliest(MonoTime(2000)), Some(KernelTime(1400)));
-        map.marked(&head(9000, 9010), KernelTime(800));
-        assert_eq!(map.latest(MonoTime(9000)), Some(KernelTime(800)));
+        assert_eq!(marked(9000, 9010, 800).latest(MonoTime(9000)), Some(KernelTime(800)));
     }
 }

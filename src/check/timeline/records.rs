@@ -9,15 +9,22 @@ use crate::wire::record::Record;
 /// A time stamp this far from its neighbours needs a second one that confirms it: dtrace's heartbeat comes at 10 Hz.
 const JUMP_NS: u64 = 60_000_000_000;
 
-/// What became of a record on its arrival.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Arrival {
-    /// It waits for its turn.
-    Queued,
-    /// It waits for a second record that confirms its time.
-    Held,
-    /// It has no place: why, and from when DTrace's words are incomplete for it.
-    Refused(Reason, KernelTime),
+/// What became of a record on its arrival, and of one that had waited to be confirmed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Arrival {
+    /// It waits for its turn. Otherwise it was refused, or waits for a second record that confirms its time.
+    pub(crate) queued: bool,
+    /// One of the two was refused: why, and from when DTrace's records are incomplete for it.
+    pub(crate) refused: Option<(Reason, KernelTime)>,
+}
+
+impl Arrival {
+    const QUEUED: Arrival = Arrival { queued: true, refused: None };
+    const HELD: Arrival = Arrival { queued: false, refused: None };
+
+    fn refused(reason: Reason, from: KernelTime) -> Arrival {
+        Arrival { queued: false, refused: Some((reason, from)) }
+    }
 }
 
 /// A record that waits for its turn.
@@ -25,8 +32,8 @@ pub(crate) enum Arrival {
 pub(crate) struct Waiting {
     pub(crate) at: KernelTime,
     pub(crate) record: Record,
-    /// The latest time stamp that was printed up to this record. Where a clock stepped back, the record happened after
-    /// what is stamped so.
+    /// The latest time stamp that was printed up to this record. If a clock stepped back, the record happened after what is
+    /// stamped so.
     pub(crate) printed: KernelTime,
 }
 
@@ -45,30 +52,25 @@ pub(crate) struct Records {
 
 impl Records {
     /// The latest time stamp so far.
-    #[inline]
     pub(crate) fn newest(&self) -> Option<KernelTime> {
         self.newest
     }
 
     /// The one whose turn is next.
-    #[inline]
     pub(crate) fn first(&self) -> Option<&Waiting> {
         self.queue.front()
     }
 
-    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
 
-    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Takes a record of the time `at` that has just been read, when everything before `now` was handed on. One from the
     /// `future` has a garbled time stamp, unless the next one confirms it: then a clock has jumped.
-    #[inline]
     pub(crate) fn take(
         &mut self,
         at: KernelTime,
@@ -77,24 +79,24 @@ impl Records {
         future: bool,
     ) -> Arrival {
         match self.newest {
-            Some(_) if now.since(at) > JUMP_NS => Arrival::Refused(Reason::Implausible, now),
-            Some(_) if at < now => Arrival::Refused(Reason::Late, at),
+            Some(_) if now.since(at) > JUMP_NS => Arrival::refused(Reason::Implausible, now),
+            Some(_) if at < now => Arrival::refused(Reason::Late, at),
             Some(newest) if at.since(newest) <= JUMP_NS && !future => {
-                let refused = self.held.take().is_some();
-                let arrival = self.insert(at, record);
-                if refused { Arrival::Refused(Reason::Implausible, newest) } else { arrival }
+                let held = self.held.take();
+                let Arrival { queued, refused } = self.insert(at, record);
+                let implausible = held.map(|_| (Reason::Implausible, newest));
+                Arrival { queued, refused: implausible.or(refused) }
             }
             _ => self.confirm(at, record, now),
         }
     }
 
     /// Takes a record far from all others, or the very first: where the one before was as far, they confirm each other.
-    #[cold]
     fn confirm(&mut self, at: KernelTime, record: Record, now: KernelTime) -> Arrival {
         match self.held.take() {
             Some(held) if held == record => {
                 self.held = Some(held);
-                Arrival::Refused(Reason::Duplicate, at)
+                Arrival::refused(Reason::Duplicate, at)
             }
             Some(held) if held.at().since(at).max(at.since(held.at())) <= JUMP_NS => {
                 self.insert(held.at(), held);
@@ -102,11 +104,11 @@ impl Records {
             }
             Some(_) => {
                 self.held = Some(record);
-                Arrival::Refused(Reason::Implausible, self.newest.unwrap_or(now))
+                Arrival::refused(Reason::Implausible, self.newest.unwrap_or(now))
             }
             None => {
                 self.held = Some(record);
-                Arrival::Held
+                Arrival::HELD
             }
         }
     }
@@ -119,27 +121,24 @@ impl Records {
     }
 
     /// Hands on the first one.
-    #[inline]
     pub(crate) fn hand_on(&mut self) -> Option<Waiting> {
         let first = self.queue.pop_front()?;
         self.last = Some(first.record);
         Some(first)
     }
 
-    #[inline(always)]
     fn insert(&mut self, at: KernelTime, record: Record) -> Arrival {
         self.newest = self.newest.max(Some(at));
         match self.queue.back() {
             Some(last) if last.at >= at => return self.insert_between(at, record),
-            None if self.last == Some(record) => return Arrival::Refused(Reason::Duplicate, at),
+            None if self.last == Some(record) => return Arrival::refused(Reason::Duplicate, at),
             _ => {}
         }
         self.queue.push_back(Waiting { at, record, printed: at });
-        Arrival::Queued
+        Arrival::QUEUED
     }
 
     /// Takes a record that comes out of order, or at the same time as the one before.
-    #[cold]
     fn insert_between(&mut self, at: KernelTime, record: Record) -> Arrival {
         let place = self.queue.partition_point(|other| other.at <= at);
         let before = match place {
@@ -147,10 +146,10 @@ impl Records {
             _ => self.queue.get(place - 1).map(|other| other.record),
         };
         if before == Some(record) {
-            return Arrival::Refused(Reason::Duplicate, at);
+            return Arrival::refused(Reason::Duplicate, at);
         }
         let printed = self.newest.unwrap_or(at);
         self.queue.insert(place, Waiting { at, record, printed });
-        Arrival::Queued
+        Arrival::QUEUED
     }
 }

@@ -1,5 +1,5 @@
 //! The third witness: the kernel's own count of forks (vm.stats.vm.v_forks + v_vforks + v_rforks, bumped in do_fork).
-//! Where it grows faster than DTrace's creates, DTrace is blind without saying so.
+//! If it grows faster than DTrace's creates, DTrace is blind without a report of drops.
 
 use std::collections::VecDeque;
 
@@ -73,7 +73,7 @@ impl Reconcile {
         // The counters are another program's words: nothing that they say may overflow.
         let forks = i64::try_from(total.saturating_sub(old.total)).unwrap_or(i64::MAX);
         self.delta = self.delta.saturating_add(forks.saturating_sub_unsigned(creates - old.most));
-        // Nobody knows when exactly the counters were read: only what no time explains is missing.
+        // It is not known when exactly the counters were read: only what no time explains is missing.
         let gap = forks.saturating_sub_unsigned(creates - old.least);
         (gap > TOLERANCE.max(forks / 64)).then_some((old.from, to))
     }
@@ -94,7 +94,6 @@ impl Reconcile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::clock::Head;
 
     const MS: u64 = 1_000_000;
 
@@ -102,17 +101,7 @@ mod tests {
     fn idle_clock() -> ClockMap {
         let mut clock = ClockMap::default();
         let (before, after) = (MonoTime(100_000 * MS), MonoTime(100_200 * MS));
-        let head = Head {
-            seq: 0,
-            capacity: 1024,
-            before,
-            after,
-            attached: 0,
-            events: 0,
-            failed: 0,
-            drained: true,
-        };
-        clock.marked(&head, KernelTime(200 * MS));
+        clock.marked(before, after, KernelTime(200 * MS));
         clock
     }
 

@@ -1,13 +1,13 @@
 //! How far DTrace had been read at any time: so much is surely of an earlier pass of dtrace(1) than what it took later.
 //!
-//! dtrace(1) takes the buffers of all CPUs, prints their records, then tells what they dropped, and sleeps until the next
-//! pass (`dt_consume.c`, 12.3:3034,3066: temporal=yes). A long pass prints for seconds, so its drops are told long after
+//! dtrace(1) takes the buffers of all CPUs, prints their records, then reports what they dropped, and sleeps until the next
+//! pass (`dt_consume.c`, 12.3:3034,3066: temporal=yes). A long pass prints for seconds, so its drops are reported long after
 //! the records around them.
 
 use std::collections::VecDeque;
 
 use super::clock::ClockMap;
-use super::latest::keep_latest;
+use crate::check::latest::keep_latest;
 use crate::model::{KernelTime, MonoTime};
 
 /// How finely the times of reading are remembered.
@@ -17,15 +17,18 @@ const KEPT: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Passes {
-    /// At which time how far DTrace had been read, by both.
+    /// At which time how far DTrace had been read, by both. What lies behind the timeline is forgotten.
     past: VecDeque<(MonoTime, KernelTime)>,
     last: (MonoTime, KernelTime),
+    /// How far DTrace had been read when its clock was where the timeline is.
+    complete: KernelTime,
 }
 
 impl Default for Passes {
     /// With all the room that it will ever need: nothing is allocated for a record.
     fn default() -> Passes {
-        Passes { past: VecDeque::with_capacity(KEPT), last: (MonoTime(0), KernelTime(0)) }
+        let past = VecDeque::with_capacity(KEPT);
+        Passes { past, last: (MonoTime(0), KernelTime(0)), complete: KernelTime(0) }
     }
 }
 
@@ -39,8 +42,21 @@ impl Passes {
         self.last = (read, newest);
     }
 
-    /// How far DTrace had been read when its clock was at `at`: up to there everything belongs to passes that had begun by
-    /// then.
+    /// The timeline has come to `now`: up to where dtrace(1) has reported whatever it dropped. What it printed since `now`, it
+    /// took from its buffers later.
+    pub(crate) fn complete(&mut self, now: KernelTime, clock: &ClockMap) -> KernelTime {
+        let by_now = |read: MonoTime| clock.latest(read).is_some_and(|at| at <= now);
+        while let Some((_, newest)) = self.past.pop_front_if(|(read, _)| by_now(*read)) {
+            self.complete = self.complete.max(newest);
+        }
+        if by_now(self.last.0) {
+            self.complete = self.complete.max(self.last.1);
+        }
+        self.complete
+    }
+
+    /// How far DTrace had been read when its clock was at `at`, not before the timeline: up to there everything belongs to
+    /// passes that had begun by then.
     pub(crate) fn read_by(&self, at: KernelTime, clock: &ClockMap) -> KernelTime {
         let by_then =
             |(read, _): &(MonoTime, KernelTime)| clock.latest(*read).is_some_and(|t| t <= at);
@@ -49,13 +65,12 @@ impl Passes {
         }
         let behind = self.past.partition_point(by_then);
         let newest = behind.checked_sub(1).and_then(|i| self.past.get(i));
-        newest.map_or(KernelTime(0), |(_, newest)| *newest)
+        newest.map_or(self.complete, |(_, newest)| *newest)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::clock::tests::head;
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -64,7 +79,8 @@ mod tests {
     fn what_was_read_by_a_time_is_what_a_pass_before_it_printed() {
         let mut clock = ClockMap::default();
         // The reader's clock is one second ahead.
-        clock.marked(&head(1_000_000_000, 1_000_000_000), KernelTime(0));
+        let read = MonoTime(1_000_000_000);
+        clock.marked(read, read, KernelTime(0));
         let mut passes = Passes::default();
         assert_eq!(passes.read_by(KernelTime(7), &clock), KernelTime(0), "nothing was read");
         let mono = |ms: u64| MonoTime((1000 + ms) * MS);
@@ -72,6 +88,9 @@ mod tests {
             passes.read(mono(read), KernelTime(newest * MS));
         }
         let by = |ms: u64| passes.read_by(KernelTime(ms * MS), &clock).0 / MS;
-        assert_eq!([by(99), by(100), by(299), by(599), by(600)], [0, 95, 95, 200, 290]);
+        let times = [99, 100, 299, 599, 600];
+        assert_eq!(times.map(by), [0, 95, 95, 200, 290]);
+        let complete = |ms: u64| passes.complete(KernelTime(ms * MS), &clock).0 / MS;
+        assert_eq!(times.map(complete), [0, 95, 95, 200, 290]);
     }
 }

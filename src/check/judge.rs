@@ -1,0 +1,207 @@
+//! Stage 4: the verdict on a fact. Pure functions of the evidence; every verdict falls here.
+//!
+//! They are asked once for each fact: as soon as both witnesses have reported it, or when the one that has not can no longer be
+//! on its way.
+
+use super::lives::life::{Life, Note};
+use super::lives::trackerr::Reported;
+use super::sight::Sight;
+use crate::model::{KernelTime, Pid, Regime, Verdict, WaitStatus, Winner, Witness};
+
+/// Two records with time stamps closer than this may have happened in either order. The clocks of two CPUs may be milliseconds
+/// apart (the kernel does not measure the skew in a virtual machine: 12.3 `dtrace_subr.c`, `dtrace_gethrtime_init`), and on
+/// 10.4 and older a child may run, and end, before proc:::create fires.
+pub(crate) const UNORDERED_NS: u64 = 50_000_000;
+
+/// What a verdict depends on besides the evidence.
+pub(crate) struct Policy<'a> {
+    /// What the witnesses may have missed.
+    pub(crate) sight: &'a Sight,
+    /// In whose stream kqueue's notes are: a consumer's are in DTrace's.
+    pub(crate) notes_in: Witness,
+    /// For how long a note may be on its way inside the kernel; `patience_ns` more on a host that holds up its threads.
+    pub(crate) settle_ns: u64,
+    pub(crate) patience_ns: u64,
+    /// When the first process was registered: no note is about a life that ended before.
+    pub(crate) watching: KernelTime,
+    /// How the kernel delivers the two notes, as far as it is known.
+    pub(crate) regime: Regime,
+    /// How far the timeline has come.
+    pub(crate) now: KernelTime,
+}
+
+/// The birth of `life`, forked by `forker` as far as that is known.
+pub(crate) fn birth(life: &Life, forker: Option<&Life>, policy: &Policy<'_>) -> Verdict {
+    match (life.created, life.child) {
+        (Some(created), Some(note)) => announced(life, created, &note, policy),
+        (Some(created), None) => unannounced(life, created, forker, policy),
+        (None, Some(note)) => {
+            // Created after the last drain that did not deliver the note.
+            let from = note.not_before.minus(UNORDERED_NS);
+            policy.kqueue_only(from, &note)
+        }
+        (None, None) => Verdict::Undecided,
+    }
+}
+
+/// A create and its NOTE_CHILD, whose data must be the forker's pid.
+fn announced(life: &Life, created: KernelTime, note: &Note, policy: &Policy<'_>) -> Verdict {
+    if is_pid(life.forker, note) {
+        return Verdict::Agreed;
+    }
+    // It may be about a life that DTrace missed since the drain before.
+    let drained = note.not_before.max(policy.watching);
+    let (from, to) = (created.min(note.at).min(drained), created.max(note.at));
+    match note.is_collision() {
+        true if is_status(life.status, note) => Verdict::Overwritten,
+        _ if policy.may_be_another_life(from, to) => Verdict::Undecided,
+        true => Verdict::Overwritten,
+        false => Verdict::Corrupt,
+    }
+}
+
+/// A create without NOTE_CHILD, although the queue was drained after it.
+fn unannounced(
+    life: &Life,
+    created: KernelTime,
+    forker: Option<&Life>,
+    policy: &Policy<'_>,
+) -> Verdict {
+    if policy.may_lack_note(created) {
+        return Verdict::Undecided;
+    }
+    // The forker is not known, but kqueue sent NOTE_EXIT.
+    let Some(forker) = forker else { return Verdict::LostSilent };
+    let before_registered =
+        forker.registered.is_some_and(|registered| created <= registered.at.plus(UNORDERED_NS));
+    let dtrace = Witness::Dtrace;
+    let forker_is_sure =
+        forker.proven >= created || !policy.sight.missed(dtrace, forker.proven, created);
+    if before_registered || !forker_is_sure {
+        return Verdict::Undecided;
+    }
+    // Of two knotes a child, one found no memory: it was announced, but is not followed.
+    let half_tracked = policy.regime == Regime::Split
+        && forker.reported != Reported::No
+        && forker.exit.is_none()
+        && Some(forker.proven) <= forker.created;
+    let forker_lost = forker.birth.verdict().is_some_and(Verdict::is_lost);
+    match life.reported {
+        Reported::By(_) => Verdict::LostReported,
+        Reported::Unclear => Verdict::Undecided,
+        Reported::No if half_tracked || forker_lost => Verdict::LostInherited,
+        Reported::No if forker.is_tracked() => Verdict::LostSilent,
+        Reported::No => Verdict::Undecided,
+    }
+}
+
+/// The death of `life`.
+pub(crate) fn death(life: &Life, policy: &Policy<'_>) -> Verdict {
+    match (life.exited, life.exit) {
+        (Some(exited), Some(note)) => ended(life, exited, &note, policy),
+        (Some(exited), None) => unended(life, exited, policy),
+        // A consumer may register a process that has ended, and whose exit was forgotten.
+        (None, Some(_))
+            if policy.notes_in == Witness::Dtrace
+                && life.registered.is_some()
+                && life.created.is_none() =>
+        {
+            Verdict::Undecided
+        }
+        (None, Some(note)) => {
+            // It ended the settle time before the last drain that did not deliver the note at the earliest.
+            let from = note.not_before.minus(policy.patience_ns);
+            policy.kqueue_only(life.created.map_or(from, |created| from.max(created)), &note)
+        }
+        // Its pid was created again, and neither witness reported its end.
+        (None, None) => Verdict::Undecided,
+    }
+}
+
+/// An exit and its NOTE_EXIT, whose data must be the wait status.
+fn ended(life: &Life, exited: KernelTime, note: &Note, policy: &Policy<'_>) -> Verdict {
+    if is_status(life.status, note) {
+        return Verdict::Agreed;
+    }
+    // It may be about another life, if one was missed since this one is proven.
+    let drained = note.not_before.max(policy.watching);
+    let from = life.proven.min(exited).min(drained);
+    if policy.may_be_another_life(from, exited.max(note.at)) {
+        return Verdict::Undecided;
+    }
+    let ppid_won = match life.forker {
+        Some(_) => is_pid(life.forker, note),
+        None => (1..=i64::from(Pid::MAX)).contains(&note.data),
+    };
+    if note.is_collision() && ppid_won { Verdict::Overwritten } else { Verdict::Corrupt }
+}
+
+/// An exit without NOTE_EXIT, although the queue was drained the settle time after it.
+fn unended(life: &Life, exited: KernelTime, policy: &Policy<'_>) -> Verdict {
+    // Without its create it is not known whether NOTE_TRACKERR was about it.
+    let create_missing = life.child.is_some() && life.created.is_none();
+    // A consumer may have changed its registration while DTrace was blind.
+    let change_missed = policy.notes_in == Witness::Dtrace
+        && policy.sight.missed(Witness::Dtrace, life.proven.min(exited), exited);
+    if policy.may_lack_note(exited) || create_missing || change_missed {
+        return Verdict::Undecided;
+    }
+    if life.is_tracked() {
+        return match life.reported {
+            Reported::No => Verdict::LostSilent,
+            Reported::By(_) => Verdict::LostReported,
+            Reported::Unclear => Verdict::Undecided,
+        };
+    }
+    // What kept kqueue from its birth kept it from its death.
+    life.birth.verdict().filter(|verdict| verdict.is_lost()).unwrap_or(Verdict::Undecided)
+}
+
+impl Policy<'_> {
+    /// A note that DTrace has not confirmed in time, of a fact that happened at `from` or later.
+    fn kqueue_only(&self, from: KernelTime, note: &Note) -> Verdict {
+        let to = note.at.plus(self.patience_ns);
+        let blind = self.sight.missed(Witness::Dtrace, from, to);
+        if blind { Verdict::Undecided } else { Verdict::KqueueOnly }
+    }
+
+    /// Whether a note between these times may be about a life that a witness missed: kqueue's notes about the life before may
+    /// have come the settle time earlier.
+    fn may_be_another_life(&self, from: KernelTime, to: KernelTime) -> bool {
+        self.sight.missed(Witness::Dtrace, from, to)
+            || self.sight.missed(self.notes_in, from.minus(self.settle_ns), to)
+    }
+
+    /// Whether a missing note for a fact of this time accuses nothing: DTrace was blind then, or kqueue's notes since then are
+    /// incomplete. The note may have been queued a while before the probe fired.
+    fn may_lack_note(&self, fact: KernelTime) -> bool {
+        self.sight.missed(Witness::Dtrace, fact, fact)
+            || self.sight.missed(self.notes_in, fact.minus(self.settle_ns), self.now)
+    }
+}
+
+fn is_pid(pid: Option<Pid>, note: &Note) -> bool {
+    pid.is_some_and(|pid| i64::from(pid.get()) == note.data)
+}
+
+fn is_status(status: Option<WaitStatus>, note: &Note) -> bool {
+    status.is_some_and(|status| i64::from(status.0) == note.data)
+}
+
+/// Whose data a kevent with both notes carries.
+pub(crate) fn winner(life: &Life) -> Winner {
+    match life.exit {
+        Some(note) if is_status(life.status, &note) => Winner::Status,
+        Some(note) if is_pid(life.forker, &note) => Winner::Ppid,
+        Some(_) | None => Winner::Other,
+    }
+}
+
+/// What a collision shows of the kernel.
+pub(crate) fn regime_of(winner: Winner) -> Option<Regime> {
+    match winner {
+        Winner::Status => Some(Regime::MergedStatus),
+        Winner::Ppid => Some(Regime::MergedPpid),
+        Winner::Other => None,
+    }
+}

@@ -1,0 +1,139 @@
+//! What is different for a consumer, a user's own tracker that DTrace watches: its kqueues and registrations are seen, or must
+//! be concluded from what it gets, and everything about it is in DTrace's stream.
+//!
+//! A process has one birth and one death for a consumer, however many kqueues of it watch the process: the fact was reported if
+//! any of them delivered it, and is missing only when all of them were drained.
+
+use super::life::Registered;
+use super::{Context, Lives};
+use crate::check::timeline::event::{Call, Registration};
+use crate::model::{KernelTime, Kevent, Pid, TreeId, note};
+
+/// flags of a change (13.2 `sys/event.h`).
+const EV_DELETE: u32 = 0x0002;
+const EV_DISABLE: u32 = 0x0008;
+const EV_DISPATCH: u32 = 0x0080;
+
+/// A kqueue that watches processes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Queue {
+    pub(super) descriptor: i32,
+    /// Its address in the kernel, if a registration has shown it.
+    pub(super) address: Option<u64>,
+    /// The beginning of the last call that drained it.
+    pub(super) drained: KernelTime,
+}
+
+impl Lives {
+    /// A consumer has registered a process, or changed a registration.
+    pub(super) fn registration(&mut self, cx: &mut Context, tree: TreeId, change: &Registration) {
+        let queue = self.queues.iter().find(|queue| queue.descriptor == change.queue);
+        if queue.and_then(|queue| queue.address).is_some_and(|address| address != change.kqueue) {
+            // The kqueue before it was closed, which nothing shows.
+            self.end(cx);
+        }
+        let Some(pid) = change.pid else { return };
+        if change.errno != 0 {
+            cx.verdicts.tree(tree).refused_registrations += 1;
+            return;
+        }
+        self.learn_queue(change.queue, Some(change.kqueue), change.entered);
+        let muted = change.flags & (EV_DELETE | EV_DISABLE) != 0;
+        if !muted {
+            self.watch(cx, tree, pid, change);
+        }
+        if let Some(slot) = self.table.newest(pid) {
+            self.table[slot].muted = muted;
+        }
+    }
+
+    fn watch(&mut self, cx: &mut Context, tree: TreeId, pid: Pid, change: &Registration) {
+        let &Registration { entered, at, notes, flags, .. } = change;
+        self.watching.get_or_insert(at);
+        let stats = cx.verdicts.tree(tree);
+        stats.attached = true;
+        if notes & note::TRACK != 0 {
+            stats.notes |= notes;
+        }
+        let several = notes & (note::FORK | note::EXEC) != 0;
+        self.used_up |= several && flags & (note::EV_ONESHOT | EV_DISPATCH) != 0;
+        // It succeeded: the process runs, or has ended and was not waited for.
+        let newest = self.table.newest(pid).filter(|slot| {
+            let life = &self.table[*slot];
+            life.exit.is_none() && !life.death.is_final()
+        });
+        let slot = newest.unwrap_or_else(|| self.begin(cx, pid, at));
+        if self.table[slot].child.is_none() {
+            self.change(cx, slot, |life| {
+                life.registered = Some(Registered { entered, at, notes });
+                life.tree.get_or_insert(tree);
+                life.proven = life.proven.max(entered);
+            });
+        }
+    }
+
+    /// This kqueue watches processes.
+    pub(super) fn learn_queue(&mut self, descriptor: i32, address: Option<u64>, at: KernelTime) {
+        match self.queues.iter_mut().find(|queue| queue.descriptor == descriptor) {
+            Some(queue) => queue.address = queue.address.or(address),
+            None => self.queues.push(Queue { descriptor, address, drained: at }),
+        }
+    }
+
+    /// A kqueue that watches processes was drained. What that decides waits until dtrace(1) has reported what it dropped up to
+    /// the return of the call: the notes are in its own stream.
+    pub(super) fn drain_one(&mut self, call: &Call<'_>, entered: KernelTime) {
+        let queue = self.queues.iter_mut().find(|queue| queue.descriptor == call.queue);
+        let Some(queue) = queue else { return };
+        queue.drained = queue.drained.max(entered);
+        let all = self.queues.iter().map(|queue| queue.drained).min();
+        self.drains.extend(all.map(|drained| (drained, call.at)));
+    }
+
+    /// dtrace(1) has reported what it dropped up to `complete`.
+    pub(super) fn settle_drains(&mut self, cx: &mut Context, complete: KernelTime) {
+        while let Some((drained, _)) = self.drains.pop_front_if(|(_, at)| *at <= complete) {
+            self.settle_births(cx, drained);
+            self.settle_deaths(cx, drained);
+            cx.sight.drained(self.number, drained);
+        }
+    }
+
+    /// What came was asked for: registrations from before DTrace came are not seen.
+    pub(super) fn learn_notes(&self, cx: &mut Context, tree: TreeId, event: &Kevent) {
+        let asked = [(note::CHILD, note::TRACK), (note::EXIT, note::EXIT)];
+        let asked = asked.into_iter().filter(|(came, _)| event.fflags & came != 0);
+        cx.verdicts.tree(tree).notes |= asked.fold(0, |notes, (_, asked)| notes | asked);
+    }
+
+    /// Whether a consumer watches this process since before DTrace came, as far as DTrace's records say.
+    pub(super) fn is_from_before(&self, pid: Pid) -> bool {
+        let unknown = |slot: usize| {
+            let life = &self.table[slot];
+            life.created.is_none() && !life.is_tracked()
+        };
+        self.tree.is_some() && self.table.newest(pid).is_none_or(unknown)
+    }
+
+    /// An event has named a process that a consumer watches since before DTrace came: it was alive at `at`.
+    pub(super) fn prove_registered(&mut self, cx: &mut Context, pid: Pid, at: KernelTime) {
+        let slot = self.table.newest(pid).unwrap_or_else(|| self.begin(cx, pid, at));
+        let tree = self.tree;
+        self.change(cx, slot, |life| {
+            let (entered, registered) = (KernelTime(0), KernelTime(0));
+            life.registered = Some(Registered { entered, at: registered, notes: 0 });
+            life.tree = tree;
+        });
+    }
+
+    /// The consumer has ended, or a kqueue of it was closed: nothing more will be delivered of what is open.
+    pub(super) fn end(&mut self, cx: &mut Context) {
+        self.give_up_all(cx);
+        cx.sight.drained(self.number, KernelTime(u64::MAX));
+        if let Some(tree) = self.tree {
+            let stats = cx.verdicts.tree(tree);
+            (stats.tracked, stats.lost_alive, stats.attached) = (0, 0, false);
+        }
+        *self = Lives::new(self.config, self.number, self.tree);
+    }
+}

@@ -1,0 +1,113 @@
+//! The facts of a life and what is counted of them: whether a fact was asked for, reported, decided.
+
+use super::life::{Life, State};
+use super::waiting::{Evidence, Waiting};
+use super::{Context, Lives};
+use crate::check::finding::{Clues, Finding};
+use crate::check::judge;
+use crate::check::stats::{Order, TreeStats};
+use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict};
+
+impl Lives {
+    /// A witness has reported this fact of a tree.
+    pub(super) fn report(&mut self, cx: &mut Context, slot: usize, fact: Fact) {
+        let state = self.table[slot].state_mut(fact);
+        if matches!(state, State::Unreported | State::NoFact) {
+            *state = State::Waiting;
+            let tree = self.tree_of(cx, slot);
+            match fact {
+                Fact::Birth => tree.births_reported += 1,
+                Fact::Death => tree.deaths_reported += 1,
+            }
+        }
+    }
+
+    /// Gives a fact its verdict: once for each.
+    pub(super) fn decide(&mut self, cx: &mut Context, slot: usize, fact: Fact, verdict: Verdict) {
+        self.report(cx, slot, fact);
+        if fact == Fact::Death {
+            self.count_death(cx, slot, verdict);
+        }
+        self.change(cx, slot, |life| *life.state_mut(fact) = State::Decided(verdict));
+        let life = &self.table[slot];
+        let finding = Finding {
+            tree: life.tree.unwrap_or(TreeId(0)),
+            pid: life.pid,
+            fact,
+            verdict,
+            dtrace: life.dtrace_evidence(),
+            kqueue: life.kqueue_evidence(),
+            clues: Clues::default(),
+            decided: self.now,
+        };
+        let unknown_forker = self.is_forker_unknown(cx, life);
+        cx.verdicts.decided(self.number, finding, unknown_forker);
+    }
+
+    /// Counts what the death of a process shows besides its verdict.
+    fn count_death(&mut self, cx: &mut Context, slot: usize, verdict: Verdict) {
+        let life = &self.table[slot];
+        let ghost = life.is_tracked() && life.exit.is_none() && verdict.is_lost();
+        let collision = life.child.is_some_and(|note| note.is_collision());
+        let winner = judge::winner(life);
+        let tree = self.tree_of(cx, slot);
+        tree.ghosts += u64::from(ghost);
+        if collision {
+            tree.collisions[winner.index()] += 1;
+            let regime = &mut cx.verdicts.stats.regime;
+            if let (Some(shown), Regime::Unknown | Regime::MergedStatus) =
+                (judge::regime_of(winner), *regime)
+            {
+                *regime = shown;
+            }
+        }
+    }
+
+    /// Whether kqueue has reported nothing of the forker, and none of its reports is missing.
+    fn is_forker_unknown(&self, cx: &Context, life: &Life) -> bool {
+        let forker = life.forker_life.and_then(|handle| self.table.find(handle));
+        let missed = |created| cx.sight.missed(self.notes_in(), created, self.now);
+        forker.is_some_and(|forker| !self.table[forker].is_tracked())
+            && life.created.is_some_and(|created| !missed(created))
+    }
+
+    /// Whether this life's registration, or that of its ancestor, asked for these notes: what was not asked for is no fact.
+    pub(super) fn asks_for(&self, cx: &Context, life: &Life, bit: u32) -> bool {
+        let tree = life.tree.and_then(|tree| cx.verdicts.stats.trees.get(usize::from(tree.0)));
+        let notes = match life.registered {
+            Some(registered) if registered.notes != 0 => registered.notes,
+            _ => tree.map_or(0, |tree| tree.notes),
+        };
+        !life.muted && (notes == 0 || notes & bit != 0)
+    }
+
+    /// Changes a life, and the gauges of its tree with it.
+    pub(super) fn change(&mut self, cx: &mut Context, slot: usize, change: impl FnOnce(&mut Life)) {
+        let gauges = |life: &Life| [life.is_believed_alive(), life.is_lost_alive()].map(u64::from);
+        let life = &mut self.table[slot];
+        let before = gauges(life);
+        change(life);
+        let after = gauges(life);
+        if before != after {
+            let tree = self.tree_of(cx, slot);
+            tree.tracked = tree.tracked + after[0] - before[0];
+            tree.lost_alive = tree.lost_alive + after[1] - before[1];
+        }
+    }
+
+    pub(super) fn violation(&self, cx: &mut Context, slot: usize, order: Order) {
+        self.tree_of(cx, slot).order_violations[order.index()] += 1;
+    }
+
+    /// The counts of the tree that this life belongs to.
+    pub(super) fn tree_of<'a>(&self, cx: &'a mut Context, slot: usize) -> &'a mut TreeStats {
+        let tree = self.table[slot].tree.unwrap_or(TreeId(0));
+        cx.verdicts.tree(tree)
+    }
+
+    /// From now on `fact` waits for this evidence.
+    pub(super) fn wait(&mut self, slot: usize, evidence: Evidence, fact: Fact, at: KernelTime) {
+        let life = self.table.pin(slot);
+        self.deadlines.push(evidence, Waiting { life, fact, at });
+    }
+}

@@ -1,0 +1,210 @@
+//! One life of a pid: what both witnesses have reported of it, and what became of its two facts.
+
+use super::table::Handle;
+use super::trackerr::{Reported, Reports};
+use crate::check::finding::{Delivered, DtraceEvidence, KqueueEvidence};
+use crate::check::judge::UNORDERED_NS;
+use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, note};
+
+/// What became of a fact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum State {
+    /// No witness has reported it as a fact of a tree.
+    #[default]
+    Unreported,
+    /// It is none: kqueue was not asked to report it, and did not.
+    NoFact,
+    /// A witness has reported it; the other one's evidence may be on its way.
+    Waiting,
+    Decided(Verdict),
+}
+
+impl State {
+    pub(crate) fn verdict(self) -> Option<Verdict> {
+        match self {
+            State::Decided(verdict) => Some(verdict),
+            State::Unreported | State::NoFact | State::Waiting => None,
+        }
+    }
+
+    pub(crate) fn is_decided(self) -> bool {
+        self.verdict().is_some()
+    }
+
+    /// Whether nothing more is waited for.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, State::NoFact | State::Decided(_))
+    }
+}
+
+/// A kevent about a life, and the call that delivered it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Note {
+    pub(crate) flags: u32,
+    pub(crate) fflags: u32,
+    pub(crate) data: i64,
+    /// The number of the call.
+    pub(crate) call: u64,
+    /// When the call returned.
+    pub(crate) at: KernelTime,
+    /// The queue had been drained at this time, before the note was in it.
+    pub(crate) not_before: KernelTime,
+}
+
+impl Note {
+    /// NOTE_CHILD and NOTE_EXIT in one kevent.
+    pub(crate) fn is_collision(&self) -> bool {
+        self.fflags & (note::CHILD | note::EXIT) == note::CHILD | note::EXIT
+    }
+}
+
+/// A registration by kqueue's user: a call from `entered` to `at` made it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registered {
+    pub(crate) entered: KernelTime,
+    pub(crate) at: KernelTime,
+    /// The fflags that it asked for; 0 if that is not known.
+    pub(crate) notes: u32,
+}
+
+/// How many calls had been placed at certain times: they tell which call could have brought which note.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CallCounts {
+    /// When it was created.
+    pub(crate) created: u64,
+    /// With the call that brought its first NOTE_CHILD.
+    pub(crate) announced: u64,
+    /// When its forker had forked before.
+    pub(crate) forked_before: u64,
+    /// When its own latest child was created.
+    pub(crate) forked: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Life {
+    pub(crate) pid: Pid,
+    /// The tree that it belongs to, once that is known. Most processes belong to none.
+    pub(crate) tree: Option<TreeId>,
+    pub(crate) birth: State,
+    pub(crate) death: State,
+
+    /// DTrace's evidence.
+    pub(crate) created: Option<KernelTime>,
+    pub(crate) forker: Option<Pid>,
+    pub(crate) exited: Option<KernelTime>,
+    pub(crate) status: Option<WaitStatus>,
+
+    /// kqueue's evidence.
+    pub(crate) child: Option<Note>,
+    pub(crate) exit: Option<Note>,
+    /// Registered by kqueue's user, not by the kernel: its birth is no fact.
+    pub(crate) registered: Option<Registered>,
+    /// Its knote was deleted, disabled or used up: what was asked for is not delivered any more.
+    pub(crate) muted: bool,
+    /// NOTE_TRACKERR about this process.
+    pub(crate) trackerr: Reports,
+
+    /// The forker's life, if it was known when this one was created; pinned until the birth is settled.
+    pub(crate) forker_life: Option<Handle>,
+    /// Whether its forker's knote carried NOTE_TRACKERR when NOTE_CHILD should have come.
+    pub(crate) reported: Reported,
+    /// The latest time at which this pid was certainly still this life.
+    pub(crate) proven: KernelTime,
+    /// The queue was drained after its creation: a further NOTE_CHILD is about another life.
+    pub(crate) settled: bool,
+    pub(crate) calls: CallCounts,
+}
+
+impl Life {
+    /// A life of `pid` of which nothing is known but that it was there at `proven`.
+    pub(crate) fn new(pid: Pid, proven: KernelTime) -> Life {
+        Life {
+            pid,
+            tree: None,
+            birth: State::Unreported,
+            death: State::Unreported,
+            created: None,
+            forker: None,
+            exited: None,
+            status: None,
+            child: None,
+            exit: None,
+            registered: None,
+            muted: false,
+            trackerr: Reports::default(),
+            forker_life: None,
+            reported: Reported::No,
+            proven,
+            settled: false,
+            calls: CallCounts::default(),
+        }
+    }
+
+    pub(crate) fn state(&self, fact: Fact) -> State {
+        match fact {
+            Fact::Birth => self.birth,
+            Fact::Death => self.death,
+        }
+    }
+
+    pub(crate) fn state_mut(&mut self, fact: Fact) -> &mut State {
+        match fact {
+            Fact::Birth => &mut self.birth,
+            Fact::Death => &mut self.death,
+        }
+    }
+
+    /// Whether kqueue ever reported anything of it, or was asked to watch it.
+    pub(crate) fn is_known_to_kqueue(&self) -> bool {
+        self.child.is_some() || self.exit.is_some() || self.registered.is_some()
+    }
+
+    /// Whether kqueue's user has it among its processes.
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.child.is_some() || self.registered.is_some()
+    }
+
+    /// Whether kqueue's user believes it alive.
+    pub(crate) fn is_believed_alive(&self) -> bool {
+        self.is_tracked() && self.exit.is_none() && !self.death.is_final()
+    }
+
+    /// Whether it is alive, and its birth was lost.
+    pub(crate) fn is_lost_alive(&self) -> bool {
+        let lost = self.birth.verdict().is_some_and(Verdict::is_lost);
+        lost && !self.is_tracked() && self.exited.is_none() && !self.death.is_decided()
+    }
+
+    /// Whether DTrace's evidence allows that it ran at this time.
+    pub(crate) fn may_run_at(&self, at: KernelTime) -> bool {
+        self.exited.is_none_or(|exited| exited.plus(UNORDERED_NS) > at)
+    }
+
+    pub(crate) fn dtrace_evidence(&self) -> DtraceEvidence {
+        DtraceEvidence {
+            created: self.created,
+            forker: self.forker,
+            exited: self.exited,
+            status: self.status,
+        }
+    }
+
+    pub(crate) fn kqueue_evidence(&self) -> KqueueEvidence {
+        let delivered = |note: Note| Delivered {
+            event: Kevent {
+                ident: self.pid.get().into(),
+                flags: note.flags,
+                fflags: note.fflags,
+                data: note.data,
+                udata: self.tree.map_or(0, TreeId::cookie),
+            },
+            batch: note.call,
+            at: note.at,
+        };
+        KqueueEvidence {
+            child: self.child.map(delivered),
+            exit: self.exit.map(delivered),
+            trackerr: matches!(self.reported, Reported::By(_)),
+        }
+    }
+}

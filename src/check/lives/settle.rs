@@ -1,0 +1,248 @@
+//! When a fact has waited long enough: because the queue was drained after it, because the settle time is over, because there
+//! is no room, or because the input has ended.
+
+use super::life::{Life, State};
+use super::trackerr::Reported;
+use super::waiting::{Evidence, Waiting};
+use super::{Context, Lives};
+use crate::check::judge::{self, UNORDERED_NS};
+use crate::check::stats::Table as Bounded;
+use crate::model::{Fact, KernelTime, TreeId, Verdict, note};
+
+/// How long a decided loss is remembered, to know a late note when it comes.
+const LINGER_NS: u64 = 10_000_000_000;
+/// How many generations may have been created in the wrong order.
+const MAX_LINE: usize = 64;
+
+impl Lives {
+    /// The queue was empty at `quiet`: NOTE_CHILD of every process created before has been delivered, or never will be.
+    pub(super) fn settle_births(&mut self, cx: &mut Context, quiet: KernelTime) {
+        let is_due = |since: KernelTime| since.plus(UNORDERED_NS) <= quiet;
+        while let Some(waiting) = self.deadlines.due(Evidence::ChildNote, is_due) {
+            self.done(cx, Evidence::ChildNote, waiting, Lives::settle_birth);
+        }
+    }
+
+    /// The queue was empty at `quiet`: NOTE_EXIT of every process that ended the settle time before that (more, if threads
+    /// were held up) has been delivered, or never will be.
+    pub(super) fn settle_deaths(&mut self, cx: &mut Context, quiet: KernelTime) {
+        let patience_ns = self.patience_ns;
+        let is_due = |since: KernelTime| since.plus(patience_ns) <= quiet;
+        while let Some(waiting) = self.deadlines.due(Evidence::ExitNote, is_due) {
+            self.done(cx, Evidence::ExitNote, waiting, |lives, cx, slot, _| {
+                lives.settle_death(cx, slot)
+            });
+        }
+    }
+
+    /// The timeline has come to `now`: notes that DTrace has not confirmed within the settle time, or longer if threads were
+    /// held up, stay unconfirmed; not before dtrace(1) has reported whatever it dropped, which it has up to `complete`.
+    pub(super) fn come_to(&mut self, cx: &mut Context, now: KernelTime, complete: KernelTime) {
+        self.now = self.now.max(now);
+        self.settle_drains(cx, complete);
+        let (now, patience_ns) = (self.now, self.patience_ns);
+        let is_due = |since: KernelTime| since.plus(patience_ns) <= now && since <= complete;
+        while let Some(waiting) = self.deadlines.due(Evidence::Record, is_due) {
+            self.done(cx, Evidence::Record, waiting, Lives::settle_record);
+        }
+        let is_due = |since: KernelTime| since.plus(LINGER_NS) <= now;
+        while let Some(waiting) = self.deadlines.due(Evidence::LateNote, is_due) {
+            self.done(cx, Evidence::LateNote, waiting, |_, _, _, _| {});
+        }
+    }
+
+    /// The input has ended: what has not been decided by now stays undecided.
+    pub(crate) fn finish(&mut self, cx: &mut Context) {
+        self.settle_drains(cx, self.now);
+        self.give_up_all(cx);
+    }
+
+    /// Whatever still waits stays undecided.
+    pub(super) fn give_up_all(&mut self, cx: &mut Context) {
+        while let Some((evidence, waiting)) = self.deadlines.oldest() {
+            self.done(cx, evidence, waiting, |lives, cx, slot, fact| {
+                lives.give_up(cx, slot, evidence, fact)
+            });
+        }
+    }
+
+    /// Makes room in a full table: what has its verdicts is forgotten, then the oldest unsettled life is given up, and DTrace
+    /// counts as blind for it. What stays is alive as far as is known: one life of each pid at most.
+    pub(super) fn make_room(&mut self, cx: &mut Context) {
+        while self.table.len() >= self.config.capacity {
+            let Some((evidence, waiting)) = self.deadlines.oldest() else { return };
+            let Waiting { life, at, .. } = waiting;
+            if self.table.find(life).is_some() && evidence != Evidence::LateNote {
+                cx.verdicts.stats.evictions[Bounded::Incarnations.index()] += 1;
+                cx.sight.given_up(self.number, at, self.now);
+            }
+            self.done(cx, evidence, waiting, |lives, cx, slot, fact| {
+                lives.give_up(cx, slot, evidence, fact)
+            });
+        }
+    }
+
+    /// One wait is over: does what that means, and lets go of the lives that were kept for it.
+    fn done(
+        &mut self,
+        cx: &mut Context,
+        evidence: Evidence,
+        waiting: Waiting,
+        settle: impl FnOnce(&mut Lives, &mut Context, usize, Fact),
+    ) {
+        let Some(slot) = self.table.find(waiting.life) else { return };
+        settle(self, cx, slot, waiting.fact);
+        if evidence == Evidence::ChildNote {
+            let forker = self.table[slot].forker_life.and_then(|handle| self.table.find(handle));
+            if let Some(forker) = forker {
+                self.table.unpin(forker);
+            }
+        }
+        self.table.unpin(slot);
+    }
+
+    fn settle_birth(&mut self, cx: &mut Context, slot: usize, _: Fact) {
+        let forker = self.forker(slot);
+        if forker.is_some_and(|forker| self.is_unsettled(forker)) {
+            self.settle_ancestors(cx, slot);
+        }
+        self.settle_one_birth(cx, slot, forker);
+    }
+
+    /// Whether a process is lost by inheritance depends on its forker, which may have been created later.
+    fn settle_ancestors(&mut self, cx: &mut Context, slot: usize) {
+        let mut line = vec![slot];
+        while let Some(forker) = self.forker(line[line.len() - 1])
+            && self.is_unsettled(forker)
+        {
+            if line.len() > MAX_LINE || line.contains(&forker) {
+                break;
+            }
+            line.push(forker);
+        }
+        for ancestor in line.into_iter().skip(1).rev() {
+            self.settle_one_birth(cx, ancestor, self.forker(ancestor));
+        }
+    }
+
+    fn is_unsettled(&self, slot: usize) -> bool {
+        !self.table[slot].settled && self.table[slot].created.is_some()
+    }
+
+    fn settle_one_birth(&mut self, cx: &mut Context, slot: usize, forker: Option<usize>) {
+        self.table[slot].settled = true;
+        if self.table[slot].registered.is_some() {
+            return;
+        }
+        let about = |forker: usize| self.table[forker].trackerr.about(&self.table[slot]);
+        let reported = forker.map_or(Reported::Unclear, about);
+        self.table[slot].reported = reported;
+        if self.table[slot].birth.is_decided() {
+            return;
+        }
+        let Some(tree) = self.tree_of_birth(cx, slot, forker) else { return };
+        let forker = forker.filter(|forker| self.table[*forker].tree.is_some());
+        let verdict =
+            judge::birth(&self.table[slot], forker.map(|f| &self.table[f]), &self.policy(cx));
+        self.table[slot].tree = Some(tree);
+        if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
+            self.table[forker].trackerr.explain(reported);
+        }
+        self.decide(cx, slot, Fact::Birth, verdict);
+    }
+
+    /// The life that forked this one. One whose own create is missing was not known then, but may be now.
+    fn forker(&self, slot: usize) -> Option<usize> {
+        let life = &self.table[slot];
+        life.forker_life.and_then(|handle| self.table.find(handle)).or_else(|| {
+            let newest = self.table.newest(life.forker?)?;
+            let forker = &self.table[newest];
+            let here = match forker.created {
+                Some(at) => Some(at) > life.created && at.since(life.created?) <= UNORDERED_NS,
+                None => forker.is_tracked(),
+            };
+            (here && forker.may_run_at(life.created?)).then_some(newest)
+        })
+    }
+
+    /// The tree of which a birth without NOTE_CHILD is a fact: that of its forker, unless children were not asked for, or it was
+    /// forked before the forker was registered.
+    fn tree_of_birth(&self, cx: &Context, slot: usize, forker: Option<usize>) -> Option<TreeId> {
+        let life = &self.table[slot];
+        let forker = forker.map(|forker| &self.table[forker]);
+        let before = |forker: &Life| {
+            forker.registered.is_some_and(|registered| life.created < Some(registered.entered))
+        };
+        match forker.filter(|forker| forker.tree.is_some()) {
+            Some(forker) if !self.asks_for(cx, forker, note::TRACK) => None,
+            Some(forker) if life.tree.is_none() && before(forker) => None,
+            Some(forker) => life.tree.or(forker.tree),
+            None => life.tree.filter(|_| self.asks_for(cx, life, note::TRACK)),
+        }
+    }
+
+    fn settle_death(&mut self, cx: &mut Context, slot: usize) {
+        let life = &self.table[slot];
+        if life.death.is_final() || life.tree.is_none() || life.exit.is_some() {
+            return;
+        }
+        if !self.asks_for(cx, life, note::EXIT) {
+            return self.change(cx, slot, |life| life.death = State::NoFact);
+        }
+        let verdict = judge::death(life, &self.policy(cx));
+        self.decide(cx, slot, Fact::Death, verdict);
+        if verdict.is_lost() {
+            self.wait(slot, Evidence::LateNote, Fact::Death, self.now);
+        }
+    }
+
+    /// DTrace has not confirmed a note.
+    fn settle_record(&mut self, cx: &mut Context, slot: usize, fact: Fact) {
+        let life = &self.table[slot];
+        if life.state(fact).is_decided() {
+            return;
+        }
+        let (confirmed, verdict) = match fact {
+            Fact::Birth => (life.created, judge::birth(life, None, &self.policy(cx))),
+            Fact::Death => (life.exited, judge::death(life, &self.policy(cx))),
+        };
+        if confirmed.is_none() {
+            self.table[slot].settled |= fact == Fact::Birth;
+            self.decide(cx, slot, fact, verdict);
+        }
+    }
+
+    /// No more evidence will be waited for.
+    fn give_up(&mut self, cx: &mut Context, slot: usize, evidence: Evidence, fact: Fact) {
+        match evidence {
+            Evidence::ChildNote | Evidence::ExitNote => {
+                self.give_up_birth(cx, slot);
+                self.give_up_death(cx, slot);
+            }
+            Evidence::Record if !self.table[slot].state(fact).is_decided() => {
+                self.decide(cx, slot, fact, Verdict::Undecided);
+            }
+            Evidence::Record | Evidence::LateNote => {}
+        }
+    }
+
+    fn give_up_birth(&mut self, cx: &mut Context, slot: usize) {
+        let life = &self.table[slot];
+        if life.registered.is_some() || life.birth.is_decided() || life.created.is_none() {
+            return;
+        }
+        if let Some(tree) = self.tree_of_birth(cx, slot, self.forker(slot)) {
+            self.table[slot].tree = Some(tree);
+            self.decide(cx, slot, Fact::Birth, Verdict::Undecided);
+        }
+    }
+
+    fn give_up_death(&mut self, cx: &mut Context, slot: usize) {
+        let life = &self.table[slot];
+        let over = life.exited.is_some() || self.table.newest(life.pid) != Some(slot);
+        let is_fact = life.tree.is_some() && self.asks_for(cx, life, note::EXIT);
+        if is_fact && over && !life.death.is_final() {
+            self.decide(cx, slot, Fact::Death, Verdict::Undecided);
+        }
+    }
+}

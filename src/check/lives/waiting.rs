@@ -1,0 +1,59 @@
+//! What is waited for, and since when: one queue of deadlines for each kind of evidence.
+
+use std::collections::VecDeque;
+
+use super::table::Handle;
+use crate::model::{Fact, KernelTime};
+
+/// The evidence that is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Evidence {
+    /// A process was created: NOTE_CHILD may come until the queue is drained.
+    ChildNote,
+    /// A process has exited: NOTE_EXIT may come until the queue is drained the settle time later.
+    ExitNote,
+    /// A note has come: DTrace's record may be late.
+    Record,
+    /// A loss was decided: it is remembered for a while, to know a late note when it comes.
+    LateNote,
+}
+
+impl Evidence {
+    const COUNT: usize = 4;
+    /// In which order lives are given up for want of room: those that are decided first.
+    const GIVEN_UP: [Evidence; Self::COUNT] =
+        [Evidence::LateNote, Evidence::ChildNote, Evidence::ExitNote, Evidence::Record];
+}
+
+/// A fact that waits for evidence, since `at`. Its life is pinned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) life: Handle,
+    pub(super) fact: Fact,
+    pub(super) at: KernelTime,
+}
+
+/// In the order of the timeline, each kind for itself: their deadlines differ, and change.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines([VecDeque<Waiting>; Evidence::COUNT]);
+
+impl Deadlines {
+    pub(super) fn push(&mut self, evidence: Evidence, waiting: Waiting) {
+        self.0[evidence as usize].push_back(waiting);
+    }
+
+    /// The oldest that waits for this evidence, if it is due with the time since which it waits.
+    pub(super) fn due(
+        &mut self,
+        evidence: Evidence,
+        is_due: impl Fn(KernelTime) -> bool,
+    ) -> Option<Waiting> {
+        self.0[evidence as usize].pop_front_if(|waiting| is_due(waiting.at))
+    }
+
+    /// The one to be given up next: the oldest of its kind.
+    pub(super) fn oldest(&mut self) -> Option<(Evidence, Waiting)> {
+        let mut kinds = Evidence::GIVEN_UP.into_iter();
+        kinds.find_map(|evidence| Some((evidence, self.0[evidence as usize].pop_front()?)))
+    }
+}

@@ -1,0 +1,167 @@
+//! The reader's kevent(2) calls that wait for their marks, and which mark is whose.
+//!
+//! The D program prints a mark for each call: it has the time of its return on DTrace's clock, and names the call, by its
+//! number or by its capacity. The reader gives 1024 consecutive calls different capacities.
+
+use std::collections::VecDeque;
+
+use super::clock::ClockMap;
+use crate::input::{Attach, Batch};
+use crate::model::{Kevent, MonoTime};
+use crate::wire::record::Mark;
+
+/// How far a mark may lie outside of its call's two clock readings before it must be another call's.
+const SLACK_NS: u64 = 1_000_000;
+/// After so many calls their capacities repeat.
+const CAPACITIES: u64 = 1024;
+
+/// A call without what it returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Head {
+    pub(super) seq: u64,
+    capacity: u32,
+    pub(super) before: MonoTime,
+    pub(super) after: MonoTime,
+    attached: u32,
+    events: u32,
+    /// Registrations that failed: the call returned a receipt of each.
+    failed: u32,
+    pub(super) drained: bool,
+}
+
+impl Head {
+    fn of(batch: &Batch<'_>) -> Head {
+        Head {
+            seq: batch.seq,
+            capacity: batch.capacity,
+            before: batch.before,
+            after: batch.after,
+            attached: batch.attached.len() as u32,
+            events: batch.events.len() as u32,
+            failed: batch.attached.iter().filter(|attach| attach.errno != 0).count() as u32,
+            drained: batch.drained(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    waiting: VecDeque<Head>,
+    events: VecDeque<Kevent>,
+    attached: VecDeque<Attach>,
+    /// How many of these the last call that was taken out has.
+    taken: (usize, usize),
+    next_seq: u64,
+    /// The number behind the last call that was taken out.
+    placed_seq: u64,
+    /// The last calls that were taken out without their marks: no two with one capacity.
+    unmarked: VecDeque<Head>,
+}
+
+impl Calls {
+    /// Takes a call. `false` if its number is not a new one.
+    pub(super) fn push(&mut self, batch: &Batch<'_>) -> bool {
+        if batch.seq < self.next_seq {
+            return false;
+        }
+        if self.next_seq == 0 {
+            self.placed_seq = batch.seq;
+        }
+        self.next_seq = batch.seq.saturating_add(1);
+        self.waiting.push_back(Head::of(batch));
+        self.events.extend(batch.events);
+        self.attached.extend(batch.attached);
+        true
+    }
+
+    /// The calls before `next_seq` that have not come are lost: their marks wait for nothing.
+    pub(super) fn skip(&mut self, next_seq: u64) {
+        self.next_seq = self.next_seq.max(next_seq);
+    }
+
+    pub(super) fn first(&self) -> Option<&Head> {
+        self.waiting.front()
+    }
+
+    /// How many events wait. A call needs room as well: it counts as `least` of them at least.
+    pub(super) fn events_waiting(&self, least: usize) -> usize {
+        self.events.len().max(self.waiting.len() * least)
+    }
+
+    /// Takes out the first call, which has found its mark.
+    pub(super) fn take_marked(&mut self) -> Option<Head> {
+        let head = self.waiting.pop_front()?;
+        self.placed_seq = head.seq.saturating_add(1);
+        self.taken = (head.attached as usize, head.events as usize);
+        Some(head)
+    }
+
+    /// Takes out the first call, whose mark is missing; it may yet come too late.
+    pub(super) fn take_unmarked(&mut self) -> Option<Head> {
+        let head = self.take_marked()?;
+        let again = |old: &Head| old.seq.saturating_add(CAPACITIES) <= head.seq;
+        while self.unmarked.front().is_some_and(again) {
+            self.unmarked.pop_front();
+        }
+        self.unmarked.push_back(head);
+        Some(head)
+    }
+
+    /// What the call registered and returned that was taken out last, until [`Calls::release`].
+    pub(super) fn taken(&mut self) -> (&[Attach], &[Kevent]) {
+        let attached = self.attached.make_contiguous().get(..self.taken.0);
+        let events = self.events.make_contiguous().get(..self.taken.1);
+        (attached.unwrap_or_default(), events.unwrap_or_default())
+    }
+
+    /// Forgets what the call that was taken out last had.
+    pub(super) fn release(&mut self) {
+        let (attached, events) = std::mem::take(&mut self.taken);
+        self.attached.drain(..attached.min(self.attached.len()));
+        self.events.drain(..events.min(self.events.len()));
+    }
+
+    /// Where the call of this mark is: nearly always the first one. Capacities repeat after 1024 calls; then the clock tells
+    /// them apart, and what was returned. If no call fits, it is the nearest call with this capacity, unless that was lost.
+    pub(super) fn place_of(&self, mark: &Mark, clock: &ClockMap) -> Option<usize> {
+        let named = |head: &Head| mark.is_of(head.seq, head.capacity);
+        let fits = |head: &Head| {
+            named(head)
+                && mark
+                    .returned
+                    .is_none_or(|n| i64::from(head.events + head.failed) == i64::from(n))
+                && clock.latest(head.after).is_none_or(|t| t.plus(SLACK_NS) >= mark.at)
+                && clock.earliest(head.before).is_none_or(|t| t <= mark.at.plus(SLACK_NS))
+        };
+        self.waiting.iter().position(fits).or_else(|| {
+            let nearest = self.nearest(mark);
+            self.waiting.iter().position(|head| named(head) && head.seq == nearest)
+        })
+    }
+
+    /// Whether this mark names a call that has not arrived yet, rather than one that is gone.
+    pub(super) fn is_ahead(&self, mark: &Mark) -> bool {
+        let ahead = self.next_seq == 0 || self.nearest(mark) >= self.next_seq;
+        mark.capacity >= Batch::capacity_of(0) && ahead
+    }
+
+    /// The call of this mark among those that did not wait for theirs, if it is one of the latest.
+    pub(super) fn take_late(&mut self, mark: &Mark) -> Option<Head> {
+        let recent = self.placed_seq.saturating_sub(CAPACITIES);
+        let named = |head: &Head| mark.is_of(head.seq, head.capacity) && head.seq >= recent;
+        let place = self.unmarked.iter().position(named)?;
+        // Marks come in order.
+        self.unmarked.drain(..=place).next_back()
+    }
+
+    /// The call with this capacity that is nearest to the last one that has its place.
+    fn nearest(&self, mark: &Mark) -> u64 {
+        if let Some(seq) = mark.seq {
+            let ahead = seq.wrapping_sub(self.placed_seq as u32) as i32;
+            return self.placed_seq.saturating_add_signed(ahead.into());
+        }
+        let ahead = mark.capacity.wrapping_sub(Batch::capacity_of(self.placed_seq)) % 1024;
+        let next = self.placed_seq.saturating_add(ahead.into());
+        if ahead < 512 { next } else { next.saturating_sub(1024) }
+    }
+}

@@ -1,0 +1,181 @@
+//! Consumers: what the user's own trackers register and get from kevent(2), all of it in DTrace's stream.
+//!
+//! The kernel copies out at most eight events at a time (KQ_NEVENTS), so a call is all that its thread was copied until it
+//! returns. It cannot have begun before the thread's previous call returned, and began before the first event was copied out.
+
+use super::event::{Call, Event, Registration};
+use crate::model::{KernelTime, Kevent, Pid, filter};
+use crate::wire::record::{Copyout, Register};
+
+/// More threads of consumers than these are not kept apart: the one that has been there longest is forgotten.
+const MAX_THREADS: usize = 256;
+/// More events than these are not kept for one call.
+const MAX_EVENTS: usize = 1 << 16;
+
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    /// Who they are, and the numbers of their trackers.
+    running: Vec<(Pid, usize)>,
+    threads: Vec<Thread>,
+    /// The events of the call that was handed on last.
+    lent: Vec<Kevent>,
+}
+
+/// A thread of a consumer.
+#[derive(Debug)]
+struct Thread {
+    tracker: usize,
+    tid: u32,
+    /// The registration under way.
+    registering: Option<Register>,
+    /// When its previous call returned.
+    returned: KernelTime,
+    /// What it was copied since then: all events, and those of EVFILT_PROC.
+    copied: i64,
+    events: Vec<Kevent>,
+    /// The last of them: an event that is not behind it was printed twice.
+    last: Option<(KernelTime, u8)>,
+}
+
+/// A kevent(2) call of a consumer returned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Returned {
+    pub(super) at: KernelTime,
+    pub(super) tid: u32,
+    pub(super) fd: i32,
+    pub(super) nevents: i32,
+    pub(super) returned: i32,
+}
+
+impl Consumers {
+    /// From now on tracker number `tracker` is this process. `None`: it has ended.
+    pub(super) fn set(&mut self, tracker: usize, pid: Option<Pid>) {
+        self.running.retain(|(_, other)| *other != tracker);
+        self.threads.retain(|thread| thread.tracker != tracker);
+        self.running.extend(pid.map(|pid| (pid, tracker)));
+    }
+
+    /// DTrace begins anew: what was under way is not known any more.
+    pub(super) fn restart(&mut self) {
+        self.threads.clear();
+    }
+
+    /// This process has ended: the number of its tracker, if it was a consumer.
+    pub(super) fn ended(&mut self, pid: Pid) -> Option<usize> {
+        let tracker = self.running.iter().find(|(running, _)| *running == pid)?.1;
+        self.set(tracker, None);
+        Some(tracker)
+    }
+
+    pub(super) fn lent(&self) -> &[Kevent] {
+        &self.lent
+    }
+
+    /// The thread `tid` of a consumer. Pid 0 is the only one of the stream.
+    fn thread(&mut self, consumer: Pid, tid: u32) -> Option<&mut Thread> {
+        let only = self.running.len() == 1 && consumer.get() == 0;
+        let tracker = self.running.iter().find(|(pid, _)| only || *pid == consumer)?.1;
+        let is_it = |thread: &Thread| thread.tracker == tracker && thread.tid == tid;
+        let place = self.threads.iter().position(is_it).unwrap_or_else(|| {
+            if self.threads.len() == MAX_THREADS {
+                self.threads.remove(0);
+            }
+            self.threads.push(Thread {
+                tracker,
+                tid,
+                registering: None,
+                returned: KernelTime(0),
+                copied: 0,
+                events: Vec::new(),
+                last: None,
+            });
+            self.threads.len() - 1
+        });
+        self.threads.get_mut(place)
+    }
+
+    /// A registration begins. The kernel's own ones, in knote_fork, are none of the consumer's.
+    pub(super) fn register(&mut self, register: &Register) {
+        if register.own
+            && let Some(thread) = self.thread(register.consumer, register.tid)
+        {
+            thread.registering = Some(*register);
+        }
+    }
+
+    /// The registration of this thread that began last is done.
+    pub(super) fn registered(
+        &mut self,
+        at: KernelTime,
+        consumer: Pid,
+        tid: u32,
+        errno: i32,
+    ) -> Option<Event<'static>> {
+        let thread = self.thread(consumer, tid)?;
+        let register = thread.registering.take()?;
+        Some(Event::Registration(Registration {
+            tracker: thread.tracker,
+            queue: register.fd,
+            kqueue: register.kqueue,
+            entered: register.at,
+            at,
+            pid: Pid::new(register.ident).filter(|_| register.filter == filter::PROC),
+            flags: register.flags.into(),
+            notes: register.fflags,
+            errno,
+        }))
+    }
+
+    /// An event is copied out.
+    pub(super) fn copied(&mut self, copyout: &Copyout) {
+        let Some(thread) = self.thread(copyout.consumer, copyout.tid) else { return };
+        let this = Some((copyout.at, copyout.index));
+        if thread.last >= this {
+            return;
+        }
+        thread.last = this;
+        thread.copied += 1;
+        if copyout.filter == filter::PROC && thread.events.len() < MAX_EVENTS {
+            thread.events.push(Kevent {
+                ident: copyout.ident,
+                flags: copyout.flags.into(),
+                fflags: copyout.fflags,
+                data: copyout.data,
+                udata: 0,
+            });
+        }
+    }
+
+    /// A call returns: the call, and whether events of it are missing.
+    pub(super) fn returned(
+        &mut self,
+        consumer: Pid,
+        seq: u64,
+        call: &Returned,
+    ) -> Option<(Call<'static>, bool)> {
+        let thread = self.thread(consumer, call.tid)?;
+        let entered = std::mem::replace(&mut thread.returned, call.at);
+        let copied = std::mem::take(&mut thread.copied);
+        let (tracker, events) = (thread.tracker, std::mem::take(&mut thread.events));
+        let returned = i64::from(call.returned);
+        // If a change failed, or has a receipt to return, the kernel returns without a look at the queue.
+        let scanned = !events.iter().any(Kevent::is_receipt);
+        let drained = scanned && (0..i64::from(call.nevents)).contains(&returned);
+        let mut emptied = std::mem::replace(&mut self.lent, events);
+        emptied.clear();
+        if let Some(thread) = self.thread(consumer, call.tid) {
+            thread.events = emptied;
+        }
+        let call = Call {
+            tracker,
+            queue: call.fd,
+            seq,
+            at: call.at,
+            entered: Some(entered),
+            drained,
+            registered: &[],
+            notes: &[],
+        };
+        Some((call, copied < returned))
+    }
+}

@@ -1,0 +1,105 @@
+//! What the timeline hands on: the evidence of both witnesses in one order, on DTrace's clock.
+
+use crate::check::stats::BlindReason;
+use crate::input::Attach;
+use crate::model::{KernelTime, Kevent, Pid, WaitStatus, Witness};
+
+/// One step of the timeline. Behind it no stage sees when something was read.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Event<'a> {
+    /// Time has come to `at`: what comes next is of this time, or later. dtrace(1) has reported whatever it dropped up to
+    /// `complete`.
+    Now { at: KernelTime, complete: KernelTime },
+    /// proc:::create fired. A call that began before `printed` may have begun before the fork: a clock may have stepped back.
+    Create { at: KernelTime, printed: KernelTime, child: Pid, forker: Pid },
+    /// proc:::exit fired.
+    Exit { at: KernelTime, pid: Pid, status: WaitStatus },
+    /// A kevent(2) call returned.
+    Call(Call<'a>),
+    /// A consumer has registered a knote, or changed one.
+    Registration(Registration),
+    /// The consumer of this tracker has ended.
+    Ended { tracker: usize },
+    /// A witness may have missed something. Comes as soon as it is known, out of order: it may be of any time.
+    Gap(Gap),
+}
+
+/// A kevent(2) call at its place.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Call<'a> {
+    /// Whose call it is: 0 is the exporter's own reader, the others are consumers.
+    pub(crate) tracker: usize,
+    /// The descriptor of its kqueue; of no meaning for the exporter's own.
+    pub(crate) queue: i32,
+    /// Its number: see [`crate::input::Batch::seq`]. Calls of consumers are counted by the timeline.
+    pub(crate) seq: u64,
+    /// When it returned; the latest possible time if its mark is missing.
+    pub(crate) at: KernelTime,
+    /// When it began, or earlier. `None` if its mark is missing: then nothing is known to be drained.
+    pub(crate) entered: Option<KernelTime>,
+    /// It took all there was: see [`crate::input::Batch::drained`].
+    pub(crate) drained: bool,
+    /// What was registered by this call.
+    pub(crate) registered: &'a [Attach],
+    /// What it returned, in the kernel's order.
+    pub(crate) notes: &'a [Kevent],
+}
+
+impl Call<'_> {
+    /// A call of the exporter's own reader of which nothing is known.
+    pub(crate) const OWN: Call<'static> = Call {
+        tracker: 0,
+        queue: -1,
+        seq: 0,
+        at: KernelTime(0),
+        entered: None,
+        drained: false,
+        registered: &[],
+        notes: &[],
+    };
+}
+
+/// A change of a consumer's changelist.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Registration {
+    pub(crate) tracker: usize,
+    /// The descriptor of the kqueue, and its address in the kernel: another address is another kqueue.
+    pub(crate) queue: i32,
+    pub(crate) kqueue: u64,
+    pub(crate) entered: KernelTime,
+    pub(crate) at: KernelTime,
+    /// The process to be watched; `None` for other filters.
+    pub(crate) pid: Option<Pid>,
+    /// EV_* bits.
+    pub(crate) flags: u32,
+    /// NOTE_* bits: what is asked for.
+    pub(crate) notes: u32,
+    /// 0, or why it was refused.
+    pub(crate) errno: i32,
+}
+
+/// A time in which a witness may have missed something.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Gap {
+    pub(crate) witness: Witness,
+    pub(crate) reason: BlindReason,
+    pub(crate) span: Span,
+}
+
+/// When something may have been missed. Both ends are included.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Span {
+    /// Before the witness was there. Not counted as blind time.
+    Before(KernelTime),
+    Between(KernelTime, KernelTime),
+    /// From then on, until [`Span::Until`] comes for the same reason.
+    Since(KernelTime),
+    Until(KernelTime),
+    /// From `since` on, until all notes of what happened up to `lost` have been delivered.
+    UntilDrained {
+        since: KernelTime,
+        lost: KernelTime,
+    },
+    /// At a time that is not known.
+    Anywhere,
+}

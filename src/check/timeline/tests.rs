@@ -1,0 +1,149 @@
+use super::*;
+use crate::check::Config;
+use crate::wire::record::Mark;
+
+const MS: u64 = 1_000_000;
+
+/// Horizons of 10 and 100 ms, and room for everything.
+fn timeline() -> Timeline {
+    Timeline::new(Config {
+        reorder_ns: 10 * MS,
+        settle_ns: 100 * MS,
+        capacity: 1000,
+        ..Config::default()
+    })
+}
+
+fn tick(ms: u64) -> Record {
+    Record::Tick { at: KernelTime(ms * MS), wall: 0 }
+}
+
+fn mark(ms: u64, seq: u64) -> Record {
+    Record::Mark(Mark {
+        at: KernelTime(ms * MS),
+        entered: KernelTime((ms - 1) * MS),
+        capacity: Batch::capacity_of(seq),
+        seq: None,
+        returned: Some(0),
+    })
+}
+
+/// A call on a clock that is 1 s ahead of DTrace's.
+fn call(timeline: &mut Timeline, ms: u64, seq: u64) {
+    let (before, after) = (MonoTime((ms + 999) * MS), MonoTime((ms + 1000) * MS + 9));
+    let capacity = Batch::capacity_of(seq);
+    assert!(timeline.call(&Batch { seq, capacity, before, after, attached: &[], events: &[] }));
+}
+
+/// Reads these records; why any of them was refused.
+fn read(timeline: &mut Timeline, records: &[Record]) -> Vec<Reason> {
+    records.iter().filter_map(|record| timeline.record(*record, MonoTime(0))).collect()
+}
+
+/// What comes now: calls by their numbers, `?` without a mark, and the times in milliseconds of everything else.
+fn order(timeline: &mut Timeline) -> Vec<String> {
+    let mut order = vec![];
+    while let Some(event) = timeline.next() {
+        match event {
+            Event::Now { at, .. } => order.push((at.0 / MS).to_string()),
+            Event::Call(call) => {
+                let marked = if call.entered.is_some() { "" } else { "?" };
+                order.pop();
+                order.push(format!("call{}@{}{marked}", call.seq, call.at.0 / MS));
+            }
+            Event::Create { .. }
+            | Event::Exit { .. }
+            | Event::Registration(_)
+            | Event::Ended { .. }
+            | Event::Gap(_) => {}
+        }
+    }
+    order
+}
+
+#[test]
+fn a_call_takes_the_place_of_its_mark_whichever_comes_first() {
+    let expected = ["1", "call0@2", "3", "call1@4", "5"];
+    let mut early = timeline();
+    call(&mut early, 2, 0);
+    call(&mut early, 4, 1);
+    read(&mut early, &[tick(1), mark(2, 0), tick(3), mark(4, 1), tick(5)]);
+    early.end();
+    assert_eq!(order(&mut early), expected);
+    let mut late = timeline();
+    read(&mut late, &[tick(1), mark(2, 0), tick(3), mark(4, 1), tick(5), tick(40)]);
+    assert_eq!(order(&mut late), expected[..1]);
+    call(&mut late, 2, 0);
+    call(&mut late, 4, 1);
+    assert_eq!(order(&mut late), expected[1..]);
+}
+
+#[test]
+fn records_are_sorted_within_the_horizon_and_refused_behind_it() {
+    let mut timeline = timeline();
+    read(&mut timeline, &[1, 9, 4, 30].map(tick));
+    assert_eq!(order(&mut timeline), ["1", "4", "9"]);
+    assert_eq!(read(&mut timeline, &[tick(5), tick(30)]), [Reason::Late, Reason::Duplicate]);
+}
+
+#[test]
+fn a_call_without_a_mark_goes_where_the_clocks_allow() {
+    let mut timeline = timeline();
+    call(&mut timeline, 2, 0);
+    call(&mut timeline, 4, 1);
+    call(&mut timeline, 7, 2);
+    let records = [tick(1), mark(2, 0), tick(3), tick(5), tick(6), mark(7, 2), tick(8), tick(50)];
+    read(&mut timeline, &records);
+    let expected = ["1", "call0@2", "3", "5", "call1@5?", "6", "call2@7"];
+    assert_eq!(order(&mut timeline)[..7], expected);
+}
+
+#[test]
+fn a_garbled_time_stamp_costs_itself() {
+    let mut timeline = timeline();
+    let garbled = tick(1 << 40);
+    let refused = read(&mut timeline, &[garbled, tick(1), tick(2), garbled, tick(3)]);
+    assert_eq!(refused, [Reason::Implausible; 2]);
+    timeline.end();
+    assert_eq!(order(&mut timeline), ["1", "2", "3"]);
+}
+
+#[test]
+fn after_an_outage_calls_wait_for_their_marks_again() {
+    let mut timeline = timeline();
+    call(&mut timeline, 2, 0);
+    read(&mut timeline, &[tick(1), mark(2, 0), tick(3)]);
+    timeline.dtrace_down();
+    call(&mut timeline, 100, 1);
+    assert_eq!(order(&mut timeline), ["1", "call0@2", "3", "call1@101?"]);
+    timeline.dtrace_up();
+    call(&mut timeline, 190, 2);
+    call(&mut timeline, 200, 3);
+    let refused = read(&mut timeline, &[tick(195), mark(200, 3), tick(205), tick(300)]);
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!(order(&mut timeline), ["call2@191?", "195", "call3@200", "205"]);
+}
+
+#[test]
+fn without_dtrace_calls_do_not_wait() {
+    let mut timeline = timeline();
+    call(&mut timeline, 2, 0);
+    assert!(order(&mut timeline).is_empty());
+    timeline.dtrace_down();
+    assert_eq!(order(&mut timeline).len(), 1);
+}
+
+/// Both ends of what is missing are known as soon as they can be.
+#[test]
+fn gaps_come_at_once() {
+    let mut timeline = timeline();
+    read(&mut timeline, &[tick(1), tick(2)]);
+    order(&mut timeline);
+    timeline.bad_line();
+    let gap =
+        |span| Event::Gap(Gap { witness: Witness::Dtrace, reason: BlindReason::BadLine, span });
+    assert_eq!(timeline.next(), Some(gap(Span::Since(KernelTime(2 * MS)))));
+    read(&mut timeline, &[tick(3)]);
+    assert_eq!(timeline.next(), Some(gap(Span::Until(KernelTime(3 * MS)))));
+    assert_eq!(timeline.next(), None);
+}

@@ -1,0 +1,67 @@
+//! Where verdicts go: the counts, the findings, and the observers of decided facts.
+
+use super::clues::{Cause, RecentContext};
+use super::damage::TrackerModel;
+use super::finding::Finding;
+use super::stats::{Stats, TreeStats};
+use super::strategies;
+use crate::model::{TreeId, Verdict};
+
+#[derive(Default)]
+pub(crate) struct Verdicts {
+    pub(crate) stats: Stats,
+    /// Findings that were not handed on yet.
+    pub(crate) findings: Vec<Finding>,
+    /// By the tracker's number.
+    observers: Vec<Observers>,
+}
+
+/// What observes the decided facts of one tracker.
+#[derive(Default)]
+pub(crate) struct Observers {
+    /// What it makes of the kevents.
+    model: TrackerModel,
+    /// What shows why something was lost.
+    pub(crate) recent: RecentContext,
+}
+
+impl Verdicts {
+    /// A fact was decided. `unknown_forker`: kqueue has reported nothing of its forker, and will not.
+    pub(crate) fn decided(&mut self, tracker: usize, mut finding: Finding, unknown_forker: bool) {
+        let delay = finding.happened().map_or(0, |at| finding.decided.since(at));
+        self.stats.verdict_delay.add(delay);
+        self.tree(finding.tree).count(finding.fact, finding.verdict);
+        if let Verdict::LostReported | Verdict::LostSilent = finding.verdict {
+            finding.clues = self.observers(tracker).recent.about(finding.pid, &finding.dtrace);
+        }
+        self.observers(tracker);
+        let Verdicts { stats, observers, .. } = self;
+        let model = &mut observers[tracker].model;
+        let standing = model.finding(&finding, unknown_forker, &mut stats.trees);
+        strategies::count(&finding, standing, self.tree(finding.tree));
+        self.findings.push(finding);
+    }
+
+    /// What observes this tracker's facts.
+    pub(crate) fn observers(&mut self, tracker: usize) -> &mut Observers {
+        if self.observers.len() <= tracker {
+            self.observers.resize_with(tracker + 1, Observers::default);
+        }
+        &mut self.observers[tracker]
+    }
+
+    /// A cause probe fired. It does not say of which kqueue: it may be about any tracker.
+    pub(crate) fn cause(&mut self, cause: Cause) {
+        self.observers(0);
+        self.observers.iter_mut().for_each(|observers| observers.recent.cause(cause));
+    }
+
+    /// The counts of this tree, which need not have been declared.
+    pub(crate) fn tree(&mut self, tree: TreeId) -> &mut TreeStats {
+        while self.stats.trees.len() <= usize::from(tree.0) {
+            let name = format!("tree{}", self.stats.trees.len());
+            self.stats.trees.push(TreeStats { name, ..TreeStats::default() });
+        }
+        &mut self.stats.trees[usize::from(tree.0)]
+    }
+}
