@@ -122,6 +122,7 @@ pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
     let (mut tested, mut stops) = (vec![], vec![]);
     for (i, step) in steps.iter().enumerate() {
         let what = format!("{} of {}: shape {}", i + 1, steps.len(), step.plan.shape);
+        tracing::info!("{what}");
         tested.push(step.run(args, open, &what, &mut stops)?);
         if stops.iter().any(Stop::is_requested) {
             break;

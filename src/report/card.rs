@@ -102,7 +102,9 @@ impl Card {
                 only_without_costly_notes(&all, &costly, expected, race)
             }
             Answer::Unsound => advice(&all, decision, expected),
-            Answer::Sound => sound(&all, expected, "these loads"),
+            Answer::Sound => {
+                sound(&all, expected, if rows.len() == 1 { "this load" } else { "these loads" })
+            }
             Answer::Undecided => undecided(&rows),
         };
         Card {
@@ -415,6 +417,7 @@ Shape exit: the tracker that also asks for NOTE_FORK lost 3 of 12,001 exits, the
         ] {
             let quiet = loaded(Shape::Exit, 0, agreed(100, Regime::Unknown));
             let card = Card::of(kernel(1_001_000), vec![quiet, loaded(Shape::Enoent, 0, stats)]);
+            assert!(card.answer.contains("as soon as the reader is late"), "{}", card.answer);
             assert_eq!((card.decision, card.regime), (Answer::Unsound, Regime::MergedStatus));
             assert!(
                 card.answer.starts_with("A tracker cannot trust this kernel"),
