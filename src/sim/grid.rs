@@ -12,12 +12,32 @@ pub const REGIMES: [Regime; 3] = [Regime::Split, Regime::MergedStatus, Regime::M
 const STALLS: [u64; 3] = [0, 40, 400];
 /// DTrace's buffers in bytes: enough for everything, too small now and then, far too small.
 const BUFFERS: [u32; 3] = [4 << 20, 8 << 10, 2 << 10];
+/// The CPUs' clocks are at most 20 ms apart.
+const MOST_SKEW_US: u64 = 10_000;
+/// By how many milliseconds a clock jumps.
+const STEPS_MS: [i64; 8] = [-9_000, -1_000, -130, -20, 20, 130, 1_000, 9_000];
 /// How often the allocation of a knote fails.
 const FAILURES: [f64; 3] = [0.0, 0.002, 0.05];
 
 /// How many cases one round of the grid has.
 pub const CELLS: u64 =
     (REGIMES.len() * Shape::COUNT * STALLS.len() * BUFFERS.len() * FAILURES.len()) as u64;
+
+/// What may be wrong with the clocks and with the order of dtrace's output: nothing, in half of all cases.
+fn clocks(rng: &mut Rng) -> Options {
+    let mut options = Options { step_at_ms: 250 + rng.below(400), ..Options::default() };
+    let step = STEPS_MS[rng.below(STEPS_MS.len() as u64) as usize];
+    match rng.below(12) {
+        6 => options.skew_us = 100 << rng.below(7),
+        7 => options.skew_us = MOST_SKEW_US,
+        8 => options.clock_step_ms = step,
+        9 => options.reader_step_ms = step,
+        10 => options.twice = [0.01, 1.0][rng.below(2) as usize],
+        11 => options.in_turn = true,
+        _ => {}
+    }
+    options
+}
 
 /// Case number `n`: the cell of the grid is `n` modulo [`CELLS`], and everything that is not an axis of the grid varies
 /// with `n` too.
@@ -32,6 +52,7 @@ pub fn case(n: u64) -> Case {
     let shape = Shape::ALL[axis(Shape::COUNT)];
     let (stall, buffer, failure) = (axis(STALLS.len()), axis(BUFFERS.len()), axis(FAILURES.len()));
     let mut rng = Rng::new(n);
+    let clocks = clocks(&mut Rng::new(!n));
     let blind = buffer > 0;
     let mut pick = |rare: bool, common: u64, other: u64| {
         if rare && rng.below(4) == 0 { other } else { common }
@@ -49,7 +70,7 @@ pub fn case(n: u64) -> Case {
         flux_us: pick(true, 2, 40),
         scan_ns: pick(true, 600, 20_000),
         reader_us: pick(true, 50, 1_000),
-        skew_us: pick(true, 0, 5),
+        skew_us: pick(clocks.skew_us == 0, clocks.skew_us, 5),
         preempt: if pick(true, 0, 1) == 1 { 0.2 } else { 0.02 },
         race: if pick(true, 0, 1) == 1 { 0.05 } else { 0.0 },
         corrupt: if pick(true, 0, 1) == 1 { 0.01 } else { 0.0 },
@@ -59,7 +80,7 @@ pub fn case(n: u64) -> Case {
         exit_note_first: pick(regime != Regime::Split, 0, 1) == 1,
         abort_ms: pick(blind, 0, 600),
         print_us: pick(blind, 1, 5_000),
-        ..Options::default()
+        ..clocks
     };
     Case { seed: n, options }
 }

@@ -204,7 +204,9 @@ How often the cross-checker is right, measured on a simulated kernel that knows 
 Every combination of kernel (split, merged-status, merged-ppid), load shape, reader stall (0, 40, 400 ms), DTrace
 buffer (4 MiB, 8 KiB, 2 KiB for each CPU) and failure of knote allocation (0, 0.2 %, 5 %) is run several times. Number of
 CPUs, pace, preemption, in-flux and scan windows, children that run before their knote exists, exits that
-are lost because their knote is being scanned, scribbled data and an abort of dtrace vary with the seed.
+are lost because their knote is being scanned, scribbled data and an abort of dtrace vary with the seed. In half of the runs
+something is wrong with a clock or with the order of the output: the CPUs' clocks are up to 20 ms apart, DTrace's clock or the
+reader's jumps by 20 ms to 9 s, forward or back, dtrace prints records twice, or one CPU's buffer after the other.
 
 A **fact** is the birth or the death of a process of the tree; its **class** is what really became of it.
 **precision**: of the verdicts that name this class, the share that is right. **recall**: of the decided facts of this
