@@ -46,6 +46,11 @@ impl Run {
         pipeline.push(Input::Tree { id: TreeId(0), name: "supervisor" });
         pipeline.push(Input::Consumer { id: TreeId(0), pid: Some(self.pid) });
         for line in &self.lines {
+            if let Some(pid) = line.strip_prefix("consumer ") {
+                let pid = Pid::new(pid.parse().expect("a number"));
+                pipeline.push(Input::Consumer { id: TreeId(0), pid });
+                continue;
+            }
             let bytes = format!("{line}\n");
             pipeline.push(Input::Stdout { at: MonoTime(0), bytes: bytes.as_bytes() });
             pipeline.stats().assert_conserved();
@@ -182,6 +187,22 @@ fn what_is_printed_twice_happened_once() {
                 assert_eq!(found, verdicts(&expected, fact), "{name}: {}", whole.lines[n]);
             }
         }
+    }
+}
+
+/// The further parts of a recording begin with the consumers that there are.
+#[test]
+fn a_consumer_that_is_named_again_is_the_same() {
+    let whole = run("split15-attached-chain-stall");
+    let expected = whole.stats();
+    let mut named = whole.clone();
+    named.lines = named
+        .lines
+        .into_iter()
+        .flat_map(|line| [line, format!("consumer {}", whole.pid)])
+        .collect();
+    for fact in [Fact::Birth, Fact::Death] {
+        assert_eq!(verdicts(&named.stats(), fact), verdicts(&expected, fact));
     }
 }
 
@@ -397,6 +418,44 @@ mod by_hand {
         ended.exit(250, 9);
         ended.idle(300, &[3]);
         assert_eq!(ended.deaths(), undecided);
+    }
+
+    /// The pid file names consumer 19 before DTrace's last records of consumer 9 come.
+    fn replaced() -> Hand {
+        let mut hand = Hand::new(NOTE_EXIT);
+        hand.create(20, 55, 1);
+        hand.register(30, (3, "a1"), 55, EV_ADD, NOTE_EXIT, 0);
+        hand.line("consumer 19".to_owned());
+        hand.exit(200, 50);
+        hand.call(210, 3, &[(-5, 50, NOTE_EXIT, 256)]);
+        hand.exit(250, 9);
+        let old = hand.0.lines.len();
+        hand.create(290, 60, 1);
+        hand.register(300, (3, "c1"), 60, EV_ADD, NOTE_EXIT, 0);
+        hand.exit(310, 55);
+        hand.exit(400, 60);
+        hand.call(450, 3, &[(-5, 60, NOTE_EXIT, 256)]);
+        hand.idle(500, &[3]);
+        for line in &mut hand.0.lines[old..] {
+            if let Some(head) = line.strip_suffix(" 9") {
+                *line = format!("{head} 19").replace(" 0 77 ", " 0 78 ");
+            }
+        }
+        hand
+    }
+
+    #[test]
+    fn a_consumer_that_is_replaced_keeps_its_last_records_and_accuses_nobody_afterwards() {
+        let agreed = |hand: &Hand| {
+            let deaths = hand.deaths();
+            assert!(deaths.iter().all(|(v, _)| v.class() != VerdictClass::Lost), "{deaths:?}");
+            deaths.iter().find(|(verdict, _)| *verdict == Verdict::Agreed).map(|(_, n)| *n)
+        };
+        let mut hand = replaced();
+        assert_eq!(agreed(&hand), Some(2));
+        // DTrace did not print the end of the first one.
+        hand.0.lines.retain(|line| !line.starts_with("X 250000000 "));
+        assert_eq!(agreed(&hand), Some(2));
     }
 
     /// Its registration is older than DTrace: NOTE_CHILD that names it as the parent proves it.

@@ -80,7 +80,8 @@ impl Checker {
             self.lives.push(Lives::new(self.config, self.lives.len(), Some(id)));
             self.lives.len() - 1
         });
-        if pid.is_some() {
+        // That it has ended is in DTrace's stream.
+        if let Some(pid) = pid {
             self.timeline.consumer(tracker, pid);
         }
     }

@@ -288,6 +288,17 @@ impl Record {
         }
     }
 
+    /// The consumer that it is about, if it is about one. Pid 0 is the only one of its stream.
+    pub const fn consumer(&self) -> Option<Pid> {
+        match self {
+            Record::Register(Register { consumer, .. })
+            | Record::RegDone { consumer, .. }
+            | Record::Copyout(Copyout { consumer, .. })
+            | Record::Call { consumer, .. } => Some(*consumer),
+            _ => None,
+        }
+    }
+
     /// When it happened.
     pub const fn at(&self) -> KernelTime {
         match self {

@@ -7,6 +7,8 @@ use super::event::{Call, Event, Registration};
 use crate::model::{KernelTime, Kevent, Pid, filter};
 use crate::wire::record::{Copyout, Register};
 
+/// More processes than these are not kept apart: the one that has been there longest is forgotten.
+const MAX_CONSUMERS: usize = 256;
 /// More threads of consumers than these are not kept apart: the one that has been there longest is forgotten.
 const MAX_THREADS: usize = 256;
 /// More events than these are not kept for one call.
@@ -48,11 +50,32 @@ pub(super) struct Returned {
 }
 
 impl Consumers {
-    /// From now on tracker number `tracker` is this process. `None`: it has ended.
-    pub(super) fn set(&mut self, tracker: usize, pid: Option<Pid>) {
-        self.running.retain(|(_, other)| *other != tracker);
-        self.threads.retain(|thread| thread.tracker != tracker);
-        self.running.extend(pid.map(|pid| (pid, tracker)));
+    /// Tracker number `tracker` is this process now. One that it was before stays until its exit comes, or a record of this
+    /// one: DTrace's records are behind the news.
+    pub(super) fn set(&mut self, tracker: usize, pid: Pid) {
+        if !self.running.contains(&(pid, tracker)) {
+            if self.running.len() == MAX_CONSUMERS {
+                self.running.remove(0);
+            }
+            self.running.push((pid, tracker));
+        }
+    }
+
+    /// A record of this consumer comes: the number of its tracker, if that was another process until now.
+    pub(super) fn succeeded(&mut self, consumer: Pid) -> Option<usize> {
+        let place = self.running.iter().position(|(pid, _)| *pid == consumer)?;
+        let tracker = self.running.get(place)?.1;
+        let before = self.running.iter().take(place).filter(|(_, other)| *other == tracker).count();
+        let mut older = before;
+        self.running.retain(|(_, other)| {
+            let goes = *other == tracker && older > 0;
+            older -= usize::from(goes);
+            !goes
+        });
+        if before > 0 {
+            self.threads.retain(|thread| thread.tracker != tracker);
+        }
+        (before > 0).then_some(tracker)
     }
 
     /// DTrace begins anew: what was under way is not known any more.
@@ -62,8 +85,9 @@ impl Consumers {
 
     /// This process has ended: the number of its tracker, if it was a consumer.
     pub(super) fn ended(&mut self, pid: Pid) -> Option<usize> {
-        let tracker = self.running.iter().find(|(running, _)| *running == pid)?.1;
-        self.set(tracker, None);
+        let place = self.running.iter().position(|(running, _)| *running == pid)?;
+        let (_, tracker) = self.running.remove(place);
+        self.threads.retain(|thread| thread.tracker != tracker);
         Some(tracker)
     }
 

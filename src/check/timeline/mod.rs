@@ -239,8 +239,8 @@ impl Timeline {
         self.away = true;
     }
 
-    /// From now on this tracker is the consumer with this pid. `None`: it has ended.
-    pub(crate) fn consumer(&mut self, tracker: usize, pid: Option<Pid>) {
+    /// From now on this tracker is the consumer with this pid.
+    pub(crate) fn consumer(&mut self, tracker: usize, pid: Pid) {
         self.consumers.set(tracker, pid);
     }
 

@@ -104,6 +104,10 @@ impl Timeline {
         self.hurried_records += u64::from(self.is_full());
         let Some(Waiting { at, record, printed }) = self.records.hand_on() else { return };
         self.come_to(at);
+        if let Some(consumer) = record.consumer() {
+            let replaced = self.consumers.succeeded(consumer);
+            self.out.extend(replaced.map(|tracker| Event::Ended { tracker }));
+        }
         match record {
             Record::Create { at, child, forker, .. } => {
                 self.reconcile.create();
