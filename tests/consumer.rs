@@ -206,6 +206,18 @@ fn a_consumer_that_is_named_again_is_the_same() {
     }
 }
 
+/// Each has tables of its own: a recording may name 65,536.
+#[test]
+fn consumers_without_number_do_not_fill_the_memory() {
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    for id in 0..2000 {
+        pipeline.push(Input::Consumer { id: TreeId(id), pid: Pid::new(id.into()) });
+    }
+    pipeline.push(Input::Stdout { at: MonoTime(0), bytes: b"C 1000 0 51 50 50 14\n" });
+    pipeline.push(Input::End);
+    assert!(pipeline.stats().incarnations() <= 65);
+}
+
 #[test]
 fn a_run_that_is_cut_anywhere_accuses_nobody() {
     for name in ["split15-attached-chain-stall", "split-exit-only"] {

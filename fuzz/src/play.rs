@@ -1,5 +1,7 @@
 //! A pipeline that is held to its invariants after every input.
 
+use std::collections::HashSet;
+
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Table;
 use kqproc_exporter::input::{Attach, Batch, Input};
@@ -18,7 +20,9 @@ const AT_ONCE: u64 = 16;
 /// The pipeline under test.
 pub struct Play {
     pipeline: Pipeline<()>,
+    /// Of each tracker: the mirror, and each consumer.
     most: u64,
+    consumers: HashSet<TreeId>,
 }
 
 impl Play {
@@ -26,13 +30,17 @@ impl Play {
     pub fn new(pids: u64) -> Play {
         let config = Config { capacity: CAPACITY, ..Config::default() };
         let most = CAPACITY as u64 + AT_ONCE + pids;
-        let mut play = Play { pipeline: Pipeline::new(config, ()), most };
+        let mut play =
+            Play { pipeline: Pipeline::new(config, ()), most, consumers: HashSet::new() };
         play.push(Input::Tree { id: TreeId(0), name: "default" });
         play
     }
 
     /// Pushes and checks.
     pub fn push(&mut self, input: Input<'_>) {
+        if let Input::Consumer { id, .. } = input {
+            self.consumers.insert(id);
+        }
         self.pipeline.push(input);
         self.check();
     }
@@ -51,7 +59,7 @@ impl Play {
         stats.assert_conserved();
         let evicted = stats.evictions[Table::Incarnations.index()];
         assert!(
-            stats.incarnations() <= self.most,
+            stats.incarnations() <= self.most * (1 + self.consumers.len() as u64),
             "{} lives, {evicted} evicted",
             stats.incarnations()
         );

@@ -43,6 +43,9 @@ use timeline::Timeline;
 use timeline::event::Event;
 use verdicts::Verdicts;
 
+/// More consumers than these are not judged: each takes as much memory as the mirror.
+pub const MOST_CONSUMERS: usize = 64;
+
 /// The cross-checker.
 pub struct Checker {
     config: Config,
@@ -76,6 +79,9 @@ impl Checker {
     pub fn consumer(&mut self, id: TreeId, pid: Option<Pid>) {
         self.cx.verdicts.tree(id).consumer = true;
         let tracker = self.lives.iter().position(|lives| lives.consumer() == Some(id));
+        if tracker.is_none() && self.lives.len() > MOST_CONSUMERS {
+            return;
+        }
         let tracker = tracker.unwrap_or_else(|| {
             self.lives.push(Lives::new(self.config, self.lives.len(), Some(id)));
             self.lives.len() - 1
