@@ -103,6 +103,7 @@ impl StandIn {
         let root = Root::Pid(Pid::new(12345).expect("a pid"));
         Config {
             targets: vec![Target { name: "tree".to_owned(), root }],
+            consumers: Vec::new(),
             notes: Notes::default(),
             stall: Duration::ZERO,
             dtrace: dtrace::Options {

@@ -30,6 +30,7 @@ fn config(folder: &TempDir, root: Root, stall: Duration) -> Config {
     symlink(script, &path).expect("a link");
     Config {
         targets: vec![Target { name: "load".to_owned(), root }],
+        consumers: Vec::new(),
         notes: Notes::default(),
         stall,
         dtrace: dtrace::Options { path: Some(path), ..dtrace::Options::default() },

@@ -63,7 +63,8 @@ impl Settings {
     pub fn load(file: Option<&Path>, flags: &LiveArgs) -> Result<Settings, ConfigError> {
         let settings = file.map(Settings::read).transpose()?.unwrap_or_default();
         let settings = Settings { live: flags.over(settings.live), ..settings };
-        let names: Vec<&str> = settings.live.targets.iter().map(|t| t.name.as_str()).collect();
+        let trees = settings.live.targets.iter().chain(&settings.live.consumers);
+        let names: Vec<&str> = trees.map(|t| t.name.as_str()).collect();
         match first_twice(&names) {
             Some(at) => Err(ConfigError::Twice(names[at].to_owned())),
             None => Ok(settings),
@@ -88,10 +89,11 @@ impl Settings {
             let at = e.span().map_or(0, |span| span.start.min(bytes.len()));
             bad(at, one_line(e.message()))
         })?;
-        let names: Vec<&str> = file.tree.iter().map(|t| t.get_ref().0.name.as_str()).collect();
+        let trees: Vec<&Spanned<Tree>> = file.tree.iter().chain(&file.consumer).collect();
+        let names: Vec<&str> = trees.iter().map(|t| t.get_ref().0.name.as_str()).collect();
         match first_twice(&names) {
             Some(at) => Err(bad(
-                file.tree[at].span().start,
+                trees[at].span().start,
                 format!("a second tree is named {:?}: give it another name", names[at]),
             )),
             None => Ok(file.settings()),
@@ -115,6 +117,7 @@ fn one_line(message: &str) -> String {
 #[serde(deny_unknown_fields, default)]
 struct File {
     tree: Vec<Spanned<Tree>>,
+    consumer: Vec<Spanned<Tree>>,
     kqueue: Kqueue,
     dtrace: Dtrace,
     check: Check,
@@ -186,12 +189,15 @@ impl TryFrom<TreeTable> for Tree {
 
 impl File {
     fn settings(self) -> Settings {
-        let File { tree, kqueue, dtrace: given, check } = self;
+        let File { tree, consumer, kqueue, dtrace: given, check } = self;
+        let targets =
+            |trees: Vec<Spanned<Tree>>| trees.into_iter().map(|tree| tree.into_inner().0).collect();
         let defaults = Settings::default();
         let of_dtrace = defaults.live.dtrace;
         Settings {
             live: live::Config {
-                targets: tree.into_iter().map(|tree| tree.into_inner().0).collect(),
+                targets: targets(tree),
+                consumers: targets(consumer),
                 notes: Notes { fork: kqueue.note_fork, exec: kqueue.note_exec },
                 dtrace: dtrace::Options {
                     path: given.path.filter(|path| path != Path::new(dtrace::DTRACE)),
@@ -300,7 +306,11 @@ mod tests {
         let shown = read(&sample()).expect("it is good");
         let names: Vec<&str> = shown.live.targets.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["cron", "session"]);
-        let live = live::Config { targets: Vec::new(), ..shown.live };
+        assert_eq!(
+            shown.live.consumers,
+            ["s6=pidfile:/var/run/s6.pid".parse().expect("a consumer")]
+        );
+        let live = live::Config { targets: Vec::new(), consumers: Vec::new(), ..shown.live };
         assert_eq!(Settings { live, ..shown }, Settings::default());
         for key in ["pid", "pidfile", "note_fork", "note_exec", "bufsize", "switchrate", "causes"]
             .iter()
@@ -333,8 +343,14 @@ mod tests {
         let both = load(text, &["--kqueue.target=b=pid:2", "--", "make"]).expect("good");
         let names: Vec<&str> = both.live.targets.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "command"]);
-        let twice = load(text, &["--kqueue.target=a=pid:2"]).expect_err("two of one name");
-        assert!(twice.contains("two trees are named \"a\""), "{twice}");
+        for flag in ["--kqueue.target=a=pid:2", "--consumer=a=pid:2"] {
+            let twice = load(text, &[flag]).expect_err("two of one name");
+            assert!(twice.contains("two trees are named \"a\""), "{twice}");
+        }
+        let text = "[[consumer]]\nname = \"b\"\npid = 1\n";
+        let both = load(text, &["--consumer=c=pid:2"]).expect("good").live;
+        let expected = ["b=pid:1", "c=pid:2"].map(|text| text.parse().expect("a consumer"));
+        assert_eq!((both.targets, both.consumers), (Vec::new(), expected.to_vec()));
     }
 
     #[test]
@@ -353,6 +369,10 @@ mod tests {
             ("[[tree]]\nname = \"a\"", "1: tree \"a\" needs a pid or a pidfile"),
             ("[[tree]]\nname = \"a\"\npid = 0", "1: tree \"a\": 0 is no pid"),
             ("[[tree]]\nname = \"a\"\npidfile = \"\"", "1: tree \"a\": the pidfile has no path"),
+            (
+                "[[tree]]\nname = \"a\"\npid = 1\n[[consumer]]\nname = \"a\"\npid = 2",
+                "4: a second tree is named \"a\"",
+            ),
             ("\n\0", "2: "),
         ] {
             let told = read(text).expect_err(text);

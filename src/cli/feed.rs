@@ -76,14 +76,15 @@ impl Feed {
     /// The kernel and the origin that the service shows.
     pub fn about(&self) -> About {
         let (origin, detail, meta) = match self {
-            Feed::Live(_) => {
+            Feed::Live(live) => {
                 let kernel = kernel_info();
+                let is_read = |source: &Source| *source != Source::Kqueue || live.reads_kqueue();
                 return About {
                     origin: Origin::Live,
                     detail: String::new(),
                     osrelease: kernel.osrelease,
                     osreldate: kernel.osreldate,
-                    sources: Source::ALL.to_vec(),
+                    sources: Source::ALL.iter().copied().filter(is_read).collect(),
                 };
             }
             Feed::Demo { about, .. } => return about.clone(),

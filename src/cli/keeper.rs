@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::model::Pid;
 use crate::source::keeper::{self, Job};
+use crate::source::target;
 
 /// What an exporter passes on when it starts its keeper.
 #[derive(clap::Args, Debug)]
@@ -23,15 +25,17 @@ pub struct Args {
     compile_ms: u64,
     #[arg(long = "pid-file")]
     pid_files: Vec<PathBuf>,
+    #[arg(long = "consumer", value_parser = target::pid)]
+    consumers: Vec<Pid>,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     keeper::close_inherited();
-    let Args { dtrace, bufsize, switchrate, compile_ms, pid_files } = args;
+    let Args { dtrace, bufsize, switchrate, compile_ms, pid_files, consumers } = args;
     let compile = Duration::from_millis(compile_ms);
     let exporter = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);
     // Nobody else is to have that end.
     nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
-    keeper::run(exporter, Job { dtrace, bufsize, switchrate, compile, pid_files })?;
+    keeper::run(exporter, Job { dtrace, bufsize, switchrate, compile, pid_files, consumers })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -22,6 +22,11 @@ pub struct LiveArgs {
     #[arg(long = "kqueue.target", value_name = "TARGET")]
     targets: Vec<Target>,
 
+    /// A process that uses EVFILT_PROC itself, such as a supervisor: NAME=pid:NUMBER or NAME=pidfile:PATH. DTrace alone
+    /// watches what kevent(2) gives to it; the process is not touched. Repeatable
+    #[arg(long = "consumer", value_name = "CONSUMER")]
+    consumers: Vec<Target>,
+
     #[command(flatten)]
     notes: NotesArg,
 
@@ -142,8 +147,11 @@ impl LiveArgs {
             let root = Root::Command(self.command.clone());
             targets.push(Target { name: COMMAND_TREE.to_owned(), root });
         }
+        let mut consumers = base.consumers;
+        consumers.extend_from_slice(&self.consumers);
         Config {
             targets,
+            consumers,
             notes: self.notes.notes().unwrap_or(base.notes),
             stall: self.stall.unwrap_or(base.stall),
             dtrace: self.dtrace.over(base.dtrace),
@@ -174,6 +182,7 @@ mod tests {
         let config = parse(&[
             "--kqueue.target",
             "pg=pid:812",
+            "--consumer=s6=pidfile:/run/s6.pid",
             "--kqueue.notes=fork,exec",
             "--kqueue.stall=50ms",
             "--no-dtrace.causes",
@@ -185,6 +194,7 @@ mod tests {
         let names: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["pg", "command"]);
         assert_eq!(config.targets[1].root, Root::Command(vec!["make".into(), "-j4".into()]));
+        assert_eq!(config.consumers, ["s6=pidfile:/run/s6.pid".parse().expect("a consumer")]);
         assert_eq!(config.notes, Notes { fork: true, exec: true });
         assert_eq!(config.stall, Duration::from_millis(50));
         assert!(!config.dtrace.causes);
@@ -193,7 +203,7 @@ mod tests {
     #[test]
     fn what_was_not_given_is_the_default() {
         let config = parse(&[]).expect("it parses");
-        assert!(config.targets.is_empty());
+        assert!(config.is_empty());
         assert_eq!(config.dtrace, dtrace::Options::default());
     }
 

@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     note: String,
     /// Convert a folder with dtrace.txt and pid.txt or kevents.jsonl instead of recording this kernel
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["targets", "command"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["targets", "consumers", "command"])]
     import: Option<PathBuf>,
     #[command(flatten)]
     live: LiveArgs,

@@ -114,12 +114,11 @@ fn start(args: Args, open: Open) -> anyhow::Result<ExitCode> {
     args.service.log.init();
     survive_hangup()?;
     let settings = Settings::load(args.config.file.as_deref(), &args.live).or_exit(CONFIG)?;
-    let source = args.source.unwrap_or(
-        match cfg!(target_os = "freebsd") || !settings.live.targets.is_empty() {
+    let source =
+        args.source.unwrap_or(match cfg!(target_os = "freebsd") || !settings.live.is_empty() {
             true => SourceKind::Live,
             false => SourceKind::Replay,
-        },
-    );
+        });
     fits(source, &args).or_exit(USAGE)?;
     if args.config.check {
         args.service.user.settle().or_exit(NOPERM)?;
@@ -166,7 +165,7 @@ fn fits(source: SourceKind, args: &Args) -> anyhow::Result<()> {
             bail!("--recording, --speed and --loop go with --source replay")
         }
         SourceKind::Replay if args.live.is_given() => {
-            bail!("--kqueue.*, --dtrace.* and a command after -- go with --source live")
+            bail!("--kqueue.*, --consumer, --dtrace.* and a command after -- go with --source live")
         }
         _ => Ok(()),
     }
@@ -210,7 +209,7 @@ fn must_see_others(identity: &Identity, hidden_by: Option<&str>) -> anyhow::Resu
 /// `--config.check`: what was read already is good; the web configuration is to be.
 fn say_good(source: SourceKind, settings: &Settings, web: &WebArgs) -> anyhow::Result<ExitCode> {
     if source == SourceKind::Live {
-        live::check(&settings.live.targets).or_exit(CONFIG)?;
+        live::check(&settings.live).or_exit(CONFIG)?;
     }
     Server::bind(&WebArgs { listen_addresses: Vec::new(), ..web.clone() }).or_exit(CONFIG)?;
     output::print("configuration is good\n")?;

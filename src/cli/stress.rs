@@ -226,6 +226,7 @@ impl Step {
     fn config(&self, args: &Args, load: Vec<OsString>) -> live::Config {
         live::Config {
             targets: vec![Target { name: "stress".to_owned(), root: Root::Command(load) }],
+            consumers: Vec::new(),
             notes: self.notes,
             stall: self.stall,
             dtrace: args.dtrace.options(),

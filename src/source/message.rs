@@ -9,7 +9,7 @@ use memchr::memchr;
 
 use super::pool::{Pool, PooledBuf};
 use crate::input::{Attach, Batch, Input, Sink};
-use crate::model::{Kevent, MonoTime, TreeId};
+use crate::model::{Kevent, MonoTime, Pid, TreeId};
 
 /// Messages beyond those that carry a buffer: starts and ends of dtrace, fork counts.
 const CONTROL_ROOM: usize = 1024;
@@ -26,6 +26,10 @@ pub(crate) enum Message {
     BatchesLost(LostBatches),
     TreeGone {
         id: TreeId,
+    },
+    Consumer {
+        id: TreeId,
+        pid: Option<Pid>,
     },
     Text(PooledBuf<Chunk>),
     /// This many bytes of dtrace's output were read and could not be kept.
@@ -91,6 +95,7 @@ impl Message {
                 sink.push(Input::BatchesLost { first: *first, count: *count, from: *from, to: *to })
             }
             Message::TreeGone { id } => sink.push(Input::TreeGone { id: *id }),
+            Message::Consumer { id, pid } => sink.push(Input::Consumer { id: *id, pid: *pid }),
             Message::Text(chunk) => sink.push(chunk.stream.input(chunk.at, &chunk.bytes)),
             Message::Lost { at, stream, bytes } => {
                 // A line that is no record and no message of dtrace: the decoder counts it and takes dtrace for blind

@@ -39,9 +39,7 @@ impl FromStr for Target {
             return Err(format!("a tree needs a name that can be printed: {FORM}"));
         }
         let root = match root.split_once(':').ok_or(FORM)? {
-            ("pid", number) => Root::Pid(
-                pid(number).ok_or(format!("{number:?} is not a pid (1 to {})", Pid::MAX))?,
-            ),
+            ("pid", number) => Root::Pid(pid(number)?),
             ("pidfile", "") => return Err("the path of the pid file is missing".to_owned()),
             ("pidfile", path) => Root::PidFile(PathBuf::from(path)),
             (kind, _) => return Err(format!("unknown kind of target {kind:?}: {FORM}")),
@@ -75,12 +73,16 @@ pub fn read_pid_file(path: &Path) -> Result<Pid, PidFileError> {
     let mut bytes = Vec::new();
     plain_file::open(path)?.take(64).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    pid(text.lines().next().unwrap_or_default().trim()).ok_or(PidFileError::Junk)
+    pid(text.lines().next().unwrap_or_default().trim()).map_err(|_| PidFileError::Junk)
 }
 
 /// A pid that can be a root: the kernel's own, 0, cannot.
-fn pid(digits: &str) -> Option<Pid> {
-    root_pid(digits.parse().ok()?)
+///
+/// # Errors
+/// It is none.
+pub(crate) fn pid(digits: &str) -> Result<Pid, String> {
+    let pid = digits.parse().ok().and_then(root_pid);
+    pid.ok_or_else(|| format!("{digits:?} is not a pid (1 to {})", Pid::MAX))
 }
 
 /// The pid of this number, where it can be a root.

@@ -12,7 +12,7 @@ use crate::cli::config::Settings;
 use crate::cli::user::{Identity, UserArgs};
 use crate::http::Server;
 use crate::http::web_args::WebArgs;
-use crate::source::dtrace::{Dtrace, Options};
+use crate::source::dtrace::{Dtrace, Named, Options};
 
 /// How long a program may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,8 +44,8 @@ impl Probe for Host {
 
     fn dtrace(&self) -> Result<Found, String> {
         let program = std::env::current_exe().map_err(|e| e.to_string())?;
-        let dtrace =
-            Dtrace::find(&program, &self.dtrace, Vec::new()).map_err(|error| error.to_string())?;
+        let dtrace = Dtrace::find(&program, &self.dtrace, Named::default(), false)
+            .map_err(|error| error.to_string())?;
         Ok(Found {
             program: dtrace.program_name().to_owned(),
             no_causes: dtrace.no_causes().map(str::to_owned),

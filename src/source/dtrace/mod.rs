@@ -16,10 +16,11 @@ use std::time::Duration;
 pub use policy::Limits;
 
 use self::programs::{PLAIN, Program, WITH_CAUSES, is_option_value};
-pub(crate) use self::supervisor::Supervisor;
+pub(crate) use self::supervisor::{ConsumerPids, Supervisor};
 use super::keeper::{self, Gone, Job, Keeper};
 use super::message::Message;
 use super::stop::Stop;
+use crate::model::Pid;
 
 /// Where FreeBSD has it.
 pub const DTRACE: &str = "/usr/sbin/dtrace";
@@ -64,13 +65,14 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Option`], for one that dtrace would not understand.
-    pub(crate) fn job(&self, pid_files: Vec<PathBuf>) -> Result<Job, Error> {
+    pub(crate) fn job(&self, named: Named) -> Result<Job, Error> {
         let bad =
             |option, value: &str, what| Error::Option { option, value: value.to_owned(), what };
         let Options { path, bufsize, switchrate, compile, .. } = self.clone();
         size(&bufsize).map_err(|what| bad("--dtrace.bufsize", &bufsize, what))?;
         rate(&switchrate).map_err(|what| bad("--dtrace.switchrate", &switchrate, what))?;
-        Ok(Job { dtrace: path, bufsize, switchrate, compile, pid_files })
+        let Named { pid_files, consumers } = named;
+        Ok(Job { dtrace: path, bufsize, switchrate, compile, pid_files, consumers })
     }
 
     /// The switchrate as a period in nanoseconds; `None` where it is no rate.
@@ -109,6 +111,15 @@ pub enum Error {
     Pipe(std::io::Error),
 }
 
+/// What is named at the start, beyond which a keeper does not go.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Named {
+    /// The files that it may read a pid from: of trees' roots and of consumers.
+    pub(crate) pid_files: Vec<PathBuf>,
+    /// The consumers that are named by their pids.
+    pub(crate) consumers: Vec<Pid>,
+}
+
 /// A dtrace(1) that was found, and the D program that compiled with it.
 #[derive(Debug)]
 pub struct Dtrace {
@@ -127,17 +138,19 @@ struct Choice {
 
 impl Dtrace {
     /// Starts a keeper, which is `program`, and has it find dtrace(1), load its modules if they are missing, and choose the D
-    /// program by trial compilation. It may read the pid files for this process.
+    /// program by trial compilation: with the clauses of consumers if it `watches_consumers`.
     ///
     /// # Errors
     /// [`Error`], worded for the person who runs the exporter.
     pub(crate) fn find(
         program: &Path,
         options: &Options,
-        pid_files: Vec<PathBuf>,
+        named: Named,
+        watches_consumers: bool,
     ) -> Result<Dtrace, Error> {
-        let keeper = Keeper::start(program, &options.job(pid_files)?).map_err(Error::Keeper)?;
-        let choice = choose(&keeper, options.causes)?;
+        let keeper = Keeper::start(program, &options.job(named)?).map_err(Error::Keeper)?;
+        let own_pid = Pid::new(std::process::id().into()).filter(|_| watches_consumers);
+        let choice = choose(&keeper, options.causes, own_pid.as_slice())?;
         Ok(Dtrace { keeper, choice, options: options.clone() })
     }
 
@@ -155,38 +168,48 @@ impl Dtrace {
         self.choice.no_causes.as_deref()
     }
 
-    /// The text of the program as dtrace(1) gets it.
-    pub fn program_text(&self) -> String {
-        self.choice.program.tuned(&self.options.bufsize, &self.options.switchrate)
+    /// The text of the program as dtrace(1) gets it for these consumers.
+    pub(crate) fn program_text(&self, consumers: &[Pid]) -> String {
+        let Options { bufsize, switchrate, .. } = &self.options;
+        self.choice.program.tuned(bufsize, switchrate, consumers)
     }
 
-    /// What starts it, and keeps it running until `stop`. `begun` is called at the first record of each dtrace.
+    /// What starts it for these consumers, and keeps it running until `stop`. `begun` is called at the first record of each dtrace.
     ///
     /// # Errors
     /// [`Error::Pipe`]. That dtrace itself cannot be started is an outage, not an error.
     pub(crate) fn supervisor(
         self,
+        consumers: Vec<Pid>,
         to: SyncSender<Message>,
         begun: impl Fn() + Send + Sync + 'static,
         stop: Stop,
     ) -> Result<Supervisor, Error> {
         let Dtrace { keeper, choice, options } = self;
-        Supervisor::new(keeper, choice.program, options.limits, to, Arc::new(begun), stop)
+        Supervisor::new(
+            keeper,
+            choice.program,
+            consumers,
+            options.limits,
+            to,
+            Arc::new(begun),
+            stop,
+        )
     }
 }
 
 /// The first program that compiles: for each generation of kernels with the cause probes, if they are wanted, then without.
-fn choose(keeper: &Keeper, causes: bool) -> Result<Choice, Error> {
+fn choose(keeper: &Keeper, causes: bool, consumers: &[Pid]) -> Result<Choice, Error> {
     let mut failures = String::new();
     for (plain, with_causes) in PLAIN.iter().zip(&WITH_CAUSES) {
         let mut no_causes = None;
         if causes {
-            match compile(keeper, with_causes)? {
+            match compile(keeper, with_causes, consumers)? {
                 Ok(()) => return Ok(Choice { program: with_causes, no_causes }),
                 Err(why) => no_causes = Some(why),
             }
         }
-        match compile(keeper, plain)? {
+        match compile(keeper, plain, consumers)? {
             Ok(()) => {
                 if let Some(why) = &no_causes {
                     tracing::warn!(
@@ -202,8 +225,12 @@ fn choose(keeper: &Keeper, causes: bool) -> Result<Choice, Error> {
 }
 
 /// Whether a program compiles, or what dtrace says about it.
-fn compile(keeper: &Keeper, program: &'static Program) -> Result<Result<(), String>, Error> {
-    match keeper.compile(program) {
+fn compile(
+    keeper: &Keeper,
+    program: &'static Program,
+    consumers: &[Pid],
+) -> Result<Result<(), String>, Error> {
+    match keeper.compile(program, consumers) {
         Ok(said) => {
             if !said.is_empty() {
                 tracing::info!("{said}");

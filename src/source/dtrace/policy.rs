@@ -43,7 +43,9 @@ pub(crate) struct View {
     pub(crate) exited: bool,
     /// When it last said something, if it ever did.
     pub(crate) heard: Option<Duration>,
-    /// How often somebody asked for the end.
+    /// Its program is not the one that is to run any more.
+    pub(crate) outdated: bool,
+    /// How often the end was asked for.
     pub(crate) stops: u32,
 }
 
@@ -52,7 +54,7 @@ pub(crate) struct View {
 pub(crate) enum Action {
     /// Start dtrace.
     Start,
-    /// Send SIGTERM. It was asked for, or dtrace has been silent for so long.
+    /// Send SIGTERM. It was asked for, another program is to run, or dtrace has been silent for so long.
     Terminate(Option<Duration>),
     /// Send SIGKILL.
     Kill,
@@ -88,7 +90,7 @@ impl Policy {
 
     /// The next action; the caller carries it out before it asks again.
     pub(crate) fn next(&mut self, view: &View) -> Action {
-        let View { now, exited, heard, stops } = *view;
+        let View { now, exited, heard, outdated, stops } = *view;
         match self.phase {
             Phase::Idle { .. } if stops > 0 => Action::Over,
             Phase::Idle { until } if now < until => Action::Wait(until - now),
@@ -97,7 +99,10 @@ impl Policy {
                 Action::Start
             }
             Phase::Running { since } | Phase::Ending { began: since, .. } if exited => {
-                self.rest(now, since);
+                match outdated {
+                    true => self.phase = Phase::Idle { until: now },
+                    false => self.rest(now, since),
+                }
                 Action::Bury
             }
             Phase::Running { since } => {
@@ -106,11 +111,12 @@ impl Policy {
                     None => (since, self.limits.startup),
                 };
                 let silent = now.saturating_sub(from);
-                if stops == 0 && silent <= patience {
+                let wanted = stops == 0 && !outdated;
+                if wanted && silent <= patience {
                     return Action::Wait(patience - silent);
                 }
                 self.phase = Phase::Ending { since: now, began: since, killed: false };
-                Action::Terminate((stops == 0).then_some(silent))
+                Action::Terminate(wanted.then_some(silent))
             }
             Phase::Ending { since, began, killed: false }
                 if stops > 1 || now.saturating_sub(since) >= self.limits.grace =>
@@ -166,7 +172,7 @@ mod tests {
     }
 
     fn at(now: u64) -> View {
-        View { now: s(now), exited: false, heard: None, stops: 0 }
+        View { now: s(now), exited: false, heard: None, outdated: false, stops: 0 }
     }
 
     fn wait(seconds: u64) -> Action {
@@ -219,6 +225,17 @@ mod tests {
         let mut policy = Policy::new(LIMITS);
         assert_eq!(policy.next(&at(0)), Action::Start);
         assert_eq!(policy.next(&at(61)), Action::Terminate(Some(s(61))));
+    }
+
+    #[test]
+    fn another_program_is_started_at_once() {
+        let mut policy = Policy::new(LIMITS);
+        assert_eq!(policy.next(&at(0)), Action::Start);
+        let outdated = |now| View { outdated: true, ..at(now) };
+        assert_eq!(policy.next(&outdated(1)), Action::Terminate(None));
+        assert_eq!(policy.next(&outdated(2)), wait(2));
+        assert_eq!(policy.next(&View { exited: true, ..outdated(2) }), Action::Bury);
+        assert_eq!(policy.next(&at(2)), Action::Start);
     }
 
     #[test]

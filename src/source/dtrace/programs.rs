@@ -7,20 +7,23 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+use super::consumers::{CONSUMER, CONSUMER_XSTAT, clauses};
+use crate::model::Pid;
+
 const PROC: &str = include_str!("../../../d-scripts/proc.d");
 const PROC_XSTAT: &str = include_str!("../../../d-scripts/proc-xstat.d");
 const CAUSES: &str = include_str!("../../../d-scripts/causes.d");
 
 /// The programs for FreeBSD 11 and later, and for older releases.
 pub const PLAIN: [Program; 2] = [
-    Program { name: "proc.d", parts: &[PROC] },
-    Program { name: "proc-xstat.d", parts: &[PROC_XSTAT] },
+    Program { name: "proc.d", parts: &[PROC], consumer: CONSUMER },
+    Program { name: "proc-xstat.d", parts: &[PROC_XSTAT], consumer: CONSUMER_XSTAT },
 ];
 
 /// The same with the cause probes, which do not compile on every kernel.
 pub const WITH_CAUSES: [Program; 2] = [
-    Program { name: "proc-causes.d", parts: &[CAUSES, PROC] },
-    Program { name: "proc-xstat-causes.d", parts: &[CAUSES, PROC_XSTAT] },
+    Program { name: "proc-causes.d", parts: &[CAUSES, PROC], consumer: CONSUMER },
+    Program { name: "proc-xstat-causes.d", parts: &[CAUSES, PROC_XSTAT], consumer: CONSUMER_XSTAT },
 ];
 
 /// All of them.
@@ -33,6 +36,8 @@ pub struct Program {
     pub name: &'static str,
     /// The texts of d-scripts/ that it is made of.
     parts: &'static [&'static str],
+    /// The program of d-scripts/ with the clauses of consumers.
+    consumer: &'static str,
 }
 
 impl Program {
@@ -46,9 +51,10 @@ impl Program {
         self.parts.join("\n")
     }
 
-    /// Its text as dtrace gets it.
-    pub(crate) fn tuned(&self, bufsize: &str, switchrate: &str) -> String {
-        with_options(&self.text(), &[("switchrate", switchrate), ("bufsize", bufsize)])
+    /// Its text as dtrace gets it, with the clauses of these consumers.
+    pub(crate) fn tuned(&self, bufsize: &str, switchrate: &str, consumers: &[Pid]) -> String {
+        let text = self.text() + &clauses(self.consumer, consumers);
+        with_options(&text, &[("switchrate", switchrate), ("bufsize", bufsize)])
     }
 }
 
@@ -173,6 +179,19 @@ mod tests {
         };
         assert!(PROC.contains(new_status));
         assert_eq!(clauses(PROC), clauses(PROC_XSTAT));
+    }
+
+    #[test]
+    fn the_clauses_of_consumers_come_behind_the_program_and_keep_to_their_generation() {
+        let pids = [812, 46].map(|pid| Pid::new(pid).expect("a pid"));
+        for program in &ALL {
+            let (alone, both) =
+                (program.tuned("4m", "2hz", &[]), program.tuned("4m", "2hz", &pids));
+            let behind = both.strip_prefix(&alone).expect("it begins with the program");
+            assert_eq!(letters(behind), "AaNM", "{}", program.name);
+            assert!(behind.contains("/pid == 812 || pid == 46/"), "{behind}");
+            assert_eq!(behind.contains("td_sa"), !program.name.contains("xstat"));
+        }
     }
 
     /// Every clause of a probe is paid by every process that makes the call, even if its predicate is false.

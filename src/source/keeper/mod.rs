@@ -99,14 +99,24 @@ impl Keeper {
     ///
     /// # Errors
     /// [`Error::Refused`] with dtrace's words.
-    pub(crate) fn compile(&self, program: &'static Program) -> Result<String, Error> {
+    pub(crate) fn compile(
+        &self,
+        program: &'static Program,
+        consumers: &[Pid],
+    ) -> Result<String, Error> {
+        self.add_consumers(consumers)?;
         let patience = self.0.compile + PATIENCE;
         Ok(self.ask(Request::Compile(program), patience)?.or_error()?.text)
     }
 
-    /// Runs a program for the reader in this process. A dtrace that runs still is killed.
-    pub(crate) fn start_dtrace(&self, program: &'static Program) -> Result<Started, Error> {
+    /// Runs a program for the reader in this process, and for these consumers. A dtrace that runs still is killed.
+    pub(crate) fn start_dtrace(
+        &self,
+        program: &'static Program,
+        consumers: &[Pid],
+    ) -> Result<Started, Error> {
         self.has_room_for_pipes()?;
+        self.add_consumers(consumers)?;
         let reply = self.ask(Request::Start(program), PATIENCE)?.or_error()?;
         let mut pipes = reply.descriptors.into_iter().map(PipeReader::from);
         match (pipes.next(), pipes.next(), pipes.next()) {
@@ -119,6 +129,13 @@ impl Keeper {
                 Err(Error::Failed(format!("its pipes did not come over: {NO_ROOM}")))
             }
         }
+    }
+
+    fn add_consumers(&self, consumers: &[Pid]) -> Result<(), Error> {
+        for pid in consumers {
+            self.ask(Request::AddConsumer(*pid), PATIENCE)?.or_error()?;
+        }
+        Ok(())
     }
 
     /// A dtrace whose pipes have no place here could not be read, so it is not even started.

@@ -9,7 +9,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
+use crate::model::Pid;
 use crate::source::dtrace::programs::{ALL, Program};
+use crate::source::target::root_pid;
 
 /// Something to be done by root. A program is meant by its place in [`ALL`]: the exporter has no other words for dtrace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +26,8 @@ pub(super) enum Request {
     Kill,
     /// Read the pid file with this number.
     ReadPidFile(u16),
+    /// Have the next program that is compiled or run watch this consumer as well.
+    AddConsumer(Pid),
 }
 
 impl Request {
@@ -35,10 +39,11 @@ impl Request {
             Request::Start(program) => (b's', program.place(), 0),
             Request::Terminate => (b't', 0, 0),
             Request::Kill => (b'k', 0, 0),
-            Request::ReadPidFile(number) => (b'p', 0, number),
+            Request::ReadPidFile(number) => (b'p', 0, number.into()),
+            Request::AddConsumer(pid) => (b'a', 0, pid.get()),
         };
-        let [a, b] = number.to_le_bytes();
-        [letter, place, 0, 0, a, b, 0, 0]
+        let [a, b, c, d] = u32::to_le_bytes(number);
+        [letter, place, 0, 0, a, b, c, d]
     }
 
     /// Each request has one spelling.
@@ -46,7 +51,7 @@ impl Request {
         Request::meant_by(bytes).filter(|request| request.bytes() == bytes)
     }
 
-    fn meant_by([letter, place, _, _, a, b, ..]: [u8; Request::LEN]) -> Option<Request> {
+    fn meant_by([letter, place, _, _, a, b, c, d]: [u8; Request::LEN]) -> Option<Request> {
         let program = || ALL.get(usize::from(place));
         Some(match letter {
             b'c' => Request::Compile(program()?),
@@ -54,6 +59,7 @@ impl Request {
             b't' => Request::Terminate,
             b'k' => Request::Kill,
             b'p' => Request::ReadPidFile(u16::from_le_bytes([a, b])),
+            b'a' => Request::AddConsumer(root_pid(u32::from_le_bytes([a, b, c, d]).into())?),
             _ => return None,
         })
     }
@@ -214,6 +220,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let mut requests = vec![Request::ReadPidFile(0), Request::ReadPidFile(u16::MAX)];
         requests.extend([Request::Terminate, Request::Kill]);
+        requests.extend([1, 99_999].map(|pid| Request::AddConsumer(Pid::new(pid).expect("a pid"))));
         requests.extend(ALL.iter().flat_map(|p| [Request::Compile(p), Request::Start(p)]));
         for request in requests {
             request.send(&ours).expect("sent");
@@ -237,6 +244,10 @@ mod tests {
             *b"t\x01\0\0\0\0\0\0",
             *b"k\0\0\0\0\0\0\x01",
             *b"p\x01\0\0\0\0\0\0",
+            *b"a\x01\0\0\x01\0\0\0",
+            // No process has such a pid.
+            *b"a\0\0\0\0\0\0\0",
+            *b"a\0\0\0\0\0\0\x01",
         ] {
             assert_eq!(Request::of(bytes), None, "{}", bytes.escape_ascii());
         }

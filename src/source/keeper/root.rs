@@ -2,6 +2,7 @@
 //! exporter, knows four D programs, and ends with whatever it has started once the exporter is gone. In between it blocks
 //! in read(2), and for a dtrace that runs in waitid(2): it does not wake up by itself.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -18,9 +19,13 @@ use super::NO_ROOM;
 use super::modules;
 use super::process::{self, Supervised};
 use super::protocol::{Reply, Request, is_closed};
+use crate::model::Pid;
 use crate::source::dtrace::DTRACE;
 use crate::source::dtrace::programs::{Folder, Program};
 use crate::source::target::read_pid_file;
+
+/// More consumers than these are not watched: a predicate names each of them.
+const MOST_CONSUMERS: usize = 64;
 
 /// All that a keeper may do. It is settled before the exporter hears from anybody.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,12 +40,14 @@ pub struct Job {
     pub compile: Duration,
     /// The pid files that it may read for the exporter, which may not be allowed to.
     pub pid_files: Vec<PathBuf>,
+    /// The consumers that were named by their pids.
+    pub consumers: Vec<Pid>,
 }
 
 impl Job {
     /// The flags of the hidden subcommand.
     pub(super) fn arguments(&self) -> Vec<OsString> {
-        let Job { dtrace, bufsize, switchrate, compile, pid_files } = self;
+        let Job { dtrace, bufsize, switchrate, compile, pid_files, consumers } = self;
         let flag = |flag: &str, value: &OsStr| {
             let mut text = OsString::from(flag);
             text.push("=");
@@ -55,6 +62,8 @@ impl Job {
         ];
         arguments.extend(dtrace.iter().map(|path| flag("--dtrace", path.as_ref())));
         arguments.extend(pid_files.iter().map(|path| flag("--pid-file", path.as_ref())));
+        let consumers = consumers.iter().map(|pid| flag("--consumer", pid.to_string().as_ref()));
+        arguments.extend(consumers);
         arguments
     }
 }
@@ -64,7 +73,7 @@ impl Job {
 /// # Errors
 /// The exporter cannot be answered: it is gone.
 pub fn run(exporter: UnixStream, job: Job) -> io::Result<()> {
-    let mut keeper = Root { exporter, job, dtrace: None };
+    let mut keeper = Root::new(exporter, job);
     keeper.outlive_signals()?;
     while let Some(request) = Request::receive(&keeper.exporter) {
         keeper.answer(request).send(&keeper.exporter)?;
@@ -77,9 +86,20 @@ struct Root {
     job: Job,
     /// The one that was started last.
     dtrace: Option<Supervised>,
+    /// The pids that may be watched as consumers: those of the job, and those that its pid files have named.
+    known: BTreeSet<Pid>,
+    /// The consumers of the next program.
+    consumers: Vec<Pid>,
 }
 
 impl Root {
+    fn new(exporter: UnixStream, job: Job) -> Root {
+        // The exporter's own pid is for trial compilations.
+        let own = Pid::new(getppid().as_raw() as u64);
+        let known = job.consumers.iter().copied().chain(own).collect();
+        Root { exporter, job, dtrace: None, known, consumers: Vec::new() }
+    }
+
     /// At a shutdown everybody is told to end: the exporter first ends its dtrace, and this process then follows.
     fn outlive_signals(&self) -> io::Result<()> {
         extern "C" fn nothing(_: i32) {}
@@ -100,10 +120,23 @@ impl Root {
             Request::Terminate => self.signal(Signal::SIGTERM),
             Request::Kill => self.signal(Signal::SIGKILL),
             Request::ReadPidFile(number) => self.read_pid_file(number),
+            Request::AddConsumer(pid) => self.add_consumer(pid),
         }
     }
 
-    fn compile(&self, program: &Program) -> Reply {
+    /// A user who has taken over the exporter must not have any process watched: it was named at the start, or by a pid file.
+    fn add_consumer(&mut self, pid: Pid) -> Reply {
+        if self.known.contains(&pid) && self.consumers.len() < MOST_CONSUMERS {
+            self.consumers.push(pid);
+            return Reply::done(0);
+        }
+        self.consumers.clear();
+        Reply::refused(format!(
+            "process {pid} cannot be watched: neither a flag nor a pid file names it, or more than {MOST_CONSUMERS} are"
+        ))
+    }
+
+    fn compile(&mut self, program: &Program) -> Reply {
         let loaded = match modules::prepare(self.job.dtrace.is_some()) {
             Ok(loaded) => loaded,
             Err(why) => return Reply::failed(why),
@@ -151,9 +184,12 @@ impl Root {
     }
 
     /// Only the pid is told: whoever owns the file may have made it a link to another.
-    fn read_pid_file(&self, number: u16) -> Reply {
+    fn read_pid_file(&mut self, number: u16) -> Reply {
         match self.job.pid_files.get(usize::from(number)).map(|path| read_pid_file(path)) {
-            Some(Ok(pid)) => Reply::done(pid.get() as i32),
+            Some(Ok(pid)) => {
+                self.known.insert(pid);
+                Reply::done(pid.get() as i32)
+            }
             Some(Err(error)) => Reply::refused(error),
             None => Reply::refused("it was not named at the start"),
         }
@@ -165,10 +201,12 @@ impl Root {
 
     /// dtrace with a program of ours. It is written anew each time: what lies in a folder for temporary files for
     /// days may be cleared away.
-    fn command(&self, flags: &[&str], program: &Program) -> Result<(Command, Folder), Reply> {
+    fn command(&mut self, flags: &[&str], program: &Program) -> Result<(Command, Folder), Reply> {
+        let consumers = std::mem::take(&mut self.consumers);
         let Job { bufsize, switchrate, .. } = &self.job;
         let written = Folder::new().and_then(|mut folder| {
-            let file = folder.write(program.name, &program.tuned(bufsize, switchrate))?;
+            let file =
+                folder.write(program.name, &program.tuned(bufsize, switchrate, &consumers))?;
             Ok((folder, file))
         });
         let (folder, file) = written.map_err(|error| {
@@ -194,7 +232,33 @@ fn is_full(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::protocol::Outcome;
     use super::*;
+
+    #[test]
+    fn only_who_was_named_is_watched_as_a_consumer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pid");
+        std::fs::write(&path, "812\n").expect("written");
+        let [named, by_file, other] = [46, 812, 813].map(|pid| Pid::new(pid).expect("a pid"));
+        let job = Job {
+            dtrace: None,
+            bufsize: "8m".to_owned(),
+            switchrate: "10hz".to_owned(),
+            compile: Duration::ZERO,
+            pid_files: vec![path],
+            consumers: vec![named],
+        };
+        let (exporter, _ours) = UnixStream::pair().expect("a pair");
+        let mut keeper = Root::new(exporter, job);
+        let mut ask = |request| keeper.answer(request).outcome;
+        assert_eq!(ask(Request::AddConsumer(by_file)), Outcome::Refused);
+        assert_eq!(ask(Request::ReadPidFile(0)), Outcome::Done);
+        assert_eq!(ask(Request::AddConsumer(by_file)), Outcome::Done);
+        assert_eq!(ask(Request::AddConsumer(named)), Outcome::Done);
+        assert_eq!(ask(Request::AddConsumer(other)), Outcome::Refused);
+        assert_eq!(keeper.consumers, [], "a program for some of them is not run");
+    }
 
     #[test]
     fn only_missing_descriptors_are_a_matter_of_their_limit() {

@@ -6,11 +6,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::consumers::Consumers;
 use super::tree::{RootFate, Tree};
 use super::{Error, panicked};
 use crate::model::TreeId;
 use crate::source::barrier::Ended;
 use crate::source::clock;
+use crate::source::dtrace::ConsumerPids;
 use crate::source::keeper::{Gone, Keeper};
 use crate::source::kqueue::{Kernel, Pace, RootEvent, RootRequest};
 use crate::source::message::Message;
@@ -24,7 +26,7 @@ const FORKS_WITHIN_NS: u64 = 10_000_000;
 /// From dtrace's first record until a command begins or a running tree is tracked: the reader's first marked calls come
 /// before it.
 const MARKS_FIRST: Duration = Duration::from_millis(500);
-/// How often a pid file is read while its tree has no root.
+/// How often a pid file is read while its tree has no root, and how often it is looked whether a consumer still runs.
 const PID_FILE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the controller waits for.
@@ -54,6 +56,7 @@ impl Drop for AtEnd {
 
 pub(super) struct LiveController {
     pub(super) trees: Vec<Tree>,
+    pub(super) consumers: Consumers,
     pub(super) keeper: Keeper,
     pub(super) linger: Option<Duration>,
     /// How long a run that is to end may wait for dtrace to begin.
@@ -66,12 +69,13 @@ pub(super) struct LiveController {
     pub(super) notify: Sender<Event>,
 }
 
-/// The threads of kqueue and of dtrace, and the ways to them.
+/// The threads of kqueue, if there are targets, and of dtrace, and the ways to them.
 pub(super) struct Witnesses {
     pub(super) requests: Sender<RootRequest>,
     pub(super) pace: Pace,
-    pub(super) reading: JoinHandle<(Box<dyn Kernel>, io::Result<()>)>,
+    pub(super) reading: Option<JoinHandle<(Box<dyn Kernel>, io::Result<()>)>>,
     pub(super) reader_stop: Stop,
+    pub(super) consumers: ConsumerPids,
     pub(super) tracing: JoinHandle<Result<(), Gone>>,
     pub(super) dtrace_stop: Stop,
 }
@@ -84,6 +88,8 @@ struct Deadlines {
     begin: Option<Instant>,
     /// Pid files are read again.
     roots: Option<Instant>,
+    /// Consumers are looked after.
+    consumers: Option<Instant>,
     /// dtrace has had enough time to begin.
     never_began: Option<Instant>,
     /// The witnesses have gone on for long enough after the last command.
@@ -92,8 +98,8 @@ struct Deadlines {
 
 impl Deadlines {
     fn next(&self) -> Option<Instant> {
-        let Deadlines { forks, begin, roots, never_began, over } = *self;
-        [forks, begin, roots, never_began, over].into_iter().flatten().min()
+        let Deadlines { forks, begin, roots, consumers, never_began, over } = *self;
+        [forks, begin, roots, consumers, never_began, over].into_iter().flatten().min()
     }
 }
 
@@ -109,6 +115,7 @@ impl LiveController {
         let now = Instant::now();
         let mut deadlines = Deadlines {
             forks: Some(now),
+            consumers: (!self.consumers.is_empty()).then_some(now),
             never_began: self.linger.map(|_| now + self.patience),
             ..Deadlines::default()
         };
@@ -120,6 +127,10 @@ impl LiveController {
             }
             if is_due(&mut deadlines.roots) {
                 self.request_roots(|_| true);
+            }
+            if is_due(&mut deadlines.consumers) {
+                self.look_after_consumers();
+                deadlines.consumers = Some(Instant::now() + PID_FILE_EVERY);
             }
             if is_due(&mut deadlines.forks) && self.count_forks(&mut forks) {
                 deadlines.forks = Some(Instant::now() + FORKS_EVERY);
@@ -190,14 +201,15 @@ impl LiveController {
         let ended = trees.iter().find_map(|tree| tree.ended.clone());
         trees.into_iter().for_each(Tree::abandon);
         reader_stop.request();
-        let result = match reading.join() {
-            Ok((kernel, result)) => {
+        let result = match reading.map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok((kernel, result))) => {
                 // On FreeBSD 10.4 and older a queue that is closed while a tracked process forks crashes the kernel
                 // (D18316): it stays open until this process ends.
                 std::mem::forget(kernel);
                 result.map_err(Error::Kevent)
             }
-            Err(_) => Err(panicked("the kqueue reader")),
+            Some(Err(_)) => Err(panicked("the kqueue reader")),
         };
         dtrace_stop.request();
         let at_once = dtrace_stop.clone();
@@ -217,6 +229,18 @@ impl LiveController {
                 // It fails when the reader has ended, which ends this loop.
                 let _ = self.witnesses.requests.send(request);
             }
+        }
+    }
+
+    /// A consumer that has ended is waited for. With a new one dtrace is started again, to watch it as well.
+    fn look_after_consumers(&mut self) {
+        let changes = self.consumers.look(&self.keeper);
+        for &(id, pid) in &changes {
+            // It must not be lost, so a full channel is waited for. It fails when the pipeline is gone.
+            let _ = self.to.send(Message::Consumer { id, pid });
+        }
+        if changes.iter().any(|(_, pid)| pid.is_some()) {
+            self.witnesses.consumers.set(self.consumers.pids());
         }
     }
 

@@ -1,11 +1,13 @@
 //! The live source: both witnesses and the fork counters of a running FreeBSD kernel.
 
+mod consumers;
 mod controller;
+mod pid_file;
 mod tree;
 
 use std::collections::HashSet;
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeFrom};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::thread::{Builder, JoinHandle};
@@ -14,7 +16,7 @@ use std::time::Duration;
 pub use super::barrier::Ended;
 use super::barrier::GatedCommand;
 use super::clock;
-use super::dtrace::{self, Dtrace, STDERR_BUFFERS, STDOUT_BUFFERS};
+use super::dtrace::{self, Dtrace, Named, STDERR_BUFFERS, STDOUT_BUFFERS};
 use super::keeper::Gone;
 use super::kqueue::{BATCH_BUFFERS, Kernel, Notes, Pace, Reader};
 use super::message::{self, Message};
@@ -22,9 +24,11 @@ use super::stop::Stop;
 use super::sysctl::kernel_info;
 use super::target::{Root, Target};
 use crate::input::{Input, Sink};
-use crate::model::TreeId;
+use crate::model::{Pid, TreeId};
 use crate::recording::Meta;
+use consumers::{Consumer, Consumers};
 use controller::{AtEnd, Event, LiveController, Witnesses};
+use pid_file::PidFile;
 use tree::{RootSource, Tree};
 
 /// What to watch, and how.
@@ -32,6 +36,9 @@ use tree::{RootSource, Tree};
 pub struct Config {
     /// The trees; their numbers are their places here.
     pub targets: Vec<Target>,
+    /// The processes that use EVFILT_PROC themselves, and are watched by DTrace alone; their numbers follow those of the
+    /// targets. No command is among them.
+    pub consumers: Vec<Target>,
     /// Which notes to ask for.
     pub notes: Notes,
     /// How long the reader sleeps before each kevent(2) call: a slow consumer on purpose.
@@ -46,6 +53,13 @@ pub struct Config {
     pub own_program: Option<PathBuf>,
 }
 
+impl Config {
+    /// Whether there is nothing to watch.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.consumers.is_empty()
+    }
+}
+
 /// Why a live source cannot begin, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -58,6 +72,16 @@ pub enum Error {
     /// It is not known where this program is.
     #[error("cannot find this program, which runs dtrace as well: {0}")]
     Program(io::Error),
+    /// A consumer is not there.
+    #[error(
+        "consumer {name:?}: there is no process {pid}; give the pid of one that runs, or its pid file: {name}=pidfile:PATH"
+    )]
+    NoConsumer {
+        /// Its name.
+        name: String,
+        /// Its pid.
+        pid: Pid,
+    },
     /// It was there, and has gone.
     #[error(transparent)]
     KeeperGone(#[from] Gone),
@@ -88,13 +112,15 @@ pub enum Error {
 pub struct Live {
     config: Config,
     dtrace: Dtrace,
-    kernel: Box<dyn Kernel>,
+    /// `None` if consumers alone are watched.
+    kernel: Option<Box<dyn Kernel>>,
     trees: Vec<Tree>,
+    consumers: Consumers,
     stop: Stop,
 }
 
 impl Live {
-    /// Opens a kqueue and finds dtrace(1).
+    /// Opens a kqueue, if there are targets, and finds dtrace(1).
     ///
     /// # Errors
     /// [`Error`], worded for the person who runs the exporter.
@@ -102,22 +128,34 @@ impl Live {
         config: Config,
         open: impl FnOnce() -> io::Result<Box<dyn Kernel>>,
     ) -> Result<Live, Error> {
-        check(&config.targets)?;
-        // First: where there is no such kernel, it is not dtrace that is missing.
-        let kernel = open().map_err(Error::Kqueue)?;
+        check(&config)?;
+        // First: if there is no such kernel, it is not dtrace that is missing.
+        let kernel = match config.targets.is_empty() {
+            true => None,
+            false => Some(open().map_err(Error::Kqueue)?),
+        };
         let program = match &config.own_program {
             Some(program) => Ok(program.clone()),
             None => std::env::current_exe(),
         };
         let program = program.map_err(Error::Program)?;
-        let dtrace = Dtrace::find(&program, &config.dtrace, pid_files(&config.targets))?;
-        let trees = trees(&config, &program)?;
-        Ok(Live { config, dtrace, kernel, trees, stop: Stop::default() })
+        let mut pid_files = 0..;
+        let watches_consumers = !config.consumers.is_empty();
+        let dtrace = Dtrace::find(&program, &config.dtrace, named(&config), watches_consumers)?;
+        let trees = trees(&config, &program, &mut pid_files)?;
+        let mut consumers = consumers(&config, &mut pid_files)?;
+        consumers.look(&dtrace.keeper());
+        Ok(Live { config, dtrace, kernel, trees, consumers, stop: Stop::default() })
     }
 
     /// Ends [`Live::run`], from any thread: the first request cleanly, the second one by killing dtrace.
     pub fn stop(&self) -> Stop {
         self.stop.clone()
+    }
+
+    /// Whether a kqueue of our own is read: not if consumers alone are watched.
+    pub fn reads_kqueue(&self) -> bool {
+        self.kernel.is_some()
     }
 
     /// What a recording of this source says about its origin.
@@ -126,7 +164,7 @@ impl Live {
         Meta {
             uname: kernel.uname,
             osreldate: kernel.osreldate,
-            program: self.dtrace.program_text(),
+            program: self.dtrace.program_text(&self.consumers.pids()),
             note: note.to_owned(),
             start_mono_ns: clock::now().0,
             start_real_ns: clock::wall_now(),
@@ -141,10 +179,16 @@ impl Live {
     /// # Errors
     /// [`Error`]: what was read before was pushed.
     pub fn run(self, sink: &mut impl Sink) -> Result<Option<Ended>, Error> {
-        let Live { config, dtrace, kernel, trees, stop } = self;
+        let Live { config, dtrace, kernel, trees, consumers, stop } = self;
         let keeper = dtrace.keeper();
         for (target, id) in config.targets.iter().zip(0..) {
             if sink.push(Input::Tree { id: TreeId(id), name: &target.name }).is_break() {
+                return Ok(None);
+            }
+        }
+        for (id, name, pid) in consumers.all() {
+            let both = [Input::Tree { id, name }, Input::Consumer { id, pid }];
+            if both.into_iter().any(|input| sink.push(input).is_break()) {
                 return Ok(None);
             }
         }
@@ -154,9 +198,11 @@ impl Live {
             let notify = notify.clone();
             move |_| drop(notify.send(Event::Stop))
         });
-        let witnesses = witnesses(&config, dtrace, kernel, to.clone(), &notify)?;
+        let pids = consumers.pids();
+        let witnesses = witnesses(&config, dtrace, kernel, pids, to.clone(), &notify)?;
         let controller = LiveController {
             trees,
+            consumers,
             keeper,
             linger: config.linger,
             patience: 2 * config.dtrace.limits.startup,
@@ -180,29 +226,31 @@ impl Live {
 ///
 /// # Errors
 /// There is nothing to watch, or two trees have one name.
-pub fn check(targets: &[Target]) -> Result<(), Error> {
-    if targets.is_empty() {
+pub fn check(config: &Config) -> Result<(), Error> {
+    if config.is_empty() {
         return Err(Error::Targets(
-            "nothing to watch: give --kqueue.target, or a command after --; to serve, a [[tree]] in \
-             --config.file is as good"
+            "nothing to watch: give --kqueue.target, --consumer, or a command after --; to serve, a [[tree]] or \
+             a [[consumer]] in --config.file is as good"
                 .to_owned(),
         ));
     }
-    if targets.len() > usize::from(u16::MAX) {
+    let trees = || config.targets.iter().chain(&config.consumers);
+    if trees().count() > usize::from(u16::MAX) {
         return Err(Error::Targets(format!("more than {} trees", u16::MAX)));
     }
     let mut names = HashSet::new();
-    match targets.iter().find(|target| !names.insert(&target.name)) {
+    match trees().find(|target| !names.insert(&target.name)) {
         Some(twice) => Err(Error::Targets(format!("two trees are named {:?}", twice.name))),
         None => Ok(()),
     }
 }
 
-/// Starts both witnesses.
+/// Starts the witnesses: dtrace(1), and unless consumers alone are watched, the reader of our kqueue.
 fn witnesses(
     config: &Config,
     dtrace: Dtrace,
-    kernel: Box<dyn Kernel>,
+    kernel: Option<Box<dyn Kernel>>,
+    consumers: Vec<Pid>,
     to: SyncSender<Message>,
     notify: &Sender<Event>,
 ) -> Result<Witnesses, Error> {
@@ -212,21 +260,25 @@ fn witnesses(
     let (begun, of_root) = (notify.clone(), notify.clone());
     let begun = move || drop(begun.send(Event::Begun));
     let of_root = Box::new(move |event| drop(of_root.send(Event::Root(event))));
-    let supervisor = dtrace.supervisor(to.clone(), begun, dtrace_stop.clone())?;
-    let (notes, stall) = (config.notes, config.stall);
-    let reader = Reader::new(kernel, notes, stall, to_attach, of_root, pace.clone(), to);
-    let (end, stop) = (AtEnd(notify.clone()), reader_stop.clone());
-    let reading = spawn("kqueue", move || {
-        let _end = end;
-        reader.run(&stop)
-    })?;
+    let supervisor = dtrace.supervisor(consumers, to.clone(), begun, dtrace_stop.clone())?;
+    let consumers = supervisor.consumers();
+    let reading = kernel.map(|kernel| {
+        let (notes, stall) = (config.notes, config.stall);
+        let reader = Reader::new(kernel, notes, stall, to_attach, of_root, pace.clone(), to);
+        let (end, stop) = (AtEnd(notify.clone()), reader_stop.clone());
+        spawn("kqueue", move || {
+            let _end = end;
+            reader.run(&stop)
+        })
+    });
+    let reading = reading.transpose()?;
     let end = AtEnd(notify.clone());
     let tracing = spawn("dtrace", move || {
         let _end = end;
         supervisor.run()
     });
     let tracing = tracing.inspect_err(|_| reader_stop.request())?;
-    Ok(Witnesses { requests, pace, reading, reader_stop, tracing, dtrace_stop })
+    Ok(Witnesses { requests, pace, reading, reader_stop, consumers, tracing, dtrace_stop })
 }
 
 fn spawn<T: Send + 'static>(
@@ -236,23 +288,57 @@ fn spawn<T: Send + 'static>(
     Builder::new().name(name.to_owned()).spawn(run).map_err(Error::Thread)
 }
 
-/// The pid files among the targets, in their order: the keeper knows them by number.
-fn pid_files(targets: &[Target]) -> Vec<PathBuf> {
+/// What the keeper may read and watch. It knows the pid files, of targets and then of consumers, by their numbers.
+fn named(config: &Config) -> Named {
     let path = |target: &Target| match &target.root {
         Root::PidFile(path) => Some(path.clone()),
         _ => None,
     };
-    targets.iter().filter_map(path).collect()
+    let pid = |consumer: &Target| match consumer.root {
+        Root::Pid(pid) => Some(pid),
+        _ => None,
+    };
+    Named {
+        pid_files: config.targets.iter().chain(&config.consumers).filter_map(path).collect(),
+        consumers: config.consumers.iter().filter_map(pid).collect(),
+    }
+}
+
+/// The consumers. Their numbers follow those of the targets.
+fn consumers(config: &Config, pid_files: &mut RangeFrom<u16>) -> Result<Consumers, Error> {
+    let ids = (0..).skip(config.targets.len()).map(TreeId);
+    let mut consumer = |(target, id): (&Target, TreeId)| match &target.root {
+        Root::Pid(pid) => Consumer::of_pid(id, &target.name, *pid),
+        Root::PidFile(path) => {
+            let number = pid_files.next().unwrap_or_default();
+            Ok(Consumer::of_file(id, &target.name, PidFile::new(path.clone(), number)))
+        }
+        Root::Command(_) => Err(Error::Targets(format!(
+            "consumer {:?} is a command: give the pid of a process, or its pid file",
+            target.name
+        ))),
+    };
+    config
+        .consumers
+        .iter()
+        .zip(ids)
+        .map(&mut consumer)
+        .collect::<Result<_, _>>()
+        .map(Consumers::new)
 }
 
 /// The trees, with the commands among them behind their barriers.
-fn trees(config: &Config, program: &Path) -> Result<Vec<Tree>, Error> {
-    let mut pid_files = 0..;
+fn trees(
+    config: &Config,
+    program: &Path,
+    pid_files: &mut RangeFrom<u16>,
+) -> Result<Vec<Tree>, Error> {
     let mut tree = |(target, id): (&Target, u16)| {
         let source = match &target.root {
             Root::Pid(pid) => RootSource::Pid(*pid),
             Root::PidFile(path) => {
-                RootSource::file(path.clone(), pid_files.next().unwrap_or_default())
+                let number = pid_files.next().unwrap_or_default();
+                RootSource::File(PidFile::new(path.clone(), number))
             }
             Root::Command(command) => RootSource::Gated(
                 GatedCommand::start(program, command, config.keep_stderr)

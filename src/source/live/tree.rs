@@ -1,8 +1,8 @@
 //! One tree that is watched: where its root comes from, and what has become of that.
 
 use std::io;
-use std::path::PathBuf;
 
+use super::pid_file::PidFile;
 use crate::model::{Pid, TreeId};
 use crate::source::barrier::{CommandProcess, Ended, GatedCommand};
 use crate::source::keeper::Keeper;
@@ -13,22 +13,14 @@ use crate::source::kqueue::RootRequest;
 pub(super) enum RootSource {
     /// A process that ran before us.
     Pid(Pid),
-    /// The process that a file names. The last pid that ended or could not be tracked is not tried again; a problem is
-    /// logged once.
-    File { path: PathBuf, number: u16, gone: Option<Pid>, complaint: Option<String> },
+    /// The process that a file names.
+    File(PidFile),
     /// A command that has not begun.
     Gated(GatedCommand),
     /// A command that runs.
     Running,
     /// A command that has ended.
     Over,
-}
-
-impl RootSource {
-    /// The pid file with this number among the keeper's.
-    pub(super) fn file(path: PathBuf, number: u16) -> RootSource {
-        RootSource::File { path, number, gone: None, complaint: None }
-    }
 }
 
 /// What has become of a root.
@@ -80,26 +72,10 @@ impl Tree {
         let (pid, newborn) = match &mut self.source {
             RootSource::Pid(pid) => (*pid, false),
             RootSource::Gated(gated) => (Pid::new(gated.process.id().into())?, true),
-            RootSource::File { path, number, gone, complaint } => {
-                match keeper.read_pid_file(*number) {
-                    Ok(pid) if Some(pid) == *gone => return None,
-                    Ok(pid) => {
-                        *complaint = None;
-                        (pid, false)
-                    }
-                    Err(error) => {
-                        let text = error.to_string();
-                        if complaint.as_ref() != Some(&text) {
-                            let path = path.display();
-                            tracing::warn!(
-                                "tree {:?} waits for its pid file {path}: {text}",
-                                self.name
-                            );
-                            *complaint = Some(text);
-                        }
-                        return None;
-                    }
-                }
+            RootSource::File(file) => {
+                let pid = file.read(keeper, &self.name)?;
+                file.found();
+                (pid, false)
             }
             RootSource::Running | RootSource::Over => return None,
         };
@@ -132,8 +108,8 @@ impl Tree {
             State::Empty | State::Lost => None,
         };
         self.state = match &mut self.source {
-            RootSource::File { gone, .. } => {
-                *gone = pid;
+            RootSource::File(file) => {
+                file.lose(pid);
                 State::Empty
             }
             _ => State::Lost,
@@ -178,13 +154,13 @@ impl Tree {
 
     /// Whether it has no root, and its pid file may name one.
     pub(super) fn waits_for_its_file(&self) -> bool {
-        matches!((&self.source, self.state), (RootSource::File { .. }, State::Empty))
+        matches!((&self.source, self.state), (RootSource::File(_), State::Empty))
     }
 
     /// Whether its command is over; `None` if it is no command.
     pub(super) fn command_is_over(&self) -> Option<bool> {
         match self.source {
-            RootSource::Pid(_) | RootSource::File { .. } => None,
+            RootSource::Pid(_) | RootSource::File(_) => None,
             RootSource::Gated(_) | RootSource::Running => Some(false),
             RootSource::Over => Some(true),
         }

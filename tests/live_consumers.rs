@@ -1,0 +1,194 @@
+//! Consumers as an operator watches them: found by pid and by pid file, recorded, and served. A stand-in for dtrace(1)
+//! prints what a real one printed of a real consumer; there is no kqueue here, and none is asked for.
+
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::eventually;
+use common::exporter::PROGRAM;
+use kqproc_exporter::input::Input;
+use kqproc_exporter::model::Pid;
+use kqproc_exporter::source::dtrace::{self, Limits};
+use kqproc_exporter::source::live::{Config, Error, Live};
+use kqproc_exporter::source::replay::Replay;
+use kqproc_exporter::source::target::{Root, Target};
+use nix::sys::signal::{Signal, kill};
+use tempfile::TempDir;
+
+/// A process of ours. Killed when dropped.
+struct Process(Child);
+
+impl Process {
+    fn asleep() -> Process {
+        Process(Command::new("sleep").arg("1000").spawn().expect("it starts"))
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::new(self.0.id().into()).expect("a pid")
+    }
+
+    fn end(&mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The stand-in for dtrace(1) under the name of what it does.
+struct StandIn(TempDir, PathBuf);
+
+impl StandIn {
+    fn new(name: &str) -> StandIn {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(name);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        symlink(script.join("stand-in-dtrace.sh"), &path).expect("a link");
+        StandIn(folder, path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// It plays what a real dtrace(1) printed of a consumer, as if that had been process `pid`.
+    fn plays(run: &str, pid: Pid) -> StandIn {
+        let stand_in = StandIn::new("replay");
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/consumer").join(run);
+        let text = fs::read_to_string(folder.join("dtrace.txt")).expect("a run");
+        let recorded = fs::read_to_string(folder.join("pid.txt")).expect("its pid");
+        let mut played = String::new();
+        for line in text.lines() {
+            let is_pid = |field: &str| field == recorded.trim();
+            let own = pid.to_string();
+            let fields = line.split(' ').map(|field| if is_pid(field) { &own } else { field });
+            match line.as_bytes().first() {
+                Some(b'C' | b'X') => played += &fields.collect::<Vec<_>>().join(" "),
+                _ => played += line,
+            }
+            played.push('\n');
+        }
+        // What was printed last is decided once something later was printed.
+        let last =
+            played.lines().filter_map(|line| line.split(' ').nth(1)?.parse::<u64>().ok()).max();
+        let later = last.expect("a time") + 60_000_000_000;
+        played += &format!("T {later} 1\n");
+        fs::write(stand_in.file("stdout"), played).expect("written");
+        stand_in
+    }
+
+    fn config(&self, consumer: Root) -> Config {
+        let limits = Limits { retry_first: Duration::from_millis(1), ..Limits::default() };
+        let options = dtrace::Options::default();
+        Config {
+            consumers: vec![Target { name: "supervisor".to_owned(), root: consumer }],
+            dtrace: dtrace::Options { path: Some(self.1.clone()), limits, ..options },
+            own_program: Some(PROGRAM.into()),
+            ..Config::default()
+        }
+    }
+}
+
+fn prepare(config: Config) -> Result<Live, Error> {
+    Live::prepare(config, || Err(io::Error::other("no kqueue is needed")))
+}
+
+#[test]
+fn a_consumer_is_found_by_its_pid_file_and_found_again() {
+    let stand_in = StandIn::new("falls-silent");
+    let (mut first, second) = (Process::asleep(), Process::asleep());
+    let pids = [first.pid(), second.pid()];
+    let file = stand_in.file("pid");
+    let live = prepare(stand_in.config(Root::PidFile(file.clone()))).expect("prepared");
+    let stop = live.stop();
+    let mut said = Vec::new();
+    live.run(&mut |input: Input<'_>| {
+        said.push(match input {
+            Input::Consumer { pid, .. } => {
+                pid.map_or("none", |pid| ["first", "second"][usize::from(pid == pids[1])])
+            }
+            Input::DtraceUp { .. } => "up",
+            Input::DtraceDown { .. } => "down",
+            Input::Stdout { .. } => "begun",
+            _ => return ControlFlow::Continue(()),
+        });
+        let text = |pid: Pid| format!("{pid}\n");
+        match said.join(" ").as_str() {
+            "none up begun" => fs::write(&file, text(pids[0])).expect("written"),
+            "none up begun first down up begun" => first.end(),
+            "none up begun first down up begun none" => {
+                fs::write(&file, text(pids[1])).expect("written")
+            }
+            "none up begun first down up begun none second down up begun" => stop.request(),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    })
+    .expect("it ends well");
+    let expected = "none up begun first down up begun none second down up begun down";
+    assert_eq!(said.join(" "), expected);
+    let watched = fs::read_to_string(stand_in.file("consumers")).expect("it was started");
+    assert_eq!(watched, format!("pid == {}\npid == {}\n", pids[0], pids[1]));
+}
+
+#[test]
+fn a_consumer_that_is_named_by_its_pid_must_be_there() {
+    let stand_in = StandIn::new("falls-silent");
+    let mut gone = Process::asleep();
+    let pid = gone.pid();
+    gone.end();
+    let Err(error) = prepare(stand_in.config(Root::Pid(pid))) else { panic!("it is not there") };
+    let expected = format!("consumer \"supervisor\": there is no process {pid}; give the pid");
+    assert!(error.to_string().starts_with(&expected), "{error}");
+}
+
+/// What dtrace(1) printed, byte by byte, and who the consumer is.
+#[test]
+fn what_is_recorded_of_a_consumer_is_what_dtrace_printed() {
+    let consumer = Process::asleep();
+    let stand_in = StandIn::plays("split-exit-only", consumer.pid());
+    let output = stand_in.file("run.kqr");
+    let recorder = Command::new(PROGRAM)
+        .args(["record", "--consumer", &format!("supervisor=pid:{}", consumer.pid())])
+        .arg("--dtrace.path")
+        .arg(&stand_in.1)
+        .arg("--output")
+        .arg(&output)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut recorder = Process(recorder);
+    eventually("all is printed", || stand_in.file("played").exists().then_some(()));
+    kill(nix::unistd::Pid::from_raw(recorder.0.id() as i32), Signal::SIGINT).expect("it runs");
+    assert!(recorder.0.wait().expect("it ends").success());
+    let (mut consumers, mut stdout) = (Vec::new(), Vec::new());
+    let replay = Replay::open(&output).expect("a recording");
+    assert!(replay.meta().program.contains(&format!("/pid == {}/", consumer.pid())));
+    replay
+        .play(&mut |input: Input<'_>| {
+            match input {
+                Input::Consumer { pid, .. } => consumers.push(pid),
+                Input::Stdout { bytes, .. } => stdout.extend_from_slice(bytes),
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        })
+        .expect("it is whole");
+    assert_eq!(consumers, [Some(consumer.pid())]);
+    assert!(stdout == fs::read(stand_in.file("stdout")).expect("what was printed"));
+}
