@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::eventually;
-use common::exporter::PROGRAM;
+use common::exporter::{self, Exporter, PROGRAM};
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::Pid;
 use kqproc_exporter::source::dtrace::{self, Limits};
@@ -66,8 +66,8 @@ impl StandIn {
     }
 
     /// It plays what a real dtrace(1) printed of a consumer, as if that had been process `pid`.
-    fn plays(run: &str, pid: Pid) -> StandIn {
-        let stand_in = StandIn::new("replay");
+    fn plays(name: &str, run: &str, pid: Pid) -> StandIn {
+        let stand_in = StandIn::new(name);
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/consumer").join(run);
         let text = fs::read_to_string(folder.join("dtrace.txt")).expect("a run");
@@ -161,7 +161,7 @@ fn a_consumer_that_is_named_by_its_pid_must_be_there() {
 #[test]
 fn what_is_recorded_of_a_consumer_is_what_dtrace_printed() {
     let consumer = Process::asleep();
-    let stand_in = StandIn::plays("split-exit-only", consumer.pid());
+    let stand_in = StandIn::plays("replay", "split-exit-only", consumer.pid());
     let output = stand_in.file("run.kqr");
     let recorder = Command::new(PROGRAM)
         .args(["record", "--consumer", &format!("supervisor=pid:{}", consumer.pid())])
@@ -191,4 +191,30 @@ fn what_is_recorded_of_a_consumer_is_what_dtrace_printed() {
         .expect("it is whole");
     assert_eq!(consumers, [Some(consumer.pid())]);
     assert!(stdout == fs::read(stand_in.file("stdout")).expect("what was printed"));
+}
+
+/// The figures are those of an independent check of the same runs.
+#[test]
+fn what_a_consumer_gets_is_judged_on_the_metrics_page() {
+    for (run, births, deaths) in
+        [("split-exit-only", None, 270.0), ("split15-attached-chain-stall", Some(120.0), 121.0)]
+    {
+        let consumer = Process::asleep();
+        let stand_in = StandIn::plays("ticks", run, consumer.pid());
+        let exporter = Exporter::start(exporter::serve([
+            format!("--consumer=supervisor=pid:{}", consumer.pid()),
+            format!("--dtrace.path={}", stand_in.1.display()),
+        ]));
+        let agreed =
+            |fact: &str| format!(r#"kqproc_{fact}_total{{tree="supervisor",verdict="agreed"}}"#);
+        let samples = exporter.scrape_until(|s| s.get(&agreed("deaths")) == Some(&deaths));
+        assert_eq!(samples.get(&agreed("births")).copied().filter(|n| *n > 0.0), births, "{run}");
+        let others = samples.iter().filter(|(name, n)| {
+            let is_fact =
+                name.starts_with("kqproc_births_total") || name.starts_with("kqproc_deaths_total");
+            is_fact && !name.contains("agreed") && **n > 0.0
+        });
+        assert_eq!(others.collect::<Vec<_>>(), [], "{run}");
+        assert_eq!(exporter.stop().code(), Some(0));
+    }
 }

@@ -16,6 +16,7 @@ pub(super) const SERVE: &str = "\
 Examples:
   kqproc_exporter serve -- /usr/sbin/cron -n
   kqproc_exporter serve --kqueue.target pg=pidfile:/var/run/postgres.pid
+  kqproc_exporter serve --consumer supervisor=pidfile:/var/run/supervisor.pid
   kqproc_exporter serve --config.file /usr/local/etc/kqproc_exporter/config.toml
   kqproc_exporter serve --source replay --recording run.kqr --loop
 
@@ -43,6 +44,7 @@ pub(super) const RECORD: &str = "\
 Examples:
   kqproc_exporter record --output run.kqr -- make -j4
   kqproc_exporter record --output cron.kqr --kqueue.target cron=pid:812
+  kqproc_exporter record --output s6.kqr --consumer s6=pid:812
   kqproc_exporter record --output run.kqr --import /var/tmp/run
 
 With a command it ends after the command; otherwise SIGINT (^C) or SIGTERM ends
