@@ -218,3 +218,34 @@ fn what_a_consumer_gets_is_judged_on_the_metrics_page() {
         assert_eq!(exporter.stop().code(), Some(0));
     }
 }
+
+#[test]
+fn the_processes_that_use_evfilt_proc_are_found_with_the_flag_to_watch_them() {
+    let stand_in = StandIn::new("sums");
+    let ask = |format: &str| {
+        let output = Command::new(PROGRAM)
+            .args(["consumers", "--seconds=1", "--format", format, "--dtrace.path"])
+            .arg(&stand_in.1)
+            .output()
+            .expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    fs::write(stand_in.file("stdout"), "T 2000000001 1\n").expect("written");
+    assert!(ask("text").starts_with("In 2 s no process registered EVFILT_PROC"));
+    let sums = "T 2000000001 1\nU 812 80000001 3 my sv\nG 812 40 my sv\nG 46 0 sh\nG 9 1 old\n";
+    fs::write(stand_in.file("stdout"), sums).expect("written");
+    let expected = "\
+process  pid  notes                 registrations  events/s  to watch it
+old        9  registered before                 0       0.5  --consumer=old=pid:9
+my sv    812  NOTE_EXIT|NOTE_TRACK              3      20.0  --consumer=my_sv=pid:812
+";
+    let table = ask("text");
+    let lines = |text: &str| -> Vec<Vec<String>> {
+        text.lines().map(|l| l.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    assert_eq!(lines(&table), lines(expected), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&ask("json")).expect("JSON");
+    assert_eq!(json["consumers"][1]["flag"], "--consumer=my_sv=pid:812");
+    assert_eq!(json["consumers"][1]["events_per_second"], 20.0);
+}

@@ -31,6 +31,14 @@ Examples:
 Exit status 0: serve would work. Otherwise that of the first failing line: 69
 (something is missing), 77 (a permission is), 78 (a configuration is wrong).";
 
+pub(super) const CONSUMERS: &str = "\
+Examples:
+  kqproc_exporter consumers
+  kqproc_exporter consumers --seconds 60 --format json
+
+It watches by dtrace(1), as root. Never look for them by procstat kqueue: on
+FreeBSD 15.1 that makes the kernel lose events of the process looked at.";
+
 pub(super) const STRESS: &str = "\
 Examples:
   kqproc_exporter stress

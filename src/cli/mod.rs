@@ -4,6 +4,7 @@ mod barrier;
 mod check;
 mod completions;
 pub mod config;
+mod consumers;
 mod demo;
 mod examples;
 pub mod exit;
@@ -70,6 +71,9 @@ enum Command {
     /// Say whether serve would work here, and what to do if not
     #[command(after_help = examples::CHECK)]
     Check(check::Args),
+    /// Find the processes that use EVFILT_PROC, to watch one of them
+    #[command(after_help = examples::CONSUMERS)]
+    Consumers(consumers::Args),
     /// Load this kernel and say whether a process tracker can trust it
     #[command(after_help = examples::STRESS)]
     Stress(Box<stress::Args>),
@@ -153,6 +157,7 @@ impl Cli {
             Command::Replay(args) => replay::run(&args),
             Command::Report(args) => report::run(&args),
             Command::Explain(args) => explain::run(&args),
+            Command::Consumers(args) => consumers::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Completions(args) => completions::run(&args),

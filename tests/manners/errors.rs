@@ -51,7 +51,7 @@ const FAILURES: &[(&str, i32, &str)] = &[
     ("explain --incident 1 --url http://127.0.0.1:1", 69, "say where it is with --url"),
     ("record --output new --import nowhere", 66, "cannot read nowhere"),
     ("record --output new --import text", 65, "a recording file is replayed as it is"),
-    ("record --output new", 78, "give --kqueue.target, or a command after --"),
+    ("record --output new", 78, "give --kqueue.target, --consumer, or a command after --"),
     ("simulate --count 2 --output bare", 74, "which --output names"),
     ("simulate --set preempt=2", 64, "give a chance from 0"),
     ("simulate --set reader-us=99999999999999999999", 64, "reader-us: give a number from 0"),

@@ -7,6 +7,7 @@ mod policy;
 mod process;
 pub mod programs;
 mod supervisor;
+pub mod survey;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

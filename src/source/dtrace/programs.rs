@@ -26,8 +26,16 @@ pub const WITH_CAUSES: [Program; 2] = [
     Program { name: "proc-xstat-causes.d", parts: &[CAUSES, PROC_XSTAT], consumer: CONSUMER_XSTAT },
 ];
 
+/// Finds the processes that use EVFILT_PROC.
+pub(crate) const CONSUMERS: Program = Program {
+    name: "consumers.d",
+    parts: &[include_str!("../../../d-scripts/consumers.d")],
+    consumer: "",
+};
+
 /// All of them.
-pub(crate) const ALL: [Program; 4] = [WITH_CAUSES[0], PLAIN[0], WITH_CAUSES[1], PLAIN[1]];
+pub(crate) const ALL: [Program; 5] =
+    [WITH_CAUSES[0], PLAIN[0], WITH_CAUSES[1], PLAIN[1], CONSUMERS];
 
 /// A D program of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,6 +139,9 @@ mod tests {
     use super::*;
     use crate::wire::schema::SCHEMA;
 
+    /// Those that watch trees and consumers.
+    const MAIN: [Program; 4] = [WITH_CAUSES[0], PLAIN[0], WITH_CAUSES[1], PLAIN[1]];
+
     /// Every printf of a program: its format and how many arguments follow it.
     fn printfs(text: &str) -> Vec<(&str, usize)> {
         text.split("printf(\"")
@@ -149,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_printf_is_as_the_wire_defines_it() {
-        for program in &ALL {
+        for program in &MAIN {
             let text = program.text();
             for (format, arguments) in printfs(&text) {
                 let place = format!("{}: {format}", program.name);
@@ -184,7 +195,7 @@ mod tests {
     #[test]
     fn the_clauses_of_consumers_come_behind_the_program_and_keep_to_their_generation() {
         let pids = [812, 46].map(|pid| Pid::new(pid).expect("a pid"));
-        for program in &ALL {
+        for program in &MAIN {
             let (alone, both) =
                 (program.tuned("4m", "2hz", &[]), program.tuned("4m", "2hz", &pids));
             let behind = both.strip_prefix(&alone).expect("it begins with the program");
@@ -197,7 +208,7 @@ mod tests {
     /// Every clause of a probe is paid by every process that makes the call, even if its predicate is false.
     #[test]
     fn the_host_pays_for_one_clause_of_one_rare_system_call() {
-        for program in &ALL {
+        for program in &MAIN {
             let text = program.text();
             assert_eq!(text.matches("\nsyscall::").count(), 1, "{}", program.name);
             assert!(
@@ -214,7 +225,7 @@ mod tests {
         assert!(text.contains("\n#pragma D option bufsize=4m\n"));
         assert!(text.contains("\n#pragma D option switchrate=20hz\n"));
         assert_eq!(with_options(&text, &[("bufsize", "8m"), ("switchrate", "10hz")]), PROC);
-        for program in &ALL {
+        for program in &MAIN {
             assert_eq!(program.text().matches("option bufsize=").count(), 1, "{}", program.name);
         }
     }

@@ -234,7 +234,7 @@ mod tests {
     fn what_is_no_request_is_the_end() {
         for bytes in [
             *b"x\0\0\0\0\0\0\0",
-            *b"c\x04\0\0\0\0\0\0",
+            *b"c\x05\0\0\0\0\0\0",
             // What is not used is zero.
             *b"p\0\0\0\0\0\x01\0",
             *b"s\0\x01\0\0\0\0\0",

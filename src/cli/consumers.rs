@@ -1,0 +1,106 @@
+//! `consumers`: which processes of this host use EVFILT_PROC, and could be watched as consumers?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::json;
+
+use super::exit::{OrExit, UNAVAILABLE};
+use super::log_args::LogArgs;
+use super::output;
+use super::terminal::paint_for_stdout;
+use crate::model::note;
+use crate::report::format::{Hue, Paint};
+use crate::report::table::Table;
+use crate::source::dtrace::Options;
+use crate::source::dtrace::survey::{Survey, User, survey};
+
+/// How long to look, and how to answer.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// How long to look
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Where dtrace(1) is [default: /usr/sbin/dtrace]
+    #[arg(long = "dtrace.path", value_name = "FILE")]
+    dtrace: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Format {
+    /// a table for a person
+    Text,
+    /// one object for a program
+    Json,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.log.init();
+    let program =
+        std::env::current_exe().context("cannot find this program").or_exit(UNAVAILABLE)?;
+    let options = Options { path: args.dtrace.clone(), ..Options::default() };
+    let duration = Duration::from_secs(args.seconds);
+    let survey = survey(&program, &options, duration).or_exit(UNAVAILABLE)?;
+    output::print(&match args.format {
+        Format::Text => text(&survey, paint_for_stdout()),
+        Format::Json => serde_json::to_string_pretty(&json(&survey))? + "\n",
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(survey: &Survey, paint: Paint) -> String {
+    let seconds = survey.seconds;
+    if survey.users.is_empty() {
+        return format!(
+            "In {seconds:.0} s no process registered EVFILT_PROC or got an event of it. One that had registered before and\n\
+             got no event is not seen: look for longer with --seconds.\n"
+        );
+    }
+    let mut table =
+        Table::new(&["process", "#pid", "notes", "#registrations", "#events/s", "to watch it"]);
+    for user in &survey.users {
+        let notes = match user.notes {
+            0 => "registered before".to_owned(),
+            notes => note::names(notes),
+        };
+        let rate = format!("{:.1}", rate(user, survey));
+        let (pid, registrations) = (user.pid.to_string(), user.registrations.to_string());
+        table.row(Hue::Plain, [user.name.clone(), pid, notes, registrations, rate, flag(user)]);
+    }
+    table.text(paint)
+}
+
+fn json(survey: &Survey) -> serde_json::Value {
+    let user = |user: &User| {
+        json!({
+            "process": user.name,
+            "pid": user.pid,
+            "notes": (user.notes != 0).then(|| note::names(user.notes)),
+            "registrations": user.registrations,
+            "events": user.events,
+            "events_per_second": rate(user, survey),
+            "flag": flag(user),
+        })
+    };
+    let consumers: Vec<_> = survey.users.iter().map(user).collect();
+    json!({ "seconds": survey.seconds, "consumers": consumers })
+}
+
+/// Events a second.
+fn rate(user: &User, survey: &Survey) -> f64 {
+    user.events as f64 / survey.seconds.max(f64::MIN_POSITIVE)
+}
+
+/// The flag of `serve` and `record`, with a name that no shell takes for something else.
+fn flag(user: &User) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let name: String = user.name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+    format!("--consumer={name}=pid:{}", user.pid)
+}

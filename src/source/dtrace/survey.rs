@@ -1,0 +1,136 @@
+//! Which processes of this host use EVFILT_PROC, by a short run of consumers.d.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use super::programs::CONSUMERS;
+use super::{Error, Named, Options, compile};
+use crate::source::keeper::{self, Keeper};
+
+/// What was seen.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Survey {
+    /// How long dtrace(1) watched, in seconds.
+    pub seconds: f64,
+    /// Who used EVFILT_PROC, by pid.
+    pub users: Vec<User>,
+}
+
+/// A process that uses EVFILT_PROC.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct User {
+    /// Its pid.
+    pub pid: u64,
+    /// The name of its program, as the kernel has it.
+    pub name: String,
+    /// The fflags (`NOTE_*`) of its registrations, all together; 0 if it registered nothing.
+    pub notes: u32,
+    /// How many registrations (EV_ADD) it made.
+    pub registrations: u64,
+    /// How many events it got.
+    pub events: u64,
+}
+
+/// Watches for `duration`. `program` is ourselves: it runs dtrace(1) as for `serve`.
+///
+/// # Errors
+/// [`Error`]: dtrace(1) cannot be run, or does not trace.
+pub fn survey(program: &Path, options: &Options, duration: Duration) -> Result<Survey, Error> {
+    let keeper = Keeper::start(program, &options.job(Named::default())?).map_err(Error::Keeper)?;
+    compile(&keeper, &CONSUMERS, &[])?.map_err(Error::Compile)?;
+    let mut dtrace = keeper.start_dtrace(&CONSUMERS, &[]).map_err(|error| match error {
+        keeper::Error::Gone(gone) => Error::Gone(gone),
+        other => Error::Unusable(other.to_string()),
+    })?;
+    let messages = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        dtrace.stderr.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let mut out = BufReader::new(dtrace.stdout);
+    let mut text = Vec::new();
+    // Its first line says that it traces.
+    if out.read_until(b'\n', &mut text).is_ok_and(|read| read > 0) {
+        std::thread::sleep(duration);
+        keeper.terminate()?;
+    }
+    let whole = out.read_to_end(&mut text);
+    match whole.ok().and_then(|_| Survey::read(&String::from_utf8_lossy(&text))) {
+        Some(survey) => Ok(survey),
+        None => {
+            let messages = messages.join().ok().and_then(Result::ok).unwrap_or_default();
+            let messages = String::from_utf8_lossy(&messages);
+            let why = format!("dtrace ended before its time: {}", messages.trim());
+            Err(Error::Unusable(why))
+        }
+    }
+}
+
+impl Survey {
+    /// Reads what consumers.d prints; `None` if its end is missing. A line that is none of its own counts for nothing.
+    fn read(text: &str) -> Option<Survey> {
+        let time = |letter: &str| {
+            let mut lines = text.lines().filter_map(|line| line.strip_prefix(letter));
+            lines.find_map(|line| line.split(' ').next()?.parse::<u64>().ok())
+        };
+        let seconds = time("T ")?.saturating_sub(time("B ")?) as f64 / 1e9;
+        let mut users: BTreeMap<(u64, &str), User> = BTreeMap::new();
+        for (pid, name, notes, registrations, events) in text.lines().filter_map(sum) {
+            let new = || User { pid, name: name.to_owned(), ..User::default() };
+            let user = users.entry((pid, name)).or_insert_with(new);
+            user.notes |= notes;
+            user.registrations = user.registrations.saturating_add(registrations);
+            user.events = user.events.saturating_add(events);
+        }
+        Some(Survey { seconds, users: users.into_values().collect() })
+    }
+}
+
+/// The pid, name, fflags, registrations and events of a line with one of the sums; `None` for any other.
+fn sum(line: &str) -> Option<(u64, &str, u32, u64, u64)> {
+    // The name comes last, for it may have blanks in it.
+    let (letter, rest) = line.split_once(' ')?;
+    if letter == "U" {
+        let [pid, notes, count, name] = fields(rest)?;
+        let notes = u32::from_str_radix(notes, 16).ok()?;
+        return Some((pid.parse().ok()?, name, notes, count.parse().ok()?, 0));
+    }
+    let [pid, count, name] = fields(rest).filter(|_| letter == "G")?;
+    let events = count.parse().ok().filter(|events| *events > 0)?;
+    Some((pid.parse().ok()?, name, 0, 0, events))
+}
+
+fn fields<const N: usize>(text: &str) -> Option<[&str; N]> {
+    text.splitn(N, ' ').collect::<Vec<_>>().try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sums_of_a_process_come_together() {
+        let text = "B 1000000000 7\nT 3500000000 9\nU 812 80000001 3 my shell\nU 812 40000000 1 my shell\n\
+                    G 812 40 my shell\nG 46 0 sleeps\nG 9 2 old\nU 5 x 1 y\nnonsense\n";
+        let user = |pid, name: &str, notes, registrations, events| User {
+            pid,
+            name: name.to_owned(),
+            notes,
+            registrations,
+            events,
+        };
+        let users = vec![user(9, "old", 0, 0, 2), user(812, "my shell", 0xc000_0001, 4, 40)];
+        assert_eq!(Survey::read(text), Some(Survey { seconds: 2.5, users }));
+        assert_eq!(Survey::read("B 1 1\nU 812 80000001 3 sh\n"), None, "it was cut off");
+    }
+
+    #[test]
+    fn the_program_prints_what_is_read() {
+        let text = CONSUMERS.text();
+        for format in ["B %d %d", "T %d %d", "U %d %x %@d %s", "G %d %@d %s"] {
+            assert_eq!(text.matches(&format!("(\"{format}\\n\", ")).count(), 1, "{format}");
+        }
+        assert_eq!(text.matches("print").count() - text.matches("prints").count(), 4);
+    }
+}
