@@ -252,3 +252,78 @@ fn pids_that_are_used_again_and_again_need_no_more_room() {
     assert_eq!(stats.trees[0].births[Verdict::Agreed.index()], 100_000);
     assert_eq!(stats.trees[0].deaths[Verdict::Agreed.index()], 100_000);
 }
+
+/// The registration of the root of `tree` that asks for children and not for their ends.
+fn track_only(tree: TreeId) -> Attach {
+    Attach { tree, pid: pid(ROOT), root: true, errno: 0, notes: note::TRACK }
+}
+
+#[test]
+fn ends_that_were_not_asked_for_need_no_room() {
+    let capacity = 64;
+    let mut kernel = Kernel::new(Config { capacity, ..Config::default() });
+    kernel.call(&[track_only(TreeId(0))], &[]);
+    for number in 100..1100 {
+        kernel.create(number, ROOT);
+        kernel.call(&[], &[child(number, ROOT, TreeId(0))]);
+        kernel.exit(number);
+    }
+    assert!(kernel.largest <= capacity as u64 + 1, "{} lives", kernel.largest);
+    let stats = kernel.end();
+    assert_eq!((stats.trees[0].tracked, stats.incarnations()), (1, 1));
+    assert_eq!(stats.trees[0].deaths_reported, 0);
+}
+
+#[test]
+fn a_lost_process_is_not_alive_when_its_pid_is_used_again() {
+    let mut kernel = Kernel::new(Config::default());
+    kernel.call(&[track_only(TreeId(0))], &[]);
+    kernel.tick(100 * MS);
+    kernel.create(60, ROOT);
+    kernel.create(61, ROOT);
+    kernel.call(&[], &[child(61, ROOT, TreeId(0))]);
+    kernel.tick(2000 * MS);
+    kernel.call(&[], &[]);
+    kernel.tick(2000 * MS);
+    let lost_alive = |kernel: &Kernel| kernel.checker.stats().trees[0].lost_alive;
+    assert_eq!(lost_alive(&kernel), 1);
+    kernel.create(60, 61);
+    kernel.call(&[], &[child(60, 61, TreeId(0))]);
+    kernel.tick(2000 * MS);
+    kernel.call(&[], &[]);
+    kernel.tick(2000 * MS);
+    assert_eq!(lost_alive(&kernel), 0);
+    assert_eq!(kernel.end().trees[0].births[Verdict::LostSilent.index()], 1);
+}
+
+#[test]
+fn a_death_that_is_settled_before_its_birth_has_a_verdict() {
+    let mut kernel = Kernel::new(Config { settle_ns: 10 * MS, ..Config::default() });
+    kernel.tree(TreeId(0), ROOT);
+    kernel.tick(100 * MS);
+    kernel.create(60, ROOT);
+    kernel.exit(60);
+    kernel.create(61, ROOT);
+    kernel.call(&[], &[child(61, ROOT, TreeId(0))]);
+    kernel.tick(20 * MS);
+    // It ends the wait for an exit of its time, and not yet that for a birth.
+    kernel.call(&[], &[exit(61, TreeId(0))]);
+    kernel.exit(61);
+    let stats = kernel.end();
+    let lost = Verdict::LostSilent.index();
+    assert_eq!((stats.trees[0].births[lost], stats.trees[0].deaths[lost]), (1, 1));
+    assert_eq!(stats.incarnations(), 1, "the root");
+}
+
+#[test]
+fn a_consumer_that_ends_takes_only_its_own_processes_from_its_tree() {
+    let mut kernel = Kernel::new(Config::default());
+    kernel.tree(TreeId(0), ROOT);
+    kernel.checker.consumer(TreeId(0), Some(pid(70)));
+    kernel.exit(70);
+    kernel.tick(2000 * MS);
+    assert_eq!(kernel.checker.stats().trees[0].tracked, 1);
+    kernel.exit(ROOT);
+    kernel.call(&[], &[exit(ROOT, TreeId(0))]);
+    assert_eq!(kernel.end().trees[0].tracked, 0);
+}

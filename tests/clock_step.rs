@@ -140,3 +140,12 @@ fn no_recording_of_the_project_has_a_clock_that_jumps() {
         }
     }
 }
+
+#[test]
+fn a_clock_that_steps_back_during_a_long_call_of_the_reader_accuses_nobody() {
+    // The call lasted 63 ms: what its mark says of the offset of the two clocks is too wide to show the step.
+    let recording = common::reads::reads(&path("split-13.2-chain-stall"));
+    let found = common::reads::play(&common::reads::stepped(&recording, 0.05, -70_000_000));
+    assert_eq!(accused(&found), accused(&common::reads::play(&recording)));
+    assert!(found.dtrace_blind_ns[BlindReason::Clock.index()] > 0);
+}

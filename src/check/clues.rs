@@ -1,5 +1,5 @@
-//! Recent evidence that tells one way through the kernel from another: an observer. It changes no verdict, and is looked at only
-//! if something was lost.
+//! Clues to why a note was lost, an observer of decided facts: recent evidence that tells one way through the kernel from
+//! another. It changes no verdict, and is looked at only if something was lost.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What the cross-checker says, fact by fact.
+//! Findings: a decided fact, its verdict, and the evidence of both witnesses for it.
 
 use serde::{Deserialize, Serialize};
 

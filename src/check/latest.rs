@@ -1,4 +1,4 @@
-//! The latest few of many.
+//! A bounded queue that keeps the latest entries.
 
 use std::collections::VecDeque;
 

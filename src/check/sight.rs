@@ -1,5 +1,5 @@
-//! Stage 2: what each witness may have missed. The only owner of blindness: every gap comes here, and every question
-//! whether evidence may be missing is answered here.
+//! Stage 2: the blind windows of both witnesses, in which they may have missed something. The only owner of blindness: every
+//! gap comes here, and every question whether evidence may be missing is answered here.
 
 mod windows;
 

@@ -1,5 +1,5 @@
-//! What would have saved a tracker: the known ways to use NOTE_TRACK, and what each would have got right of the facts
-//! that were checked. Every one is one kqueue (NOTE_TRACK|NOTE_EXIT, believed as it comes) and something more.
+//! Strategies: the known ways to use NOTE_TRACK, and what each would have got right of the facts that were checked. Every
+//! one is one kqueue (NOTE_TRACK|NOTE_EXIT, believed as it comes) and something more.
 
 use super::damage::Standing;
 use super::finding::Finding;

@@ -1,4 +1,4 @@
-//! Where verdicts go: the counts, the findings, and the observers of decided facts.
+//! The sink of verdicts: it counts them, keeps the findings, and passes each to the observers of decided facts.
 
 use super::clues::{Cause, RecentContext};
 use super::damage::TrackerModel;

@@ -249,7 +249,7 @@ pub struct Copyout {
 pub struct Mark {
     /// When it returned.
     pub at: KernelTime,
-    /// When it began, or a time not later than that.
+    /// When it began, or a time not later than that; 0 if that is not known.
     pub entered: KernelTime,
     /// Its `nevents`: names the batch; 1024 + `seq` % 1024 if that is known.
     pub capacity: u32,

@@ -1,10 +1,10 @@
-//! What is different for a consumer, a user's own tracker that DTrace watches: its kqueues and registrations are seen, or must
-//! be concluded from what it gets, and everything about it is in DTrace's stream.
+//! Consumers, users' own trackers that DTrace watches, and what is different for them: its kqueues and registrations are
+//! seen, or must be concluded from what it gets, and everything about it is in DTrace's stream.
 //!
 //! A process has one birth and one death for a consumer, however many kqueues of it watch the process: the fact was reported if
 //! any of them delivered it, and is missing only when all of them were drained.
 
-use super::life::Registered;
+use super::life::{Registered, State};
 use super::{Context, Lives};
 use crate::check::timeline::event::{Call, Registration};
 use crate::model::{KernelTime, Kevent, Pid, TreeId, note};
@@ -130,9 +130,12 @@ impl Lives {
     pub(super) fn end(&mut self, cx: &mut Context) {
         self.give_up_all(cx);
         cx.sight.drained(self.number, KernelTime(u64::MAX));
+        // Its gauges alone: the same tree may be one of another tracker too.
+        for slot in self.table.slots() {
+            self.change(cx, slot, |life| life.death = State::NoFact);
+        }
         if let Some(tree) = self.tree {
-            let stats = cx.verdicts.tree(tree);
-            (stats.tracked, stats.lost_alive, stats.attached) = (0, 0, false);
+            cx.verdicts.tree(tree).attached = false;
         }
         *self = Lives::new(self.config, self.number, self.tree);
     }

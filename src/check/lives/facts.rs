@@ -11,9 +11,8 @@ use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict};
 impl Lives {
     /// A witness has reported this fact of a tree.
     pub(super) fn report(&mut self, cx: &mut Context, slot: usize, fact: Fact) {
-        let state = self.table[slot].state_mut(fact);
-        if matches!(state, State::Unreported | State::NoFact) {
-            *state = State::Waiting;
+        if matches!(self.table[slot].state(fact), State::Unreported | State::NoFact) {
+            self.change(cx, slot, |life| *life.state_mut(fact) = State::Waiting);
             let tree = self.tree_of(cx, slot);
             match fact {
                 Fact::Birth => tree.births_reported += 1,

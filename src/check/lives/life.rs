@@ -172,7 +172,7 @@ impl Life {
     /// Whether it is alive, and its birth was lost.
     pub(crate) fn is_lost_alive(&self) -> bool {
         let lost = self.birth.verdict().is_some_and(Verdict::is_lost);
-        lost && !self.is_tracked() && self.exited.is_none() && !self.death.is_decided()
+        lost && !self.is_tracked() && self.exited.is_none() && !self.death.is_final()
     }
 
     /// Whether DTrace's evidence allows that it ran at this time.

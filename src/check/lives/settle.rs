@@ -1,5 +1,5 @@
-//! When a fact has waited long enough: because the queue was drained after it, because the settle time is over, because there
-//! is no room, or because the input has ended.
+//! Settling: decides the facts that have waited long enough, because the queue was drained after them, because the settle time
+//! is over, because there is no room, or because the input has ended.
 
 use super::life::{Life, State};
 use super::trackerr::Reported;
@@ -144,7 +144,12 @@ impl Lives {
         let forker = forker.filter(|forker| self.table[*forker].tree.is_some());
         let verdict =
             judge::birth(&self.table[slot], forker.map(|f| &self.table[f]), &self.policy(cx));
-        self.table[slot].tree = Some(tree);
+        if self.table[slot].tree.replace(tree).is_none()
+            && let Some(exited) = self.table[slot].exited
+        {
+            // Its death may have been settled before, as that of a process of no tree.
+            self.wait(slot, Evidence::ExitNote, Fact::Death, exited);
+        }
         if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
             self.table[forker].trackerr.explain(reported);
         }
@@ -240,9 +245,12 @@ impl Lives {
     fn give_up_death(&mut self, cx: &mut Context, slot: usize) {
         let life = &self.table[slot];
         let over = life.exited.is_some() || self.table.newest(life.pid) != Some(slot);
-        let is_fact = life.tree.is_some() && self.asks_for(cx, life, note::EXIT);
-        if is_fact && over && !life.death.is_final() {
-            self.decide(cx, slot, Fact::Death, Verdict::Undecided);
+        if life.tree.is_none() || !over || life.death.is_final() {
+            return;
+        }
+        match life.exit.is_some() || self.asks_for(cx, life, note::EXIT) {
+            true => self.decide(cx, slot, Fact::Death, Verdict::Undecided),
+            false => self.change(cx, slot, |life| life.death = State::NoFact),
         }
     }
 }

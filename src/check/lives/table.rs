@@ -89,7 +89,14 @@ impl Table {
         (newest != NONE).then_some(newest as usize)
     }
 
-    /// The lifes of `pid`, newest first.
+    /// Every life.
+    pub(crate) fn slots(&self) -> Vec<usize> {
+        let newest = self.newest.iter().filter(|newest| **newest != NONE);
+        let chains = newest.flat_map(|slot| self.chain(self.slots[*slot as usize].life.pid));
+        chains.collect()
+    }
+
+    /// The lives of `pid`, newest first.
     pub(crate) fn chain(&self, pid: Pid) -> impl Iterator<Item = usize> + '_ {
         std::iter::successors(self.newest(pid), |slot| {
             let older = self.slots[*slot].older;

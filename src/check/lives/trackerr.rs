@@ -1,5 +1,5 @@
-//! Which NOTE_TRACKERR is about which birth. The kernel sets one bit on the forker's knote: it does not say which of its forks
-//! failed, nor how many did.
+//! The NOTE_TRACKERR reports of a process, and which birth each is about. The kernel sets one bit on the forker's knote: it
+//! does not say which of its forks failed, nor how many did.
 
 use std::collections::VecDeque;
 

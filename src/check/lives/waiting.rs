@@ -1,4 +1,4 @@
-//! What is waited for, and since when: one queue of deadlines for each kind of evidence.
+//! Deadlines of the facts that wait for evidence: one queue for each kind of evidence.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! The reading host's monotonic clock on DTrace's time line.
+//! The clock map: the reading host's monotonic clock on DTrace's time line.
 //!
 //! Both count the same nanoseconds from different origins (kernel-side: amd64 rdtsc; measured on 13.2 and 15.1 as one
 //! constant offset). Each marked batch brackets that offset: the call returned between the reader's two clock readings.
@@ -38,7 +38,7 @@ const DRIFT_SHIFT: u32 = 12;
 const READ_DELAY_NS: i64 = 5_000_000_000;
 
 /// A clock that jumps by less than this does no harm.
-const STEP_NS: u64 = 20_000_000;
+pub(super) const STEP_NS: u64 = 20_000_000;
 
 impl ClockMap {
     /// A call between these two readings of the clock returned at `at`. `false` if a clock has jumped since the last one.

@@ -1,6 +1,6 @@
-//! Whose turn it is: the decision, and the step that follows from it.
+//! The merge of the two streams: which record or call of the reader is next in DTrace's order, and the events that it becomes.
 
-use super::clock::ClockMap;
+use super::clock::{ClockMap, STEP_NS};
 use super::consumers::Returned;
 use super::event::{Call, Event, Span};
 use super::records::Waiting;
@@ -151,6 +151,10 @@ impl Timeline {
         let Some(head) = self.calls.take_marked() else { return };
         self.records.hand_on();
         self.learn(head.before, head.after, mark.at);
+        // The reader's calls follow each other: the clocks of two CPUs are apart, or DTrace's has stepped back.
+        if mark.entered.0 != 0 && mark.entered.plus(STEP_NS) < self.marked {
+            self.jumped(mark.entered, self.newest().max(self.marked));
+        }
         self.marked = mark.at;
         if self.missing.calls.take_if(|next| head.seq >= *next).is_some() {
             self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Until(mark.at));

@@ -1,4 +1,5 @@
-//! How far DTrace had been read at any time: so much is surely of an earlier pass of dtrace(1) than what it took later.
+//! The passes of dtrace(1): how far its stdout had been read at any time. So much is surely of an earlier pass of dtrace(1)
+//! than what it took later.
 //!
 //! dtrace(1) takes the buffers of all CPUs, prints their records, then reports what they dropped, and sleeps until the next
 //! pass (`dt_consume.c`, 12.3:3034,3066: temporal=yes). A long pass prints for seconds, so its drops are reported long after

@@ -147,3 +147,23 @@ fn gaps_come_at_once() {
     assert_eq!(timeline.next(), Some(gap(Span::Until(KernelTime(3 * MS)))));
     assert_eq!(timeline.next(), None);
 }
+
+/// A call cannot have begun before the one before it returned; when it began may be unknown.
+#[test]
+fn only_a_known_beginning_contradicts_a_clock() {
+    let blind = |entered_ms: u64| {
+        let mut timeline = timeline();
+        call(&mut timeline, 100, 0);
+        call(&mut timeline, 110, 1);
+        let Record::Mark(second) = mark(110, 1) else { unreachable!() };
+        let second = Mark { entered: KernelTime(entered_ms * MS), ..second };
+        read(&mut timeline, &[mark(100, 0), Record::Mark(second), tick(200)]);
+        let clock = |event: &Event<'_>| matches!(event, Event::Gap(gap) if gap.reason == BlindReason::Clock);
+        let mut gaps = 0;
+        while let Some(event) = timeline.next() {
+            gaps += usize::from(clock(&event));
+        }
+        gaps
+    };
+    assert_eq!([0, 50, 90, 100].map(blind), [0, 1, 0, 0]);
+}
