@@ -4,14 +4,11 @@
 use std::collections::VecDeque;
 
 use super::life::{Life, Note};
+use crate::check::judge::UNORDERED_NS;
 use crate::check::latest::keep_latest;
 use crate::model::KernelTime;
 
-/// How far the time stamps of one moment lie apart in practice.
-const CLOSE_NS: u64 = 20_000;
-/// How long a forker may be held up between knote_fork and its probe.
-const HELD_UP_NS: u64 = 10_000_000;
-/// How long it needs from the one to the other otherwise.
+/// How long a forker needs between knote_fork and its probe, unless it is held up or clocks are apart.
 const PROBE_NS: u64 = 200_000;
 
 /// A call that returned NOTE_TRACKERR. Calls are counted from 1.
@@ -113,9 +110,9 @@ impl Latest {
                 && report.call > self.explained
         };
         let later =
-            |report: &&Report| !before(report) && report.not_before <= created.plus(CLOSE_NS);
+            |report: &&Report| !before(report) && report.not_before <= created.plus(UNORDERED_NS);
         let perhaps = |report: &&Report| {
-            let may_lag = if report.call > self.explained { HELD_UP_NS } else { PROBE_NS };
+            let may_lag = if report.call > self.explained { UNORDERED_NS } else { PROBE_NS };
             before(report)
                 && (report.call > child.calls.forked_before || created.since(report.at) <= may_lag)
         };

@@ -27,10 +27,12 @@ pub(super) struct Head {
     /// Registrations that failed: the call returned a receipt of each.
     failed: u32,
     pub(super) drained: bool,
+    /// The reader's clock has stepped back since the call before, or during this one.
+    stepped_back: bool,
 }
 
 impl Head {
-    fn of(batch: &Batch<'_>) -> Head {
+    fn of(batch: &Batch<'_>, stepped_back: bool) -> Head {
         Head {
             seq: batch.seq,
             capacity: batch.capacity,
@@ -40,6 +42,7 @@ impl Head {
             events: batch.events.len() as u32,
             failed: batch.attached.iter().filter(|attach| attach.errno != 0).count() as u32,
             drained: batch.drained(),
+            stepped_back,
         }
     }
 }
@@ -52,6 +55,8 @@ pub(super) struct Calls {
     /// How many of these the last call that was taken out has.
     taken: (usize, usize),
     next_seq: u64,
+    /// When the last call had returned, by the reader's clock.
+    returned: MonoTime,
     /// The number behind the last call that was taken out.
     placed_seq: u64,
     /// The last calls that were taken out without their marks: no two with one capacity.
@@ -68,7 +73,9 @@ impl Calls {
             self.placed_seq = batch.seq;
         }
         self.next_seq = batch.seq.saturating_add(1);
-        self.waiting.push_back(Head::of(batch));
+        let stepped_back = batch.before < self.returned || batch.after < batch.before;
+        self.returned = batch.after;
+        self.waiting.push_back(Head::of(batch, stepped_back));
         self.events.extend(batch.events);
         self.attached.extend(batch.attached);
         true
@@ -77,6 +84,12 @@ impl Calls {
     /// The calls before `next_seq` that have not come are lost: their marks wait for nothing.
     pub(super) fn skip(&mut self, next_seq: u64) {
         self.next_seq = self.next_seq.max(next_seq);
+    }
+
+    /// Whether the reader's clock has stepped back before the first call: what was known of it is of the time before. Asked
+    /// once for each step.
+    pub(super) fn take_step_back(&mut self) -> bool {
+        self.waiting.front_mut().is_some_and(|head| std::mem::take(&mut head.stepped_back))
     }
 
     pub(super) fn first(&self) -> Option<&Head> {

@@ -44,6 +44,11 @@ impl ClockMap {
     /// A call between these two readings of the clock returned at `at`. `false` if a clock has jumped since the last one.
     pub(crate) fn marked(&mut self, before: MonoTime, after: MonoTime, at: KernelTime) -> bool {
         let (low, high) = (diff(before, at), diff(after, at));
+        if low > high {
+            // It has stepped back during the call.
+            self.bounds = None;
+            return false;
+        }
         let fits = self.bounds.filter(|old| old.marked).is_none_or(|old| {
             let off = STEP_NS as i64 + old.drift(at);
             low <= old.high.saturating_add(off) && high >= old.low.saturating_sub(off)

@@ -26,6 +26,10 @@ enum Turn {
 impl Timeline {
     /// Places the next record or call, if one is due.
     pub(super) fn step(&mut self) {
+        if self.calls.take_step_back() {
+            // By the readings from before, this call would seem to have returned long ago.
+            self.forget_clock(self.marked, self.newest());
+        }
         match self.turn() {
             Turn::Wait => {}
             Turn::Record => self.place_record(),
@@ -195,6 +199,10 @@ impl Timeline {
     }
 
     fn come_to(&mut self, at: KernelTime) {
+        if self.now > KernelTime(0) && at.since(self.now) > self.config.settle_ns {
+            // The heartbeat is missing: DTrace's clock has jumped, or its records are.
+            self.jumped(self.now, self.newest().max(at));
+        }
         self.now = self.now.max(at);
         let complete = match self.read.0 {
             _ if self.away || self.ended => self.now,
