@@ -7,7 +7,7 @@ use super::waiting::{Evidence, Waiting};
 use super::{Context, Lives};
 use crate::check::judge::{self, UNORDERED_NS};
 use crate::check::stats::Table as Bounded;
-use crate::model::{Fact, KernelTime, TreeId, Verdict, note};
+use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, note};
 
 /// How long a decided loss is remembered, to know a late note when it comes.
 const LINGER_NS: u64 = 10_000_000_000;
@@ -135,7 +135,15 @@ impl Lives {
             return;
         }
         let about = |forker: usize| self.table[forker].trackerr.about(&self.table[slot]);
-        let reported = forker.map_or(Reported::Unclear, about);
+        let reported = match cx.verdicts.stats.regime {
+            // One knote announces a child and watches for its exit: it did not fail.
+            Regime::MergedStatus | Regime::MergedPpid
+                if self.table[slot].child.is_some() && self.queues.len() < 2 =>
+            {
+                Reported::No
+            }
+            _ => forker.map_or(Reported::Unclear, about),
+        };
         self.table[slot].reported = reported;
         if self.table[slot].birth.is_decided() {
             return;

@@ -8,9 +8,6 @@ use crate::check::judge::UNORDERED_NS;
 use crate::check::latest::keep_latest;
 use crate::model::KernelTime;
 
-/// How long a forker needs between knote_fork and its probe, unless it is held up or clocks are apart.
-const PROBE_NS: u64 = 200_000;
-
 /// A call that returned NOTE_TRACKERR. Calls are counted from 1.
 #[derive(Clone, Copy, Debug)]
 struct Report {
@@ -112,9 +109,9 @@ impl Latest {
         let later =
             |report: &&Report| !before(report) && report.not_before <= created.plus(UNORDERED_NS);
         let perhaps = |report: &&Report| {
-            let may_lag = if report.call > self.explained { UNORDERED_NS } else { PROBE_NS };
             before(report)
-                && (report.call > child.calls.forked_before || created.since(report.at) <= may_lag)
+                && (report.call > child.calls.forked_before
+                    || created.since(report.at) <= UNORDERED_NS)
         };
         let report = self.latest.iter().find(held_up).or_else(|| self.latest.iter().find(later));
         match report {

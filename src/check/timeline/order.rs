@@ -9,6 +9,9 @@ use crate::check::stats::BlindReason;
 use crate::model::{KernelTime, MonoTime, Pid, Witness};
 use crate::wire::record::{Mark, Record};
 
+/// DTrace prints a heartbeat every 5 s. A longer silence means that its clock has jumped, or that records are missing.
+const SILENCE_NS: u64 = 8_000_000_000;
+
 /// What comes next in DTrace's order.
 enum Turn {
     /// Nothing yet: the next record, call or mark may come before what is there.
@@ -199,8 +202,7 @@ impl Timeline {
     }
 
     fn come_to(&mut self, at: KernelTime) {
-        if self.now > KernelTime(0) && at.since(self.now) > self.config.settle_ns {
-            // The heartbeat is missing: DTrace's clock has jumped, or its records are.
+        if self.now > KernelTime(0) && at.since(self.now) > SILENCE_NS {
             self.jumped(self.now, self.newest().max(at));
         }
         self.now = self.now.max(at);
