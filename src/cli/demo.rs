@@ -22,7 +22,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const RECORDINGS: [(&str, &[u8]); 3] = [
     ("13.2-merged", BUNDLED),
     ("13.2", include_bytes!("../../recordings/split-13.2-chain-stall.kqr")),
-    ("15.1", include_bytes!("../../recordings/split-15.1-orphan.kqr")),
+    // A consumer that a current kernel did not give a NOTE_EXIT.
+    ("15.1", include_bytes!("../../recordings/consumer-15.1-one-lost-exit.kqr")),
 ];
 
 /// The kernels and the origin that the service shows.

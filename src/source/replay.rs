@@ -270,7 +270,7 @@ mod tests {
                 played += 1;
             }
         }
-        assert_eq!(played, 10);
+        assert_eq!(played, 11);
     }
 
     #[test]
