@@ -148,10 +148,10 @@ impl<'a> Stream<'a> {
         let mut returns: Vec<&mut Line<'_>> = Vec::new();
         for line in &mut self.lines {
             match line.call {
-                Some(CallLine::Count { pid, events: 0.. }) if pid == reader => {
-                    if returns.last().is_none_or(|last| last.at != line.at) {
-                        returns.push(line);
-                    }
+                Some(CallLine::Count { pid, events: 0.. })
+                    if pid == reader && returns.last().is_none_or(|last| last.at != line.at) =>
+                {
+                    returns.push(line);
                 }
                 _ => {}
             }

@@ -69,11 +69,14 @@ pub(super) struct LiveController {
     pub(super) notify: Sender<Event>,
 }
 
+/// What the reader's thread ends with: its kernel, and why it ended.
+pub(super) type Reading = (Box<dyn Kernel>, io::Result<()>);
+
 /// The threads of kqueue, if there are targets, and of dtrace, and the ways to them.
 pub(super) struct Witnesses {
     pub(super) requests: Sender<RootRequest>,
     pub(super) pace: Pace,
-    pub(super) reading: Option<JoinHandle<(Box<dyn Kernel>, io::Result<()>)>>,
+    pub(super) reading: Option<JoinHandle<Reading>>,
     pub(super) reader_stop: Stop,
     pub(super) consumers: ConsumerPids,
     pub(super) tracing: JoinHandle<Result<(), Gone>>,
