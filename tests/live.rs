@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Kevent, Pid};
 use kqproc_exporter::source::dtrace::{self, Limits};
-use kqproc_exporter::source::kqueue::{self, Change, Kernel, Notes, Process};
+use kqproc_exporter::source::kqueue::{Change, Kernel, Notes, Process};
 use kqproc_exporter::source::live::{Config, Error, Live};
 use kqproc_exporter::source::target::{Root, Target};
 use tempfile::TempDir;
@@ -376,7 +376,8 @@ fn without_a_kqueue_nothing_else_is_missed() {
     let stand_in = StandIn::new("replay");
     let mut config = stand_in.config();
     config.dtrace.path = Some("/nonexistent/dtrace".into());
-    let error = Live::prepare(config, kqueue::open).err().expect("no kqueue here");
+    let error =
+        Live::prepare(config, kqproc_exporter::source::kqueue::open).err().expect("no kqueue here");
     assert!(matches!(error, Error::Kqueue(_)));
     assert!(error.to_string().contains("this is not FreeBSD"), "{error}");
 }
