@@ -30,7 +30,7 @@ use crate::wire::records::{Printed, Records};
 ///     let batch = Batch { seq, capacity, before: at, after: at, attached, events: &[] };
 ///     pipeline.push(Input::Batch(batch));
 /// }
-/// let bytes = b"B 1000 1\nM 2000 0 1500 1024 0 0\nC 3000 0 101 100 100 0\n\
+/// let bytes = b"B 1000 1\nM 2000 0 1500 1024 0 0\nC 500000000 0 101 100 100 0\n\
 ///     M 1000002000 0 1000001000 1025 0 0\nT 4000000000 1\n";
 /// pipeline.push(Input::Stdout { at: MonoTime(4_000_000_000), bytes });
 /// assert_eq!(pipeline.stats().trees[0].births[Verdict::LostSilent.index()], 1);

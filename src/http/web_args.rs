@@ -31,6 +31,7 @@ pub struct WebArgs {
     )]
     pub telemetry_path: String,
 
+    #[allow(rustdoc::bare_urls, reason = "the help shows it as it stands")]
     /// Where browsers find the exporter, such as https://host.example.org/kqproc behind a proxy: for absolute links, and the
     /// default of --web.route-prefix
     #[arg(long = "web.external-url", value_name = "URL")]

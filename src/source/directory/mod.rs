@@ -5,7 +5,7 @@
 //! | `dtrace.txt`, or `dtrace.txt.gz` | dtrace's stdout |
 //! | `dtrace.err` | dtrace's stderr, then a line with the exit status of the script that ran it |
 //! | `pid.txt` | a run of a consumer: its pid |
-//! | `kevents.jsonl` | a run of a mirror: a start line, then one line per kevent(2) call; see [`calls`] |
+//! | `kevents.jsonl` | a run of a mirror: a start line, then one line per kevent(2) call |
 //! | `uname.txt` | release and machine; a second line with `kern.osreldate` |
 //! | `cmd.txt` | the load |
 //!
