@@ -2,34 +2,19 @@
 
 mod common;
 
-use std::ops::ControlFlow;
-
 use common::owned::Owned;
+use common::reads::moved;
 use common::words::path;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{BlindReason, Stats};
 use kqproc_exporter::input::{Batch, Input};
 use kqproc_exporter::model::{Fact, MonoTime, TreeId, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
-use kqproc_exporter::source::replay::Replay;
 
-/// Everything in the order in which it was read, a line of dtrace's stdout at a time.
+/// The lines of dtrace's stdout and the calls of the reader, in the order in which they were read.
 fn reads(name: &str) -> Vec<Owned> {
-    let (mut reads, mut partial) = (Vec::new(), Vec::new());
-    let mut hear = |input: Input<'_>| {
-        match input {
-            Input::Stdout { at, bytes } => {
-                partial.extend_from_slice(bytes);
-                while let Some(end) = partial.iter().position(|byte| *byte == b'\n') {
-                    reads.push(Owned::Stdout(at, partial.drain(..=end).collect()));
-                }
-            }
-            Input::Batch(_) => reads.push(Owned::of(input)),
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    };
-    Replay::open(&path(name)).expect("a recording").play(&mut hear).expect("undamaged");
+    let mut reads = common::reads::reads(&path(name));
+    reads.retain(|read| matches!(read, Owned::Stdout(..) | Owned::Batch { .. }));
     reads
 }
 
@@ -57,19 +42,6 @@ fn play(reads: &[Owned], dtrace_ms: i64, reader_ms: i64) -> Stats {
     }
     pipeline.push(Input::End);
     pipeline.stats().clone()
-}
-
-/// The line with its time stamps, two in a mark, moved.
-fn moved(line: &str, by_ns: i64) -> String {
-    let stamps: &[usize] = if line.starts_with("M ") { &[1, 3] } else { &[1] };
-    let mut fields: Vec<String> = line.split(' ').map(str::to_owned).collect();
-    for stamp in stamps {
-        // The empty line at the end has none.
-        let Some(field) = fields.get_mut(*stamp) else { continue };
-        let at: u64 = field.parse().expect("a time stamp");
-        *field = at.saturating_add_signed(by_ns).to_string();
-    }
-    fields.join(" ")
 }
 
 const RECORDINGS: [&str; 3] = ["split-13.2-enoent-drain", "merged-exit-stall", "split-15.1-orphan"];

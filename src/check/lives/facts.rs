@@ -89,8 +89,7 @@ impl Lives {
         let after = gauges(life);
         if before != after {
             let tree = self.tree_of(cx, slot);
-            // The end of a consumer resets them. If a recording has one tree for a consumer and for a mirror, the mirror's
-            // processes are counted no more.
+            // A wrong gauge must not end the exporter: it stops at zero.
             tree.tracked = (tree.tracked + after[0]).saturating_sub(before[0]);
             tree.lost_alive = (tree.lost_alive + after[1]).saturating_sub(before[1]);
         }
