@@ -144,6 +144,10 @@ fn a_consumer_is_found_by_its_pid_file_and_found_again() {
     assert_eq!(said.join(" "), expected);
     let watched = fs::read_to_string(stand_in.file("consumers")).expect("it was started");
     assert_eq!(watched, format!("pid == {}\npid == {}\n", pids[0], pids[1]));
+    // The argument is for the clause of the marks, and dtrace(1) refuses one that is not used.
+    let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
+    assert_eq!(started.lines().count(), 3);
+    assert!(started.lines().all(|line| line.ends_with(".d ")), "{started}");
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct Args {
     #[arg(long)]
     switchrate: String,
     #[arg(long)]
+    marks: bool,
+    #[arg(long)]
     compile_ms: u64,
     #[arg(long = "pid-file")]
     pid_files: Vec<PathBuf>,
@@ -31,11 +33,12 @@ pub struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     keeper::close_inherited();
-    let Args { dtrace, bufsize, switchrate, compile_ms, pid_files, consumers } = args;
+    let Args { dtrace, bufsize, switchrate, marks, compile_ms, pid_files, consumers } = args;
     let compile = Duration::from_millis(compile_ms);
     let exporter = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);
     // Nobody else is to have that end.
     nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
-    keeper::run(exporter, Job { dtrace, bufsize, switchrate, compile, pid_files, consumers })?;
+    let job = Job { dtrace, bufsize, switchrate, marks, compile, pid_files, consumers };
+    keeper::run(exporter, job)?;
     Ok(ExitCode::SUCCESS)
 }

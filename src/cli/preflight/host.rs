@@ -44,7 +44,8 @@ impl Probe for Host {
 
     fn dtrace(&self) -> Result<Found, String> {
         let program = std::env::current_exe().map_err(|e| e.to_string())?;
-        let dtrace = Dtrace::find(&program, &self.dtrace, Named::default(), false)
+        let named = Named { trees: true, ..Named::default() };
+        let dtrace = Dtrace::find(&program, &self.dtrace, named, false)
             .map_err(|error| error.to_string())?;
         Ok(Found {
             program: dtrace.program_name().to_owned(),

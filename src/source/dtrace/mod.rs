@@ -72,8 +72,9 @@ impl Options {
         let Options { path, bufsize, switchrate, compile, .. } = self.clone();
         size(&bufsize).map_err(|what| bad("--dtrace.bufsize", &bufsize, what))?;
         rate(&switchrate).map_err(|what| bad("--dtrace.switchrate", &switchrate, what))?;
-        let Named { pid_files, consumers } = named;
-        Ok(Job { dtrace: path, bufsize, switchrate, compile, pid_files, consumers })
+        let Named { trees, pid_files, consumers } = named;
+        let marks = trees;
+        Ok(Job { dtrace: path, bufsize, switchrate, marks, compile, pid_files, consumers })
     }
 
     /// The switchrate as a period in nanoseconds; `None` where it is no rate.
@@ -115,6 +116,8 @@ pub enum Error {
 /// What is named at the start, beyond which a keeper does not go.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Named {
+    /// Whether there are trees, for which a kqueue of our own is read.
+    pub(crate) trees: bool,
     /// The files that it may read a pid from: of trees' roots and of consumers.
     pub(crate) pid_files: Vec<PathBuf>,
     /// The consumers that are named by their pids.
@@ -127,6 +130,8 @@ pub struct Dtrace {
     keeper: Keeper,
     choice: Choice,
     options: Options,
+    /// Whether its program prints the marks of our own reader.
+    marks: bool,
 }
 
 /// The D program to be run.
@@ -149,10 +154,11 @@ impl Dtrace {
         named: Named,
         watches_consumers: bool,
     ) -> Result<Dtrace, Error> {
+        let marks = named.trees;
         let keeper = Keeper::start(program, &options.job(named)?).map_err(Error::Keeper)?;
         let own_pid = Pid::new(std::process::id().into()).filter(|_| watches_consumers);
         let choice = choose(&keeper, options.causes, own_pid.as_slice())?;
-        Ok(Dtrace { keeper, choice, options: options.clone() })
+        Ok(Dtrace { keeper, choice, options: options.clone(), marks })
     }
 
     pub(crate) fn keeper(&self) -> Keeper {
@@ -172,7 +178,7 @@ impl Dtrace {
     /// The text of the program as dtrace(1) gets it for these consumers.
     pub(crate) fn program_text(&self, consumers: &[Pid]) -> String {
         let Options { bufsize, switchrate, .. } = &self.options;
-        self.choice.program.tuned(bufsize, switchrate, consumers)
+        self.choice.program.tuned(bufsize, switchrate, self.marks, consumers)
     }
 
     /// What starts it for these consumers, and keeps it running until `stop`. `begun` is called at the first record of each dtrace.
@@ -186,7 +192,7 @@ impl Dtrace {
         begun: impl Fn() + Send + Sync + 'static,
         stop: Stop,
     ) -> Result<Supervisor, Error> {
-        let Dtrace { keeper, choice, options } = self;
+        let Dtrace { keeper, choice, options, .. } = self;
         Supervisor::new(
             keeper,
             choice.program,

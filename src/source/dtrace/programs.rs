@@ -14,6 +14,9 @@ const PROC: &str = include_str!("../../../d-scripts/proc.d");
 const PROC_XSTAT: &str = include_str!("../../../d-scripts/proc-xstat.d");
 const CAUSES: &str = include_str!("../../../d-scripts/causes.d");
 
+/// The probe of the reader's marks.
+const MARKS: &str = "\nsyscall::getpriority:entry\n";
+
 /// The programs for FreeBSD 11 and later, and for older releases.
 pub const PLAIN: [Program; 2] = [
     Program { name: "proc.d", parts: &[PROC], consumer: CONSUMER },
@@ -59,11 +62,25 @@ impl Program {
         self.parts.join("\n")
     }
 
-    /// Its text as dtrace gets it, with the clauses of these consumers.
-    pub(crate) fn tuned(&self, bufsize: &str, switchrate: &str, consumers: &[Pid]) -> String {
-        let text = self.text() + &clauses(self.consumer, consumers);
+    /// Its text as dtrace gets it: with the clause of the reader's marks, if a kqueue of our own is read, and the clauses of
+    /// these consumers.
+    pub(crate) fn tuned(
+        &self,
+        bufsize: &str,
+        switchrate: &str,
+        marks: bool,
+        consumers: &[Pid],
+    ) -> String {
+        let text = if marks { self.text() } else { without_marks(&self.text()) };
+        let text = text + &clauses(self.consumer, consumers);
         with_options(&text, &[("switchrate", switchrate), ("bufsize", bufsize)])
     }
+}
+
+/// A program without the paragraph of the clause that prints the reader's marks.
+fn without_marks(program: &str) -> String {
+    let others = program.split("\n\n").filter(|paragraph| !paragraph.contains(MARKS));
+    others.collect::<Vec<_>>().join("\n\n")
 }
 
 /// A program with other values of its `#pragma D option` lines. dtrace(1) reads `-x` first and the program later, so that a
@@ -197,7 +214,7 @@ mod tests {
         let pids = [812, 46].map(|pid| Pid::new(pid).expect("a pid"));
         for program in &MAIN {
             let (alone, both) =
-                (program.tuned("4m", "2hz", &[]), program.tuned("4m", "2hz", &pids));
+                (program.tuned("4m", "2hz", true, &[]), program.tuned("4m", "2hz", true, &pids));
             let behind = both.strip_prefix(&alone).expect("it begins with the program");
             assert_eq!(letters(behind), "AaNM", "{}", program.name);
             assert!(behind.contains("/pid == 812 || pid == 46/"), "{behind}");
@@ -216,6 +233,16 @@ mod tests {
                 "{}",
                 program.name
             );
+        }
+    }
+
+    #[test]
+    fn consumers_alone_need_no_marks() {
+        for (plain, with_causes) in PLAIN.iter().zip(&WITH_CAUSES) {
+            let tuned = |program: &Program| program.tuned("8m", "10hz", false, &[]);
+            assert_eq!(letters(&tuned(plain)), "BCXEFT");
+            assert_eq!(letters(&tuned(with_causes)), "RSBCXEFT");
+            assert!(!tuned(plain).contains("$1"), "the program has no argument");
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Job {
     pub bufsize: String,
     /// How often it reads its buffers.
     pub switchrate: String,
+    /// Whether its program prints the marks of the exporter's reader of kqueue.
+    pub marks: bool,
     /// How long a trial compilation may take.
     pub compile: Duration,
     /// The pid files that it may read for the exporter, which may not be allowed to.
@@ -47,7 +49,7 @@ pub struct Job {
 impl Job {
     /// The flags of the hidden subcommand.
     pub(super) fn arguments(&self) -> Vec<OsString> {
-        let Job { dtrace, bufsize, switchrate, compile, pid_files, consumers } = self;
+        let Job { dtrace, bufsize, switchrate, marks, compile, pid_files, consumers } = self;
         let flag = |flag: &str, value: &OsStr| {
             let mut text = OsString::from(flag);
             text.push("=");
@@ -60,6 +62,7 @@ impl Job {
             flag("--switchrate", switchrate.as_ref()),
             flag("--compile-ms", compile.as_ref()),
         ];
+        arguments.extend(marks.then(|| "--marks".into()));
         arguments.extend(dtrace.iter().map(|path| flag("--dtrace", path.as_ref())));
         arguments.extend(pid_files.iter().map(|path| flag("--pid-file", path.as_ref())));
         let consumers = consumers.iter().map(|pid| flag("--consumer", pid.to_string().as_ref()));
@@ -203,10 +206,10 @@ impl Root {
     /// days may be cleared away.
     fn command(&mut self, flags: &[&str], program: &Program) -> Result<(Command, Folder), Reply> {
         let consumers = std::mem::take(&mut self.consumers);
-        let Job { bufsize, switchrate, .. } = &self.job;
+        let Job { bufsize, switchrate, marks, .. } = &self.job;
+        let text = program.tuned(bufsize, switchrate, *marks, &consumers);
         let written = Folder::new().and_then(|mut folder| {
-            let file =
-                folder.write(program.name, &program.tuned(bufsize, switchrate, &consumers))?;
+            let file = folder.write(program.name, &text)?;
             Ok((folder, file))
         });
         let (folder, file) = written.map_err(|error| {
@@ -219,8 +222,11 @@ impl Root {
             ))
         })?;
         let mut command = Command::new(self.path());
-        // $1 is the process whose reader makes the marks.
-        command.args(flags).arg("-s").arg(file).arg(getppid().to_string());
+        command.args(flags).arg("-s").arg(file);
+        // $1 is the exporter. An argument that a program does not use is an error (libdtrace, dt_cc.c, D_MACRO_UNUSED).
+        if text.contains("$1") {
+            command.arg(getppid().to_string());
+        }
         Ok((command, folder))
     }
 }
@@ -245,6 +251,7 @@ mod tests {
             dtrace: None,
             bufsize: "8m".to_owned(),
             switchrate: "10hz".to_owned(),
+            marks: true,
             compile: Duration::ZERO,
             pid_files: vec![path],
             consumers: vec![named],

@@ -299,6 +299,7 @@ fn named(config: &Config) -> Named {
         _ => None,
     };
     Named {
+        trees: !config.targets.is_empty(),
         pid_files: config.targets.iter().chain(&config.consumers).filter_map(path).collect(),
         consumers: config.consumers.iter().filter_map(pid).collect(),
     }
