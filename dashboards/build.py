@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes host.json and fleet.json, the Grafana dashboards: dashboards/build.py [DIRECTORY]
 
-The panels are a table here; the JSON is what Grafana is provisioned with. tests/dashboards.rs holds the JSON against
+The panels are a table here; the JSON is what Grafana is provisioned with. tests/deploy/dashboards.rs holds the JSON against
 dashboard-linter's rules and against this script.
 """
 

@@ -1,16 +1,14 @@
 //! Faults of docs/reliability.md that no other test makes.
 
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::eventually;
-use common::exporter::{Exporter, PROGRAM, simulate};
-use common::spoils::SPOILS;
+use crate::common::eventually;
+use crate::common::exporter::{Exporter, PROGRAM, simulate};
+use crate::common::spoils::SPOILS;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Table;
 use kqproc_exporter::input::{Attach, Batch, Input};

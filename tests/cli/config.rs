@@ -1,13 +1,11 @@
 //! The configuration file as an operator meets it: the real binary, its words and exit statuses.
 
-mod common;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use common::client::Reply;
-use common::exporter::{self, Exporter};
+use crate::common::client::Reply;
+use crate::common::exporter::{self, Exporter};
 use tempfile::TempDir;
 
 const TREE: &str = "[[tree]]\nname = \"cron\"\npidfile = \"/var/run/cron.pid\"\n";

@@ -2,7 +2,7 @@
 //! `FUZZ_SECONDS` says for how long in all (without it each target gets a few hundred), `FUZZ_TARGET` which one alone,
 //! `FUZZ_SEED` where the random numbers begin. An input that fails is kept and named.
 
-#[path = "../fuzz/src/lib.rs"]
+#[path = "../../fuzz/src/lib.rs"]
 #[allow(dead_code, reason = "shared with libFuzzer")]
 mod targets;
 

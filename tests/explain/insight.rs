@@ -1,13 +1,11 @@
 //! `explain` and `report` as they are called.
 
-mod common;
-
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
-use common::exporter::{self, Exporter, PROGRAM};
-use common::words::path;
+use crate::common::exporter::{self, Exporter, PROGRAM};
+use crate::common::words::path;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::recording::Writer;
 use kqproc_exporter::source::replay::Replay;

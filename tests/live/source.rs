@@ -1,7 +1,5 @@
 //! The live source end to end against a stand-in for dtrace(1) that has every fault, and a kernel that is scripted.
 
-#![cfg(unix)]
-
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;

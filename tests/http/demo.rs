@@ -2,12 +2,10 @@
 
 #![cfg(not(target_os = "freebsd"))]
 
-mod common;
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use common::exporter::{self, Exporter};
+use crate::common::exporter::{self, Exporter};
 
 const TREES: [&str; 3] = ["13.2-merged", "13.2", "15.1"];
 

@@ -1,16 +1,14 @@
 //! What README.md and CONTRIBUTING.md show is what happens: each command in them is run here, or, where it needs
 //! another system, an hour or the network, held against what it names.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs};
 
+use crate::common::exporter::{Exporter, PROGRAM, serve};
 use clap::CommandFactory;
-use common::exporter::{Exporter, PROGRAM, serve};
 use kqproc_exporter::cli::Cli;
 
 fn root() -> &'static Path {
@@ -99,7 +97,9 @@ fn check_cargo(command: &str, words: &[&str]) {
             check_ours(command, &rest[end + 1..]);
         }
         ["install", "--locked", "--path", "."] => assert!(root().join("Cargo.toml").exists()),
-        ["test", "WORD"] => {}
+        ["test", "--test", feature, "WORD"] => {
+            assert!(root().join("tests").join(feature).join("main.rs").exists(), "{command}");
+        }
         _ => panic!("{command}: nobody knows what this does"),
     }
 }

@@ -1,15 +1,12 @@
 //! As whom an exporter serves.
 #![cfg(target_os = "linux")]
 
-#[path = "common/mod.rs"]
-mod common;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use common::exporter::{Exporter, PROGRAM};
-use common::is_root;
+use crate::common::exporter::{Exporter, PROGRAM};
+use crate::common::is_root;
 use nix::unistd::{User, geteuid};
 
 /// Without what the tests add.

@@ -1,9 +1,5 @@
 //! Two processes, one of them root's: who runs as whom, and who ends with whom. The exporter is this file's own test
 //! binary with a scripted kernel, since only FreeBSD has one to track processes with; keeper and user are the real ones.
-#![cfg(target_os = "linux")]
-
-#[path = "common/mod.rs"]
-mod common;
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -13,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::common::exporter::PROGRAM;
+use crate::common::{children, eventually, file_of, is_root};
 use clap::Parser;
-use common::exporter::PROGRAM;
-use common::{children, eventually, file_of, is_root};
 use kqproc_exporter::cli::exit;
 use kqproc_exporter::cli::feed::Feed;
 use kqproc_exporter::cli::serve::ServiceArgs;
@@ -139,7 +135,7 @@ impl Family {
         fs::write(folder.path().join("pid"), "12345\n").expect("written");
         let words = fs::File::create(folder.path().join("words")).expect("a file");
         let exporter = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--ignored", "--exact", "exporter", "--nocapture"])
+            .args(["--ignored", "--exact", "family::exporter", "--nocapture"])
             .env(FOLDER, folder.path())
             .env(USER, user)
             .envs(more.iter().copied())

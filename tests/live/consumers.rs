@@ -1,10 +1,6 @@
 //! Consumers as an operator watches them: found by pid and by pid file, recorded, and served. A stand-in for dtrace(1)
 //! prints what a real one printed of a real consumer; there is no kqueue here, and none is asked for.
 
-#![cfg(unix)]
-
-mod common;
-
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -13,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::eventually;
-use common::exporter::{self, Exporter, PROGRAM};
+use crate::common::eventually;
+use crate::common::exporter::{self, Exporter, PROGRAM};
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::Pid;
 use kqproc_exporter::source::dtrace::{self, Limits};

@@ -1,11 +1,9 @@
 //! Tree damage and strategies on the project's recordings of real kernels.
 
-mod common;
-
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use common::words::{Words, words};
+use crate::common::words::{Words, words};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::damage::Damage;
 use kqproc_exporter::check::stats::{Stats, TreeStats};

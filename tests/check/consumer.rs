@@ -1,13 +1,11 @@
 //! Consumers: the user's own trackers, seen by DTrace alone. Real runs, every way of dropping, repeating and cutting their
 //! records, and what registrations make a fact.
 
-mod common;
-
 use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use common::words::path;
+use crate::common::words::path;
 use flate2::read::GzDecoder;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;

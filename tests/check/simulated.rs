@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use crate::common::owned::Owned;
 use clap::Parser;
-use common::owned::Owned;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
 use kqproc_exporter::input::Input;
@@ -13,8 +13,6 @@ use kqproc_exporter::sim::judge::{Case, judge};
 use kqproc_exporter::sim::{self, grid};
 use proptest::prelude::*;
 
-mod common;
-#[path = "simulated/trouble.rs"]
 mod trouble;
 
 #[derive(Parser)]

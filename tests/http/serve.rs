@@ -1,11 +1,9 @@
 //! `serve` as an operator sees it: the real binary, a real socket, Prometheus's own checker.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::exporter::{self, Exporter};
-use common::promtool;
+use crate::common::exporter::{self, Exporter};
+use crate::common::promtool;
 use nix::sys::signal::Signal;
 
 fn births(samples: &BTreeMap<String, f64>) -> f64 {

@@ -12,7 +12,7 @@ use kqproc_exporter::sim::judge::{Case, score};
 use kqproc_exporter::sim::{self, grid};
 
 use super::case;
-use super::common::owned::Owned;
+use crate::common::owned::Owned;
 
 const MS: u64 = 1_000_000;
 

@@ -1,16 +1,12 @@
 //! A whole run of the live source in real time, against a kernel and a dtrace(1) that agree with each other: whatever
 //! is not agreed is our own mistake.
 
-#![cfg(unix)]
-
-#[path = "common/stand_in.rs"]
-mod stand_in;
-
 use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::stand_in::StandInKernel;
 use kqproc_exporter::check::Config as CheckConfig;
 use kqproc_exporter::check::stats::Stats;
 use kqproc_exporter::input::Input;
@@ -21,7 +17,6 @@ use kqproc_exporter::source::dtrace;
 use kqproc_exporter::source::kqueue::Notes;
 use kqproc_exporter::source::live::{Config, Live};
 use kqproc_exporter::source::target::{Root, Target};
-use stand_in::StandInKernel;
 use tempfile::TempDir;
 
 fn config(folder: &TempDir, root: Root, stall: Duration) -> Config {

@@ -1,9 +1,7 @@
 //! The cross-checker on real recordings: what it finds, that reading order does not matter, and that one changed word
 //! changes the one verdict that it should.
 
-mod common;
-
-use common::words::{Words, path, words};
+use crate::common::words::{Words, path, words};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{Order, Stats};
 use kqproc_exporter::input::Input;
@@ -361,8 +359,8 @@ mod held_up {
     use kqproc_exporter::input::{Attach, Batch};
     use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId};
 
-    use super::common::words::Call;
     use super::*;
+    use crate::common::words::Call;
 
     const MS: u64 = 1_000_000;
 

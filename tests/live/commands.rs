@@ -3,17 +3,14 @@
 //! the keeper and the barrier are real.
 #![cfg(target_os = "linux")]
 
-#[path = "common/mod.rs"]
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use common::exporter::{Exporter, PROGRAM};
-use common::{children, eventually, file_of};
+use crate::common::exporter::{Exporter, PROGRAM};
+use crate::common::{children, eventually, file_of};
 use kqproc_exporter::model::Shape;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};

@@ -1,10 +1,8 @@
 //! A clock that jumps in the middle of a recording accuses nobody, and what comes after it is decided again.
 
-mod common;
-
-use common::owned::Owned;
-use common::reads::moved;
-use common::words::path;
+use crate::common::owned::Owned;
+use crate::common::reads::{self, moved};
+use crate::common::words::path;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{BlindReason, Stats};
 use kqproc_exporter::input::{Batch, Input};
@@ -13,7 +11,7 @@ use kqproc_exporter::pipeline::Pipeline;
 
 /// The lines of dtrace's stdout and the calls of the reader, in the order in which they were read.
 fn reads(name: &str) -> Vec<Owned> {
-    let mut reads = common::reads::reads(&path(name));
+    let mut reads = reads::reads(&path(name));
     reads.retain(|read| matches!(read, Owned::Stdout(..) | Owned::Batch { .. }));
     reads
 }
@@ -116,8 +114,8 @@ fn no_recording_of_the_project_has_a_clock_that_jumps() {
 #[test]
 fn a_clock_that_steps_back_during_a_long_call_of_the_reader_accuses_nobody() {
     // The call lasted 63 ms: what its mark says of the offset of the two clocks is too wide to show the step.
-    let recording = common::reads::reads(&path("split-13.2-chain-stall"));
-    let found = common::reads::play(&common::reads::stepped(&recording, 0.05, -70_000_000));
-    assert_eq!(accused(&found), accused(&common::reads::play(&recording)));
+    let recording = reads::reads(&path("split-13.2-chain-stall"));
+    let found = reads::play(&reads::stepped(&recording, 0.05, -70_000_000));
+    assert_eq!(accused(&found), accused(&reads::play(&recording)));
     assert!(found.dtrace_blind_ns[BlindReason::Clock.index()] > 0);
 }

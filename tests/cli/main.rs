@@ -1,10 +1,17 @@
 //! How the program behaves towards whoever calls it: help, completions, colours, progress, errors.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod completions;
+mod config;
 mod errors;
 mod help;
+mod load;
+mod preflight;
+mod readme;
 mod settle;
 mod terminal;
+mod user;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,15 +1,13 @@
 //! Faults that accused a sound kernel, each with the input that showed it, and the same faults at many places of the
 //! project's recordings: in a CPU's clock, in DTrace's, in what DTrace printed and in what kevent(2) returned.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::owned::Owned;
-use common::reads::{
+use crate::common::owned::Owned;
+use crate::common::reads::{
     each_line, moved, play, reader_stepped, reads, skewed, sorted_in_passes, stepped,
 };
-use common::words::path;
+use crate::common::words::path;
 use kqproc_exporter::check::stats::{BlindReason, Note, Stats};
 use kqproc_exporter::input::Attach;
 use kqproc_exporter::model::{Fact, Kevent, Pid, TreeId, Verdict, note};

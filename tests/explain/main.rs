@@ -1,0 +1,5 @@
+//! `explain` and `report` as users run them.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod insight;
