@@ -236,6 +236,26 @@ HOST = [
                ("lost", f"sum(kqproc_lost_processes{{{TREE}}})"),
                ("ghosts", f"sum(kqproc_ghost_processes{{{TREE}}})"), colours=PROCESSES, links=LOSSES, min=0),
     ]),
+    ("Consumers: your own supervisors", [
+        series(HALF, "For how long a supervisor has not taken what waits for it", "s",
+               "The oldest birth or death that the supervisor has asked for and not been given. It grows while the supervisor "
+               "does not call kevent(2), or sleeps in it and kqueue has lost the event.",
+               ("{{tree}}", by("tree", f"kqproc_consumer_lag_seconds{{{TREE}}}", "max")), links=STATUS, min=0),
+        series(HALF, "Births and deaths that wait for a supervisor", "short",
+               "What the supervisor has asked for and not been given.",
+               ("{{tree}}", by("tree", f"kqproc_consumer_pending_facts{{{TREE}}}")), links=STATUS, min=0),
+        series(HALF, "What was lost to a supervisor", "ops",
+               "Births and deaths that kqueue never gave to the supervisor: each is a process that it does not know, or "
+               "believes alive.",
+               ("{{tree}}", f"({facts(TREE + ',' + LOST, keep='tree')}) and on (tree) kqproc_tree_info{{{TREE},mode=\"consumer\"}}"),
+               shades=LOST_COLOUR, links=TREE_LOSSES),
+        series(THIRD, "Registrations refused to a supervisor", "ops",
+               "Changes of knotes that kevent(2) refused, by errno. ESRCH: the process had ended before it was registered.",
+               ("{{tree}} {{errno}}", by("tree, errno", rate("kqproc_consumer_registrations_refused_total", TREE))),
+               shades=TROUBLE),
+        Panel("stat", 4, "Runs", "bool_on_off", "Whether the supervisor has a process.",
+              ("{{tree}}", by("tree", f"kqproc_consumer_up{{{TREE}}}", "min")), links=STATUS, **UP_OR_DOWN),
+    ]),
     ("Can the witnesses be trusted", [
         series(HALF, "Share of time blind, by witness and reason", "percentunit",
                "Seconds per second in which a witness may have missed something: facts of that time are undecided.",

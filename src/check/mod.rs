@@ -77,7 +77,9 @@ impl Checker {
     /// From now on this tree is what the process `pid`, a user's own tracker, gets from kevent(2). `None`: it has ended, which
     /// DTrace shows too, in its order.
     pub fn consumer(&mut self, id: TreeId, pid: Option<Pid>) {
-        self.cx.verdicts.tree(id).consumer = true;
+        let stats = self.cx.verdicts.tree(id);
+        stats.attached = pid.is_some();
+        stats.consumer.get_or_insert_default().pid = pid;
         let tracker = self.lives.iter().position(|lives| lives.consumer() == Some(id));
         if tracker.is_none() && self.lives.len() > MOST_CONSUMERS {
             return;
@@ -203,6 +205,9 @@ impl Checker {
 
     /// Brings the gauges up to date: once for an input, not for each of its records.
     pub fn publish(&mut self) {
+        for lives in &mut self.lives {
+            lives.publish(&mut self.cx);
+        }
         let Context { verdicts, sight } = &mut self.cx;
         sight.publish(&mut verdicts.stats);
         self.timeline.publish(&mut verdicts.stats);

@@ -2,7 +2,7 @@
 
 use super::damage::Damage;
 use super::strategies::{Right, Strategy};
-use crate::model::{Fact, KernelTime, Regime, Verdict, Winner, words};
+use crate::model::{Fact, KernelTime, Pid, Regime, Verdict, Winner, words};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Kind;
@@ -82,6 +82,51 @@ words! {
     }
 }
 
+words! {
+    /// Why kevent(2) refused a registration.
+    pub enum Refusal {
+        /// There is no knote to be changed or deleted.
+        Enoent = "ENOENT",
+        /// There is no such process, or none that may be seen.
+        Esrch = "ESRCH",
+        /// The kernel has no memory for a knote.
+        Enomem = "ENOMEM",
+        /// It may not be watched.
+        Eacces = "EACCES",
+        /// Its flags or its process id make no sense.
+        Einval = "EINVAL",
+        /// Any other errno.
+        Other = "other",
+    }
+}
+
+impl Refusal {
+    /// What this errno says.
+    pub(crate) const fn of(errno: i32) -> Refusal {
+        match errno {
+            2 => Refusal::Enoent,
+            3 => Refusal::Esrch,
+            12 => Refusal::Enomem,
+            13 => Refusal::Eacces,
+            22 => Refusal::Einval,
+            _ => Refusal::Other,
+        }
+    }
+}
+
+/// What only a tree in consumer mode has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ConsumerStats {
+    /// Gauge: its process; `None` while the next one is waited for.
+    pub pid: Option<Pid>,
+    /// Gauge: facts whose note it has not been given, in kevent(2), by now.
+    pub undelivered: u64,
+    /// Gauge: for how long the oldest of them has waited, in nanoseconds of DTrace's clock; 0 if there is none.
+    pub lag_ns: u64,
+    /// Registrations that kevent(2) refused, indexed by [`Refusal::index`]: no facts.
+    pub refused: [u64; Refusal::COUNT],
+}
+
 /// Counts of one tree.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct TreeStats {
@@ -113,10 +158,8 @@ pub struct TreeStats {
     pub child_latency: Histogram,
     /// proc:::exit to the kevent(2) return that delivered NOTE_EXIT, in nanoseconds.
     pub exit_latency: Histogram,
-    /// Gauge: it is what a user's own tracker gets, not what the exporter's own kqueue does.
-    pub consumer: bool,
-    /// Registrations of a consumer that kevent(2) refused: no facts.
-    pub refused_registrations: u64,
+    /// It is what a user's own tracker gets; `None`: what the exporter's own kqueue gets.
+    pub consumer: Option<ConsumerStats>,
     /// Gauge: whether the tree has a process to watch.
     pub attached: bool,
     /// Gauge: the fflags that its registrations asked for, 0 while nothing is known. What was not asked for is no fact.
@@ -145,6 +188,16 @@ impl TreeStats {
         by_verdict[verdict.index()] += 1;
     }
 
+    /// The same tree when nothing of it is there any more.
+    fn without_gauges(&self) -> TreeStats {
+        let consumer = self.consumer.as_ref();
+        let consumer = consumer.map(|consumer| ConsumerStats {
+            refused: consumer.refused,
+            ..ConsumerStats::default()
+        });
+        TreeStats { tracked: 0, lost_alive: 0, consumer, ..self.clone() }
+    }
+
     /// Adds the counters of another tree, or of an earlier run of this one. Gauges stay as they are.
     pub(crate) fn add_past(&mut self, past: &TreeStats) {
         add(&mut self.births, &past.births);
@@ -152,7 +205,9 @@ impl TreeStats {
         add(&mut self.collisions, &past.collisions);
         add(&mut self.order_violations, &past.order_violations);
         self.trackerr_reports += past.trackerr_reports;
-        self.refused_registrations += past.refused_registrations;
+        if let (Some(consumer), Some(past)) = (&mut self.consumer, &past.consumer) {
+            add(&mut consumer.refused, &past.refused);
+        }
         self.duplicate_child_notes += past.duplicate_child_notes;
         self.births_reported += past.births_reported;
         self.deaths_reported += past.deaths_reported;
@@ -161,6 +216,16 @@ impl TreeStats {
         for (right, past) in self.strategies.iter_mut().zip(&past.strategies) {
             right.add(past);
         }
+    }
+
+    /// How it is watched: `mirror` or `consumer`.
+    pub fn mode(&self) -> &'static str {
+        if self.consumer.is_some() { "consumer" } else { "mirror" }
+    }
+
+    /// Registrations of a consumer that kevent(2) refused.
+    pub fn refused_registrations(&self) -> u64 {
+        self.consumer.as_ref().map_or(0, |consumer| consumer.refused.iter().sum())
     }
 
     /// Facts without a verdict yet: 0 once the input has ended.
@@ -246,7 +311,7 @@ impl Stats {
         for (i, tree) in past.trees.iter().enumerate() {
             match self.trees.get_mut(i) {
                 Some(now) => now.add_past(tree),
-                None => self.trees.push(TreeStats { tracked: 0, lost_alive: 0, ..tree.clone() }),
+                None => self.trees.push(tree.without_gauges()),
             }
         }
         if self.regime == Regime::Unknown {

@@ -9,7 +9,9 @@ use super::facts::Facts;
 use super::process::Process;
 use super::table::{self, Def, Type};
 use crate::check::damage::Damage;
-use crate::check::stats::{BlindReason, Fill, Histogram, Note, Order, Stats, Table, TreeStats};
+use crate::check::stats::{
+    BlindReason, ConsumerStats, Fill, Histogram, Note, Order, Refusal, Stats, Table, TreeStats,
+};
 use crate::check::strategies::Strategy;
 use crate::model::{Verdict, Winner};
 use crate::wire::decode::Reason;
@@ -56,6 +58,7 @@ impl Collector for MomentCollector {
         let mut families = Families(Vec::new());
         verdicts(&mut families, &stats.trees);
         trees(&mut families, &stats.trees);
+        consumers(&mut families, &stats.trees);
         causes(&mut families, stats);
         witnesses(&mut families, stats);
         service(&mut families, stats, facts);
@@ -90,6 +93,26 @@ fn trees(out: &mut Families, trees: &[TreeStats]) {
         [latency(t, Note::Child, &t.child_latency), latency(t, Note::Exit, &t.exit_latency)]
     });
     out.add(table::DELIVERY_LATENCY, latencies);
+}
+
+fn consumers(out: &mut Families, trees: &[TreeStats]) {
+    let def = table::TREE_INFO;
+    out.add(def, trees.iter().map(|t| number(def, &[&t.name, t.mode()], 1.0)));
+    let consumers = || trees.iter().filter_map(|t| Some((t.name.as_str(), t.consumer.as_ref()?)));
+    let mut each = |def, value: fn(&ConsumerStats) -> f64| {
+        out.add(def, consumers().map(|(name, consumer)| number(def, &[name], value(consumer))));
+    };
+    each(table::CONSUMER_UP, |consumer| f64::from(consumer.pid.is_some()));
+    each(table::CONSUMER_LAG, |consumer| consumer.lag_ns as f64 / 1e9);
+    each(table::CONSUMER_PENDING_FACTS, |consumer| consumer.undelivered as f64);
+    let def = table::CONSUMER_REFUSED;
+    let refused = consumers().flat_map(|(name, consumer)| {
+        let refused = consumer.refused;
+        Refusal::ALL.iter().map(move |refusal| {
+            number(def, &[name, refusal.as_str()], refused[refusal.index()] as f64)
+        })
+    });
+    out.add(def, refused);
 }
 
 fn causes(out: &mut Families, stats: &Stats) {

@@ -73,6 +73,16 @@ metrics! {
         "Processes about which a tracker that relies on every kevent is wrong, by kind, until their pid is used again.";
     STRATEGY_RECOVERED: Counter "kqproc_strategy_recovered_total" ["tree", "strategy"]
         "Facts that a tracker would have got right with this strategy and gets wrong with one kqueue alone.";
+    TREE_INFO: Gauge "kqproc_tree_info" ["tree", "mode"]
+        "How a tree is watched: as a mirror by the exporter's own kqueue, or as a consumer by DTrace alone; always 1.";
+    CONSUMER_UP: Gauge "kqproc_consumer_up" ["tree"]
+        "Whether the consumer has a process: 1 or 0.";
+    CONSUMER_LAG: Gauge "kqproc_consumer_lag_seconds" ["tree"]
+        "For how long the oldest birth or death has waited that the consumer has asked for and not been given, on DTrace's clock; 0 if none waits.";
+    CONSUMER_PENDING_FACTS: Gauge "kqproc_consumer_pending_facts" ["tree"]
+        "Births and deaths that the consumer has asked for and that it has not been given.";
+    CONSUMER_REFUSED: Counter "kqproc_consumer_registrations_refused_total" ["tree", "errno"]
+        "Changes of EVFILT_PROC knotes that kevent(2) refused to the consumer, by errno.";
     DELIVERY_LATENCY: Histogram "kqproc_delivery_latency_seconds" ["tree", "note"]
         "Time from DTrace's probe to the return of the kevent(2) call that delivered the note.";
     VERDICT_DELAY: Histogram "kqproc_verdict_delay_seconds" []

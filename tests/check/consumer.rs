@@ -9,7 +9,7 @@ use crate::common::words::path;
 use flate2::read::GzDecoder;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
-use kqproc_exporter::check::stats::{Order, Stats};
+use kqproc_exporter::check::stats::{Order, Refusal, Stats};
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Fact, MonoTime, Pid, TreeId, Verdict, VerdictClass};
 use kqproc_exporter::pipeline::Pipeline;
@@ -108,7 +108,7 @@ fn real_runs_have_the_verdicts_of_an_independent_check() {
         assert_eq!(verdicts(&stats, Fact::Death), [(Agreed, deaths)], "{name}");
         assert_eq!(tree.duplicate_child_notes, repeated, "{name}");
         let refused = if births.is_empty() { 30 } else { 0 };
-        assert_eq!(tree.refused_registrations, refused, "{name}");
+        assert_eq!(tree.refused_registrations(), refused, "{name}");
         assert_eq!(tree.order_violations, [0; Order::COUNT], "{name}");
         assert_eq!((tree.tracked, stats.blind_seconds()), (0, 0.0), "{name}");
     }
@@ -354,7 +354,7 @@ mod by_hand {
         hand.register(120, (3, "a1"), 60, EV_ADD, NOTE_EXIT, 3);
         hand.idle(200, &[3]);
         assert_eq!(hand.deaths(), NONE);
-        assert_eq!(hand.0.stats().trees[0].refused_registrations, 1);
+        assert_eq!(hand.0.stats().trees[0].refused_registrations(), 1);
     }
 
     #[test]
@@ -480,6 +480,74 @@ mod by_hand {
         assert_eq!(hand.births(), [(Verdict::Agreed, 1), (Verdict::LostSilent, 1)]);
         hand.0.lines.retain(|line| !line.starts_with("N "));
         assert_eq!(hand.births(), NONE);
+    }
+
+    /// Facts that are pending, and for how many seconds the oldest has been.
+    fn pending(hand: &Hand) -> (u64, u64) {
+        let mut pipeline = Pipeline::new(Config::default(), ());
+        pipeline.push(Input::Consumer { id: TreeId(0), pid: Some(hand.0.pid) });
+        for line in &hand.0.lines {
+            let bytes = format!("{line}\n");
+            pipeline.push(Input::Stdout { at: MonoTime(0), bytes: bytes.as_bytes() });
+        }
+        let consumer = pipeline.stats().trees[0].consumer.clone().expect("a consumer");
+        (consumer.undelivered, consumer.lag_ns / 1_000_000_000)
+    }
+
+    #[test]
+    fn the_lag_of_a_consumer_grows_until_it_reads() {
+        let mut hand = Hand::new(NOTE_TRACK | NOTE_EXIT);
+        // Of a process that is not watched nothing is to be delivered.
+        hand.create(100, 70, 1);
+        hand.exit(101, 70);
+        hand.line(format!("T {} 1", ns(4000)));
+        assert_eq!(pending(&hand), (0, 0));
+        // 51 forks 52, which ends: neither has been announced.
+        hand.create(4200, 51, 50);
+        hand.create(4201, 52, 51);
+        hand.exit(4300, 52);
+        for (seconds, lag) in [(6, 1), (11, 6), (71, 66)] {
+            for ms in [0, 300] {
+                hand.line(format!("T {} 1", ns(seconds * 1000 + ms)));
+            }
+            assert_eq!(pending(&hand), (3, lag), "{seconds}");
+        }
+        let events = [(-5, 51, NOTE_CHILD, 50), (-5, 52, NOTE_CHILD, 51)];
+        hand.call(71_500, 3, &events);
+        hand.line(format!("T {} 1", ns(73_000)));
+        hand.line(format!("T {} 1", ns(73_300)));
+        assert_eq!(pending(&hand), (1, 68));
+        hand.call(73_400, 3, &[(-5, 52, NOTE_EXIT, 256)]);
+        hand.line(format!("T {} 1", ns(75_000)));
+        hand.line(format!("T {} 1", ns(75_300)));
+        assert_eq!(pending(&hand), (0, 0));
+    }
+
+    /// What it did not ask for is not to be delivered.
+    #[test]
+    fn a_consumer_lags_behind_what_it_has_asked_for_alone() {
+        for (notes, facts) in [(NOTE_TRACK, 1), (NOTE_EXIT, 1), (NOTE_FORK, 0)] {
+            let mut hand = Hand::new(notes);
+            hand.create(200, 51, 50);
+            hand.exit(300, 51);
+            hand.exit(301, 50);
+            hand.line(format!("T {} 1", ns(2000)));
+            hand.line(format!("T {} 1", ns(2300)));
+            assert_eq!(pending(&hand).0, facts, "{notes:x}");
+        }
+    }
+
+    /// Whom a registration names that kevent(2) refuses, and why.
+    #[test]
+    fn refused_registrations_are_counted_by_errno() {
+        let mut hand = Hand::new(NOTE_EXIT);
+        for (pid, errno) in [(60, 3), (61, 3), (62, 2), (63, 5)] {
+            hand.register(pid.into(), (3, "a1"), pid, EV_ADD, NOTE_EXIT, errno);
+        }
+        let consumer = hand.0.stats().trees[0].consumer.clone().expect("a consumer");
+        let refused = Refusal::ALL.iter().map(|why| (why.as_str(), consumer.refused[why.index()]));
+        let refused: Vec<_> = refused.filter(|(_, n)| *n > 0).collect();
+        assert_eq!(refused, [("ENOENT", 1), ("ESRCH", 2), ("other", 1)]);
     }
 
     #[test]

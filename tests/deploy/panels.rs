@@ -1,12 +1,15 @@
-//! Every panel of every dashboard shows something, once a real Prometheus has scraped a merged and a split kernel.
+//! Every panel of every dashboard shows something, once a real Prometheus has scraped a merged and a split kernel, and a
+//! consumer.
+
+use std::ffi::OsStr;
 
 use kqproc_exporter::model::Regime;
 use kqproc_exporter::sim::{Options, Shape};
 use serde_json::Value;
 
 use crate::common::eventually;
-use crate::common::exporter::{Exporter, simulate};
-use crate::project::read;
+use crate::common::exporter::{Exporter, serve, simulate};
+use crate::project::{path, read};
 use crate::stack::Daemon;
 
 /// A panel's query with the variables as Grafana would fill them in.
@@ -22,7 +25,7 @@ fn shows(answer: &[Value]) -> bool {
 }
 
 #[test]
-fn every_panel_shows_a_merged_and_a_split_kernel() {
+fn every_panel_shows_a_merged_and_a_split_kernel_and_a_consumer() {
     let kernels = [
         // One knote a child, a slow reader, too little memory.
         Options {
@@ -44,10 +47,15 @@ fn every_panel_shows_a_merged_and_a_split_kernel() {
     ];
     let exporters = kernels.map(|kernel| Exporter::start(simulate(kernel.to_string().split(' '))));
     let [merged, split] = exporters.each_ref().map(|exporter| exporter.addr);
+    let recording = path("recordings/consumer-15.1-one-lost-exit.kqr");
+    let replay = ["--source=replay", "--loop", "--recording"].map(OsStr::new);
+    let replayed = Exporter::start(serve(replay.into_iter().chain([recording.as_os_str()])));
+    let consumer = replayed.addr;
     let prometheus = Daemon::prometheus(
         &format!(
             "global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}\n\
-             scrape_configs: [{{job_name: kqproc, static_configs: [{{targets: ['{merged}', '{split}']}}]}}]\n"
+             scrape_configs:\n\
+             - {{job_name: kqproc, static_configs: [{{targets: ['{merged}', '{split}', '{consumer}']}}]}}\n"
         ),
         &[],
     );

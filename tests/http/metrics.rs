@@ -8,17 +8,19 @@ use kqproc_exporter::model::Verdict;
 
 use crate::common::client::Reply;
 use crate::common::promtool;
-use crate::support::{Exporter, some_stats};
+use crate::support::{Exporter, some_stats, with_consumer};
 
 #[test]
 fn promtool_accepts_the_page() {
     let exporter = Exporter::start(&[]);
+    exporter.state.publish(with_consumer());
     assert_eq!(promtool::complaints(&exporter.get("/metrics").body), "");
 }
 
 #[test]
 fn the_page_has_the_table_and_nothing_else() {
     let exporter = Exporter::start(&[]);
+    exporter.state.publish(with_consumer());
     let page = exporter.get("/metrics");
     let typed: BTreeSet<(&str, &str)> = page
         .text()
@@ -56,6 +58,27 @@ fn every_known_label_value_is_there_from_the_start() {
 }
 
 #[test]
+fn only_a_consumer_has_the_metrics_of_consumers() {
+    let exporter = Exporter::start(&[]);
+    exporter.state.publish(with_consumer());
+    let samples = exporter.samples();
+    for (sample, value) in [
+        (r#"kqproc_tree_info{tree="postgres",mode="mirror"}"#, 1.0),
+        (r#"kqproc_tree_info{tree="nosh",mode="consumer"}"#, 1.0),
+        (r#"kqproc_consumer_up{tree="nosh"}"#, 1.0),
+        (r#"kqproc_consumer_lag_seconds{tree="nosh"}"#, 2.5),
+        (r#"kqproc_consumer_pending_facts{tree="nosh"}"#, 3.0),
+        (r#"kqproc_consumer_registrations_refused_total{tree="nosh",errno="ESRCH"}"#, 7.0),
+        (r#"kqproc_consumer_registrations_refused_total{tree="nosh",errno="other"}"#, 0.0),
+    ] {
+        assert_eq!(samples.get(sample), Some(&value), "{sample}");
+    }
+    let of_mirror =
+        |name: &&String| name.starts_with("kqproc_consumer") && name.contains(r#"tree="postgres""#);
+    assert_eq!(samples.keys().find(of_mirror), None);
+}
+
+#[test]
 fn parts_sum_to_totals() {
     let exporter = Exporter::start(&[]);
     let samples = exporter.samples();
@@ -87,6 +110,7 @@ fn parts_sum_to_totals() {
 #[test]
 fn openmetrics_says_the_same() {
     let exporter = Exporter::start(&[]);
+    exporter.state.publish(with_consumer());
     let plain = exporter.get("/metrics");
     let open = exporter.request("GET", "/metrics", "Accept: application/openmetrics-text\r\n");
     assert_eq!(

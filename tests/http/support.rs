@@ -5,11 +5,11 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use clap::Parser;
-use kqproc_exporter::check::stats::{Stats, TreeStats};
+use kqproc_exporter::check::stats::{ConsumerStats, Refusal, Stats, TreeStats};
 use kqproc_exporter::http::web_args::WebArgs;
 use kqproc_exporter::http::{About, Limits, Server, State};
 use kqproc_exporter::metrics::{Origin, Source};
-use kqproc_exporter::model::{Verdict, Winner};
+use kqproc_exporter::model::{Pid, Verdict, Winner};
 use tokio::sync::oneshot;
 
 use crate::common::client::Client;
@@ -137,4 +137,20 @@ pub(crate) fn some_stats() -> Stats {
     tree.exit_latency.add(3_000_000);
     tree.exit_latency.add(20_000_000_000);
     Stats { trees: vec![tree], ..Stats::default() }
+}
+
+/// The same, and a consumer that reads its kqueue late.
+pub(crate) fn with_consumer() -> Stats {
+    let mut consumer = ConsumerStats {
+        pid: Pid::new(812),
+        undelivered: 3,
+        lag_ns: 2_500_000_000,
+        ..ConsumerStats::default()
+    };
+    consumer.refused[Refusal::Esrch.index()] = 7;
+    let (name, attached) = ("nosh".to_owned(), true);
+    let tree = TreeStats { name, attached, consumer: Some(consumer), ..TreeStats::default() };
+    let mut stats = some_stats();
+    stats.trees.push(tree);
+    stats
 }

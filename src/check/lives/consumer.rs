@@ -6,6 +6,7 @@
 
 use super::life::{Registered, State};
 use super::{Context, Lives};
+use crate::check::stats::Refusal;
 use crate::check::timeline::event::{Call, Registration};
 use crate::model::{KernelTime, Kevent, Pid, TreeId, note};
 
@@ -34,7 +35,8 @@ impl Lives {
         }
         let Some(pid) = change.pid else { return };
         if change.errno != 0 {
-            cx.verdicts.tree(tree).refused_registrations += 1;
+            let consumer = cx.verdicts.tree(tree).consumer.get_or_insert_default();
+            consumer.refused[Refusal::of(change.errno).index()] += 1;
             return;
         }
         self.learn_queue(change.queue, Some(change.kqueue), change.entered);
@@ -50,10 +52,8 @@ impl Lives {
     fn watch(&mut self, cx: &mut Context, tree: TreeId, pid: Pid, change: &Registration) {
         let &Registration { entered, at, notes, flags, .. } = change;
         self.watching.get_or_insert(at);
-        let stats = cx.verdicts.tree(tree);
-        stats.attached = true;
         if notes & note::TRACK != 0 {
-            stats.notes |= notes;
+            cx.verdicts.tree(tree).notes |= notes;
         }
         let several = notes & (note::FORK | note::EXEC) != 0;
         self.used_up |= several && flags & (note::EV_ONESHOT | EV_DISPATCH) != 0;
@@ -126,16 +126,24 @@ impl Lives {
         });
     }
 
+    /// The consumer, this process, has ended.
+    pub(super) fn consumer_ended(&mut self, cx: &mut Context, consumer: Pid) {
+        self.end(cx);
+        let Some(tree) = self.tree else { return };
+        let stats = cx.verdicts.tree(tree);
+        if let Some(now) = stats.consumer.as_mut().filter(|now| now.pid == Some(consumer)) {
+            now.pid = None;
+            stats.attached = false;
+        }
+    }
+
     /// The consumer has ended, or a kqueue of it was closed: nothing more will be delivered of what is open.
-    pub(super) fn end(&mut self, cx: &mut Context) {
+    fn end(&mut self, cx: &mut Context) {
         self.give_up_all(cx);
         cx.sight.drained(self.number, KernelTime(u64::MAX));
         // Its gauges alone: the same tree may be one of another tracker too.
         for slot in self.table.slots() {
             self.change(cx, slot, |life| life.death = State::NoFact);
-        }
-        if let Some(tree) = self.tree {
-            cx.verdicts.tree(tree).attached = false;
         }
         *self = Lives::new(self.config, self.number, self.tree);
     }

@@ -72,7 +72,8 @@ impl Lives {
 
     /// Whether this life's registration, or that of its ancestor, asked for these notes: what was not asked for is no fact.
     pub(super) fn asks_for(&self, cx: &Context, life: &Life, bit: u32) -> bool {
-        let tree = life.tree.and_then(|tree| cx.verdicts.stats.trees.get(usize::from(tree.0)));
+        let tree = life.tree.or(self.tree);
+        let tree = tree.and_then(|tree| cx.verdicts.stats.trees.get(usize::from(tree.0)));
         let notes = match life.registered {
             Some(registered) if registered.notes != 0 => registered.notes,
             _ => tree.map_or(0, |tree| tree.notes),

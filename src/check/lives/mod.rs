@@ -14,6 +14,7 @@ mod notes;
 mod settle;
 pub(crate) mod table;
 pub(crate) mod trackerr;
+mod undelivered;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -64,6 +65,8 @@ pub(crate) struct Lives {
     unmarked: u64,
     /// How far the timeline has come.
     now: KernelTime,
+    /// When the gauges of what is undelivered were brought up to date.
+    published: KernelTime,
     /// When the first process was registered.
     watching: Option<KernelTime>,
     /// How long a note, or its probe, may be behind: the settle time, and more on a host that holds up its threads.
@@ -85,6 +88,7 @@ impl Lives {
             calls: 0,
             unmarked: 0,
             now: KernelTime(0),
+            published: KernelTime(0),
             watching: None,
             patience_ns: config.settle_ns,
         }
@@ -104,7 +108,9 @@ impl Lives {
                     self.registration(cx, tree, change);
                 }
             }
-            Event::Ended { tracker } if *tracker == self.number => self.end(cx),
+            Event::Ended { tracker, consumer } if *tracker == self.number => {
+                self.consumer_ended(cx, *consumer);
+            }
             Event::Call(_) | Event::Registration(_) | Event::Ended { .. } | Event::Gap(_) => {}
         }
     }

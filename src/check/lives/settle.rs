@@ -165,7 +165,7 @@ impl Lives {
     }
 
     /// The life that forked this one. One whose own create is missing was not known then, but may be now.
-    fn forker(&self, slot: usize) -> Option<usize> {
+    pub(super) fn forker(&self, slot: usize) -> Option<usize> {
         let life = &self.table[slot];
         life.forker_life.and_then(|handle| self.table.find(handle)).or_else(|| {
             let newest = self.table.newest(life.forker?)?;
@@ -180,7 +180,12 @@ impl Lives {
 
     /// The tree of which a birth without NOTE_CHILD is a fact: that of its forker, unless children were not asked for, or it was
     /// forked before the forker was registered.
-    fn tree_of_birth(&self, cx: &Context, slot: usize, forker: Option<usize>) -> Option<TreeId> {
+    pub(super) fn tree_of_birth(
+        &self,
+        cx: &Context,
+        slot: usize,
+        forker: Option<usize>,
+    ) -> Option<TreeId> {
         let life = &self.table[slot];
         let forker = forker.map(|forker| &self.table[forker]);
         let before = |forker: &Life| {

@@ -42,6 +42,15 @@ impl Deadlines {
         self.0[evidence as usize].push_back(waiting);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(VecDeque::is_empty)
+    }
+
+    /// Those that wait for this evidence, the oldest first.
+    pub(super) fn of(&self, evidence: Evidence) -> impl Iterator<Item = &Waiting> {
+        self.0[evidence as usize].iter()
+    }
+
     /// The oldest that waits for this evidence, if it is due with the time since which it waits.
     pub(super) fn due(
         &mut self,

@@ -61,21 +61,21 @@ impl Consumers {
         }
     }
 
-    /// A record of this consumer comes: the number of its tracker, if that was another process until now.
-    pub(super) fn succeeded(&mut self, consumer: Pid) -> Option<usize> {
+    /// A record of this consumer comes: the number of its tracker and its process until now, if that was another one.
+    pub(super) fn succeeded(&mut self, consumer: Pid) -> Option<(usize, Pid)> {
         let place = self.running.iter().position(|(pid, _)| *pid == consumer)?;
         let tracker = self.running.get(place)?.1;
-        let before = self.running.iter().take(place).filter(|(_, other)| *other == tracker).count();
-        let mut older = before;
+        let before = self.running.iter().take(place).filter(|(_, other)| *other == tracker);
+        let (mut older, last) = before.fold((0, None), |(n, _), (pid, _)| (n + 1, Some(*pid)));
         self.running.retain(|(_, other)| {
             let goes = *other == tracker && older > 0;
             older -= usize::from(goes);
             !goes
         });
-        if before > 0 {
+        if last.is_some() {
             self.threads.retain(|thread| thread.tracker != tracker);
         }
-        (before > 0).then_some(tracker)
+        last.map(|last| (tracker, last))
     }
 
     /// DTrace begins anew: what was under way is not known any more.

@@ -18,8 +18,8 @@ pub(crate) enum Event<'a> {
     Call(Call<'a>),
     /// A consumer has registered a knote, or changed one.
     Registration(Registration),
-    /// The consumer of this tracker has ended.
-    Ended { tracker: usize },
+    /// The consumer of this tracker has ended, or another one has taken its place.
+    Ended { tracker: usize, consumer: Pid },
     /// A witness may have missed something. Comes as soon as it is known, out of order: it may be of any time.
     Gap(Gap),
 }

@@ -113,7 +113,8 @@ impl Timeline {
         self.come_to(at);
         if let Some(consumer) = record.consumer() {
             let replaced = self.consumers.succeeded(consumer);
-            self.out.extend(replaced.map(|tracker| Event::Ended { tracker }));
+            let ended = |(tracker, consumer)| Event::Ended { tracker, consumer };
+            self.out.extend(replaced.map(ended));
         }
         match record {
             Record::Create { at, child, forker, .. } => {
@@ -123,7 +124,7 @@ impl Timeline {
             Record::Exit { at, pid, status, .. } => {
                 self.out.push_back(Event::Exit { at, pid, status });
                 let ended = self.consumers.ended(pid);
-                self.out.extend(ended.map(|tracker| Event::Ended { tracker }));
+                self.out.extend(ended.map(|tracker| Event::Ended { tracker, consumer: pid }));
             }
             Record::Register(register) => self.consumers.register(&register),
             Record::RegDone { at, tid, errno, consumer } => {

@@ -1,0 +1,71 @@
+//! What a consumer has not been given yet: facts that DTrace has seen and that it has asked for, whose notes it has not taken
+//! from its kqueue. Late, not wrong: it may not have called kevent(2) since.
+
+use std::collections::HashSet;
+
+use super::waiting::Evidence;
+use super::{Context, Lives};
+use crate::model::{KernelTime, note};
+
+/// The gauges need not be younger than this, in nanoseconds of DTrace's clock: to count takes a look at every fact that waits.
+const FRESH_NS: u64 = 1_000_000_000;
+
+/// The facts of a consumer that wait for their notes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Undelivered {
+    count: u64,
+    oldest: Option<KernelTime>,
+}
+
+impl Undelivered {
+    fn add(&mut self, happened: KernelTime) {
+        self.count += 1;
+        self.oldest = Some(self.oldest.map_or(happened, |oldest| oldest.min(happened)));
+    }
+}
+
+impl Lives {
+    /// Brings the gauges of a consumer up to date.
+    pub(crate) fn publish(&mut self, cx: &mut Context) {
+        let Some(tree) = self.tree else { return };
+        if !self.deadlines.is_empty() && self.now.since(self.published) < FRESH_NS {
+            return;
+        }
+        self.published = self.now;
+        let Undelivered { count, oldest } = self.undelivered(cx);
+        let consumer = cx.verdicts.tree(tree).consumer.get_or_insert_default();
+        consumer.undelivered = count;
+        consumer.lag_ns = oldest.map_or(0, |oldest| self.now.since(oldest));
+    }
+
+    /// A child of a process whose own NOTE_CHILD is undelivered is not known to be of the tree yet.
+    fn undelivered(&self, cx: &Context) -> Undelivered {
+        let mut all = Undelivered::default();
+        let mut unannounced = HashSet::new();
+        for waiting in self.deadlines.of(Evidence::ChildNote) {
+            let Some(slot) = self.table.find(waiting.life) else { continue };
+            let life = &self.table[slot];
+            if life.settled || life.birth.is_decided() || life.is_tracked() {
+                continue;
+            }
+            let forker = self.forker(slot);
+            let is_of_unannounced = forker.is_some_and(|forker| {
+                unannounced.contains(&forker) && self.asks_for(cx, &self.table[forker], note::TRACK)
+            });
+            if is_of_unannounced || self.tree_of_birth(cx, slot, forker).is_some() {
+                unannounced.insert(slot);
+                all.add(waiting.at);
+            }
+        }
+        for waiting in self.deadlines.of(Evidence::ExitNote) {
+            let Some(slot) = self.table.find(waiting.life) else { continue };
+            let life = &self.table[slot];
+            let is_of_tree = life.tree.is_some() || unannounced.contains(&slot);
+            let is_open = life.exit.is_none() && !life.death.is_final();
+            if is_of_tree && is_open && self.asks_for(cx, life, note::EXIT) {
+                all.add(waiting.at);
+            }
+        }
+        all
+    }
+}
