@@ -101,13 +101,21 @@ impl Batch<'_> {
         1024 + (seq % 1024) as u32
     }
 
-    /// Whether the call took all there was: everything queued before it began is in it or in an earlier one. Where it has
-    /// a receipt to return, the kernel returns without a look at the queue (13.2 `kern_event.c`, `kqueue_kevent`).
+    /// Whether the call took all there was: see [`took_all`].
     pub fn drained(&self) -> bool {
-        self.events.len() < self.capacity as usize
-            && self.attached.iter().all(|attach| attach.errno == 0)
-            && !self.events.iter().any(Kevent::is_receipt)
+        let receipts = self.attached.iter().any(|attach| attach.errno != 0)
+            || self.events.iter().any(Kevent::is_receipt);
+        took_all(i64::from(self.capacity), self.events.len() as i64, receipts)
     }
+}
+
+/// Whether a kevent(2) call took all there was: everything queued before it began was returned by it or by an earlier call.
+///
+/// kqueue_scan puts a marker at the end of the queue and stops at it, or when `nevents` are full (13.2 `kern_event.c`,
+/// `kqueue_scan`). If a change failed or asked for a receipt, the kernel returns without a look at the queue
+/// (`kqueue_kevent`). `returned` is below 0 if the call failed.
+pub const fn took_all(nevents: i64, returned: i64, receipts: bool) -> bool {
+    !receipts && 0 <= returned && returned < nevents
 }
 
 /// A registration (EV_ADD) of a process that is not tracked yet.

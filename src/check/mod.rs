@@ -200,6 +200,9 @@ impl Checker {
             for lives in &mut self.lives {
                 lives.take(&mut self.cx, &event);
             }
+            if let Event::Call(call) = event {
+                self.timeline.reuse(call);
+            }
         }
     }
 

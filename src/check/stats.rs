@@ -2,7 +2,7 @@
 
 use super::damage::Damage;
 use super::strategies::{Right, Strategy};
-use crate::model::{Fact, KernelTime, Pid, Regime, Verdict, Winner, words};
+use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, Verdict, Winner, note, words};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Kind;
@@ -304,6 +304,23 @@ impl Stats {
     pub fn blind_seconds(&self) -> f64 {
         let ns = self.kqueue_blind_ns.iter().chain(&self.dtrace_blind_ns);
         ns.map(|ns| *ns as f64).sum::<f64>() / 1e9
+    }
+
+    /// Counts an event by its notes, or a receipt, which is none.
+    pub(crate) fn count_kevent(&mut self, event: &Kevent) {
+        if event.is_receipt() {
+            self.kevents[Note::Receipt.index()] += 1;
+            return;
+        }
+        for (bit, kind) in [
+            (note::CHILD, Note::Child),
+            (note::EXIT, Note::Exit),
+            (note::FORK, Note::Fork),
+            (note::EXEC, Note::Exec),
+            (note::TRACKERR, Note::Trackerr),
+        ] {
+            self.kevents[kind.index()] += u64::from(event.fflags & bit != 0);
+        }
     }
 
     /// Adds the counters of a run that has ended. Gauges and the regime stay as they are.

@@ -4,26 +4,17 @@
 //! A process has one birth and one death for a consumer, however many kqueues of it watch the process: the fact was reported if
 //! any of them delivered it, and is missing only when all of them were drained.
 
-use super::life::{Registered, State};
+use super::drain::Queue;
+use super::life::{FactState, Registered};
 use super::{Context, Lives};
 use crate::check::stats::Refusal;
-use crate::check::timeline::event::{Call, Registration};
+use crate::check::timeline::event::Registration;
 use crate::model::{KernelTime, Kevent, Pid, TreeId, note};
 
 /// flags of a change (13.2 `sys/event.h`).
 const EV_DELETE: u32 = 0x0002;
 const EV_DISABLE: u32 = 0x0008;
 const EV_DISPATCH: u32 = 0x0080;
-
-/// A kqueue that watches processes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Queue {
-    pub(super) descriptor: i32,
-    /// Its address in the kernel, if a registration has shown it.
-    pub(super) address: Option<u64>,
-    /// The beginning of the last call that drained it.
-    pub(super) drained: KernelTime,
-}
 
 impl Lives {
     /// A consumer has registered a process, or changed a registration.
@@ -80,25 +71,6 @@ impl Lives {
         }
     }
 
-    /// A kqueue that watches processes was drained. What that decides waits until dtrace(1) has reported what it dropped up to
-    /// the return of the call: the notes are in its own stream.
-    pub(super) fn drain_one(&mut self, call: &Call<'_>, entered: KernelTime) {
-        let queue = self.queues.iter_mut().find(|queue| queue.descriptor == call.queue);
-        let Some(queue) = queue else { return };
-        queue.drained = queue.drained.max(entered);
-        let all = self.queues.iter().map(|queue| queue.drained).min();
-        self.drains.extend(all.map(|drained| (drained, call.at)));
-    }
-
-    /// dtrace(1) has reported what it dropped up to `complete`.
-    pub(super) fn settle_drains(&mut self, cx: &mut Context, complete: KernelTime) {
-        while let Some((drained, _)) = self.drains.pop_front_if(|(_, at)| *at <= complete) {
-            self.settle_births(cx, drained);
-            self.settle_deaths(cx, drained);
-            cx.sight.drained(self.number, drained);
-        }
-    }
-
     /// What came was asked for: registrations from before DTrace came are not seen.
     pub(super) fn learn_notes(&self, cx: &mut Context, tree: TreeId, event: &Kevent) {
         let asked = [(note::CHILD, note::TRACK), (note::EXIT, note::EXIT)];
@@ -143,7 +115,7 @@ impl Lives {
         cx.sight.drained(self.number, KernelTime(u64::MAX));
         // Its gauges alone: the same tree may be one of another tracker too.
         for slot in self.table.slots() {
-            self.change(cx, slot, |life| life.death = State::NoFact);
+            self.change(cx, slot, |life| life.death = FactState::NoFact);
         }
         *self = Lives::new(self.config, self.number, self.tree);
     }

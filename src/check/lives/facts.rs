@@ -1,18 +1,24 @@
-//! The facts of a life and what is counted of them: whether a fact was asked for, reported, decided.
+//! The facts of a life, and what is counted and learned of them: whether a fact was asked for, reported, what its evidence
+//! shows besides the verdict.
 
-use super::life::{Life, State};
+use super::life::{FactState, Life};
 use super::waiting::{Evidence, Waiting};
 use super::{Context, Lives};
-use crate::check::finding::{Clues, Finding};
+use crate::check::clues::Named;
 use crate::check::judge;
 use crate::check::stats::{Order, TreeStats};
 use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict};
 
+/// A host whose threads were once held up for so long may hold one up for so many times that.
+const HELD_UP_TIMES: u64 = 4;
+/// Nothing is waited for longer than so many settle times.
+const MOST_SETTLE_TIMES: u64 = 20;
+
 impl Lives {
     /// A witness has reported this fact of a tree.
     pub(super) fn report(&mut self, cx: &mut Context, slot: usize, fact: Fact) {
-        if matches!(self.table[slot].state(fact), State::Unreported | State::NoFact) {
-            self.change(cx, slot, |life| *life.state_mut(fact) = State::Waiting);
+        if matches!(self.table[slot].state(fact), FactState::Unreported | FactState::NoFact) {
+            self.change(cx, slot, |life| *life.state_mut(fact) = FactState::Waiting);
             let tree = self.tree_of(cx, slot);
             match fact {
                 Fact::Birth => tree.births_reported += 1,
@@ -21,30 +27,55 @@ impl Lives {
         }
     }
 
-    /// Gives a fact its verdict: once for each.
-    pub(super) fn decide(&mut self, cx: &mut Context, slot: usize, fact: Fact, verdict: Verdict) {
-        self.report(cx, slot, fact);
-        if fact == Fact::Death {
-            self.count_death(cx, slot, verdict);
+    /// What a birth shows that both witnesses have reported: how late NOTE_CHILD was, and who was alive.
+    pub(super) fn learn_from_birth(&mut self, cx: &mut Context, slot: usize, verdict: Verdict) {
+        let life = &mut self.table[slot];
+        let (Some(created), Some(note)) = (life.created, life.child) else { return };
+        life.proven = life.proven.max(created);
+        self.held_up(note.at, created);
+        self.tree_of(cx, slot).child_latency.add(note.at.since(created));
+        if verdict == Verdict::Agreed {
+            self.prove_forker(cx, slot, created, note.at);
         }
-        self.change(cx, slot, |life| *life.state_mut(fact) = State::Decided(verdict));
+    }
+
+    /// NOTE_CHILD named the forker, when it came at `at`: that was alive at `created`, and had a knote.
+    fn prove_forker(&mut self, cx: &mut Context, slot: usize, created: KernelTime, at: KernelTime) {
         let life = &self.table[slot];
-        let finding = Finding {
-            tree: life.tree.unwrap_or(TreeId(0)),
-            pid: life.pid,
-            fact,
-            verdict,
-            dtrace: life.dtrace_evidence(),
-            kqueue: life.kqueue_evidence(),
-            clues: Clues::default(),
-            decided: self.now,
-        };
-        let unknown_forker = self.is_forker_unknown(cx, life);
-        cx.verdicts.decided(self.number, finding, unknown_forker);
+        let named = life.forker;
+        let forker = life.forker_life.and_then(|handle| self.table.find(handle));
+        if let Some(forker) = forker {
+            let forker = &mut self.table[forker];
+            forker.proven = forker.proven.max(created);
+        }
+        let Some(named) = named else { return };
+        if forker.is_none_or(|forker| !self.table[forker].is_tracked()) {
+            let recent = &mut cx.verdicts.observers(self.number).recent;
+            recent.named(Named { forker: named, forked: created, at });
+        }
+        if self.is_from_before(named) {
+            self.prove_registered(cx, named, created);
+        }
+    }
+
+    /// What a death shows that both witnesses have reported: how late NOTE_EXIT was.
+    pub(super) fn learn_from_death(&mut self, cx: &mut Context, slot: usize) {
+        let life = &self.table[slot];
+        let (Some(exited), Some(note)) = (life.exited, life.exit) else { return };
+        // The queue was drained then, and the note was not in it.
+        self.held_up(exited, note.not_before);
+        self.tree_of(cx, slot).exit_latency.add(note.at.since(exited));
+    }
+
+    /// One was queued, or fired, so long after the other.
+    fn held_up(&mut self, earlier: KernelTime, later: KernelTime) {
+        let most = self.config.settle_ns.saturating_mul(MOST_SETTLE_TIMES);
+        let patience_ns = later.since(earlier).saturating_mul(HELD_UP_TIMES).min(most);
+        self.patience_ns = self.patience_ns.max(patience_ns);
     }
 
     /// Counts what the death of a process shows besides its verdict.
-    fn count_death(&mut self, cx: &mut Context, slot: usize, verdict: Verdict) {
+    pub(super) fn count_death(&mut self, cx: &mut Context, slot: usize, verdict: Verdict) {
         let life = &self.table[slot];
         let ghost = life.is_tracked() && life.exit.is_none() && verdict.is_lost();
         let collision = life.child.is_some_and(|note| note.is_collision());
@@ -63,7 +94,7 @@ impl Lives {
     }
 
     /// Whether kqueue has reported nothing of the forker, and none of its reports is missing.
-    fn is_forker_unknown(&self, cx: &Context, life: &Life) -> bool {
+    pub(super) fn is_forker_unknown(&self, cx: &Context, life: &Life) -> bool {
         let forker = life.forker_life.and_then(|handle| self.table.find(handle));
         let missed = |created| cx.sight.missed(self.notes_in(), created, self.now);
         forker.is_some_and(|forker| !self.table[forker].is_tracked())

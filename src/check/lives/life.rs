@@ -8,7 +8,7 @@ use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, n
 
 /// What became of a fact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum State {
+pub(crate) enum FactState {
     /// No witness has reported it as a fact of a tree.
     #[default]
     Unreported,
@@ -19,11 +19,11 @@ pub(crate) enum State {
     Decided(Verdict),
 }
 
-impl State {
+impl FactState {
     pub(crate) fn verdict(self) -> Option<Verdict> {
         match self {
-            State::Decided(verdict) => Some(verdict),
-            State::Unreported | State::NoFact | State::Waiting => None,
+            FactState::Decided(verdict) => Some(verdict),
+            FactState::Unreported | FactState::NoFact | FactState::Waiting => None,
         }
     }
 
@@ -33,7 +33,7 @@ impl State {
 
     /// Whether nothing more is waited for.
     pub(crate) fn is_final(self) -> bool {
-        matches!(self, State::NoFact | State::Decided(_))
+        matches!(self, FactState::NoFact | FactState::Decided(_))
     }
 }
 
@@ -85,8 +85,8 @@ pub(crate) struct Life {
     pub(crate) pid: Pid,
     /// The tree that it belongs to, once that is known. Most processes belong to none.
     pub(crate) tree: Option<TreeId>,
-    pub(crate) birth: State,
-    pub(crate) death: State,
+    pub(crate) birth: FactState,
+    pub(crate) death: FactState,
 
     /// DTrace's evidence.
     pub(crate) created: Option<KernelTime>,
@@ -121,8 +121,8 @@ impl Life {
         Life {
             pid,
             tree: None,
-            birth: State::Unreported,
-            death: State::Unreported,
+            birth: FactState::Unreported,
+            death: FactState::Unreported,
             created: None,
             forker: None,
             exited: None,
@@ -140,14 +140,14 @@ impl Life {
         }
     }
 
-    pub(crate) fn state(&self, fact: Fact) -> State {
+    pub(crate) fn state(&self, fact: Fact) -> FactState {
         match fact {
             Fact::Birth => self.birth,
             Fact::Death => self.death,
         }
     }
 
-    pub(crate) fn state_mut(&mut self, fact: Fact) -> &mut State {
+    pub(crate) fn state_mut(&mut self, fact: Fact) -> &mut FactState {
         match fact {
             Fact::Birth => &mut self.birth,
             Fact::Death => &mut self.death,

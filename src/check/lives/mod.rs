@@ -1,16 +1,16 @@
-//! Stage 3: the lives of processes. Joins the evidence of both witnesses about each life of each pid, in DTrace's order, and
-//! knows when a fact has waited long enough to be judged.
+//! Stage 3: the lives of processes. Joins the evidence of both witnesses about each life of each pid, in DTrace's order, and has
+//! a fact judged when there is no more evidence to wait for.
 //!
-//! What the kernel guarantees and this relies on (12.3 and later unless said otherwise):
-//! - knote_fork queues NOTE_CHILD before proc:::create fires (13.2 `kern_fork.c:734,741`), so a drain that began after a
-//!   create has delivered every NOTE_CHILD of it, duplicates included;
-//! - NOTE_EXIT is queued soon after proc:::exit (13.2 `kern_exit.c:612,635`), before it on 12.3 and older: hence settle time;
-//! - the queue is FIFO by first activation: all notes of one life of a pid come before NOTE_CHILD of the next.
+//! [`Lives::take`] takes in the timeline's events: `records.rs` has DTrace's side, this file kqueue's, from the call to the
+//! verdict, for which [`Lives::judge`] asks `check/judge.rs`. `notes.rs` knows which note is about which life, `drain.rs` when a
+//! note can no longer come, and `settle.rs` what becomes of a fact then.
 
 mod consumer;
+mod drain;
 mod facts;
 pub(crate) mod life;
 mod notes;
+mod records;
 mod settle;
 pub(crate) mod table;
 pub(crate) mod trackerr;
@@ -20,23 +20,17 @@ mod waiting;
 use std::collections::VecDeque;
 
 use super::Config;
-use super::clues::Named;
-use super::judge::{self, Policy, UNORDERED_NS};
+use super::finding::{Clues, Finding};
+use super::judge::{self, Policy};
 use super::sight::Sight;
 use super::stats::Order;
 use super::timeline::event::{Call, Event};
 use super::verdicts::Verdicts;
-use crate::model::{Fact, KernelTime, Pid, TreeId, Verdict, WaitStatus, Witness};
-use crate::wire::decode::Reason;
-use consumer::Queue;
-use life::State;
+use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, Witness, note};
+use drain::{Drain, Queue};
+use life::{FactState, Note};
 use table::Table;
 use waiting::{Deadlines, Evidence};
-
-/// A host whose threads were once held up for so long may hold one up for so many times that.
-const HELD_UP_TIMES: u64 = 4;
-/// Nothing is waited for longer than so many settle times.
-const MOST_SETTLE_TIMES: u64 = 20;
 
 /// What the lives of all trackers share: what the witnesses may have missed, and where verdicts go.
 pub(crate) struct Context {
@@ -55,8 +49,8 @@ pub(crate) struct Lives {
     deadlines: Deadlines,
     /// The kqueues of it that watch processes.
     queues: Vec<Queue>,
-    /// Since when all of them are drained, and when that was known: see [`Lives::drain_one`].
-    drains: VecDeque<(KernelTime, KernelTime)>,
+    /// Drains of a consumer's queues that do not count yet, each with the return of its call.
+    drains: VecDeque<(KernelTime, Drain)>,
     /// A knote of it may be used up, or disabled, by the first event (EV_ONESHOT, EV_DISPATCH).
     used_up: bool,
     /// How many calls have been placed.
@@ -73,9 +67,19 @@ pub(crate) struct Lives {
     patience_ns: u64,
 }
 
+/// What a fact is judged by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Basis {
+    /// The evidence, which is complete.
+    Complete,
+    /// Nothing: there is no room or no time to wait for what may come.
+    GivenUp,
+}
+
 impl Lives {
     pub(crate) fn new(config: Config, number: usize, tree: Option<TreeId>) -> Lives {
-        let own = Queue { descriptor: Call::OWN.queue, address: None, drained: KernelTime(0) };
+        let (descriptor, drained) = (Call::OWN_QUEUE, KernelTime(0));
+        let own = Queue { descriptor, address: None, drained };
         Lives {
             config,
             number,
@@ -95,7 +99,7 @@ impl Lives {
     }
 
     /// Takes the next event of the timeline. Calls and registrations of other trackers are none of its own.
-    pub(crate) fn take(&mut self, cx: &mut Context, event: &Event<'_>) {
+    pub(crate) fn take(&mut self, cx: &mut Context, event: &Event) {
         match event {
             Event::Now { at, complete } => self.come_to(cx, *at, *complete),
             Event::Create { at, printed, child, forker } => {
@@ -125,159 +129,168 @@ impl Lives {
         self.table.len()
     }
 
-    // --- DTrace's evidence ------------------------------------------------------------------------------------------
+    // --- kqueue's evidence ------------------------------------------------------------------------------------------
 
-    fn create(
+    /// A kevent(2) call has returned: its notes first, then what it has drained.
+    fn call(&mut self, cx: &mut Context, call: &Call) {
+        self.calls += 1;
+        if call.entered.is_none() {
+            self.unmarked = self.calls;
+        }
+        cx.verdicts.stats.batch_sizes.add(call.notes.len() as u64);
+        for attach in &call.registered {
+            let entered = call.entered.unwrap_or(self.drained_before(call));
+            self.register(cx, attach, entered, call.at);
+        }
+        for event in &call.notes {
+            self.kevent(cx, event, call);
+        }
+        let Some(entered) = call.entered else { return };
+        cx.verdicts.observers(self.number).recent.call(entered, call.at);
+        if call.drained {
+            self.drain(cx, call, entered);
+        }
+    }
+
+    /// One kevent: which notes it carries, and which life they are about.
+    fn kevent(&mut self, cx: &mut Context, event: &Kevent, call: &Call) {
+        cx.verdicts.stats.count_kevent(event);
+        if event.is_receipt() {
+            return;
+        }
+        let tree = self.tree_of_event(cx, event);
+        // What came was asked for: a recording of an old version does not say it.
+        cx.verdicts.tree(tree).notes |= event.fflags & (note::FORK | note::EXEC);
+        if self.tree.is_some() {
+            self.learn_queue(call.queue, None, call.entered.unwrap_or_default());
+            self.learn_notes(cx, tree, event);
+        }
+        let Some(pid) = Pid::new(event.ident) else {
+            return self.tree_violation(cx, tree, Order::BadIdent);
+        };
+        self.observe_regime(cx, event);
+        let note = Note {
+            flags: event.flags,
+            fflags: event.fflags,
+            data: event.data,
+            call: call.seq,
+            at: call.at,
+            not_before: self.drained_before(call),
+        };
+        let has = |bit| event.fflags & bit != 0;
+        let born = if has(note::CHILD) { self.note_child(cx, pid, tree, note) } else { None };
+        if has(note::TRACKERR) {
+            self.note_trackerr(cx, pid, tree, &note);
+        }
+        if has(note::EXIT) {
+            if let Some(slot) = born.or_else(|| self.exiting(cx, pid, tree, note.data)) {
+                self.note_exit(cx, slot, tree, note);
+            }
+        } else if !has(note::CHILD) {
+            self.sign_of_life(cx, pid, tree, note.not_before);
+        }
+    }
+
+    /// Joins NOTE_CHILD to its life and returns that; `None` for a duplicate.
+    fn note_child(
         &mut self,
         cx: &mut Context,
-        at: KernelTime,
-        printed: KernelTime,
-        child: Pid,
-        forker: Pid,
-    ) {
-        if self.is_known_create(at, child, forker) {
-            cx.verdicts.stats.bad_lines[Reason::Duplicate.index()] += 1;
-            return;
-        }
-        let early = self.announced_early(child, at);
-        let slot = early.unwrap_or_else(|| self.begin(cx, child, at));
-        // Its exit may be stamped before the fork.
-        let living = self.table.newest(forker).filter(|f| self.table[*f].may_run_at(at));
-        let forker_life = living.map(|f| self.table.pin(f));
-        let calls = self.calls;
-        let forked_before =
-            living.map_or(0, |f| std::mem::replace(&mut self.table[f].calls.forked, calls));
-        let life = &mut self.table[slot];
-        (life.created, life.forker, life.forker_life) = (Some(at), Some(forker), forker_life);
-        (life.calls.created, life.calls.forked_before) = (calls, forked_before);
-        self.wait(slot, Evidence::ChildNote, Fact::Birth, printed);
-        match (self.table[slot].child, self.table[slot].birth) {
-            (None, _) => {}
-            // The probe fired later than the settle time after knote_fork: the verdict stands.
-            (Some(_), State::Decided(_)) => self.violation(cx, slot, Order::Late),
-            (Some(_), _) => self.join_birth(cx, slot),
-        }
-    }
-
-    /// Whether this life of the pid has begun already: the probe was printed twice (two enablings, or two dtraces that write to
-    /// one file), each time with a time stamp of its own. A pid is not used again so soon.
-    fn is_known_create(&self, at: KernelTime, child: Pid, forker: Pid) -> bool {
-        let newest = self.table.newest(child).map(|slot| &self.table[slot]);
-        newest.is_some_and(|life| {
-            let soon = life.created.is_some_and(|created| at.since(created) <= UNORDERED_NS);
-            soon && life.forker == Some(forker)
-        })
-    }
-
-    /// Whether DTrace has printed the exit of this life of the pid already.
-    fn is_known_exit(&self, at: KernelTime, pid: Pid, status: WaitStatus) -> bool {
-        let newest = self.table.newest(pid).map(|slot| &self.table[slot]);
-        newest.is_some_and(|life| {
-            let soon = life.exited.is_some_and(|exited| at.since(exited) <= UNORDERED_NS);
-            soon && life.status == Some(status)
-        })
-    }
-
-    /// The life that this create belongs to, if other evidence of it came first: NOTE_CHILD while the forker was held up
-    /// between knote_fork and the probe; on old kernels even its exit.
-    fn announced_early(&self, pid: Pid, at: KernelTime) -> Option<usize> {
-        let slot = self.table.newest(pid)?;
-        let life = &self.table[slot];
-        if life.created.is_some() {
-            return None;
-        }
-        if life.registered.is_some() {
-            // Registered before dtrace could tell when that was.
-            return (life.exited.is_none() && at < life.proven).then_some(slot);
-        }
-        let ended = [life.exited, life.exit.map(|e| e.at)].into_iter().flatten().min();
-        match ended {
-            Some(end) => {
-                (at.since(end) <= UNORDERED_NS && !life.birth.is_decided()).then_some(slot)
-            }
-            None => life.child.map(|_| slot),
-        }
-    }
-
-    /// A new life of `pid`, in a table with room for it.
-    fn begin(&mut self, cx: &mut Context, pid: Pid, at: KernelTime) -> usize {
-        // A pid is used again: its last owner is dead and reaped, even if DTrace's record of that is missing.
-        if let Some(old) = self.table.newest(pid)
-            && self.table[old].exited.is_none()
-            && self.table[old].exit.is_none()
+        pid: Pid,
+        tree: TreeId,
+        note: Note,
+    ) -> Option<usize> {
+        let expecting = self.expecting_child_note(pid, &note);
+        if expecting.is_none()
+            && let Some(slot) = self.table.newest(pid)
+            && let life = &self.table[slot]
+            && life.is_tracked()
+            && life.exit.is_none()
+            && !life.settled
         {
-            // Its NOTE_EXIT was queued before the pid was free: wait for the next drain.
-            self.wait(old, Evidence::ExitNote, Fact::Death, at);
+            self.tree_of(cx, slot).duplicate_child_notes += 1;
+            return note.is_collision().then_some(slot);
         }
-        self.make_room(cx);
-        self.table.begin(pid, at)
+        let slot = expecting.unwrap_or_else(|| self.begin(cx, pid, note.at));
+        let calls = self.calls;
+        self.change(cx, slot, |life| {
+            (life.child, life.calls.announced) = (Some(note), calls);
+            life.tree.get_or_insert(tree);
+        });
+        let confirmed = self.table[slot].created.is_some();
+        self.noted(cx, slot, Fact::Birth, confirmed, note.at);
+        Some(slot)
     }
 
-    fn exit(&mut self, cx: &mut Context, at: KernelTime, pid: Pid, status: WaitStatus) {
-        if self.is_known_exit(at, pid, status) {
-            cx.verdicts.stats.bad_lines[Reason::Duplicate.index()] += 1;
-            return;
+    /// Joins NOTE_EXIT to its life.
+    fn note_exit(&mut self, cx: &mut Context, slot: usize, tree: TreeId, note: Note) {
+        if self.table[slot].exit.is_some() {
+            return self.repeated_exit(cx, tree);
         }
-        let living = self.table.newest(pid).filter(|slot| self.table[*slot].exited.is_none());
-        let slot = living.unwrap_or_else(|| self.begin(cx, pid, at));
-        self.change(cx, slot, |life| (life.exited, life.status) = (Some(at), Some(status)));
-        self.wait(slot, Evidence::ExitNote, Fact::Death, at);
-        if self.table[slot].exit.is_some() && !self.table[slot].death.is_decided() {
-            self.join_death(cx, slot);
+        self.change(cx, slot, |life| {
+            life.exit = Some(note);
+            life.tree.get_or_insert(tree);
+        });
+        let confirmed = self.table[slot].exited.is_some();
+        self.noted(cx, slot, Fact::Death, confirmed, note.at);
+    }
+
+    /// The note of a fact has come at `at`. If DTrace's record has come before, it confirms the note, and the fact is judged at
+    /// once; if not, the record is waited for.
+    fn noted(
+        &mut self,
+        cx: &mut Context,
+        slot: usize,
+        fact: Fact,
+        confirmed: bool,
+        at: KernelTime,
+    ) {
+        if self.table[slot].state(fact).is_decided() {
+            return self.violation(cx, slot, Order::Late);
+        }
+        self.report(cx, slot, fact);
+        match confirmed {
+            true => self.judge(cx, slot, fact, Basis::Complete),
+            false => self.wait(slot, Evidence::Record, fact, at),
         }
     }
 
-    // --- both witnesses ---------------------------------------------------------------------------------------------
+    // --- the verdict ------------------------------------------------------------------------------------------------
 
-    /// A create and NOTE_CHILD have met.
-    fn join_birth(&mut self, cx: &mut Context, slot: usize) {
-        let verdict = judge::birth(&self.table[slot], None, &self.policy(cx));
-        let life = &mut self.table[slot];
-        let (Some(created), Some(note)) = (life.created, life.child) else { return };
-        life.proven = life.proven.max(created);
-        self.held_up(note.at, created);
-        self.tree_of(cx, slot).child_latency.add(note.at.since(created));
-        if verdict == Verdict::Agreed {
-            self.prove_forker(cx, slot, created, note.at);
+    /// Gives a fact its verdict: the only place where one falls, once for each fact. It is called when both witnesses have
+    /// reported the fact, when the other one's evidence can no longer be on its way (`drain.rs`, `settle.rs`), or when that is
+    /// not waited for any more.
+    fn judge(&mut self, cx: &mut Context, slot: usize, fact: Fact, basis: Basis) {
+        let (life, policy) = (&self.table[slot], self.policy(cx));
+        let verdict = match (basis, fact) {
+            (Basis::GivenUp, _) => Verdict::Undecided,
+            (Basis::Complete, Fact::Birth) => {
+                let forker = self.forker(slot).map(|forker| &self.table[forker]);
+                judge::birth(life, forker.filter(|forker| forker.tree.is_some()), &policy)
+            }
+            (Basis::Complete, Fact::Death) => judge::death(life, &policy),
+        };
+        match fact {
+            Fact::Birth => self.learn_from_birth(cx, slot, verdict),
+            Fact::Death => self.learn_from_death(cx, slot),
         }
-        self.decide(cx, slot, Fact::Birth, verdict);
-    }
-
-    /// NOTE_CHILD named the forker, when it came at `at`: that was alive at `created`, and had a knote.
-    fn prove_forker(&mut self, cx: &mut Context, slot: usize, created: KernelTime, at: KernelTime) {
+        self.report(cx, slot, fact);
+        if fact == Fact::Death {
+            self.count_death(cx, slot, verdict);
+        }
+        self.change(cx, slot, |life| *life.state_mut(fact) = FactState::Decided(verdict));
         let life = &self.table[slot];
-        let named = life.forker;
-        let forker = life.forker_life.and_then(|handle| self.table.find(handle));
-        if let Some(forker) = forker {
-            let forker = &mut self.table[forker];
-            forker.proven = forker.proven.max(created);
-        }
-        let Some(named) = named else { return };
-        if forker.is_none_or(|forker| !self.table[forker].is_tracked()) {
-            let recent = &mut cx.verdicts.observers(self.number).recent;
-            recent.named(Named { forker: named, forked: created, at });
-        }
-        if self.is_from_before(named) {
-            self.prove_registered(cx, named, created);
-        }
-    }
-
-    /// An exit and NOTE_EXIT have met.
-    fn join_death(&mut self, cx: &mut Context, slot: usize) {
-        let verdict = judge::death(&self.table[slot], &self.policy(cx));
-        if let (Some(exited), Some(note)) = (self.table[slot].exited, self.table[slot].exit) {
-            // The queue was drained then, and the note was not in it.
-            self.held_up(exited, note.not_before);
-            self.tree_of(cx, slot).exit_latency.add(note.at.since(exited));
-        }
-        self.decide(cx, slot, Fact::Death, verdict);
-    }
-
-    /// One was queued, or fired, so long after the other.
-    fn held_up(&mut self, earlier: KernelTime, later: KernelTime) {
-        let most = self.config.settle_ns.saturating_mul(MOST_SETTLE_TIMES);
-        let patience_ns = later.since(earlier).saturating_mul(HELD_UP_TIMES).min(most);
-        self.patience_ns = self.patience_ns.max(patience_ns);
+        let finding = Finding {
+            tree: life.tree.unwrap_or(TreeId(0)),
+            pid: life.pid,
+            fact,
+            verdict,
+            dtrace: life.dtrace_evidence(),
+            kqueue: life.kqueue_evidence(),
+            clues: Clues::default(),
+            decided: self.now,
+        };
+        let unknown_forker = self.is_forker_unknown(cx, life);
+        cx.verdicts.decided(self.number, finding, unknown_forker);
     }
 
     fn policy<'a>(&self, cx: &'a Context) -> Policy<'a> {

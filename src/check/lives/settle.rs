@@ -1,11 +1,11 @@
-//! Settling: decides the facts that have waited long enough, because the queue was drained after them, because the settle time
+//! Settling: the facts that have waited long enough are judged, because the queue was drained of them, because the settle time
 //! is over, because there is no room, or because the input has ended.
 
-use super::life::{Life, State};
+use super::life::{FactState, Life};
 use super::trackerr::Reported;
 use super::waiting::{Evidence, Waiting};
-use super::{Context, Lives};
-use crate::check::judge::{self, UNORDERED_NS};
+use super::{Basis, Context, Lives};
+use crate::check::judge::UNORDERED_NS;
 use crate::check::stats::Table as Bounded;
 use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, note};
 
@@ -15,54 +15,32 @@ const LINGER_NS: u64 = 10_000_000_000;
 const MAX_LINE: usize = 64;
 
 impl Lives {
-    /// The queue was empty at `quiet`: NOTE_CHILD of every process created before has been delivered, or never will be.
-    pub(super) fn settle_births(&mut self, cx: &mut Context, quiet: KernelTime) {
-        let is_due = |since: KernelTime| since.plus(UNORDERED_NS) <= quiet;
-        while let Some(waiting) = self.deadlines.due(Evidence::ChildNote, is_due) {
-            self.done(cx, Evidence::ChildNote, waiting, Lives::settle_birth);
-        }
-    }
-
-    /// The queue was empty at `quiet`: NOTE_EXIT of every process that ended the settle time before that (more, if threads
-    /// were held up) has been delivered, or never will be.
-    pub(super) fn settle_deaths(&mut self, cx: &mut Context, quiet: KernelTime) {
-        let patience_ns = self.patience_ns;
-        let is_due = |since: KernelTime| since.plus(patience_ns) <= quiet;
-        while let Some(waiting) = self.deadlines.due(Evidence::ExitNote, is_due) {
-            self.done(cx, Evidence::ExitNote, waiting, |lives, cx, slot, _| {
-                lives.settle_death(cx, slot)
-            });
-        }
-    }
-
     /// The timeline has come to `now`: notes that DTrace has not confirmed within the settle time, or longer if threads were
-    /// held up, stay unconfirmed; not before dtrace(1) has reported whatever it dropped, which it has up to `complete`.
+    /// held up, stay unconfirmed; not before dtrace(1) has reported what it dropped, which it has up to `complete`.
     pub(super) fn come_to(&mut self, cx: &mut Context, now: KernelTime, complete: KernelTime) {
         self.now = self.now.max(now);
-        self.settle_drains(cx, complete);
+        self.complete_drains(cx, complete);
         let (now, patience_ns) = (self.now, self.patience_ns);
         let is_due = |since: KernelTime| since.plus(patience_ns) <= now && since <= complete;
         while let Some(waiting) = self.deadlines.due(Evidence::Record, is_due) {
-            self.done(cx, Evidence::Record, waiting, Lives::settle_record);
+            self.settle(cx, Evidence::Record, waiting, Basis::Complete);
         }
         let is_due = |since: KernelTime| since.plus(LINGER_NS) <= now;
         while let Some(waiting) = self.deadlines.due(Evidence::LateNote, is_due) {
-            self.done(cx, Evidence::LateNote, waiting, |_, _, _, _| {});
+            self.settle(cx, Evidence::LateNote, waiting, Basis::Complete);
         }
     }
 
     /// The input has ended: what has not been decided by now stays undecided.
     pub(crate) fn finish(&mut self, cx: &mut Context) {
-        self.settle_drains(cx, self.now);
+        self.complete_drains(cx, self.now);
         self.give_up_all(cx);
     }
 
-    /// Whatever still waits stays undecided.
+    /// What still waits stays undecided.
     pub(super) fn give_up_all(&mut self, cx: &mut Context) {
         while let Some((evidence, waiting)) = self.deadlines.oldest() {
-            self.done(cx, evidence, waiting, |lives, cx, slot, fact| {
-                lives.give_up(cx, slot, evidence, fact)
-            });
+            self.settle(cx, evidence, waiting, Basis::GivenUp);
         }
     }
 
@@ -76,22 +54,33 @@ impl Lives {
                 cx.verdicts.stats.evictions[Bounded::Incarnations.index()] += 1;
                 cx.sight.given_up(self.number, at, self.now);
             }
-            self.done(cx, evidence, waiting, |lives, cx, slot, fact| {
-                lives.give_up(cx, slot, evidence, fact)
-            });
+            self.settle(cx, evidence, waiting, Basis::GivenUp);
         }
     }
 
-    /// One wait is over: does what that means, and lets go of the lives that were kept for it.
-    fn done(
+    /// A wait is over: judges what waited, and lets go of the lives that were kept for it.
+    pub(super) fn settle(
         &mut self,
         cx: &mut Context,
         evidence: Evidence,
-        waiting: Waiting,
-        settle: impl FnOnce(&mut Lives, &mut Context, usize, Fact),
+        Waiting { life, fact, .. }: Waiting,
+        basis: Basis,
     ) {
-        let Some(slot) = self.table.find(waiting.life) else { return };
-        settle(self, cx, slot, waiting.fact);
+        let Some(slot) = self.table.find(life) else { return };
+        match (evidence, basis) {
+            (Evidence::LateNote, _) => {}
+            (Evidence::ChildNote, Basis::Complete) => self.settle_birth(cx, slot),
+            (Evidence::ExitNote, Basis::Complete) => self.settle_death(cx, slot),
+            (Evidence::Record, Basis::Complete) => self.settle_unconfirmed(cx, slot, fact),
+            (Evidence::ChildNote | Evidence::ExitNote, Basis::GivenUp) => {
+                self.give_up_birth(cx, slot);
+                self.give_up_death(cx, slot);
+            }
+            (Evidence::Record, Basis::GivenUp) if !self.table[slot].state(fact).is_decided() => {
+                self.judge(cx, slot, fact, basis);
+            }
+            (Evidence::Record, Basis::GivenUp) => {}
+        }
         if evidence == Evidence::ChildNote {
             let forker = self.table[slot].forker_life.and_then(|handle| self.table.find(handle));
             if let Some(forker) = forker {
@@ -101,7 +90,8 @@ impl Lives {
         self.table.unpin(slot);
     }
 
-    fn settle_birth(&mut self, cx: &mut Context, slot: usize, _: Fact) {
+    /// The queue was drained of a birth.
+    fn settle_birth(&mut self, cx: &mut Context, slot: usize) {
         let forker = self.forker(slot);
         if forker.is_some_and(|forker| self.is_unsettled(forker)) {
             self.settle_ancestors(cx, slot);
@@ -149,19 +139,18 @@ impl Lives {
             return;
         }
         let Some(tree) = self.tree_of_birth(cx, slot, forker) else { return };
-        let forker = forker.filter(|forker| self.table[*forker].tree.is_some());
-        let verdict =
-            judge::birth(&self.table[slot], forker.map(|f| &self.table[f]), &self.policy(cx));
         if self.table[slot].tree.replace(tree).is_none()
             && let Some(exited) = self.table[slot].exited
         {
             // Its death may have been settled before, as that of a process of no tree.
             self.wait(slot, Evidence::ExitNote, Fact::Death, exited);
         }
-        if let (Verdict::LostReported, Some(forker)) = (verdict, forker) {
+        self.judge(cx, slot, Fact::Birth, Basis::Complete);
+        if let (Some(Verdict::LostReported), Some(forker)) =
+            (self.table[slot].birth.verdict(), forker)
+        {
             self.table[forker].trackerr.explain(reported);
         }
-        self.decide(cx, slot, Fact::Birth, verdict);
     }
 
     /// The life that forked this one. One whose own create is missing was not known then, but may be now.
@@ -199,48 +188,31 @@ impl Lives {
         }
     }
 
+    /// The queue was drained of a death.
     fn settle_death(&mut self, cx: &mut Context, slot: usize) {
         let life = &self.table[slot];
         if life.death.is_final() || life.tree.is_none() || life.exit.is_some() {
             return;
         }
         if !self.asks_for(cx, life, note::EXIT) {
-            return self.change(cx, slot, |life| life.death = State::NoFact);
+            return self.change(cx, slot, |life| life.death = FactState::NoFact);
         }
-        let verdict = judge::death(life, &self.policy(cx));
-        self.decide(cx, slot, Fact::Death, verdict);
-        if verdict.is_lost() {
+        self.judge(cx, slot, Fact::Death, Basis::Complete);
+        if self.table[slot].death.verdict().is_some_and(Verdict::is_lost) {
             self.wait(slot, Evidence::LateNote, Fact::Death, self.now);
         }
     }
 
-    /// DTrace has not confirmed a note.
-    fn settle_record(&mut self, cx: &mut Context, slot: usize, fact: Fact) {
+    /// A note has come, and the time is over in which DTrace's record might have confirmed it.
+    fn settle_unconfirmed(&mut self, cx: &mut Context, slot: usize, fact: Fact) {
         let life = &self.table[slot];
-        if life.state(fact).is_decided() {
-            return;
-        }
-        let (confirmed, verdict) = match fact {
-            Fact::Birth => (life.created, judge::birth(life, None, &self.policy(cx))),
-            Fact::Death => (life.exited, judge::death(life, &self.policy(cx))),
+        let confirmed = match fact {
+            Fact::Birth => life.created.is_some(),
+            Fact::Death => life.exited.is_some(),
         };
-        if confirmed.is_none() {
+        if !confirmed && !life.state(fact).is_decided() {
             self.table[slot].settled |= fact == Fact::Birth;
-            self.decide(cx, slot, fact, verdict);
-        }
-    }
-
-    /// No more evidence will be waited for.
-    fn give_up(&mut self, cx: &mut Context, slot: usize, evidence: Evidence, fact: Fact) {
-        match evidence {
-            Evidence::ChildNote | Evidence::ExitNote => {
-                self.give_up_birth(cx, slot);
-                self.give_up_death(cx, slot);
-            }
-            Evidence::Record if !self.table[slot].state(fact).is_decided() => {
-                self.decide(cx, slot, fact, Verdict::Undecided);
-            }
-            Evidence::Record | Evidence::LateNote => {}
+            self.judge(cx, slot, fact, Basis::Complete);
         }
     }
 
@@ -251,7 +223,7 @@ impl Lives {
         }
         if let Some(tree) = self.tree_of_birth(cx, slot, self.forker(slot)) {
             self.table[slot].tree = Some(tree);
-            self.decide(cx, slot, Fact::Birth, Verdict::Undecided);
+            self.judge(cx, slot, Fact::Birth, Basis::GivenUp);
         }
     }
 
@@ -262,8 +234,8 @@ impl Lives {
             return;
         }
         match life.exit.is_some() || self.asks_for(cx, life, note::EXIT) {
-            true => self.decide(cx, slot, Fact::Death, Verdict::Undecided),
-            false => self.change(cx, slot, |life| life.death = State::NoFact),
+            true => self.judge(cx, slot, Fact::Death, Basis::GivenUp),
+            false => self.change(cx, slot, |life| life.death = FactState::NoFact),
         }
     }
 }

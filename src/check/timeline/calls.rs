@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::clock::ClockMap;
+use super::event::Call;
 use crate::input::{Attach, Batch};
 use crate::model::{Kevent, MonoTime};
 use crate::wire::record::Mark;
@@ -50,10 +51,9 @@ impl Head {
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     waiting: VecDeque<Head>,
+    /// What these calls returned and registered, one call after the other.
     events: VecDeque<Kevent>,
     attached: VecDeque<Attach>,
-    /// How many of these the last call that was taken out has.
-    taken: (usize, usize),
     next_seq: u64,
     /// When the last call had returned, by the reader's clock.
     returned: MonoTime,
@@ -101,37 +101,26 @@ impl Calls {
         self.events.len().max(self.waiting.len() * least)
     }
 
-    /// Takes out the first call, which has found its mark.
-    pub(super) fn take_marked(&mut self) -> Option<Head> {
+    /// Moves the first call, which has found its mark, into `call`, all but its place.
+    pub(super) fn take_marked(&mut self, call: &mut Call) -> Option<Head> {
         let head = self.waiting.pop_front()?;
         self.placed_seq = head.seq.saturating_add(1);
-        self.taken = (head.attached as usize, head.events as usize);
+        (call.tracker, call.queue) = (0, Call::OWN_QUEUE);
+        (call.seq, call.drained) = (head.seq, head.drained);
+        call.registered.extend(self.attached.drain(..head.attached as usize));
+        call.notes.extend(self.events.drain(..head.events as usize));
         Some(head)
     }
 
-    /// Takes out the first call, whose mark is missing; it may yet come too late.
-    pub(super) fn take_unmarked(&mut self) -> Option<Head> {
-        let head = self.take_marked()?;
+    /// The same for the first call if its mark is missing; that may yet come too late.
+    pub(super) fn take_unmarked(&mut self, call: &mut Call) -> Option<Head> {
+        let head = self.take_marked(call)?;
         let again = |old: &Head| old.seq.saturating_add(CAPACITIES) <= head.seq;
         while self.unmarked.front().is_some_and(again) {
             self.unmarked.pop_front();
         }
         self.unmarked.push_back(head);
         Some(head)
-    }
-
-    /// What the call registered and returned that was taken out last, until [`Calls::release`].
-    pub(super) fn taken(&mut self) -> (&[Attach], &[Kevent]) {
-        let attached = self.attached.make_contiguous().get(..self.taken.0);
-        let events = self.events.make_contiguous().get(..self.taken.1);
-        (attached.unwrap_or_default(), events.unwrap_or_default())
-    }
-
-    /// Forgets what the call that was taken out last had.
-    pub(super) fn release(&mut self) {
-        let (attached, events) = std::mem::take(&mut self.taken);
-        self.attached.drain(..attached.min(self.attached.len()));
-        self.events.drain(..events.min(self.events.len()));
     }
 
     /// Where the call of this mark is: nearly always the first one. Capacities repeat after 1024 calls; then the clock tells

@@ -77,14 +77,12 @@ impl ClockMap {
         self.bounds = Some(merged.filter(|b| b.low <= b.high).unwrap_or(new));
     }
 
-    /// The latest that a record can be of that was read at `read`, as far as the clocks are known: what is later lies in the
-    /// future.
-    pub(crate) fn horizon(&self, read: MonoTime) -> KernelTime {
-        let known = self.bounds.filter(|bounds| bounds.marked && read.0 != 0);
-        known.map_or(KernelTime(u64::MAX), |bounds| {
-            let latest = bounds.latest(read);
-            latest.plus(STEP_NS + bounds.drift(latest) as u64)
-        })
+    /// The latest that a record can be of that was read at `read`: what is later lies in the future. `None` as long as no mark
+    /// has come.
+    pub(crate) fn horizon(&self, read: MonoTime) -> Option<KernelTime> {
+        let bounds = self.bounds.filter(|bounds| bounds.marked && read.0 != 0)?;
+        let latest = bounds.latest(read);
+        Some(latest.plus(STEP_NS + bounds.drift(latest) as u64))
     }
 
     /// The latest that `mono` can be on DTrace's clock. `None` as long as nothing is known.

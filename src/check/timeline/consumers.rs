@@ -4,6 +4,7 @@
 //! returns. It cannot have begun before the thread's previous call returned, and began before the first event was copied out.
 
 use super::event::{Call, Event, Registration};
+use crate::input::took_all;
 use crate::model::{KernelTime, Kevent, Pid, filter};
 use crate::wire::record::{Copyout, Register};
 
@@ -19,8 +20,6 @@ pub(super) struct Consumers {
     /// Who they are, and the numbers of their trackers.
     running: Vec<(Pid, usize)>,
     threads: Vec<Thread>,
-    /// The events of the call that was handed on last.
-    lent: Vec<Kevent>,
 }
 
 /// A thread of a consumer.
@@ -91,10 +90,6 @@ impl Consumers {
         Some(tracker)
     }
 
-    pub(super) fn lent(&self) -> &[Kevent] {
-        &self.lent
-    }
-
     /// The thread `tid` of a consumer. Pid 0 is the only one of the stream.
     fn thread(&mut self, consumer: Pid, tid: u32) -> Option<&mut Thread> {
         let only = self.running.len() == 1 && consumer.get() == 0;
@@ -134,7 +129,7 @@ impl Consumers {
         consumer: Pid,
         tid: u32,
         errno: i32,
-    ) -> Option<Event<'static>> {
+    ) -> Option<Event> {
         let thread = self.thread(consumer, tid)?;
         let register = thread.registering.take()?;
         Some(Event::Registration(Registration {
@@ -170,36 +165,20 @@ impl Consumers {
         }
     }
 
-    /// A call returns: the call, and whether events of it are missing.
+    /// A call returns. Completes it, and says whether events of it are missing; `None` if it is no consumer's.
     pub(super) fn returned(
         &mut self,
         consumer: Pid,
-        seq: u64,
-        call: &Returned,
-    ) -> Option<(Call<'static>, bool)> {
-        let thread = self.thread(consumer, call.tid)?;
-        let entered = std::mem::replace(&mut thread.returned, call.at);
+        returned: &Returned,
+        call: &mut Call,
+    ) -> Option<bool> {
+        let thread = self.thread(consumer, returned.tid)?;
+        call.entered = Some(std::mem::replace(&mut thread.returned, returned.at));
+        (call.tracker, call.queue, call.at) = (thread.tracker, returned.fd, returned.at);
+        call.notes.append(&mut thread.events);
+        let receipts = call.notes.iter().any(Kevent::is_receipt);
+        call.drained = took_all(returned.nevents.into(), returned.returned.into(), receipts);
         let copied = std::mem::take(&mut thread.copied);
-        let (tracker, events) = (thread.tracker, std::mem::take(&mut thread.events));
-        let returned = i64::from(call.returned);
-        // If a change failed, or has a receipt to return, the kernel returns without a look at the queue.
-        let scanned = !events.iter().any(Kevent::is_receipt);
-        let drained = scanned && (0..i64::from(call.nevents)).contains(&returned);
-        let mut emptied = std::mem::replace(&mut self.lent, events);
-        emptied.clear();
-        if let Some(thread) = self.thread(consumer, call.tid) {
-            thread.events = emptied;
-        }
-        let call = Call {
-            tracker,
-            queue: call.fd,
-            seq,
-            at: call.at,
-            entered: Some(entered),
-            drained,
-            registered: &[],
-            notes: &[],
-        };
-        Some((call, copied < returned))
+        Some(copied < i64::from(returned.returned))
     }
 }

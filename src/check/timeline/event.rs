@@ -5,9 +5,9 @@ use crate::input::Attach;
 use crate::model::{KernelTime, Kevent, Pid, WaitStatus, Witness};
 
 /// One step of the timeline. Behind it no stage sees when something was read.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Event<'a> {
-    /// Time has come to `at`: what comes next is of this time, or later. dtrace(1) has reported whatever it dropped up to
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Event {
+    /// Time has come to `at`: what comes next is of this time, or later. dtrace(1) has reported what it dropped up to
     /// `complete`.
     Now { at: KernelTime, complete: KernelTime },
     /// proc:::create fired. A call that began before `printed` may have begun before the fork: a clock may have stepped back.
@@ -15,7 +15,7 @@ pub(crate) enum Event<'a> {
     /// proc:::exit fired.
     Exit { at: KernelTime, pid: Pid, status: WaitStatus },
     /// A kevent(2) call returned.
-    Call(Call<'a>),
+    Call(Call),
     /// A consumer has registered a knote, or changed one.
     Registration(Registration),
     /// The consumer of this tracker has ended, or another one has taken its place.
@@ -24,12 +24,12 @@ pub(crate) enum Event<'a> {
     Gap(Gap),
 }
 
-/// A kevent(2) call at its place.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Call<'a> {
+/// A kevent(2) call at its place, with all that it returned.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Call {
     /// Whose call it is: 0 is the exporter's own reader, the others are consumers.
     pub(crate) tracker: usize,
-    /// The descriptor of its kqueue; of no meaning for the exporter's own.
+    /// The descriptor of its kqueue, or [`Call::OWN_QUEUE`].
     pub(crate) queue: i32,
     /// Its number: see [`crate::input::Batch::seq`]. Calls of consumers are counted by the timeline.
     pub(crate) seq: u64,
@@ -37,26 +37,17 @@ pub(crate) struct Call<'a> {
     pub(crate) at: KernelTime,
     /// When it began, or earlier. `None` if its mark is missing: then nothing is known to be drained.
     pub(crate) entered: Option<KernelTime>,
-    /// It took all there was: see [`crate::input::Batch::drained`].
+    /// It took all there was: see [`crate::input::took_all`].
     pub(crate) drained: bool,
     /// What was registered by this call.
-    pub(crate) registered: &'a [Attach],
+    pub(crate) registered: Vec<Attach>,
     /// What it returned, in the kernel's order.
-    pub(crate) notes: &'a [Kevent],
+    pub(crate) notes: Vec<Kevent>,
 }
 
-impl Call<'_> {
-    /// A call of the exporter's own reader of which nothing is known.
-    pub(crate) const OWN: Call<'static> = Call {
-        tracker: 0,
-        queue: -1,
-        seq: 0,
-        at: KernelTime(0),
-        entered: None,
-        drained: false,
-        registered: &[],
-        notes: &[],
-    };
+impl Call {
+    /// Stands for the descriptor of the exporter's own kqueue.
+    pub(crate) const OWN_QUEUE: i32 = -1;
 }
 
 /// A change of a consumer's changelist.

@@ -1,14 +1,18 @@
 //! Stage 1: the two streams, read at any pace, become one stream of [`Event`]s in DTrace's order.
 //!
-//! DTrace's records are sorted by their time stamps within the reorder horizon. A kevent(2) call of the reader takes the place
-//! of its mark; without a mark it takes the latest place that the clocks allow. The result depends on what the streams hold,
-//! not on when they were read.
+//! - DTrace's records are sorted by their time stamps within the reorder horizon (`records.rs`).
+//! - A kevent(2) call of the reader waits for its mark, the record that DTrace printed of it, and takes the place of that. If
+//!   the mark is missing, the call takes the latest place that the clocks allow (`clock.rs`).
+//! - A time in which a witness may have missed something is an event as well: a [`Gap`] (`gaps.rs`).
+//!
+//! The result depends on what the streams hold, not on when they were read. [`Timeline::call`] takes a call in,
+//! [`Timeline::next`] hands it on, as [`Event::Call`], to `check/lives/mod.rs`.
 
 mod calls;
 mod clock;
 mod consumers;
 pub(crate) mod event;
-mod order;
+mod gaps;
 mod passes;
 mod reconcile;
 mod records;
@@ -17,23 +21,26 @@ use std::collections::VecDeque;
 
 use super::stats::{BlindReason, Fill, Stats, Table};
 use crate::input::Batch;
-use crate::model::{KernelTime, MonoTime, Pid, Witness};
-use crate::wire::decode::Reason;
-use crate::wire::record::Record;
+use crate::model::{KernelTime, MonoTime, Pid};
+use crate::wire::record::{Mark, Record};
 use calls::Calls;
-use clock::ClockMap;
-use consumers::Consumers;
+use clock::{ClockMap, STEP_NS};
+use consumers::{Consumers, Returned};
 use event::{Call, Event, Gap, Span};
 use passes::Passes;
 use reconcile::Reconcile;
-use records::{Arrival, Records};
+use records::{Records, Waiting};
 
 /// So many events may wait for each record that may.
 const EVENTS: usize = 4;
+/// DTrace prints a heartbeat every 5 s. A longer silence means that its clock has jumped, or that records are missing.
+const SILENCE_NS: u64 = 8_000_000_000;
 
+#[derive(Default)]
 pub(crate) struct Timeline {
     config: super::Config,
     records: Records,
+    /// The reader's calls that wait for their marks.
     calls: Calls,
     consumers: Consumers,
     /// How many calls of consumers there were.
@@ -41,17 +48,19 @@ pub(crate) struct Timeline {
     clock: ClockMap,
     passes: Passes,
     reconcile: Reconcile,
-    /// What has its place and was not handed on yet. A call in it is the one that `calls` has taken out last.
-    out: VecDeque<Event<'static>>,
+    /// What has its place and was not handed on yet.
+    out: VecDeque<Event>,
+    /// A call that is over: its buffers serve the next one.
+    spare: Call,
     /// The time of the last step.
     now: KernelTime,
     /// The time of the first record.
     first: Option<KernelTime>,
     /// The place of the last call that had its mark.
     marked: KernelTime,
-    /// When what comes now was read, and the latest time that it can be of.
+    /// When what comes now was read, and the latest time that it can be of, if that is known.
     read: MonoTime,
-    horizon: KernelTime,
+    horizon: Option<KernelTime>,
     missing: Missing,
     /// No marks can come: dtrace is not there.
     away: bool,
@@ -76,47 +85,28 @@ struct Missing {
     hurried: Option<(KernelTime, MonoTime)>,
 }
 
+/// What comes next in DTrace's order.
+enum Turn {
+    /// Nothing yet: the next record, call or mark may come before what is there.
+    Wait,
+    /// The first record.
+    Record,
+    /// The first call, whose mark is the first record.
+    Marked(Mark),
+    /// The first call, whose mark is missing.
+    Unmarked,
+    /// The same: there is no room to wait for its mark.
+    Hurried,
+}
+
 impl Timeline {
     pub(crate) fn new(config: super::Config) -> Timeline {
-        Timeline {
-            config,
-            records: Records::default(),
-            calls: Calls::default(),
-            consumers: Consumers::default(),
-            consumer_calls: 0,
-            clock: ClockMap::default(),
-            passes: Passes::default(),
-            reconcile: Reconcile::default(),
-            out: VecDeque::new(),
-            now: KernelTime(0),
-            first: None,
-            marked: KernelTime(0),
-            read: MonoTime(0),
-            horizon: KernelTime(u64::MAX),
-            missing: Missing::default(),
-            away: false,
-            ended: false,
-            hurried_records: 0,
-            hurried_calls: 0,
-        }
+        Timeline { config, ..Timeline::default() }
     }
 
-    /// The next event, if one is due.
-    pub(crate) fn next(&mut self) -> Option<Event<'_>> {
-        if self.out.is_empty() {
-            self.calls.release();
-            self.step();
-        }
-        Some(match self.out.pop_front()? {
-            Event::Call(call) => {
-                let (registered, notes) = match call.tracker {
-                    0 => self.calls.taken(),
-                    _ => (&[][..], self.consumers.lent()),
-                };
-                Event::Call(Call { registered, notes, ..call })
-            }
-            event => event,
-        })
+    /// Takes a call of the reader, which waits for its mark from now on. `false` if its number is not a new one.
+    pub(crate) fn call(&mut self, batch: &Batch<'_>) -> bool {
+        self.calls.push(batch)
     }
 
     /// Whether [`Timeline::next`] may have something: cheap, for the record that only has to wait.
@@ -128,153 +118,214 @@ impl Timeline {
         ready || self.is_crowded() || !self.out.is_empty()
     }
 
-    fn gap(&mut self, witness: Witness, reason: BlindReason, span: Span) {
-        self.out.push_back(Event::Gap(Gap { witness, reason, span }));
-    }
-
-    fn dtrace_gap(&mut self, reason: BlindReason, span: Span) {
-        self.gap(Witness::Dtrace, reason, span);
-    }
-
-    // --- DTrace's stream --------------------------------------------------------------------------------------------
-
-    /// Takes a record that was read at `read`. Returns why it, or the one before it, is refused.
-    pub(crate) fn record(&mut self, record: Record, read: MonoTime) -> Option<Reason> {
-        if read != self.read {
-            self.begin_read(read);
+    /// The next event, if one is due.
+    pub(crate) fn next(&mut self) -> Option<Event> {
+        if self.out.is_empty() {
+            self.step();
         }
-        let (at, newest) = (record.at(), self.records.newest());
-        let future = at > self.horizon;
-        let Arrival { queued, refused } = self.records.take(at, record, self.now, future);
-        if let Some((reason, from)) = refused
-            && reason != Reason::Duplicate
+        self.out.pop_front()
+    }
+
+    /// The call is over: its buffers serve the next one, so that nothing is allocated for a call.
+    pub(crate) fn reuse(&mut self, call: Call) {
+        self.spare = call;
+    }
+
+    fn empty_call(&mut self) -> Call {
+        let mut call = std::mem::take(&mut self.spare);
+        call.registered.clear();
+        call.notes.clear();
+        call
+    }
+
+    // --- whose turn it is -------------------------------------------------------------------------------------------
+
+    /// Places the next record or call, if one is due.
+    fn step(&mut self) {
+        if self.calls.take_step_back() {
+            // By the readings from before, this call would seem to have returned long ago.
+            self.forget_clock(self.marked, self.newest());
+        }
+        match self.turn() {
+            Turn::Wait => {}
+            Turn::Record => self.place_record(),
+            Turn::Marked(mark) => self.place_marked(&mark),
+            Turn::Unmarked => self.place_unmarked(false),
+            Turn::Hurried => self.place_unmarked(true),
+        }
+    }
+
+    fn turn(&mut self) -> Turn {
+        let Some(&Waiting { at, record, .. }) = self.records.first() else {
+            return self.turn_of_call();
+        };
+        if !self.is_due(at) && !self.is_full() {
+            return self.turn_of_call();
+        }
+        if let Record::Mark(mark) = record
+            && mark.returned.is_none_or(|returned| returned >= 0)
         {
-            // Behind it others may come that are as late, and take places among those that came before it.
-            let to = self.records.newest().unwrap_or(from).max(self.now).max(from);
-            self.dtrace_gap(BlindReason::Late, Span::Between(from, to));
-        }
-        if queued {
-            self.away = false;
-            self.arrived(&record, at, newest);
-            if future {
-                self.forget_clock(newest.unwrap_or(at), at);
+            match self.calls.place_of(&mark, &self.clock) {
+                Some(0) => return Turn::Marked(mark),
+                // The marks of the calls before it were dropped.
+                Some(_) => return Turn::Unmarked,
+                None if !self.calls.is_ahead(&mark) => self.learn_from_late(&mark),
+                None if self.calls.first().is_some() => return Turn::Unmarked,
+                None if self.may_wait(&mark) => return Turn::Wait,
+                None => {}
             }
-            self.clock.read(at, read);
         }
-        refused.map(|(reason, _)| reason)
+        if self.is_call_passed(at) { Turn::Unmarked } else { Turn::Record }
     }
 
-    /// What comes from here on was read at `read`.
-    fn begin_read(&mut self, read: MonoTime) {
-        if let Some(newest) = self.records.newest() {
-            self.passes.read(self.read, newest);
+    /// Whether the first call cannot wait for its mark: nothing will come, or there is no room.
+    fn turn_of_call(&self) -> Turn {
+        let Some(head) = self.calls.first() else { return Turn::Wait };
+        if self.records.is_empty() {
+            let passed =
+                |at: KernelTime| self.records.newest() >= Some(at.plus(self.config.reorder_ns));
+            if self.ended || self.away || self.clock.latest(head.after).is_some_and(passed) {
+                return Turn::Unmarked;
+            }
         }
-        self.read = read;
-        self.horizon = self.clock.horizon(read);
+        if self.is_crowded() { Turn::Hurried } else { Turn::Wait }
     }
 
-    /// DTrace is there and has come to the time of this record.
-    fn arrived(&mut self, record: &Record, at: KernelTime, before: Option<KernelTime>) {
-        if self.first.is_none() {
-            let first = self.records.first().map_or(at, |first| first.at);
-            self.first = Some(first);
-            self.dtrace_gap(BlindReason::Outage, Span::Before(first));
-            self.reconcile.begins(first);
-        }
-        if self.missing.outage.take_if(|since| *since <= at).is_some() {
-            self.dtrace_gap(BlindReason::Outage, Span::Until(at));
-        }
-        if let (Record::Begin { .. }, Some(before)) = (record, before) {
-            self.dtrace_gap(BlindReason::Outage, Span::Between(before, at));
-            self.reconcile.begins(at);
-            self.consumers.restart();
-        }
-        if self.missing.line.take_if(|since| *since <= at).is_some() {
-            self.dtrace_gap(BlindReason::BadLine, Span::Until(at));
-        }
+    /// Whether nothing can come before a record of this time any more.
+    fn is_due(&self, at: KernelTime) -> bool {
+        let horizon = at.plus(self.config.reorder_ns);
+        self.records.newest().is_some_and(|newest| horizon <= newest) || self.ended || self.away
     }
 
-    /// A line of dtrace's stdout is no record: a record is missing between its neighbours.
-    pub(crate) fn bad_line(&mut self) {
-        let since = self.newest();
-        self.missing.line.get_or_insert(since);
-        self.dtrace_gap(BlindReason::BadLine, Span::Since(since));
+    /// Whether there is no room for the first record to wait any longer.
+    fn is_full(&self) -> bool {
+        self.records.len() > self.config.capacity
     }
 
-    /// dtrace(1) reported, in a message read at `read`, that something was dropped since its last report: since the pass
-    /// before the one that reports it. That one has printed the last record that was read, unless stdout was read ahead of
-    /// stderr; so what had been read by the time of that record is of a pass before.
-    pub(crate) fn drops(&mut self, read: MonoTime) {
-        let reason = BlindReason::Drops;
-        if read.0 == 0 {
-            return self.dtrace_gap(reason, Span::Anywhere);
+    /// Whether there is no room for calls to wait for their marks.
+    fn is_crowded(&self) -> bool {
+        self.calls.events_waiting(EVENTS) > self.config.capacity.saturating_mul(EVENTS)
+    }
+
+    /// Whether the first call must have returned before this time.
+    fn is_call_passed(&self, at: KernelTime) -> bool {
+        let latest = self.calls.first().and_then(|head| self.clock.latest(head.after));
+        latest.is_some_and(|latest| latest < at)
+    }
+
+    /// Whether there is time and room to wait for the call of this mark.
+    fn may_wait(&self, mark: &Mark) -> bool {
+        let most = self.config.reorder_ns.saturating_add(self.config.settle_ns);
+        let waited = self.records.newest().map_or(0, |newest| newest.since(mark.at));
+        !self.ended && waited <= most && !self.is_full()
+    }
+
+    // --- its place --------------------------------------------------------------------------------------------------
+
+    /// The first call has its mark, which tells when it began and returned, and so the place of what is missing besides.
+    fn place_marked(&mut self, mark: &Mark) {
+        let mut call = self.empty_call();
+        let Some(head) = self.calls.take_marked(&mut call) else { return };
+        self.records.hand_on();
+        self.learn(head.before, head.after, mark.at);
+        // The reader's calls follow each other: the clocks of two CPUs are apart, or DTrace's has stepped back.
+        if mark.entered.0 != 0 && mark.entered.plus(STEP_NS) < self.marked {
+            self.jumped(mark.entered, self.newest().max(self.marked));
         }
-        let (Some(earliest), Some(latest)) = (self.clock.earliest(read), self.clock.latest(read))
-        else {
-            // Nothing was read yet: from the beginning until a mark tells what time it is.
-            self.missing.drops = Some(read);
-            return self.dtrace_gap(reason, Span::Since(KernelTime(0)));
+        self.marked = mark.at;
+        self.close_gaps(&head, mark.at);
+        self.come_to(mark.at);
+        (call.at, call.entered) = (mark.at, Some(mark.entered.min(mark.at)));
+        self.out.push_back(Event::Call(call));
+    }
+
+    /// The first call has no mark: it returned before the first record at the latest.
+    fn place_unmarked(&mut self, hurried: bool) {
+        let mut call = self.empty_call();
+        let Some(head) = self.calls.take_unmarked(&mut call) else { return };
+        let bound = match self.records.first() {
+            Some(first) => first.at,
+            None if self.ended || self.away => KernelTime(u64::MAX),
+            None => self.records.newest().unwrap_or(self.now),
         };
-        let passes = earliest.minus(2 * self.config.switch_ns);
-        let read_by = match self.records.newest() {
-            Some(newest) if self.read.0 == 0 => newest,
-            Some(newest) => self.passes.read_by(newest, &self.clock),
-            None => earliest,
-        };
-        self.dtrace_gap(reason, Span::Between(passes.min(read_by), latest));
-    }
-
-    /// dtrace was started. From here on calls may have marks: one that does not wait for its mark would overtake every record,
-    /// which comes a switch of buffers later, and so on for ever.
-    pub(crate) fn dtrace_up(&mut self) {
-        self.reconcile.restart();
-        self.away = false;
-    }
-
-    /// dtrace is gone: calls cannot wait for marks.
-    pub(crate) fn dtrace_down(&mut self) {
-        let since = self.newest();
-        self.missing.outage.get_or_insert(since);
-        self.dtrace_gap(BlindReason::Outage, Span::Since(since));
-        self.away = true;
-    }
-
-    /// From now on this tracker is the consumer with this pid.
-    pub(crate) fn consumer(&mut self, tracker: usize, pid: Pid) {
-        self.consumers.set(tracker, pid);
-    }
-
-    /// The kernel's count of forks, read at `at`.
-    pub(crate) fn forks(&mut self, at: MonoTime, total: u64) {
-        self.reconcile.sample(at, total);
-    }
-
-    // --- kqueue's stream --------------------------------------------------------------------------------------------
-
-    /// Takes a call of the reader. `false` if its number is not a new one.
-    pub(crate) fn call(&mut self, batch: &Batch<'_>) -> bool {
-        self.calls.push(batch)
-    }
-
-    /// Calls before `next_seq` could not be kept: between the call before them and the one after them kqueue may have
-    /// delivered anything.
-    pub(crate) fn calls_lost(&mut self, next_seq: u64) {
-        self.calls.skip(next_seq);
-        self.missing.calls = self.missing.calls.max(Some(next_seq));
-        self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Since(self.marked));
-    }
-
-    /// Nothing more will come: everything is due.
-    pub(crate) fn end(&mut self) {
-        if self.records.newest().is_none() {
-            // Not one record: DTrace was blind throughout.
-            self.dtrace_gap(BlindReason::Drops, Span::Anywhere);
+        let at = self.clock.latest(head.after).unwrap_or(self.now).min(bound).max(self.now);
+        if hurried {
+            self.hurried_calls += 1;
+            let since = self.missing.hurried.map_or(at, |(since, _)| since);
+            self.missing.hurried = Some((since, head.after));
         }
-        self.records.end();
-        self.ended = true;
-        // DTrace shows nothing of what came after its last record.
-        self.dtrace_gap(BlindReason::Outage, Span::Since(self.newest().plus(1)));
+        if self.missing.hurried.is_some() {
+            // It comes before the records that it belongs behind.
+            self.dtrace_gap(BlindReason::Overflow, Span::Since(at));
+        }
+        self.come_to(at);
+        (call.at, call.entered) = (at, None);
+        self.out.push_back(Event::Call(call));
     }
+
+    fn place_record(&mut self) {
+        self.hurried_records += u64::from(self.is_full());
+        let Some(Waiting { at, record, printed }) = self.records.hand_on() else { return };
+        self.come_to(at);
+        if let Some(consumer) = record.consumer() {
+            let replaced = self.consumers.succeeded(consumer);
+            self.out.extend(replaced.map(|(tracker, consumer)| Event::Ended { tracker, consumer }));
+        }
+        match record {
+            Record::Create { at, child, forker, .. } => {
+                self.reconcile.create();
+                self.out.push_back(Event::Create { at, printed, child, forker });
+            }
+            Record::Exit { at, pid, status, .. } => {
+                self.out.push_back(Event::Exit { at, pid, status });
+                let ended = self.consumers.ended(pid);
+                self.out.extend(ended.map(|tracker| Event::Ended { tracker, consumer: pid }));
+            }
+            Record::Register(register) => self.consumers.register(&register),
+            Record::RegDone { at, tid, errno, consumer } => {
+                self.out.extend(self.consumers.registered(at, consumer, tid, errno));
+            }
+            Record::Copyout(copyout) => self.consumers.copied(&copyout),
+            Record::Call { at, tid, fd, nevents, returned, consumer, .. } => {
+                self.place_consumers(consumer, &Returned { at, tid, fd, nevents, returned });
+            }
+            _ => {}
+        }
+        if let Some((from, to)) = self.reconcile.advance(at, &self.clock) {
+            self.dtrace_gap(BlindReason::Reconcile, Span::Between(from, to));
+        }
+    }
+
+    /// A call of a consumer returns. If events of it are missing, their notes are missing since the call before.
+    fn place_consumers(&mut self, consumer: Pid, returned: &Returned) {
+        self.consumer_calls += 1;
+        let mut call = self.empty_call();
+        call.seq = self.consumer_calls;
+        let Some(lacks_events) = self.consumers.returned(consumer, returned, &mut call) else {
+            return;
+        };
+        if lacks_events {
+            let from = call.entered.unwrap_or(call.at).minus(self.config.settle_ns);
+            let from = from.max(self.first.unwrap_or_default());
+            self.dtrace_gap(BlindReason::BadLine, Span::Between(from, call.at));
+        }
+        self.out.push_back(Event::Call(call));
+    }
+
+    fn come_to(&mut self, at: KernelTime) {
+        if self.now > KernelTime(0) && at.since(self.now) > SILENCE_NS {
+            self.jumped(self.now, self.newest().max(at));
+        }
+        self.now = self.now.max(at);
+        let complete = match self.read.0 {
+            _ if self.away || self.ended => self.now,
+            0 => self.now,
+            _ => self.passes.complete(self.now, &self.clock),
+        };
+        self.out.push_back(Event::Now { at: self.now, complete });
+    }
+
+    // --- how far it has come ----------------------------------------------------------------------------------------
 
     /// The times of DTrace's first and last record.
     pub(crate) fn span(&self) -> (KernelTime, KernelTime) {

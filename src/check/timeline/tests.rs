@@ -1,6 +1,7 @@
 use super::*;
 use crate::check::Config;
-use crate::wire::record::Mark;
+use crate::model::Witness;
+use crate::wire::decode::Reason;
 
 const MS: u64 = 1_000_000;
 
@@ -158,7 +159,8 @@ fn only_a_known_beginning_contradicts_a_clock() {
         let Record::Mark(second) = mark(110, 1) else { unreachable!() };
         let second = Mark { entered: KernelTime(entered_ms * MS), ..second };
         read(&mut timeline, &[mark(100, 0), Record::Mark(second), tick(200)]);
-        let clock = |event: &Event<'_>| matches!(event, Event::Gap(gap) if gap.reason == BlindReason::Clock);
+        let clock =
+            |event: &Event| matches!(event, Event::Gap(gap) if gap.reason == BlindReason::Clock);
         let mut gaps = 0;
         while let Some(event) = timeline.next() {
             gaps += usize::from(clock(&event));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::family::Family;
 use super::{Change, Kernel, MarkPlace, Notes};
-use crate::input::Attach;
+use crate::input::{Attach, took_all};
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 use crate::source::clock;
 use crate::source::message::{LostBatches, Message, OwnedBatch};
@@ -176,11 +176,11 @@ impl Reader {
         }
         let read = self.read();
         match read {
-            Ok(scanned) => {
+            Ok(refused) => {
                 self.kernel.mark(MarkPlace::After, call);
                 let after = clock::now();
                 let before = self.call.before.take().unwrap_or(after);
-                self.drained = scanned && self.returned.len() < CAPACITY as usize;
+                self.drained = took_all(CAPACITY.into(), self.returned.len() as i64, refused);
                 self.follow(self.drained);
                 self.out.post(self.call.seq, before, after, &mut self.returned);
                 self.call.seq += 1;
@@ -191,7 +191,7 @@ impl Reader {
         }
     }
 
-    /// The call itself. Whether it looked at the queue: where a registration fails it does not.
+    /// The call itself. Whether a registration of it was refused.
     fn read(&mut self) -> io::Result<bool> {
         let planned = self.planned.len().min(MOST_CHANGES);
         let changes: Vec<Change> =
@@ -205,7 +205,7 @@ impl Reader {
         // An interrupted call has registered all of them: none must be registered twice.
         self.call.registered.extend(self.planned.drain(..planned));
         result?;
-        Ok(changes.is_empty() || !self.take_receipts())
+        Ok(!changes.is_empty() && self.take_receipts())
     }
 
     /// Takes the failed registrations out of what was returned. Whether there were any.

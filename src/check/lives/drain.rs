@@ -1,0 +1,101 @@
+//! Drains: when a queue has delivered every note of a fact.
+
+use super::waiting::Evidence;
+use super::{Basis, Context, Lives};
+use crate::check::judge::UNORDERED_NS;
+use crate::check::timeline::event::Call;
+use crate::model::{Fact, KernelTime};
+
+/// How long the reader may take to run again after its time-out, while notes are queued that this call does not return.
+const WAKE_NS: u64 = 100_000_000;
+/// A call that took longer and timed out slept at least so long on an empty queue: the reader's time-out is 200 ms. If it took
+/// much longer, its thread was held up afterwards, for an unknown time.
+const SLEPT_NS: u64 = 150_000_000;
+
+/// A kqueue that watches processes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Queue {
+    pub(super) descriptor: i32,
+    /// Its address in the kernel, if a registration has shown it.
+    pub(super) address: Option<u64>,
+    /// The beginning of the last call that drained it.
+    pub(super) drained: KernelTime,
+}
+
+/// All queues of a tracker are drained.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drain {
+    /// When the call began that drained the last of them: what was queued before has been delivered.
+    entered: KernelTime,
+    /// Until when they are known to have been empty: of NOTE_CHILD, and of NOTE_EXIT.
+    no_child: KernelTime,
+    no_exit: KernelTime,
+}
+
+impl Drain {
+    /// Whether the queue was drained of a fact of this time: its note has been delivered, or never will be.
+    ///
+    /// - A birth: knote_fork queues NOTE_CHILD before proc:::create fires (13.2 `kern_fork.c:734,741`), so a call that begins
+    ///   after the create, by more than clocks may be apart, has delivered every NOTE_CHILD of it, duplicates included.
+    /// - A death: exit1 queues NOTE_EXIT soon after proc:::exit (13.2 `kern_exit.c:612,635`; before it on 12.3 and older), and
+    ///   its thread may be held up between the two: hence `patience_ns`.
+    fn is_of(&self, fact: Fact, at: KernelTime, patience_ns: u64) -> bool {
+        match fact {
+            Fact::Birth => at.plus(UNORDERED_NS) <= self.no_child,
+            Fact::Death => at.plus(patience_ns) <= self.no_exit,
+        }
+    }
+}
+
+impl Lives {
+    /// This call has drained its queue, which it began to read at `entered`.
+    pub(super) fn drain(&mut self, cx: &mut Context, call: &Call, entered: KernelTime) {
+        let queue = self.queues.iter_mut().find(|queue| queue.descriptor == call.queue);
+        let Some(queue) = queue else { return };
+        queue.drained = queue.drained.max(entered);
+        if self.tree.is_some() {
+            // A consumer's notes are in DTrace's stream: that one is missing is known when dtrace(1) has reported what it
+            // dropped up to the return of the call.
+            let all = self.queues.iter().map(|queue| queue.drained).min();
+            let drain = all.map(|entered| Drain { entered, no_child: entered, no_exit: entered });
+            self.drains.extend(drain.map(|drain| (call.at, drain)));
+            return;
+        }
+        // A call that timed out slept on an empty queue until a little before it returned: what happened while it surely slept
+        // would have woken it.
+        let empty = |before, most| match call.notes[..] {
+            [] => call.at.minus(before).clamp(entered, entered.plus(most)),
+            _ => entered,
+        };
+        let settle_ns = self.config.settle_ns;
+        let no_child = empty(settle_ns, SLEPT_NS);
+        let no_exit = empty(WAKE_NS, SLEPT_NS.saturating_add(settle_ns));
+        self.drained(cx, Drain { entered, no_child, no_exit });
+    }
+
+    /// dtrace(1) has reported what it dropped up to `complete`: what a consumer drained before that is drained.
+    pub(super) fn complete_drains(&mut self, cx: &mut Context, complete: KernelTime) {
+        while let Some((_, drain)) = self.drains.pop_front_if(|(at, _)| *at <= complete) {
+            self.drained(cx, drain);
+        }
+    }
+
+    /// Judges the facts whose notes can no longer come.
+    fn drained(&mut self, cx: &mut Context, drain: Drain) {
+        let patience_ns = self.patience_ns;
+        for (note, fact) in [(Evidence::ChildNote, Fact::Birth), (Evidence::ExitNote, Fact::Death)]
+        {
+            let is_due = |at: KernelTime| drain.is_of(fact, at, patience_ns);
+            while let Some(waiting) = self.deadlines.due(note, is_due) {
+                self.settle(cx, note, waiting, Basis::Complete);
+            }
+        }
+        cx.sight.drained(self.number, drain.entered);
+    }
+
+    /// The beginning of the last call before this one that drained its queue.
+    pub(super) fn drained_before(&self, call: &Call) -> KernelTime {
+        let queue = self.queues.iter().find(|queue| queue.descriptor == call.queue);
+        queue.map_or(KernelTime(0), |queue| queue.drained)
+    }
+}

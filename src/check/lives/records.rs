@@ -1,0 +1,111 @@
+//! DTrace's evidence: each create and each exit, joined to the life that it is about.
+
+use super::life::FactState;
+use super::waiting::Evidence;
+use super::{Basis, Context, Lives};
+use crate::check::judge::UNORDERED_NS;
+use crate::check::stats::Order;
+use crate::model::{Fact, KernelTime, Pid, WaitStatus};
+use crate::wire::decode::Reason;
+
+impl Lives {
+    pub(super) fn create(
+        &mut self,
+        cx: &mut Context,
+        at: KernelTime,
+        printed: KernelTime,
+        child: Pid,
+        forker: Pid,
+    ) {
+        if self.is_known_create(at, child, forker) {
+            cx.verdicts.stats.bad_lines[Reason::Duplicate.index()] += 1;
+            return;
+        }
+        let early = self.announced_early(child, at);
+        let slot = early.unwrap_or_else(|| self.begin(cx, child, at));
+        // Its exit may be stamped before the fork.
+        let living = self.table.newest(forker).filter(|f| self.table[*f].may_run_at(at));
+        let forker_life = living.map(|f| self.table.pin(f));
+        let calls = self.calls;
+        let forked_before =
+            living.map_or(0, |f| std::mem::replace(&mut self.table[f].calls.forked, calls));
+        let life = &mut self.table[slot];
+        (life.created, life.forker, life.forker_life) = (Some(at), Some(forker), forker_life);
+        (life.calls.created, life.calls.forked_before) = (calls, forked_before);
+        self.wait(slot, Evidence::ChildNote, Fact::Birth, printed);
+        match (self.table[slot].child, self.table[slot].birth) {
+            (None, _) => {}
+            // The probe fired later than the settle time after knote_fork: the verdict stands.
+            (Some(_), FactState::Decided(_)) => self.violation(cx, slot, Order::Late),
+            (Some(_), _) => self.judge(cx, slot, Fact::Birth, Basis::Complete),
+        }
+    }
+
+    /// Whether this life of the pid has begun already: the probe was printed twice (two enablings, or two dtraces that write to
+    /// one file), each time with a time stamp of its own. A pid is not used again so soon.
+    fn is_known_create(&self, at: KernelTime, child: Pid, forker: Pid) -> bool {
+        let newest = self.table.newest(child).map(|slot| &self.table[slot]);
+        newest.is_some_and(|life| {
+            let soon = life.created.is_some_and(|created| at.since(created) <= UNORDERED_NS);
+            soon && life.forker == Some(forker)
+        })
+    }
+
+    /// Whether DTrace has printed the exit of this life of the pid already.
+    fn is_known_exit(&self, at: KernelTime, pid: Pid, status: WaitStatus) -> bool {
+        let newest = self.table.newest(pid).map(|slot| &self.table[slot]);
+        newest.is_some_and(|life| {
+            let soon = life.exited.is_some_and(|exited| at.since(exited) <= UNORDERED_NS);
+            soon && life.status == Some(status)
+        })
+    }
+
+    /// The life that this create belongs to, if other evidence of it came first: NOTE_CHILD while the forker was held up
+    /// between knote_fork and the probe; on old kernels even its exit.
+    fn announced_early(&self, pid: Pid, at: KernelTime) -> Option<usize> {
+        let slot = self.table.newest(pid)?;
+        let life = &self.table[slot];
+        if life.created.is_some() {
+            return None;
+        }
+        if life.registered.is_some() {
+            // Registered before dtrace could tell when that was.
+            return (life.exited.is_none() && at < life.proven).then_some(slot);
+        }
+        let ended = [life.exited, life.exit.map(|e| e.at)].into_iter().flatten().min();
+        match ended {
+            Some(end) => {
+                (at.since(end) <= UNORDERED_NS && !life.birth.is_decided()).then_some(slot)
+            }
+            None => life.child.map(|_| slot),
+        }
+    }
+
+    /// A new life of `pid`, in a table with room for it.
+    pub(super) fn begin(&mut self, cx: &mut Context, pid: Pid, at: KernelTime) -> usize {
+        // A pid is used again: its last owner is dead and reaped, even if DTrace's record of that is missing.
+        if let Some(old) = self.table.newest(pid)
+            && self.table[old].exited.is_none()
+            && self.table[old].exit.is_none()
+        {
+            // Its NOTE_EXIT was queued before the pid was free: wait for the next drain.
+            self.wait(old, Evidence::ExitNote, Fact::Death, at);
+        }
+        self.make_room(cx);
+        self.table.begin(pid, at)
+    }
+
+    pub(super) fn exit(&mut self, cx: &mut Context, at: KernelTime, pid: Pid, status: WaitStatus) {
+        if self.is_known_exit(at, pid, status) {
+            cx.verdicts.stats.bad_lines[Reason::Duplicate.index()] += 1;
+            return;
+        }
+        let living = self.table.newest(pid).filter(|slot| self.table[*slot].exited.is_none());
+        let slot = living.unwrap_or_else(|| self.begin(cx, pid, at));
+        self.change(cx, slot, |life| (life.exited, life.status) = (Some(at), Some(status)));
+        self.wait(slot, Evidence::ExitNote, Fact::Death, at);
+        if self.table[slot].exit.is_some() && !self.table[slot].death.is_decided() {
+            self.judge(cx, slot, Fact::Death, Basis::Complete);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! DTrace's stream comes into the timeline: its records, news of dtrace(1), and with each the times in which a witness may have
+//! missed something, or in which the order of the two streams is not known because a clock jumped.
+
+use super::calls::Head;
+use super::records::Arrival;
+use super::{BlindReason, ClockMap, Event, Gap, Span, Timeline};
+use crate::model::{KernelTime, MonoTime, Pid, Witness};
+use crate::wire::decode::Reason;
+use crate::wire::record::{Mark, Record};
+
+impl Timeline {
+    pub(super) fn gap(&mut self, witness: Witness, reason: BlindReason, span: Span) {
+        self.out.push_back(Event::Gap(Gap { witness, reason, span }));
+    }
+
+    pub(super) fn dtrace_gap(&mut self, reason: BlindReason, span: Span) {
+        self.gap(Witness::Dtrace, reason, span);
+    }
+
+    // --- DTrace's stream --------------------------------------------------------------------------------------------
+
+    /// Takes a record that was read at `read`. Returns why it, or the one before it, is refused.
+    pub(crate) fn record(&mut self, record: Record, read: MonoTime) -> Option<Reason> {
+        if read != self.read {
+            self.begin_read(read);
+        }
+        let (at, newest) = (record.at(), self.records.newest());
+        let future = self.horizon.is_some_and(|horizon| at > horizon);
+        let Arrival { queued, refused } = self.records.take(at, record, self.now, future);
+        if let Some((reason, from)) = refused
+            && reason != Reason::Duplicate
+        {
+            // Behind it others may come that are as late, and take places among those that came before it.
+            let to = self.records.newest().unwrap_or(from).max(self.now).max(from);
+            self.dtrace_gap(BlindReason::Late, Span::Between(from, to));
+        }
+        if queued {
+            self.away = false;
+            self.arrived(&record, at, newest);
+            if future {
+                self.forget_clock(newest.unwrap_or(at), at);
+            }
+            self.clock.read(at, read);
+        }
+        refused.map(|(reason, _)| reason)
+    }
+
+    /// What comes from here on was read at `read`.
+    fn begin_read(&mut self, read: MonoTime) {
+        if let Some(newest) = self.records.newest() {
+            self.passes.read(self.read, newest);
+        }
+        self.read = read;
+        self.horizon = self.clock.horizon(read);
+    }
+
+    /// DTrace is there and has come to the time of this record.
+    fn arrived(&mut self, record: &Record, at: KernelTime, before: Option<KernelTime>) {
+        if self.first.is_none() {
+            let first = self.records.first().map_or(at, |first| first.at);
+            self.first = Some(first);
+            self.dtrace_gap(BlindReason::Outage, Span::Before(first));
+            self.reconcile.begins(first);
+        }
+        if self.missing.outage.take_if(|since| *since <= at).is_some() {
+            self.dtrace_gap(BlindReason::Outage, Span::Until(at));
+        }
+        if let (Record::Begin { .. }, Some(before)) = (record, before) {
+            self.dtrace_gap(BlindReason::Outage, Span::Between(before, at));
+            self.reconcile.begins(at);
+            self.consumers.restart();
+        }
+        if self.missing.line.take_if(|since| *since <= at).is_some() {
+            self.dtrace_gap(BlindReason::BadLine, Span::Until(at));
+        }
+    }
+
+    /// A line of dtrace's stdout is no record: a record is missing between its neighbours.
+    pub(crate) fn bad_line(&mut self) {
+        let since = self.newest();
+        self.missing.line.get_or_insert(since);
+        self.dtrace_gap(BlindReason::BadLine, Span::Since(since));
+    }
+
+    /// dtrace(1) reported, in a message read at `read`, that something was dropped since its last report: since the pass
+    /// before the one that reports it. That one has printed the last record that was read, unless stdout was read ahead of
+    /// stderr; so what had been read by the time of that record is of a pass before.
+    pub(crate) fn drops(&mut self, read: MonoTime) {
+        let reason = BlindReason::Drops;
+        if read.0 == 0 {
+            return self.dtrace_gap(reason, Span::Anywhere);
+        }
+        let (Some(earliest), Some(latest)) = (self.clock.earliest(read), self.clock.latest(read))
+        else {
+            // Nothing was read yet: from the beginning until a mark tells what time it is.
+            self.missing.drops = Some(read);
+            return self.dtrace_gap(reason, Span::Since(KernelTime(0)));
+        };
+        let passes = earliest.minus(2 * self.config.switch_ns);
+        let read_by = match self.records.newest() {
+            Some(newest) if self.read.0 == 0 => newest,
+            Some(newest) => self.passes.read_by(newest, &self.clock),
+            None => earliest,
+        };
+        self.dtrace_gap(reason, Span::Between(passes.min(read_by), latest));
+    }
+
+    /// dtrace was started. From here on calls may have marks: one that does not wait for its mark would overtake every record,
+    /// which comes a switch of buffers later, and so on for ever.
+    pub(crate) fn dtrace_up(&mut self) {
+        self.reconcile.restart();
+        self.away = false;
+    }
+
+    /// dtrace is gone: calls cannot wait for marks.
+    pub(crate) fn dtrace_down(&mut self) {
+        let since = self.newest();
+        self.missing.outage.get_or_insert(since);
+        self.dtrace_gap(BlindReason::Outage, Span::Since(since));
+        self.away = true;
+    }
+
+    /// From now on this tracker is the consumer with this pid.
+    pub(crate) fn consumer(&mut self, tracker: usize, pid: Pid) {
+        self.consumers.set(tracker, pid);
+    }
+
+    /// The kernel's count of forks, read at `at`.
+    pub(crate) fn forks(&mut self, at: MonoTime, total: u64) {
+        self.reconcile.sample(at, total);
+    }
+
+    /// Calls before `next_seq` could not be kept: between the call before them and the one after them kqueue may have
+    /// delivered anything.
+    pub(crate) fn calls_lost(&mut self, next_seq: u64) {
+        self.calls.skip(next_seq);
+        self.missing.calls = self.missing.calls.max(Some(next_seq));
+        self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Since(self.marked));
+    }
+
+    /// Nothing more will come: everything is due.
+    pub(crate) fn end(&mut self) {
+        if self.records.newest().is_none() {
+            // Not one record: DTrace was blind throughout.
+            self.dtrace_gap(BlindReason::Drops, Span::Anywhere);
+        }
+        self.records.end();
+        self.ended = true;
+        // DTrace shows nothing of what came after its last record.
+        self.dtrace_gap(BlindReason::Outage, Span::Since(self.newest().plus(1)));
+    }
+
+    /// The call of this mark is at hand: what was missing until a mark was missing until then.
+    pub(super) fn close_gaps(&mut self, head: &Head, marked: KernelTime) {
+        if self.missing.calls.take_if(|next| head.seq >= *next).is_some() {
+            self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Until(marked));
+        }
+        if let Some(to) = self.missing.drops.take().and_then(|read| self.clock.latest(read)) {
+            self.dtrace_gap(BlindReason::Drops, Span::Until(to));
+        }
+        if let Some((since, after)) = self.missing.hurried.take()
+            && let Some(lost) = self.clock.latest(after)
+        {
+            self.dtrace_gap(BlindReason::Overflow, Span::UntilDrained { since, lost });
+        }
+    }
+
+    // --- the clocks -------------------------------------------------------------------------------------------------
+
+    /// The mark of a call that did not wait for it: the clocks were not where they were thought to be.
+    pub(super) fn learn_from_late(&mut self, mark: &Mark) {
+        if let Some(head) = self.calls.take_late(mark) {
+            self.learn(head.before, head.after, mark.at);
+        }
+    }
+
+    /// A call between these two clock readings returned at `at`.
+    pub(super) fn learn(&mut self, before: MonoTime, after: MonoTime, at: KernelTime) {
+        if !self.clock.marked(before, after, at) {
+            // Records of before and of after it may stand among each other, up to the newest.
+            let to = self.newest().max(at);
+            self.jumped(self.marked.min(at), to);
+        }
+    }
+
+    /// DTrace's clock has jumped from one of these times to the other. The next marks say where it is now; until then no call
+    /// is thought to have been passed.
+    pub(super) fn forget_clock(&mut self, from: KernelTime, to: KernelTime) {
+        self.clock = ClockMap::default();
+        self.horizon = None;
+        self.jumped(from, to);
+    }
+
+    /// Between these times the order of the two streams is not known, nor how long a note was waited for.
+    pub(super) fn jumped(&mut self, from: KernelTime, to: KernelTime) {
+        let from = from.minus(self.config.settle_ns);
+        self.dtrace_gap(BlindReason::Clock, Span::Between(from, to));
+    }
+}
