@@ -1,7 +1,7 @@
 //! Stage 4: the verdict on a fact. Pure functions of the evidence; every verdict falls here.
 //!
-//! They are asked once for each fact: as soon as both witnesses have reported it, or when the one that has not can no longer be
-//! on its way.
+//! They are asked once for each fact: as soon as both witnesses have reported it, or when the other one's evidence can no longer
+//! be on its way. The verdict goes to `check/verdicts.rs`.
 
 use super::lives::life::{Life, Note};
 use super::lives::trackerr::Reported;

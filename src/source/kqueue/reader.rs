@@ -1,4 +1,7 @@
 //! The reading loop: one numbered kevent(2) call after the other, and nothing else that could wait.
+//!
+//! Each call is marked in DTrace's stream just before and just after it, and what it returned goes to the pipeline as a batch,
+//! which gives it to `check/timeline/mod.rs`.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
