@@ -180,9 +180,8 @@ What \`scripts/idle\` measures in a minute, with stand-ins for FreeBSD's kernel 
 $(scripts/idle 60 | sed 's/^idle: /- /')
 
 Until version 0.1.0 the exporter made 138 system calls a second on FreeBSD 13.2, 38 of them about requests to its keeper,
-which it woke every 80 ms. What is left are the marks of one kevent(2) call a second, a tick of dtrace's every
-five seconds, and what it takes to pass them on. The price: on a host where nothing else happens, a verdict about what kqueue did not
-tell comes up to two seconds later.
+which it woke every 80 ms. What is left: the marks of one kevent(2) call a second, a tick from dtrace every five seconds, and
+the calls that pass them on. The price: on an idle host, the verdict on a missing note comes up to two seconds later.
 PAGE
 }
 

@@ -7,9 +7,9 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use kqproc_exporter::check::stats::{Stats, TreeStats};
 use kqproc_exporter::check::{Checker, Config};
-use kqproc_exporter::input::{Attach, Batch, Input};
+use kqproc_exporter::input::{Batch, Input, OwnedInput};
 use kqproc_exporter::metrics::{Facts, Origin, Pages};
-use kqproc_exporter::model::{Kevent, MonoTime, TreeId};
+use kqproc_exporter::model::{MonoTime, TreeId};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::recording::{Meta, Reader, Writer};
 use kqproc_exporter::sim::{self, Options, Shape};
@@ -20,26 +20,9 @@ fn main() {
     divan::main();
 }
 
-/// An input that owns what it says.
-enum Said {
-    Batch(Batch<'static>, Vec<Attach>, Vec<Kevent>),
-    Stdout(MonoTime, Vec<u8>),
-}
-
-impl Said {
-    fn input(&self) -> Input<'_> {
-        match self {
-            Said::Batch(head, attached, events) => {
-                Input::Batch(Batch { attached, events, ..*head })
-            }
-            Said::Stdout(at, bytes) => Input::Stdout { at: *at, bytes },
-        }
-    }
-}
-
-/// What a simulated kernel with four forking threads says.
+/// The batches and the output of dtrace from a simulated kernel with four forking threads.
 struct Stream {
-    said: Vec<Said>,
+    inputs: Vec<OwnedInput>,
     text: Vec<u8>,
     events: usize,
 }
@@ -52,21 +35,16 @@ fn stream() -> Stream {
         reader_us: 500,
         ..Options::default()
     };
-    let mut stream = Stream { said: vec![], text: vec![], events: 0 };
+    let mut stream = Stream { inputs: vec![], text: vec![], events: 0 };
     sim::run(1, &options, &mut |input: Input<'_>| {
         match input {
             Input::Batch(batch) => {
                 stream.events += batch.events.len();
-                let head = Batch { attached: &[], events: &[], ..batch };
-                let (attached, events) = (batch.attached.to_vec(), batch.events.to_vec());
-                stream.said.push(Said::Batch(head, attached, events));
             }
-            Input::Stdout { at, bytes } => {
-                stream.text.extend_from_slice(bytes);
-                stream.said.push(Said::Stdout(at, bytes.to_vec()));
-            }
-            _ => {}
+            Input::Stdout { bytes, .. } => stream.text.extend_from_slice(bytes),
+            _ => return ControlFlow::Continue(()),
         }
+        stream.inputs.push(input.into());
         ControlFlow::Continue(())
     });
     stream.events += lines(&stream.text);
@@ -102,8 +80,8 @@ fn cross_check(bencher: Bencher) {
     }
     let stream = stream();
     let (mut words, mut records) = (vec![], Records::default());
-    for said in &stream.said {
-        match said.input() {
+    for input in &stream.inputs {
+        match input.as_input() {
             Input::Batch(batch) => words.push(Word::Batch(batch)),
             Input::Stdout { at, bytes } => records.feed(bytes, |printed| {
                 if let Printed::Record(record) = printed {
@@ -134,7 +112,7 @@ fn decode_and_cross_check(bencher: Bencher) {
     bencher.counter(ItemsCount::new(stream.events)).bench(|| {
         let mut pipeline = Pipeline::new(Config::default(), ());
         pipeline.push(Input::Tree { id: TreeId(0), name: "bench" });
-        stream.said.iter().for_each(|said| pipeline.push(said.input()));
+        stream.inputs.iter().for_each(|input| pipeline.push(input.as_input()));
         pipeline
     });
 }
@@ -162,7 +140,7 @@ fn read_recording(bencher: Bencher) {
 
 fn record(stream: &Stream) -> Vec<u8> {
     let mut writer = Writer::new(vec![], &Meta::default()).expect("memory");
-    stream.said.iter().for_each(|said| writer.append(&said.input()).expect("memory"));
+    stream.inputs.iter().for_each(|input| writer.append(&input.as_input()).expect("memory"));
     writer.finish().expect("memory")
 }
 

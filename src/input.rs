@@ -78,6 +78,69 @@ pub enum Input<'a> {
     End,
 }
 
+/// An [`Input`] that owns its data: tests and benchmarks keep it, change it and play it again.
+#[derive(Clone, PartialEq, Debug)]
+pub enum OwnedInput {
+    /// [`Input::Tree`].
+    Tree(TreeId, String),
+    /// [`Input::Batch`]; the slices of `head` are empty.
+    Batch {
+        /// The numbers and times of the call.
+        head: Batch<'static>,
+        /// What it registered.
+        attached: Vec<Attach>,
+        /// What it returned.
+        events: Vec<Kevent>,
+    },
+    /// [`Input::Stdout`].
+    Stdout(MonoTime, Vec<u8>),
+    /// [`Input::Stderr`].
+    Stderr(MonoTime, Vec<u8>),
+    /// Any of the inputs that borrow nothing.
+    Other(Input<'static>),
+}
+
+impl From<Input<'_>> for OwnedInput {
+    fn from(input: Input<'_>) -> OwnedInput {
+        let other = match input {
+            Input::Tree { id, name } => return OwnedInput::Tree(id, name.to_owned()),
+            Input::Stdout { at, bytes } => return OwnedInput::Stdout(at, bytes.to_vec()),
+            Input::Stderr { at, bytes } => return OwnedInput::Stderr(at, bytes.to_vec()),
+            Input::Batch(batch) => {
+                let head = Batch { attached: &[], events: &[], ..batch };
+                let (attached, events) = (batch.attached.to_vec(), batch.events.to_vec());
+                return OwnedInput::Batch { head, attached, events };
+            }
+            Input::Config(config) => Input::Config(config),
+            Input::DtraceUp { at } => Input::DtraceUp { at },
+            Input::DtraceDown { at } => Input::DtraceDown { at },
+            Input::BatchesLost { first, count, from, to } => {
+                Input::BatchesLost { first, count, from, to }
+            }
+            Input::Forks { at, total } => Input::Forks { at, total },
+            Input::TreeGone { id } => Input::TreeGone { id },
+            Input::Consumer { id, pid } => Input::Consumer { id, pid },
+            Input::End => Input::End,
+        };
+        OwnedInput::Other(other)
+    }
+}
+
+impl OwnedInput {
+    /// The input, which borrows this data.
+    pub fn as_input(&self) -> Input<'_> {
+        match self {
+            OwnedInput::Tree(id, name) => Input::Tree { id: *id, name },
+            OwnedInput::Batch { head, attached, events } => {
+                Input::Batch(Batch { attached, events, ..*head })
+            }
+            OwnedInput::Stdout(at, bytes) => Input::Stdout { at: *at, bytes },
+            OwnedInput::Stderr(at, bytes) => Input::Stderr { at: *at, bytes },
+            OwnedInput::Other(input) => *input,
+        }
+    }
+}
+
 /// One kevent(2) call of the reader and what it returned.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Batch<'a> {

@@ -228,6 +228,7 @@ mod tests {
     use super::super::exit::{status_of, told};
     use super::*;
     use crate::model::MonoTime;
+    use crate::sim::rng::Rng;
     use crate::source::replay::Replay;
 
     fn parts(folder: &Path, limit: u64, keep: usize) -> Parts {
@@ -267,12 +268,8 @@ mod tests {
 
     /// Lines that no compression makes much smaller.
     fn lines(n: u64) -> Vec<u8> {
-        let mut state = n + 1;
-        let mut byte = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 56) as u8
-        };
-        (0..10_000).map(|_| byte()).collect()
+        let mut rng = Rng::new(n);
+        (0..10_000).map(|_| rng.bits() as u8).collect()
     }
 
     #[test]

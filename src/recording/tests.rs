@@ -4,64 +4,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::input::{Attach, Batch, Config, Input};
+use crate::input::{Attach, Batch, Config, Input, OwnedInput};
 use crate::model::{Kevent, MonoTime, Pid, TreeId};
+use crate::sim::rng::Rng;
 
 const DAY_NS: u64 = 86_400_000_000_000;
-
-/// An [`Input`] that owns its parts.
-#[derive(Clone, PartialEq, Debug)]
-enum Owned {
-    Text(bool, u64, Vec<u8>),
-    Batch(u64, u32, u64, u64, Vec<Attach>, Vec<Kevent>),
-    Tree(u16, String),
-    Plain(Input<'static>),
-}
-
-impl Owned {
-    fn of(input: &Input<'_>) -> Owned {
-        match *input {
-            Input::Stdout { at, bytes } => Owned::Text(true, at.0, bytes.to_vec()),
-            Input::Stderr { at, bytes } => Owned::Text(false, at.0, bytes.to_vec()),
-            Input::Tree { id, name } => Owned::Tree(id.0, name.to_string()),
-            Input::Batch(b) => Owned::Batch(
-                b.seq,
-                b.capacity,
-                b.before.0,
-                b.after.0,
-                b.attached.to_vec(),
-                b.events.to_vec(),
-            ),
-            Input::DtraceUp { at } => Owned::Plain(Input::DtraceUp { at }),
-            Input::DtraceDown { at } => Owned::Plain(Input::DtraceDown { at }),
-            Input::BatchesLost { first, count, from, to } => {
-                Owned::Plain(Input::BatchesLost { first, count, from, to })
-            }
-            Input::Forks { at, total } => Owned::Plain(Input::Forks { at, total }),
-            Input::TreeGone { id } => Owned::Plain(Input::TreeGone { id }),
-            Input::Consumer { id, pid } => Owned::Plain(Input::Consumer { id, pid }),
-            Input::Config(config) => Owned::Plain(Input::Config(config)),
-            Input::End => Owned::Plain(Input::End),
-        }
-    }
-
-    fn lend(&self) -> Input<'_> {
-        match self {
-            Owned::Text(true, at, bytes) => Input::Stdout { at: MonoTime(*at), bytes },
-            Owned::Text(false, at, bytes) => Input::Stderr { at: MonoTime(*at), bytes },
-            Owned::Tree(id, name) => Input::Tree { id: TreeId(*id), name },
-            Owned::Batch(seq, capacity, before, after, attached, events) => Input::Batch(Batch {
-                seq: *seq,
-                capacity: *capacity,
-                before: MonoTime(*before),
-                after: MonoTime(*after),
-                attached,
-                events,
-            }),
-            Owned::Plain(input) => *input,
-        }
-    }
-}
 
 prop_compose! {
     fn attach()(tree: u16, pid in 0..=Pid::MAX, root: bool, errno: i32, notes: u32) -> Attach {
@@ -75,32 +22,54 @@ prop_compose! {
     }
 }
 
-fn input() -> impl Strategy<Value = Owned> {
+fn batch(
+    seq: u64,
+    capacity: u32,
+    (before, after): (u64, u64),
+    attached: Vec<Attach>,
+    events: Vec<Kevent>,
+) -> OwnedInput {
+    let (before, after) = (MonoTime(before), MonoTime(after));
+    let head = Batch { seq, capacity, before, after, attached: &[], events: &[] };
+    OwnedInput::Batch { head, attached, events }
+}
+
+fn input() -> impl Strategy<Value = OwnedInput> {
     let time = any::<u64>().prop_map(MonoTime);
     prop_oneof![
-        (any::<bool>(), any::<u64>(), vec(any::<u8>(), 0..200))
-            .prop_map(|(out, at, bytes)| Owned::Text(out, at, bytes)),
+        (time.clone(), vec(any::<u8>(), 0..200)).prop_map(|(at, b)| OwnedInput::Stdout(at, b)),
+        (time.clone(), vec(any::<u8>(), 0..200)).prop_map(|(at, b)| OwnedInput::Stderr(at, b)),
         (any::<(u64, u32, u64, u64)>(), vec(attach(), 0..3), vec(kevent(), 0..20))
-            .prop_map(|((seq, cap, a, b), at, ev)| Owned::Batch(seq, cap, a, b, at, ev)),
-        (any::<u16>(), ".{0,20}").prop_map(|(id, name)| Owned::Tree(id, name)),
-        time.clone().prop_map(|at| Owned::Plain(Input::DtraceUp { at })),
-        time.clone().prop_map(|at| Owned::Plain(Input::DtraceDown { at })),
+            .prop_map(|((seq, cap, a, b), at, ev)| batch(seq, cap, (a, b), at, ev)),
+        (any::<u16>(), ".{0,20}").prop_map(|(id, name)| OwnedInput::Tree(TreeId(id), name)),
+        time.clone().prop_map(|at| OwnedInput::Other(Input::DtraceUp { at })),
+        time.clone().prop_map(|at| OwnedInput::Other(Input::DtraceDown { at })),
         (any::<u64>(), any::<u64>(), time.clone(), time.clone()).prop_map(
-            |(first, count, from, to)| Owned::Plain(Input::BatchesLost { first, count, from, to })
+            |(first, count, from, to)| OwnedInput::Other(Input::BatchesLost {
+                first,
+                count,
+                from,
+                to
+            })
         ),
-        (time, any::<u64>()).prop_map(|(at, total)| Owned::Plain(Input::Forks { at, total })),
-        any::<u16>().prop_map(|id| Owned::Plain(Input::TreeGone { id: TreeId(id) })),
+        (time, any::<u64>()).prop_map(|(at, total)| OwnedInput::Other(Input::Forks { at, total })),
+        any::<u16>().prop_map(|id| OwnedInput::Other(Input::TreeGone { id: TreeId(id) })),
         (any::<u16>(), proptest::option::of(0..=Pid::MAX)).prop_map(|(id, pid)| {
             let pid = pid.and_then(|number| Pid::new(number.into()));
-            Owned::Plain(Input::Consumer { id: TreeId(id), pid })
+            OwnedInput::Other(Input::Consumer { id: TreeId(id), pid })
         }),
         (1..=DAY_NS, 1..=DAY_NS, 1..=DAY_NS, Config::CAPACITY).prop_map(
             |(settle, reorder, switch, capacity)| {
                 let (settle_ns, reorder_ns, switch_ns) = (settle, reorder, switch);
-                Owned::Plain(Input::Config(Config { settle_ns, reorder_ns, switch_ns, capacity }))
+                OwnedInput::Other(Input::Config(Config {
+                    settle_ns,
+                    reorder_ns,
+                    switch_ns,
+                    capacity,
+                }))
             }
         ),
-        Just(Owned::Plain(Input::End)),
+        Just(OwnedInput::Other(Input::End)),
     ]
 }
 
@@ -116,10 +85,10 @@ fn meta() -> Meta {
 }
 
 /// Flushes after each `flush_every` inputs, so that there are several blocks.
-fn write(inputs: &[Owned], flush_every: usize) -> Vec<u8> {
+fn write(inputs: &[OwnedInput], flush_every: usize) -> Vec<u8> {
     let mut writer = Writer::new(vec![], &meta()).unwrap();
     for (i, input) in inputs.iter().enumerate() {
-        writer.append(&input.lend()).unwrap();
+        writer.append(&input.as_input()).unwrap();
         if (i + 1) % flush_every == 0 {
             writer.flush().unwrap();
         }
@@ -128,7 +97,7 @@ fn write(inputs: &[Owned], flush_every: usize) -> Vec<u8> {
 }
 
 /// What can be read, and what is wrong with the rest.
-fn read(file: &[u8]) -> (Vec<Owned>, Option<Error>) {
+fn read(file: &[u8]) -> (Vec<OwnedInput>, Option<Error>) {
     let mut reader = match Reader::new(file) {
         Ok(reader) => reader,
         Err(error) => return (vec![], Some(error)),
@@ -136,7 +105,7 @@ fn read(file: &[u8]) -> (Vec<Owned>, Option<Error>) {
     let mut inputs = vec![];
     loop {
         match reader.next() {
-            Ok(Some(input)) => inputs.push(Owned::of(&input)),
+            Ok(Some(input)) => inputs.push(OwnedInput::from(input)),
             Ok(None) => return (inputs, None),
             Err(error) => {
                 assert!(matches!(reader.next(), Ok(None)), "an error comes once");
@@ -146,18 +115,18 @@ fn read(file: &[u8]) -> (Vec<Owned>, Option<Error>) {
     }
 }
 
-fn sample() -> Vec<Owned> {
+fn sample() -> Vec<OwnedInput> {
     let exit = Kevent { ident: 28, flags: 0x8030, fflags: 0x8000_0004, data: 32512, udata: 7 };
     let (tree, pid, notes) = (TreeId(0), Pid::new(27).unwrap(), Attach::USUAL_NOTES);
     let root = Attach { tree, pid, root: true, errno: 0, notes };
     vec![
-        Owned::Tree(0, "default".into()),
-        Owned::Plain(Input::DtraceUp { at: MonoTime(5) }),
-        Owned::Batch(0, 1024, 9_000, 9_100, vec![root], vec![]),
-        Owned::Text(true, 9_200, b"C 10446144367 1 28 27 27 14\nX 104".to_vec()),
-        Owned::Batch(1, 1025, 9_300, 9_400, vec![], vec![exit; 3]),
-        Owned::Text(false, 9_500, b"dtrace: 12 drops on CPU 0\n".to_vec()),
-        Owned::Plain(Input::End),
+        OwnedInput::Tree(TreeId(0), "default".into()),
+        OwnedInput::Other(Input::DtraceUp { at: MonoTime(5) }),
+        batch(0, 1024, (9_000, 9_100), vec![root], vec![]),
+        OwnedInput::Stdout(MonoTime(9_200), b"C 10446144367 1 28 27 27 14\nX 104".to_vec()),
+        batch(1, 1025, (9_300, 9_400), vec![], vec![exit; 3]),
+        OwnedInput::Stderr(MonoTime(9_500), b"dtrace: 12 drops on CPU 0\n".to_vec()),
+        OwnedInput::Other(Input::End),
     ]
 }
 
@@ -259,17 +228,14 @@ fn an_input_that_no_reader_would_take_is_refused() {
     let bytes = vec![b'x'; MAX_BLOCK];
     assert!(writer.append(&Input::Stdout { at: MonoTime(1), bytes: &bytes }).is_err());
     writer.append(&Input::End).unwrap();
-    assert_eq!(read(&writer.finish().unwrap()).0, [Owned::Plain(Input::End)]);
+    assert_eq!(read(&writer.finish().unwrap()).0, [OwnedInput::Other(Input::End)]);
 }
 
 #[test]
 fn noise_that_cannot_be_compressed_survives() {
-    let mut state = 1u64;
-    let noise = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 56) as u8
-    });
-    let inputs = [Owned::Text(true, 1, noise.take(MAX_BLOCK - 2 * BLOCK).collect())];
+    let mut rng = Rng::new(1);
+    let noise = std::iter::repeat_with(|| rng.bits() as u8).take(MAX_BLOCK - 2 * BLOCK).collect();
+    let inputs = [OwnedInput::Stdout(MonoTime(1), noise)];
     let (read, error) = read(&write(&inputs, 1));
     assert!(read == inputs && error.is_none());
 }
@@ -298,7 +264,7 @@ fn a_configuration_that_no_checker_can_have_is_refused() {
         (Config { switch_ns: u64::MAX, ..good }, false),
         (Config { capacity: 1 << 25, ..good }, false),
     ] {
-        let (inputs, error) = read(&write(&[Owned::Plain(Input::Config(config))], 1));
+        let (inputs, error) = read(&write(&[OwnedInput::Other(Input::Config(config))], 1));
         assert_eq!((inputs.len() == 1, error.is_none()), (expected, expected), "{config:?}");
     }
 }

@@ -15,7 +15,7 @@ mod pipes;
 mod procs;
 pub mod quality;
 mod reader;
-mod rng;
+pub mod rng;
 mod shape;
 mod threads;
 mod truth;

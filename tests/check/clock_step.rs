@@ -1,35 +1,34 @@
 //! A clock that jumps in the middle of a recording accuses nobody, and what comes after it is decided again.
 
-use crate::common::owned::Owned;
-use crate::common::reads::{self, moved};
-use crate::common::words::path;
+use crate::common::inputs::{self, moved};
+use crate::common::recording;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{BlindReason, Stats};
-use kqproc_exporter::input::{Batch, Input};
+use kqproc_exporter::input::{Batch, Input, OwnedInput};
 use kqproc_exporter::model::{Fact, MonoTime, TreeId, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
 
 /// The lines of dtrace's stdout and the calls of the reader, in the order in which they were read.
-fn reads(name: &str) -> Vec<Owned> {
-    let mut reads = reads::reads(&path(name));
-    reads.retain(|read| matches!(read, Owned::Stdout(..) | Owned::Batch { .. }));
+fn reads(name: &str) -> Vec<OwnedInput> {
+    let mut reads = inputs::inputs(&recording(name));
+    reads.retain(|read| matches!(read, OwnedInput::Stdout(..) | OwnedInput::Batch { .. }));
     reads
 }
 
 /// The verdicts where DTrace's clock jumps by `dtrace_ms` and that of the reader's calls by `reader_ms` when half has been
 /// read. The times at which dtrace's pipes were read stay.
-fn play(reads: &[Owned], dtrace_ms: i64, reader_ms: i64) -> Stats {
+fn play(reads: &[OwnedInput], dtrace_ms: i64, reader_ms: i64) -> Stats {
     let mut pipeline = Pipeline::new(Config::default(), ());
     pipeline.push(Input::Tree { id: TreeId(0), name: "tree" });
     pipeline.push(Input::DtraceUp { at: MonoTime(1) });
     for (i, read) in reads.iter().enumerate() {
         let by = |ms: i64| if i < reads.len() / 2 { 0 } else { ms * 1_000_000 };
         match read {
-            Owned::Stdout(at, line) => {
+            OwnedInput::Stdout(at, line) => {
                 let line = moved(std::str::from_utf8(line).expect("text"), by(dtrace_ms));
                 pipeline.push(Input::Stdout { at: *at, bytes: line.as_bytes() });
             }
-            Owned::Batch { head, attached, events } => {
+            OwnedInput::Batch { head, attached, events } => {
                 let moved = |at: MonoTime| MonoTime(at.0.saturating_add_signed(by(reader_ms)));
                 let (before, after) = (moved(head.before), moved(head.after));
                 pipeline.push(Input::Batch(Batch { before, after, attached, events, ..*head }));
@@ -101,7 +100,7 @@ fn what_comes_after_a_small_jump_is_decided_again() {
 
 #[test]
 fn no_recording_of_the_project_has_a_clock_that_jumps() {
-    for entry in std::fs::read_dir(path("").parent().expect("a folder")).expect("recordings") {
+    for entry in std::fs::read_dir(recording("").parent().expect("a folder")).expect("recordings") {
         let file = entry.expect("an entry").path();
         if file.extension().is_some_and(|extension| extension == "kqr") {
             let name = file.file_stem().and_then(|stem| stem.to_str()).expect("a name");
@@ -114,8 +113,8 @@ fn no_recording_of_the_project_has_a_clock_that_jumps() {
 #[test]
 fn a_clock_that_steps_back_during_a_long_call_of_the_reader_accuses_nobody() {
     // The call lasted 63 ms: what its mark says of the offset of the two clocks is too wide to show the step.
-    let recording = reads::reads(&path("split-13.2-chain-stall"));
-    let found = reads::play(&reads::stepped(&recording, 0.05, -70_000_000));
-    assert_eq!(accused(&found), accused(&reads::play(&recording)));
+    let sound = inputs::inputs(&recording("split-13.2-chain-stall"));
+    let found = inputs::play(&inputs::stepped(&sound, 0.05, -70_000_000));
+    assert_eq!(accused(&found), accused(&inputs::play(&sound)));
     assert!(found.dtrace_blind_ns[BlindReason::Clock.index()] > 0);
 }

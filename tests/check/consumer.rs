@@ -3,9 +3,8 @@
 
 use std::io::Read;
 use std::ops::ControlFlow;
-use std::path::Path;
 
-use crate::common::words::path;
+use crate::common::{fixture, recording};
 use flate2::read::GzDecoder;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
@@ -23,7 +22,7 @@ struct Run {
 }
 
 fn run(name: &str) -> Run {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/consumer").join(name);
+    let dir = fixture("consumer").join(name);
     let pid = std::fs::read_to_string(dir.join("pid.txt")).expect("the consumer's pid");
     let mut text = String::new();
     match std::fs::File::open(dir.join("dtrace.txt.gz")) {
@@ -118,7 +117,7 @@ fn real_runs_have_the_verdicts_of_an_independent_check() {
 /// `more` comes behind dtrace's first output.
 fn lost_exits(more: Option<Input<'static>>) -> (Stats, Vec<Finding>) {
     let mut pipeline = Pipeline::new(Config::default(), Vec::new());
-    let replay = Replay::open(&path("consumer-15.1-lost-exit")).expect("a recording");
+    let replay = Replay::open(&recording("consumer-15.1-lost-exit")).expect("a recording");
     let mut more = more;
     let played = replay.play(&mut |input: Input<'_>| {
         pipeline.push(input);

@@ -1,7 +1,8 @@
 //! The cross-checker on real recordings: what it finds, that reading order does not matter, and that one changed word
 //! changes the one verdict that it should.
 
-use crate::common::words::{Words, path, words};
+use crate::common::recording;
+use crate::common::streams::Streams;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{Order, Stats};
 use kqproc_exporter::input::Input;
@@ -33,7 +34,7 @@ fn split_kernels_agree_in_everything_and_repeat_themselves() {
         ("split-13.2-chain-stall", 420, 5691),
         ("split-15.1-orphan", 400, 141),
     ] {
-        let stats = words(name).play_in_time();
+        let stats = Streams::of(name).play_in_time();
         assert_eq!(births(&stats), [(Verdict::Agreed, n_births)], "{name}");
         assert_eq!(deaths(&stats), [(Verdict::Agreed, n_births + 1)], "{name}");
         assert_eq!(stats.trees[0].duplicate_child_notes, duplicates, "{name}");
@@ -49,7 +50,7 @@ fn merged_kernels_overwrite_the_parent_with_the_status() {
     for (name, agreed, overwritten) in
         [("merged-enoent-drain", 478, 122), ("merged-exit-stall", 36, 564)]
     {
-        let stats = words(name).play_in_time();
+        let stats = Streams::of(name).play_in_time();
         let expected = [(Verdict::Agreed, agreed), (Verdict::Overwritten, overwritten)];
         assert_eq!(births(&stats), expected, "{name}");
         assert_eq!(deaths(&stats), [(Verdict::Agreed, 601)], "{name}");
@@ -60,7 +61,7 @@ fn merged_kernels_overwrite_the_parent_with_the_status() {
 
 #[test]
 fn the_process_that_a_real_kernel_lost_is_found() {
-    let stats = words("merged-orphan").play_in_time();
+    let stats = Streams::of("merged-orphan").play_in_time();
     let expected = [(Verdict::Agreed, 215), (Verdict::Overwritten, 184), (Verdict::LostSilent, 1)];
     assert_eq!(births(&stats), expected);
     // Required figure: a death is lost in the same way as its own birth, here silently; only what a lost process forks is
@@ -71,7 +72,7 @@ fn the_process_that_a_real_kernel_lost_is_found() {
 #[test]
 fn nothing_is_called_lost_where_dtrace_dropped_records() {
     for (name, principal) in [("split-13.2-drops", 3290), ("merged-drops", 2234)] {
-        let stats = words(name).play_in_time();
+        let stats = Streams::of(name).play_in_time();
         for (verdict, _) in births(&stats).into_iter().chain(deaths(&stats)) {
             let fair = [Verdict::Agreed, Verdict::Overwritten, Verdict::Undecided];
             assert!(fair.contains(&verdict), "{name}: {verdict}");
@@ -82,8 +83,8 @@ fn nothing_is_called_lost_where_dtrace_dropped_records() {
 }
 
 /// Where the `n`th event with just this note stands.
-fn event(words: &Words, fflags: u32, n: usize) -> (usize, usize) {
-    let all = words.calls.iter().enumerate().flat_map(|(c, call)| {
+fn event(streams: &Streams, fflags: u32, n: usize) -> (usize, usize) {
+    let all = streams.calls.iter().enumerate().flat_map(|(c, call)| {
         call.events.iter().enumerate().map(move |(e, event)| (c, e, event.fflags))
     });
     let (c, e, _) = all.filter(|(_, _, f)| *f == fflags).nth(n).expect("such an event");
@@ -91,17 +92,17 @@ fn event(words: &Words, fflags: u32, n: usize) -> (usize, usize) {
 }
 
 /// Where the `n`th line of this kind about the tree stands: the load's processes come after the first 30 records.
-fn line(words: &Words, letter: &str, n: usize) -> usize {
-    let lines = words.lines.iter().enumerate().skip(30);
+fn line(streams: &Streams, letter: &str, n: usize) -> usize {
+    let lines = streams.lines.iter().enumerate().skip(30);
     lines.filter(|(_, l)| l.starts_with(letter)).nth(n).expect("such a line").0
 }
 
 /// What a change did: verdicts of births and deaths that are more than before, and those that are fewer.
-fn change(n: usize, change: impl Fn(&mut Words, usize)) -> (Vec<String>, Stats) {
-    let mut words = words("split-13.2-enoent-drain");
-    let before = words.play_in_time();
-    change(&mut words, n);
-    let after = words.play_in_time();
+fn change(n: usize, change: impl Fn(&mut Streams, usize)) -> (Vec<String>, Stats) {
+    let mut streams = Streams::of("split-13.2-enoent-drain");
+    let before = streams.play_in_time();
+    change(&mut streams, n);
+    let after = streams.play_in_time();
     let mut changes = vec![];
     for fact in [Fact::Birth, Fact::Death] {
         for v in Verdict::ALL {
@@ -120,9 +121,9 @@ const SOME: [usize; 6] = [1, 2, 99, 300, 444, 590];
 #[test]
 fn a_deleted_note_child_is_one_birth_lost() {
     for n in SOME {
-        let (changes, _) = change(n, |w, n| {
-            let (c, e) = event(w, note::CHILD, n);
-            w.calls[c].events.remove(e);
+        let (changes, _) = change(n, |s, n| {
+            let (c, e) = event(s, note::CHILD, n);
+            s.calls[c].events.remove(e);
         });
         assert_eq!(changes, ["Birth agreed -1", "Birth lost_silent +1"], "number {n}");
     }
@@ -131,9 +132,9 @@ fn a_deleted_note_child_is_one_birth_lost() {
 #[test]
 fn a_deleted_note_exit_is_one_death_lost() {
     for n in SOME {
-        let (changes, _) = change(n, |w, n| {
-            let (c, e) = event(w, note::EXIT, n);
-            w.calls[c].events.remove(e);
+        let (changes, _) = change(n, |s, n| {
+            let (c, e) = event(s, note::EXIT, n);
+            s.calls[c].events.remove(e);
         });
         assert_eq!(changes, ["Death agreed -1", "Death lost_silent +1"], "number {n}");
     }
@@ -142,8 +143,8 @@ fn a_deleted_note_exit_is_one_death_lost() {
 #[test]
 fn a_deleted_create_is_one_birth_that_only_kqueue_saw() {
     for n in SOME {
-        let (changes, _) = change(n, |w, n| {
-            w.lines.remove(line(w, "C ", n));
+        let (changes, _) = change(n, |s, n| {
+            s.lines.remove(line(s, "C ", n));
         });
         assert_eq!(changes, ["Birth agreed -1", "Birth kqueue_only +1"], "number {n}");
     }
@@ -152,8 +153,8 @@ fn a_deleted_create_is_one_birth_that_only_kqueue_saw() {
 #[test]
 fn a_deleted_exit_is_one_death_that_only_kqueue_saw() {
     for n in SOME {
-        let (changes, _) = change(n, |w, n| {
-            w.lines.remove(line(w, "X ", n));
+        let (changes, _) = change(n, |s, n| {
+            s.lines.remove(line(s, "X ", n));
         });
         assert_eq!(changes, ["Death agreed -1", "Death kqueue_only +1"], "number {n}");
     }
@@ -161,10 +162,10 @@ fn a_deleted_exit_is_one_death_that_only_kqueue_saw() {
 
 #[test]
 fn a_process_that_kqueue_never_mentions_is_lost_altogether() {
-    let (changes, stats) = change(200, |w, n| {
-        let (c, e) = event(w, note::CHILD, n);
-        let ident = w.calls[c].events[e].ident;
-        w.calls.iter_mut().for_each(|call| call.events.retain(|e| e.ident != ident));
+    let (changes, stats) = change(200, |s, n| {
+        let (c, e) = event(s, note::CHILD, n);
+        let ident = s.calls[c].events[e].ident;
+        s.calls.iter_mut().for_each(|call| call.events.retain(|e| e.ident != ident));
     });
     let expected =
         ["Birth agreed -1", "Birth lost_silent +1", "Death agreed -1", "Death lost_silent +1"];
@@ -175,15 +176,15 @@ fn a_process_that_kqueue_never_mentions_is_lost_altogether() {
 /// Its death was dropped: it was settled by the last idle call, its birth was not, so nobody knew its tree.
 #[test]
 fn the_last_process_before_the_reader_fell_idle_keeps_both_its_facts() {
-    let mut words = words("merged-enoent-drain");
-    let calls = words.calls.iter_mut().rev();
+    let mut streams = Streams::of("merged-enoent-drain");
+    let calls = streams.calls.iter_mut().rev();
     let last = calls.flat_map(|call| {
         let at = call.events.iter().rposition(|e| e.fflags == note::CHILD | note::EXIT);
         at.map(|at| (call, at))
     });
     let (call, at) = { last }.next().expect("a collision");
     call.events.remove(at);
-    let stats = words.play_in_time();
+    let stats = streams.play_in_time();
     let lost = (Verdict::LostSilent, 1);
     assert_eq!(births(&stats), [(Verdict::Agreed, 478), (Verdict::Overwritten, 121), lost]);
     assert_eq!(deaths(&stats), [(Verdict::Agreed, 600), lost]);
@@ -191,10 +192,10 @@ fn the_last_process_before_the_reader_fell_idle_keeps_both_its_facts() {
 
 #[test]
 fn note_trackerr_on_the_forker_makes_the_loss_a_reported_one() {
-    let (changes, stats) = change(200, |w, n| {
-        let (c, e) = event(w, note::CHILD, n);
-        let forker = w.calls[c].events.remove(e).data as u64;
-        let rest = w.calls[c..].iter_mut().flat_map(|call| &mut call.events);
+    let (changes, stats) = change(200, |s, n| {
+        let (c, e) = event(s, note::CHILD, n);
+        let forker = s.calls[c].events.remove(e).data as u64;
+        let rest = s.calls[c..].iter_mut().flat_map(|call| &mut call.events);
         rest.take(1000).find(|e| e.ident == forker).expect("its forker").fflags |= note::TRACKERR;
     });
     assert_eq!(changes, ["Birth agreed -1", "Birth lost_reported +1"]);
@@ -204,24 +205,24 @@ fn note_trackerr_on_the_forker_makes_the_loss_a_reported_one() {
 #[test]
 fn a_repeated_word_is_counted_as_such_and_changes_no_verdict() {
     for n in SOME {
-        let (changes, stats) = change(n, |w, n| {
-            let (c, e) = event(w, note::CHILD, n);
-            let event = w.calls[c].events[e];
-            w.calls[c].events.insert(e, event);
+        let (changes, stats) = change(n, |s, n| {
+            let (c, e) = event(s, note::CHILD, n);
+            let event = s.calls[c].events[e];
+            s.calls[c].events.insert(e, event);
         });
         assert_eq!((changes.len(), stats.trees[0].duplicate_child_notes), (0, 1));
-        let (changes, stats) = change(n, |w, n| {
-            let (c, e) = event(w, note::EXIT, n);
-            let event = w.calls[c].events[e];
-            w.calls[c].events.insert(e, event);
+        let (changes, stats) = change(n, |s, n| {
+            let (c, e) = event(s, note::EXIT, n);
+            let event = s.calls[c].events[e];
+            s.calls[c].events.insert(e, event);
         });
         let repeated = stats.trees[0].order_violations[Order::DuplicateExit.index()];
         assert_eq!((changes.len(), repeated), (0, 1));
         for letter in ["C ", "X ", "F "] {
-            let (changes, stats) = change(n, |w, n| {
-                let at = line(w, letter, n);
-                let line = w.lines[at].clone();
-                w.lines.insert(at, line);
+            let (changes, stats) = change(n, |s, n| {
+                let at = line(s, letter, n);
+                let line = s.lines[at].clone();
+                s.lines.insert(at, line);
             });
             assert_eq!((changes.len(), stats.bad_lines[Reason::Duplicate.index()]), (0, 1));
         }
@@ -231,14 +232,14 @@ fn a_repeated_word_is_counted_as_such_and_changes_no_verdict() {
 #[test]
 fn a_changed_number_is_one_corrupt_fact() {
     for n in SOME {
-        let (changes, _) = change(n, |w, n| {
-            let (c, e) = event(w, note::CHILD, n);
-            w.calls[c].events[e].data = 32512;
+        let (changes, _) = change(n, |s, n| {
+            let (c, e) = event(s, note::CHILD, n);
+            s.calls[c].events[e].data = 32512;
         });
         assert_eq!(changes, ["Birth agreed -1", "Birth corrupt +1"]);
-        let (changes, _) = change(n, |w, n| {
-            let (c, e) = event(w, note::EXIT, n);
-            w.calls[c].events[e].data = 0;
+        let (changes, _) = change(n, |s, n| {
+            let (c, e) = event(s, note::EXIT, n);
+            s.calls[c].events[e].data = 0;
         });
         assert_eq!(changes, ["Death agreed -1", "Death corrupt +1"]);
     }
@@ -247,11 +248,11 @@ fn a_changed_number_is_one_corrupt_fact() {
 /// No drain came before it: it was thought to be about a life that ended before anyone was registered.
 #[test]
 fn a_number_changed_in_the_first_batch_is_corrupt_too() {
-    let mut words = words("merged-exit-stall");
-    let first = words.calls.iter_mut().find(|call| !call.events.is_empty()).expect("events");
+    let mut streams = Streams::of("merged-exit-stall");
+    let first = streams.calls.iter_mut().find(|call| !call.events.is_empty()).expect("events");
     let child = first.events.iter_mut().find(|e| e.fflags == note::CHILD).expect("a birth");
     child.data = 70_001;
-    let corrupt = births(&words.play_in_time()).into_iter().find(|b| b.0 == Verdict::Corrupt);
+    let corrupt = births(&streams.play_in_time()).into_iter().find(|b| b.0 == Verdict::Corrupt);
     assert_eq!(corrupt, Some((Verdict::Corrupt, 1)));
 }
 
@@ -259,22 +260,22 @@ fn a_number_changed_in_the_first_batch_is_corrupt_too() {
 fn missing_marks_ticks_and_idle_calls_change_nothing() {
     for n in SOME {
         for letter in ["M ", "F "] {
-            let (changes, _) = change(n, |w, n| {
-                w.lines.remove(line(w, letter, n));
+            let (changes, _) = change(n, |s, n| {
+                s.lines.remove(line(s, letter, n));
             });
             assert_eq!(changes.len(), 0, "{letter}{n}");
         }
     }
-    let (changes, _) = change(0, |w, _| w.lines.retain(|l| !l.starts_with("T ")));
+    let (changes, _) = change(0, |s, _| s.lines.retain(|l| !l.starts_with("T ")));
     assert_eq!(changes.len(), 0);
 }
 
 #[test]
 fn a_garbled_line_costs_one_undecided_fact_at_most() {
     for n in SOME {
-        let (changes, stats) = change(n, |w, n| {
-            let at = line(w, "C ", n);
-            w.lines[at].truncate(9);
+        let (changes, stats) = change(n, |s, n| {
+            let at = line(s, "C ", n);
+            s.lines[at].truncate(9);
         });
         assert_eq!(changes, ["Birth agreed -1", "Birth undecided +1"], "number {n}");
         assert_eq!(stats.bad_lines.iter().sum::<u64>(), 1);
@@ -283,7 +284,7 @@ fn a_garbled_line_costs_one_undecided_fact_at_most() {
 
 #[test]
 fn a_recording_cut_at_any_byte_still_conserves() {
-    let bytes = std::fs::read(path("merged-exit-stall")).expect("a recording");
+    let bytes = std::fs::read(recording("merged-exit-stall")).expect("a recording");
     for cut in (0..bytes.len()).step_by(97).chain(bytes.len() - 9..=bytes.len()) {
         let Ok(mut reader) = Reader::new(&bytes[..cut]) else { continue };
         let mut pipeline = Pipeline::new(Config::default(), ());
@@ -314,7 +315,7 @@ fn a_drop_before_the_first_record_is_blind_from_the_first_record_on() {
 
 #[test]
 fn both_streams_cut_anywhere_accuse_nobody() {
-    let whole = words("split-13.2-enoent-drain");
+    let whole = Streams::of("split-13.2-enoent-drain");
     for i in 0..20 {
         let mut cut = whole.clone();
         cut.lines.truncate(whole.lines.len() * i / 20);
@@ -337,10 +338,10 @@ proptest! {
         name in prop::sample::select(vec!["merged-orphan", "split-13.2-chain-stall", "merged-exit-stall"]),
         lags in prop::collection::vec(0..500_000_000u64, 1..50),
     ) {
-        let words = words(name);
-        let expected = words.play_in_time();
-        let order = words.order_with_lag(|i| lags[i % lags.len()]);
-        let stats = words.play(order);
+        let streams = Streams::of(name);
+        let expected = streams.play_in_time();
+        let order = streams.order_with_lag(|i| lags[i % lags.len()]);
+        let stats = streams.play(order);
         prop_assert_eq!(stats.trees, expected.trees);
     }
 }
@@ -348,9 +349,9 @@ proptest! {
 #[test]
 fn one_stream_read_wholly_before_the_other_changes_no_verdict() {
     for name in ["merged-orphan", "split-13.2-chain-stall", "split-13.2-enoent-drain"] {
-        let words = words(name);
-        let expected = words.play_in_time();
-        assert_eq!(words.play(vec![false; words.calls.len()]).trees, expected.trees, "{name}");
+        let streams = Streams::of(name);
+        let expected = streams.play_in_time();
+        assert_eq!(streams.play(vec![false; streams.calls.len()]).trees, expected.trees, "{name}");
     }
 }
 
@@ -360,16 +361,16 @@ mod held_up {
     use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId};
 
     use super::*;
-    use crate::common::words::Call;
+    use crate::common::streams::Call;
 
     const MS: u64 = 1_000_000;
 
     /// A call and its mark, on one clock.
-    fn call(words: &mut Words, entered: u64, at: u64, events: &[Kevent]) {
-        let seq = words.calls.len() as u64;
+    fn call(streams: &mut Streams, entered: u64, at: u64, events: &[Kevent]) {
+        let seq = streams.calls.len() as u64;
         let (n, capacity) = (events.len(), Batch::capacity_of(seq));
-        words.lines.push(format!("M {} 0 {} {capacity} {n} 0", at * MS, entered * MS));
-        words.calls.push(Call {
+        streams.lines.push(format!("M {} 0 {} {capacity} {n} 0", at * MS, entered * MS));
+        streams.calls.push(Call {
             seq,
             before: MonoTime(entered * MS),
             after: MonoTime(at * MS),
@@ -384,23 +385,23 @@ mod held_up {
 
     /// Process 10 forks process 50 at 2 s, which ends at 2.3 s; NOTE_EXIT is read at 3.51 s, because the call before it
     /// timed out at 2.21 s and returned at 3.5 s.
-    fn held_up() -> Words {
-        let mut words = Words::default();
+    fn held_up() -> Streams {
+        let mut streams = Streams::default();
         for ms in [1000, 1100] {
-            words.lines.push(format!("T {} 1", ms * MS));
+            streams.lines.push(format!("T {} 1", ms * MS));
         }
-        call(&mut words, 1200, 1201, &[]);
+        call(&mut streams, 1200, 1201, &[]);
         let pid = Pid::new(10).expect("a pid");
-        words.calls[0].attached =
+        streams.calls[0].attached =
             vec![Attach { tree: TreeId(0), pid, root: true, errno: 0, notes: Attach::USUAL_NOTES }];
-        words.lines.push(format!("C {} 0 50 10 10 14", 2000 * MS));
-        call(&mut words, 1990, 2001, &[event(50, 0x30, note::CHILD, 10)]);
-        words.lines.push(format!("X {} 0 50 10 1 0", 2300 * MS));
-        call(&mut words, 2010, 3500, &[]);
-        call(&mut words, 3505, 3510, &[event(50, 0x8030, note::EXIT, 0)]);
-        call(&mut words, 3520, 3720, &[]);
-        words.lines.push(format!("T {} 1", 5000 * MS));
-        words
+        streams.lines.push(format!("C {} 0 50 10 10 14", 2000 * MS));
+        call(&mut streams, 1990, 2001, &[event(50, 0x30, note::CHILD, 10)]);
+        streams.lines.push(format!("X {} 0 50 10 1 0", 2300 * MS));
+        call(&mut streams, 2010, 3500, &[]);
+        call(&mut streams, 3505, 3510, &[event(50, 0x8030, note::EXIT, 0)]);
+        call(&mut streams, 3520, 3720, &[]);
+        streams.lines.push(format!("T {} 1", 5000 * MS));
+        streams
     }
 
     fn agreed(stats: &Stats) -> (u64, u64) {
@@ -416,32 +417,32 @@ mod held_up {
 
     #[test]
     fn nor_has_one_that_runs_half_a_second_late() {
-        let mut words = held_up();
+        let mut streams = held_up();
         // In place of the end of process 50: process 10 forks process 51, 25 ms after the time-out.
-        let end = words.lines.iter().position(|l| l.starts_with("X ")).expect("an exit");
-        words.lines.truncate(end);
-        words.calls.truncate(2);
-        words.lines.push(format!("C {} 0 51 10 10 14", 2235 * MS));
-        call(&mut words, 2010, 2740, &[]);
-        call(&mut words, 2745, 2750, &[event(51, 0x30, note::CHILD, 10)]);
-        words.lines.push(format!("T {} 1", 5000 * MS));
-        let tree = &words.play_in_time().trees[0];
+        let end = streams.lines.iter().position(|l| l.starts_with("X ")).expect("an exit");
+        streams.lines.truncate(end);
+        streams.calls.truncate(2);
+        streams.lines.push(format!("C {} 0 51 10 10 14", 2235 * MS));
+        call(&mut streams, 2010, 2740, &[]);
+        call(&mut streams, 2745, 2750, &[event(51, 0x30, note::CHILD, 10)]);
+        streams.lines.push(format!("T {} 1", 5000 * MS));
+        let tree = &streams.play_in_time().trees[0];
         assert_eq!(tree.births[Verdict::Agreed.index()], 2, "{tree:?}");
     }
 
     #[test]
     fn nor_has_one_that_runs_late_by_more_than_a_short_settle_time() {
         for settle_ms in [500, 440, 200, 50] {
-            let mut words = held_up();
-            words.config.settle_ns = settle_ms * MS;
-            let end = words.lines.iter().position(|l| l.starts_with("X ")).expect("an exit");
-            words.lines.truncate(end);
-            words.calls.truncate(2);
-            words.lines.push(format!("X {} 0 50 10 1 0", (2655 - settle_ms.min(440)) * MS));
-            call(&mut words, 2010, 2760, &[]);
-            call(&mut words, 2765, 2770, &[event(50, 0x8030, note::EXIT, 0)]);
-            words.lines.push(format!("T {} 1", 5000 * MS));
-            assert_eq!(agreed(&words.play_in_time()), (1, 1), "settle {settle_ms} ms");
+            let mut streams = held_up();
+            streams.config.settle_ns = settle_ms * MS;
+            let end = streams.lines.iter().position(|l| l.starts_with("X ")).expect("an exit");
+            streams.lines.truncate(end);
+            streams.calls.truncate(2);
+            streams.lines.push(format!("X {} 0 50 10 1 0", (2655 - settle_ms.min(440)) * MS));
+            call(&mut streams, 2010, 2760, &[]);
+            call(&mut streams, 2765, 2770, &[event(50, 0x8030, note::EXIT, 0)]);
+            streams.lines.push(format!("T {} 1", 5000 * MS));
+            assert_eq!(agreed(&streams.play_in_time()), (1, 1), "settle {settle_ms} ms");
         }
     }
 
@@ -449,22 +450,22 @@ mod held_up {
     /// may or may not be.
     #[test]
     fn births_around_the_registration_are_not_lost() {
-        let mut words = held_up();
-        words.lines.truncate(2);
-        words.calls.truncate(0);
-        words.lines.push(format!("C {} 0 48 10 10 14", 1150 * MS));
-        words.lines.push(format!("C {} 0 49 10 10 14", 1205 * MS));
-        call(&mut words, 1200, 1210, &[]);
+        let mut streams = held_up();
+        streams.lines.truncate(2);
+        streams.calls.truncate(0);
+        streams.lines.push(format!("C {} 0 48 10 10 14", 1150 * MS));
+        streams.lines.push(format!("C {} 0 49 10 10 14", 1205 * MS));
+        call(&mut streams, 1200, 1210, &[]);
         let pid = Pid::new(10).expect("a pid");
-        words.calls[0].attached =
+        streams.calls[0].attached =
             vec![Attach { tree: TreeId(0), pid, root: true, errno: 0, notes: Attach::USUAL_NOTES }];
-        words.lines.push(format!("C {} 0 50 10 10 14", 1300 * MS));
-        call(&mut words, 1220, 1301, &[event(50, 0x30, note::CHILD, 10)]);
+        streams.lines.push(format!("C {} 0 50 10 10 14", 1300 * MS));
+        call(&mut streams, 1220, 1301, &[event(50, 0x30, note::CHILD, 10)]);
         for ms in [1310, 1520, 1730, 1940] {
-            call(&mut words, ms, ms + 200, &[]);
+            call(&mut streams, ms, ms + 200, &[]);
         }
-        words.lines.push(format!("T {} 1", 5000 * MS));
-        let births = words.play_in_time().trees[0].births;
+        streams.lines.push(format!("T {} 1", 5000 * MS));
+        let births = streams.play_in_time().trees[0].births;
         let of = |verdict: Verdict| births[verdict.index()];
         assert_eq!((of(Verdict::Agreed), of(Verdict::Undecided)), (1, 1), "{births:?}");
         assert_eq!(births.iter().sum::<u64>(), 2, "{births:?}");
@@ -472,13 +473,13 @@ mod held_up {
 
     #[test]
     fn a_cause_that_comes_late_blinds_nobody() {
-        let mut words = held_up();
+        let mut streams = held_up();
         // The cause probes' dtrace tells of 1.5 s when the other one is at 5 s, and of a time before that one began.
-        for (ms, place) in [(1500, words.lines.len()), (100, 0)] {
-            words.lines.insert(place, format!("R {} 10 50 12", ms * MS));
-            words.lines.insert(place, format!("S {} 10 50", ms * MS));
+        for (ms, place) in [(1500, streams.lines.len()), (100, 0)] {
+            streams.lines.insert(place, format!("R {} 10 50 12", ms * MS));
+            streams.lines.insert(place, format!("S {} 10 50", ms * MS));
         }
-        let stats = words.play(words.lines.iter().map(|_| true));
+        let stats = streams.play(streams.lines.iter().map(|_| true));
         assert_eq!(agreed(&stats), (1, 1));
         assert_eq!(stats.blind_seconds(), 0.0);
         assert_eq!((stats.trackerr_causes.get(&12), stats.influx_skips), (Some(&2), 2));

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::common::words::{Words, words};
+use crate::common::streams::Streams;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::damage::Damage;
 use kqproc_exporter::check::stats::{Stats, TreeStats};
@@ -15,7 +15,7 @@ use kqproc_exporter::report::page::StrategyRow;
 use kqproc_exporter::sim::{self, Options, Shape};
 
 fn tree(recording: &str) -> TreeStats {
-    let Stats { mut trees, .. } = words(recording).play_in_time();
+    let Stats { mut trees, .. } = Streams::of(recording).play_in_time();
     trees.remove(0)
 }
 
@@ -77,16 +77,16 @@ fn split_kernels_do_no_damage_but_repeat_themselves() {
 }
 
 /// The recording of a sound kernel, changed.
-fn changed(change: impl Fn(&mut Words)) -> TreeStats {
-    let mut words = words("split-13.2-enoent-drain");
-    change(&mut words);
-    words.play_in_time().trees.remove(0)
+fn changed(change: impl Fn(&mut Streams)) -> TreeStats {
+    let mut streams = Streams::of("split-13.2-enoent-drain");
+    change(&mut streams);
+    streams.play_in_time().trees.remove(0)
 }
 
 /// Removes the 100th kevent with just this note and returns it.
-fn remove(words: &mut Words, fflags: u32) -> Kevent {
+fn remove(streams: &mut Streams, fflags: u32) -> Kevent {
     let mut left = 100;
-    for call in &mut words.calls {
+    for call in &mut streams.calls {
         for (i, event) in call.events.iter().enumerate() {
             left -= i32::from(event.fflags == fflags);
             if left == 0 {
@@ -99,8 +99,8 @@ fn remove(words: &mut Words, fflags: u32) -> Kevent {
 
 #[test]
 fn a_process_whose_end_is_not_told_runs_for_ever() {
-    let tree = changed(|words| {
-        remove(words, note::EXIT);
+    let tree = changed(|streams| {
+        remove(streams, note::EXIT);
     });
     assert_eq!(damage(&tree), [("ghost", 1)]);
     // Its reader asked for NOTE_FORK, which may take NOTE_EXIT with it.
@@ -110,15 +110,15 @@ fn a_process_whose_end_is_not_told_runs_for_ever() {
 #[test]
 fn a_list_of_the_living_does_not_bring_back_who_died_before_it_was_made() {
     let lost = |alive: bool| {
-        changed(|words| {
-            let child = remove(words, note::CHILD);
+        changed(|streams| {
+            let child = remove(streams, note::CHILD);
             let forker = child.data as u64;
             let exit = format!(" {} {forker} ", child.ident);
-            let rest = words.calls.iter_mut().flat_map(|call| &mut call.events);
+            let rest = streams.calls.iter_mut().flat_map(|call| &mut call.events);
             rest.filter(|e| e.ident == forker).for_each(|e| e.fflags |= note::TRACKERR);
             if alive {
-                words.lines.retain(|l| !(l.starts_with("X ") && l.contains(&exit)));
-                for call in &mut words.calls {
+                streams.lines.retain(|l| !(l.starts_with("X ") && l.contains(&exit)));
+                for call in &mut streams.calls {
                     call.events.retain(|e| e.ident != child.ident);
                 }
             }

@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use crate::common::owned::Owned;
+use crate::common::inputs::read_at;
 use clap::Parser;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
-use kqproc_exporter::input::Input;
+use kqproc_exporter::input::{Input, OwnedInput};
 use kqproc_exporter::model::{Fact, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::sim::judge::{Case, judge};
@@ -72,10 +72,10 @@ fn any_case_with_steady_clocks() -> impl Strategy<Value = Case> {
     })
 }
 
-fn inputs(case: &Case) -> Vec<Owned> {
+fn inputs(case: &Case) -> Vec<OwnedInput> {
     let mut inputs = vec![];
     sim::run(case.seed, &case.options, &mut |input: Input<'_>| {
-        inputs.push(Owned::of(input));
+        inputs.push(input.into());
         ControlFlow::Continue(())
     });
     inputs
@@ -84,9 +84,9 @@ fn inputs(case: &Case) -> Vec<Owned> {
 /// Every verdict with both witnesses' words about the fact itself, in an order that does not depend on when it fell.
 ///
 /// The rest of the evidence may: what else was known by then, and the time of a batch without its mark, an estimate.
-fn verdicts(inputs: &[Owned]) -> Vec<String> {
+fn verdicts(inputs: &[OwnedInput]) -> Vec<String> {
     let mut pipeline = Pipeline::new(Config::default(), Vec::<Finding>::new());
-    inputs.iter().for_each(|input| input.with(&mut |input| pipeline.push(input)));
+    inputs.iter().for_each(|input| pipeline.push(input.as_input()));
     let told = |Finding { fact, pid, verdict, dtrace, kqueue, .. }: &Finding| {
         let (witness, note) = match fact {
             Fact::Birth => (format!("{:?} {:?}", dtrace.created, dtrace.forker), kqueue.child),
@@ -102,14 +102,14 @@ fn verdicts(inputs: &[Owned]) -> Vec<String> {
 
 /// The same words with the batches read up to `lag_ns` earlier or later; each stream keeps its order, and nothing passes
 /// the first word and the last two.
-fn reread(mut inputs: Vec<Owned>, lag_ns: i64) -> Vec<Owned> {
+fn reread(mut inputs: Vec<OwnedInput>, lag_ns: i64) -> Vec<OwnedInput> {
     let last = inputs.split_off(inputs.len() - 2);
     let mut now = 0;
-    let mut keyed: Vec<(i64, Owned)> = inputs
+    let mut keyed: Vec<(i64, OwnedInput)> = inputs
         .into_iter()
         .map(|input| {
-            now = input.at().map_or(now, |at| at.0 as i64);
-            let lag = if input.is_batch() { lag_ns } else { 0 };
+            now = read_at(&input).map_or(now, |at| at.0 as i64);
+            let lag = if matches!(input, OwnedInput::Batch { .. }) { lag_ns } else { 0 };
             (if now == 0 { i64::MIN } else { now + lag }, input)
         })
         .collect();

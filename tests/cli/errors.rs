@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::{program, recording, run};
+use crate::common::recording;
+use crate::{program, run};
 
 /// A folder with every kind of file that is no recording.
 fn folder() -> tempfile::TempDir {

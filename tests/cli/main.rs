@@ -13,7 +13,6 @@ mod settle;
 mod terminal;
 mod user;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use assert_cmd::cargo::CommandCargoExt;
@@ -33,9 +32,4 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let output = command.output().expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-/// One of the project's recordings.
-fn recording(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(format!("{name}.kqr"))
 }

@@ -8,7 +8,8 @@ use nix::pty::openpty;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::{program, recording, run};
+use crate::common::recording;
+use crate::{program, run};
 
 /// What the other side of a terminal shows.
 struct Screen(File);

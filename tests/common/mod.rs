@@ -1,7 +1,8 @@
-//! What several tests need.
-#![allow(dead_code, reason = "each test takes its part of it")]
+//! Helpers of several tests.
+#![allow(dead_code, reason = "no test binary uses all of it")]
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,16 +10,26 @@ use nix::unistd::Pid;
 
 pub mod client;
 pub mod exporter;
-pub mod owned;
+pub mod inputs;
 pub mod promtool;
-pub mod reads;
-pub mod spoils;
-pub mod words;
+pub mod stand_in_dtrace;
+pub mod streams;
+pub mod unusable_files;
 
-/// How long anything may take on a slow machine. Nothing waits so long unless it fails.
+/// How long a test waits for anything before it fails: long enough for a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Tries again until `done` is; what it waits for happens by itself.
+/// One of the project's recordings.
+pub fn recording(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(format!("{name}.kqr"))
+}
+
+/// A file or folder of `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// Calls `done` until it returns a value; fails after [`PATIENCE`].
 pub fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -30,7 +41,7 @@ pub fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether this can be tested at all.
+/// Whether the tests run as root. If not, says that the calling test is skipped.
 pub fn is_root() -> bool {
     let is_root = nix::unistd::geteuid().is_root();
     if !is_root {
@@ -39,13 +50,13 @@ pub fn is_root() -> bool {
     is_root
 }
 
-/// A file of /proc about a process; empty if that has ended.
+/// A file of /proc about a process; empty if the process has ended.
 pub fn file_of(pid: Pid, file: &str) -> String {
     let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The processes whose parent this is, by /proc.
+/// The children of a process, from /proc.
 pub fn children(of: Pid) -> Vec<Pid> {
     let parent = |pid: Pid| -> Option<i32> {
         let stat = file_of(pid, "stat");

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::exporter::{self, Exporter, PROGRAM};
-use crate::common::words::path;
+use crate::common::recording;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::recording::Writer;
 use kqproc_exporter::source::replay::Replay;
@@ -33,7 +33,7 @@ fn explain_is_plain_in_a_pipe_and_has_the_same_as_json() {
 
 #[test]
 fn explain_says_what_is_wrong_with_a_question() {
-    let recording = path("merged-orphan");
+    let recording = recording("merged-orphan");
     let recording = recording.to_str().expect("a path");
     for (args, status, words) in [
         (vec!["explain", "100000"], 64, "no pid"),
@@ -146,7 +146,7 @@ fn explain_lists_the_latest_incidents_of_a_tree() {
 
 #[test]
 fn explain_without_a_pid_lists_the_incidents_of_a_recording() {
-    let recording = path("merged-orphan");
+    let recording = recording("merged-orphan");
     let recording = recording.to_str().expect("a path");
     let explain = |more: &[&str]| {
         let (status, text, error) = run(&[&["explain", "--recording", recording], more].concat());
@@ -176,7 +176,7 @@ fn explain_without_a_pid_lists_the_incidents_of_a_recording() {
 
 #[test]
 fn a_recording_without_incidents_says_that_there_are_none() {
-    let recording = path("split-13.2-enoent-drain");
+    let recording = recording("split-13.2-enoent-drain");
     let (status, text, error) =
         run(&["explain", "--recording", recording.to_str().expect("a path")]);
     assert_eq!(status, Some(0), "{error}");
@@ -186,7 +186,7 @@ fn a_recording_without_incidents_says_that_there_are_none() {
 #[test]
 fn parts_of_a_recording_are_explained_and_reported_as_one() {
     let dir = tempfile::tempdir().expect("a directory");
-    let whole = path("merged-orphan");
+    let whole = recording("merged-orphan");
     let (first, second) = (dir.path().join("run.kqr"), dir.path().join("run.1.kqr"));
     split(&whole, &first, &second);
     let [whole, first, second] = [&whole, &first, &second].map(|path| path.to_str().expect("text"));
@@ -251,7 +251,7 @@ fn one_lost_process_has_one_explanation_wherever_it_is_shown() {
     assert_eq!(expected["sure"], "likely");
     assert_eq!(&lives["lives"][0]["judged"][1]["path"], expected);
 
-    let recording = path("merged-orphan");
+    let recording = recording("merged-orphan");
     let report = json(&["report", "--format", "json", recording.to_str().expect("a path")]);
     let reported = of_pid(&report["incidents"]);
     assert_eq!(reported.len(), 2);
@@ -291,7 +291,7 @@ fn one_lost_process_has_one_explanation_wherever_it_is_shown() {
 #[test]
 fn a_report_is_what_its_name_says() {
     let dir = tempfile::tempdir().expect("a directory");
-    let recording = path("merged-exit-stall");
+    let recording = recording("merged-exit-stall");
     let recording = recording.to_str().expect("a path");
     for (name, begins) in [("a.html", "<!DOCTYPE html>"), ("a.md", "# "), ("a.json", "{")] {
         let output = dir.path().join(name);
@@ -310,7 +310,7 @@ fn a_report_is_what_its_name_says() {
 fn what_is_left_of_a_recording_is_reported() {
     let dir = tempfile::tempdir().expect("a directory");
     let (cut, output) = (dir.path().join("cut.kqr"), dir.path().join("cut.html"));
-    let whole = std::fs::read(path("merged-orphan")).expect("a recording");
+    let whole = std::fs::read(recording("merged-orphan")).expect("a recording");
     std::fs::write(&cut, &whole[..whole.len() - 5]).expect("written");
     let args =
         ["report", cut.to_str().expect("a path"), "--output", output.to_str().expect("a path")];

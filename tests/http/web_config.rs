@@ -19,7 +19,7 @@ use kqproc_exporter::http::Server;
 
 use crate::common::client::Reply;
 use crate::common::eventually;
-use crate::common::spoils::SPOILS;
+use crate::common::unusable_files::UNUSABLE_FILES;
 use crate::support::{Exporter, web_args};
 
 /// What the web configuration says of a certificate that was installed.
@@ -243,8 +243,8 @@ fn a_certificate_or_key_that_is_no_plain_file_any_more_leaves_the_old_one_in_for
     let client = authority.client();
     for name in ["server.crt", "server.key"] {
         let file = authority.path().join(name);
-        for (spoil, why) in SPOILS {
-            spoil(&file);
+        for (replace, why) in UNUSABLE_FILES {
+            replace(&file);
             let reply = reload(&mut client.connect(&exporter));
             assert_eq!(reply.status, 500, "{name}");
             assert!(reply.text().contains(&format!("{name}: {why}")), "{}", reply.text());

@@ -4,13 +4,13 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::common::exporter::PROGRAM;
-use crate::common::{children, eventually, file_of, is_root};
+use crate::common::{children, eventually, file_of, is_root, stand_in_dtrace};
 use clap::Parser;
 use kqproc_exporter::cli::exit;
 use kqproc_exporter::cli::feed::Feed;
@@ -122,12 +122,11 @@ impl Family {
         let folder = tempfile::tempdir().expect("a folder");
         let mode = Permissions::from_mode(0o700);
         fs::set_permissions(folder.path(), mode).expect("the mode");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         for name in ["bin", "tmp"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
         let named = folder.path().join("bin").join(fault);
-        symlink(script.join("stand-in-dtrace.sh"), &named).expect("a link");
+        stand_in_dtrace::link(&named);
         let start = format!("#!/bin/sh\nexec '{}' \"$@\"\n", named.display());
         let dtrace = folder.path().join("dtrace");
         fs::write(&dtrace, start).expect("written");
@@ -343,9 +342,9 @@ fn an_exporter_without_descriptors_tries_again_until_it_has_some() {
     assert_eq!(family.count("heard"), heard);
     limit_descriptors(family.exporter(), 256);
     family.comes_to("heard", heard + 3);
-    // A dtrace that runs has two.
-    let after = descriptors(family.exporter());
-    assert!(after <= before + 2, "{before}, then {after}");
+    // A dtrace that runs has two, one that is about to start a few more for a moment.
+    let leaks = || descriptors(family.exporter()) > before + 2;
+    eventually("as few descriptors as before", || (!leaks()).then_some(()));
 }
 
 #[test]
@@ -369,8 +368,7 @@ fn a_keeper_without_descriptors_leaves_nothing_behind_and_goes_on_later() {
 fn a_source_that_is_given_up_before_it_runs_leaves_nobody_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let dtrace = folder.path().join("falls-silent");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    symlink(script.join("stand-in-dtrace.sh"), &dtrace).expect("a link");
+    stand_in_dtrace::link(&dtrace);
     let ran = folder.path().join("ran");
     let root = Root::Command(vec!["/usr/bin/touch".into(), ran.clone().into_os_string()]);
     let config = Config {
@@ -418,8 +416,7 @@ fn a_keeper_that_hears_nonsense_ends_and_runs_nothing() {
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         let dtrace = folder.path().join("early");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        symlink(script.join("stand-in-dtrace.sh"), &dtrace).expect("a link");
+        stand_in_dtrace::link(&dtrace);
         let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
         let mut keeper = Command::new(PROGRAM)
             .args(["keep-dtrace", "--bufsize=8m", "--switchrate=10hz", "--compile-ms=1000"])

@@ -4,13 +4,12 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use crate::common::exporter::{Exporter, PROGRAM};
-use crate::common::{children, eventually, file_of};
+use crate::common::{children, eventually, file_of, stand_in_dtrace};
 use kqproc_exporter::model::Shape;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -48,8 +47,7 @@ struct Host {
 impl Host {
     fn new(behaviour: &'static str) -> Host {
         let folder = tempfile::tempdir().expect("a folder");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        symlink(script.join("stand-in-dtrace.sh"), folder.path().join("traces")).expect("a link");
+        stand_in_dtrace::link(&folder.path().join("traces"));
         Host { folder, behaviour }
     }
 

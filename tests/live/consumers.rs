@@ -4,13 +4,12 @@
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::common::eventually;
 use crate::common::exporter::{self, Exporter, PROGRAM};
+use crate::common::stand_in_dtrace::StandInDtrace;
+use crate::common::{eventually, fixture};
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::Pid;
 use kqproc_exporter::source::dtrace::{self, Limits};
@@ -18,7 +17,6 @@ use kqproc_exporter::source::live::{Config, Error, Live};
 use kqproc_exporter::source::replay::Replay;
 use kqproc_exporter::source::target::{Root, Target};
 use nix::sys::signal::{Signal, kill};
-use tempfile::TempDir;
 
 /// A process of ours. Killed when dropped.
 struct Process(Child);
@@ -45,58 +43,40 @@ impl Drop for Process {
     }
 }
 
-/// The stand-in for dtrace(1) under the name of what it does.
-struct StandIn(TempDir, PathBuf);
-
-impl StandIn {
-    fn new(name: &str) -> StandIn {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join(name);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        symlink(script.join("stand-in-dtrace.sh"), &path).expect("a link");
-        StandIn(folder, path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// It plays what a real dtrace(1) printed of a consumer, as if that had been process `pid`.
-    fn plays(name: &str, run: &str, pid: Pid) -> StandIn {
-        let stand_in = StandIn::new(name);
-        let folder =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/consumer").join(run);
-        let text = fs::read_to_string(folder.join("dtrace.txt")).expect("a run");
-        let recorded = fs::read_to_string(folder.join("pid.txt")).expect("its pid");
-        let mut played = String::new();
-        for line in text.lines() {
-            let is_pid = |field: &str| field == recorded.trim();
-            let own = pid.to_string();
-            let fields = line.split(' ').map(|field| if is_pid(field) { &own } else { field });
-            match line.as_bytes().first() {
-                Some(b'C' | b'X') => played += &fields.collect::<Vec<_>>().join(" "),
-                _ => played += line,
-            }
-            played.push('\n');
+/// A stand-in that prints what a real dtrace(1) printed about a consumer, as if that had been process `pid`.
+fn plays(behaviour: &str, run: &str, pid: Pid) -> StandInDtrace {
+    let stand_in = StandInDtrace::new(behaviour);
+    let folder = fixture("consumer").join(run);
+    let text = fs::read_to_string(folder.join("dtrace.txt")).expect("a run");
+    let recorded = fs::read_to_string(folder.join("pid.txt")).expect("its pid");
+    let mut played = String::new();
+    for line in text.lines() {
+        let is_pid = |field: &str| field == recorded.trim();
+        let own = pid.to_string();
+        let fields = line.split(' ').map(|field| if is_pid(field) { &own } else { field });
+        match line.as_bytes().first() {
+            Some(b'C' | b'X') => played += &fields.collect::<Vec<_>>().join(" "),
+            _ => played += line,
         }
-        // What was printed last is decided once something later was printed.
-        let last =
-            played.lines().filter_map(|line| line.split(' ').nth(1)?.parse::<u64>().ok()).max();
-        let later = last.expect("a time") + 60_000_000_000;
-        played += &format!("T {later} 1\n");
-        fs::write(stand_in.file("stdout"), played).expect("written");
-        stand_in
+        played.push('\n');
     }
+    // What was printed last is decided once something later was printed.
+    let last = played.lines().filter_map(|line| line.split(' ').nth(1)?.parse::<u64>().ok()).max();
+    let later = last.expect("a time") + 60_000_000_000;
+    played += &format!("T {later} 1\n");
+    fs::write(stand_in.file("stdout"), played).expect("written");
+    stand_in
+}
 
-    fn config(&self, consumer: Root) -> Config {
-        let limits = Limits { retry_first: Duration::from_millis(1), ..Limits::default() };
-        let options = dtrace::Options::default();
-        Config {
-            consumers: vec![Target { name: "supervisor".to_owned(), root: consumer }],
-            dtrace: dtrace::Options { path: Some(self.1.clone()), limits, ..options },
-            own_program: Some(PROGRAM.into()),
-            ..Config::default()
-        }
+/// The configuration of a source with this dtrace and this consumer.
+fn config_of(dtrace: &StandInDtrace, consumer: Root) -> Config {
+    let limits = Limits { retry_first: Duration::from_millis(1), ..Limits::default() };
+    let options = dtrace::Options::default();
+    Config {
+        consumers: vec![Target { name: "supervisor".to_owned(), root: consumer }],
+        dtrace: dtrace::Options { path: Some(dtrace.path.clone()), limits, ..options },
+        own_program: Some(PROGRAM.into()),
+        ..Config::default()
     }
 }
 
@@ -106,11 +86,11 @@ fn prepare(config: Config) -> Result<Live, Error> {
 
 #[test]
 fn a_consumer_is_found_by_its_pid_file_and_found_again() {
-    let stand_in = StandIn::new("falls-silent");
+    let stand_in = StandInDtrace::new("falls-silent");
     let (mut first, second) = (Process::asleep(), Process::asleep());
     let pids = [first.pid(), second.pid()];
     let file = stand_in.file("pid");
-    let live = prepare(stand_in.config(Root::PidFile(file.clone()))).expect("prepared");
+    let live = prepare(config_of(&stand_in, Root::PidFile(file.clone()))).expect("prepared");
     let stop = live.stop();
     let mut said = Vec::new();
     live.run(&mut |input: Input<'_>| {
@@ -148,11 +128,13 @@ fn a_consumer_is_found_by_its_pid_file_and_found_again() {
 
 #[test]
 fn a_consumer_that_is_named_by_its_pid_must_be_there() {
-    let stand_in = StandIn::new("falls-silent");
+    let stand_in = StandInDtrace::new("falls-silent");
     let mut gone = Process::asleep();
     let pid = gone.pid();
     gone.end();
-    let Err(error) = prepare(stand_in.config(Root::Pid(pid))) else { panic!("it is not there") };
+    let Err(error) = prepare(config_of(&stand_in, Root::Pid(pid))) else {
+        panic!("it is not there")
+    };
     let expected = format!("consumer \"supervisor\": there is no process {pid}; give the pid");
     assert!(error.to_string().starts_with(&expected), "{error}");
 }
@@ -161,12 +143,12 @@ fn a_consumer_that_is_named_by_its_pid_must_be_there() {
 #[test]
 fn what_is_recorded_of_a_consumer_is_what_dtrace_printed() {
     let consumer = Process::asleep();
-    let stand_in = StandIn::plays("replay", "split-exit-only", consumer.pid());
+    let stand_in = plays("replay", "split-exit-only", consumer.pid());
     let output = stand_in.file("run.kqr");
     let recorder = Command::new(PROGRAM)
         .args(["record", "--consumer", &format!("supervisor=pid:{}", consumer.pid())])
         .arg("--dtrace.path")
-        .arg(&stand_in.1)
+        .arg(&stand_in.path)
         .arg("--output")
         .arg(&output)
         .stderr(Stdio::null())
@@ -200,10 +182,10 @@ fn what_a_consumer_gets_is_judged_on_the_metrics_page() {
         [("split-exit-only", None, 270.0), ("split15-attached-chain-stall", Some(120.0), 121.0)]
     {
         let consumer = Process::asleep();
-        let stand_in = StandIn::plays("ticks", run, consumer.pid());
+        let stand_in = plays("ticks", run, consumer.pid());
         let exporter = Exporter::start(exporter::serve([
             format!("--consumer=supervisor=pid:{}", consumer.pid()),
-            format!("--dtrace.path={}", stand_in.1.display()),
+            format!("--dtrace.path={}", stand_in.path.display()),
         ]));
         let agreed =
             |fact: &str| format!(r#"kqproc_{fact}_total{{tree="supervisor",verdict="agreed"}}"#);
@@ -221,11 +203,11 @@ fn what_a_consumer_gets_is_judged_on_the_metrics_page() {
 
 #[test]
 fn the_processes_that_use_evfilt_proc_are_found_with_the_flag_to_watch_them() {
-    let stand_in = StandIn::new("sums");
+    let stand_in = StandInDtrace::new("sums");
     let ask = |format: &str| {
         let output = Command::new(PROGRAM)
             .args(["consumers", "--seconds=1", "--format", format, "--dtrace.path"])
-            .arg(&stand_in.1)
+            .arg(&stand_in.path)
             .output()
             .expect("it starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

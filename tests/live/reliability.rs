@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::eventually;
 use crate::common::exporter::{Exporter, PROGRAM, simulate};
-use crate::common::spoils::SPOILS;
+use crate::common::unusable_files::UNUSABLE_FILES;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Table;
 use kqproc_exporter::input::{Attach, Batch, Input};
@@ -32,8 +32,8 @@ fn a_web_configuration_that_is_no_plain_file_any_more_leaves_the_old_one_in_forc
     let file = dir.path().join("web.yml");
     fs::write(&file, "http_server_config: {headers: {X-Frame-Options: deny}}\n").expect("written");
     let exporter = Exporter::start(simulate([format!("--web.config.file={}", file.display())]));
-    for (spoil, why) in SPOILS {
-        spoil(&file);
+    for (replace, why) in UNUSABLE_FILES {
+        replace(&file);
         let refused = exporter.request("POST", "/-/reload", "");
         let text = refused.text();
         assert!(refused.status == 500 && text.contains("was kept") && text.contains(why), "{text}");

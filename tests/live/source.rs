@@ -3,18 +3,17 @@
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use crate::common::exporter::PROGRAM;
+use crate::common::stand_in_dtrace::StandInDtrace;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Kevent, Pid};
 use kqproc_exporter::source::dtrace::{self, Limits};
 use kqproc_exporter::source::kqueue::{Change, Kernel, Notes, Process};
 use kqproc_exporter::source::live::{Config, Error, Live};
 use kqproc_exporter::source::target::{Root, Target};
-use tempfile::TempDir;
 
 /// A kernel in which nothing happens but what a test makes happen at each call.
 struct Scripted<F>(F);
@@ -70,50 +69,31 @@ fn said(input: Input<'_>) -> Option<Said> {
     }
 }
 
-/// The stand-in under the name of a fault, in a folder of its own.
-struct StandIn {
-    folder: TempDir,
-    path: PathBuf,
-}
-
-impl StandIn {
-    fn new(fault: &str) -> StandIn {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join(fault);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        symlink(script.join("stand-in-dtrace.sh"), &path).expect("a link");
-        StandIn { folder, path }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn config(&self) -> Config {
-        let limits = Limits {
-            startup: Duration::from_secs(30),
-            silence: Duration::from_secs(30),
-            grace: Duration::from_secs(30),
-            retry_first: Duration::from_millis(1),
-            retry_most: Duration::from_millis(4),
-            healthy: Duration::from_secs(60),
-        };
-        let root = Root::Pid(Pid::new(12345).expect("a pid"));
-        Config {
-            targets: vec![Target { name: "tree".to_owned(), root }],
-            consumers: Vec::new(),
-            notes: Notes::default(),
-            stall: Duration::ZERO,
-            dtrace: dtrace::Options {
-                path: Some(self.path.clone()),
-                compile: Duration::from_secs(30),
-                limits,
-                ..dtrace::Options::default()
-            },
-            linger: None,
-            keep_stderr: false,
-            own_program: Some(env!("CARGO_BIN_EXE_kqproc_exporter").into()),
-        }
+/// The configuration of a source with this dtrace.
+fn config_of(dtrace: &StandInDtrace) -> Config {
+    let limits = Limits {
+        startup: Duration::from_secs(30),
+        silence: Duration::from_secs(30),
+        grace: Duration::from_secs(30),
+        retry_first: Duration::from_millis(1),
+        retry_most: Duration::from_millis(4),
+        healthy: Duration::from_secs(60),
+    };
+    let root = Root::Pid(Pid::new(12345).expect("a pid"));
+    Config {
+        targets: vec![Target { name: "tree".to_owned(), root }],
+        consumers: Vec::new(),
+        notes: Notes::default(),
+        stall: Duration::ZERO,
+        dtrace: dtrace::Options {
+            path: Some(dtrace.path.clone()),
+            compile: Duration::from_secs(30),
+            limits,
+            ..dtrace::Options::default()
+        },
+        linger: None,
+        keep_stderr: false,
+        own_program: Some(PROGRAM.into()),
     }
 }
 
@@ -191,11 +171,11 @@ fn downs(all: &[Said]) -> usize {
 
 #[test]
 fn a_healthy_dtrace_is_passed_on_byte_by_byte() {
-    let stand_in = StandIn::new("replay");
+    let stand_in = StandInDtrace::new("replay");
     let records = "B 1 1\nC 2 0 5 1 1 14\nX 3 0 5 1 1 32512\nT 4 4\n";
     fs::write(stand_in.file("stdout"), records).expect("written");
     fs::write(stand_in.file("stderr"), "dtrace: 12 drops on CPU 0\n").expect("written");
-    let all = run(stand_in.config(), Scripted(quiet), |all| {
+    let all = run(config_of(&stand_in), Scripted(quiet), |all| {
         text(all).ends_with("T 4 4\n")
             && messages(all).ends_with('\n')
             && all.contains(&Said::Attached(12345))
@@ -213,24 +193,25 @@ fn a_healthy_dtrace_is_passed_on_byte_by_byte() {
 
 #[test]
 fn what_dtrace_drains_after_sigterm_is_kept() {
-    let all = run(StandIn::new("drains").config(), Scripted(quiet), |all| !text(all).is_empty());
+    let all =
+        run(config_of(&StandInDtrace::new("drains")), Scripted(quiet), |all| !text(all).is_empty());
     assert_eq!(text(&all), "B 1 1\nT 2 2\n\n");
     assert_eq!(outline(&all), "UoD");
 }
 
 #[test]
 fn the_older_program_is_taken_where_the_newer_one_does_not_compile() {
-    let stand_in = StandIn::new("old-kernel");
+    let stand_in = StandInDtrace::new("old-kernel");
     fs::write(stand_in.file("stdout"), "B 1 1\n").expect("written");
-    run(stand_in.config(), Scripted(quiet), |all| !text(all).is_empty());
+    run(config_of(&stand_in), Scripted(quiet), |all| !text(all).is_empty());
     let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
     assert!(started.contains("/proc-xstat-causes.d "), "{started}");
 }
 
 #[test]
 fn options_reach_the_program_in_its_pragmas() {
-    let stand_in = StandIn::new("replay");
-    let mut config = stand_in.config();
+    let stand_in = StandInDtrace::new("replay");
+    let mut config = config_of(&stand_in);
     config.dtrace.bufsize = "1m".to_owned();
     let live = Live::prepare(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
     assert!(live.meta("").program.contains("#pragma D option bufsize=1m\n"));
@@ -239,8 +220,8 @@ fn options_reach_the_program_in_its_pragmas() {
 #[test]
 fn a_dtrace_that_dies_or_ends_is_an_outage_each_time() {
     for (fault, words) in [("dies", "UDUDUD"), ("early", "UoDUoDUoD")] {
-        let stand_in = StandIn::new(fault);
-        let all = run(stand_in.config(), Scripted(quiet), |all| downs(all) == 3);
+        let stand_in = StandInDtrace::new(fault);
+        let all = run(config_of(&stand_in), Scripted(quiet), |all| downs(all) == 3);
         assert!(outline(&all).starts_with(words), "{fault}: {}", outline(&all));
         let refused = messages(&all).contains("could not enable tracing: Permission denied\n");
         assert_eq!(refused, fault == "dies");
@@ -250,8 +231,8 @@ fn a_dtrace_that_dies_or_ends_is_an_outage_each_time() {
 #[test]
 fn a_dtrace_that_hangs_is_replaced() {
     for (fault, words) in [("mute", "UDUD"), ("falls-silent", "UoDUoD")] {
-        let stand_in = StandIn::new(fault);
-        let mut config = stand_in.config();
+        let stand_in = StandInDtrace::new(fault);
+        let mut config = config_of(&stand_in);
         match fault {
             "mute" => config.dtrace.limits.startup = Duration::from_millis(50),
             _ => config.dtrace.limits.silence = Duration::from_millis(50),
@@ -263,8 +244,8 @@ fn a_dtrace_that_hangs_is_replaced() {
 
 #[test]
 fn a_dtrace_that_ignores_sigterm_is_killed() {
-    let stand_in = StandIn::new("stubborn");
-    let mut config = stand_in.config();
+    let stand_in = StandInDtrace::new("stubborn");
+    let mut config = config_of(&stand_in);
     config.dtrace.limits.grace = Duration::from_millis(50);
     let all = run(config, Scripted(quiet), |all| !text(all).is_empty());
     assert_eq!(outline(&all), "UoD");
@@ -272,13 +253,15 @@ fn a_dtrace_that_ignores_sigterm_is_killed() {
 
 #[test]
 fn a_child_that_dtrace_leaves_behind_keeps_nobody_waiting() {
-    let all = run(StandIn::new("leaves-a-child").config(), Scripted(quiet), |all| downs(all) == 2);
+    let all = run(config_of(&StandInDtrace::new("leaves-a-child")), Scripted(quiet), |all| {
+        downs(all) == 2
+    });
     assert!(outline(&all).starts_with("UoDUoD"));
 }
 
 #[test]
 fn half_a_line_ends_with_its_dtrace() {
-    let all = run(StandIn::new("half").config(), Scripted(quiet), |all| downs(all) == 2);
+    let all = run(config_of(&StandInDtrace::new("half")), Scripted(quiet), |all| downs(all) == 2);
     let first = all.iter().position(|said| *said == Said::Down).expect("it ended");
     assert_eq!(text(&all[..first]), "B 1 1\nC 1044");
     assert!(text(&all[first..]).starts_with("B 1 1\n"));
@@ -287,7 +270,7 @@ fn half_a_line_ends_with_its_dtrace() {
 #[test]
 fn garbage_is_passed_on_and_what_follows_it_as_well() {
     let all = run(
-        StandIn::new("garbage").config(),
+        config_of(&StandInDtrace::new("garbage")),
         Scripted(quiet),
         |all| matches!(all.last(), Some(Said::Out(text)) if text.ends_with("T 2 2\n")),
     );
@@ -299,7 +282,7 @@ fn garbage_is_passed_on_and_what_follows_it_as_well() {
 
 #[test]
 fn a_flood_ends_and_nothing_of_it_is_torn() {
-    let all = run(StandIn::new("flood").config(), Scripted(quiet), |all| downs(all) == 1);
+    let all = run(config_of(&StandInDtrace::new("flood")), Scripted(quiet), |all| downs(all) == 1);
     let first = all.iter().position(|said| *said == Said::Down).expect("it ended");
     let text = text(&all[..first]);
     let (mut whole, mut lost) = (0, 0);
@@ -319,9 +302,9 @@ fn a_flood_ends_and_nothing_of_it_is_torn() {
 #[test]
 fn without_the_cause_probes_the_rest_of_the_program_runs() {
     for (fault, causes) in [("no-causes", true), ("replay", false)] {
-        let stand_in = StandIn::new(fault);
+        let stand_in = StandInDtrace::new(fault);
         fs::write(stand_in.file("stdout"), "B 1 1\n").expect("written");
-        let mut config = stand_in.config();
+        let mut config = config_of(&stand_in);
         config.dtrace.causes = causes;
         let all = run(config, Scripted(quiet), |all| !text(all).is_empty());
         assert_eq!(outline(&all), "UoD", "{fault}");
@@ -340,30 +323,30 @@ fn refusal(config: Config) -> String {
 
 #[test]
 fn what_is_missing_is_said_with_what_to_do() {
-    let stand_in = StandIn::new("no-program");
-    let refused = refusal(stand_in.config());
+    let stand_in = StandInDtrace::new("no-program");
+    let refused = refusal(config_of(&stand_in));
     assert!(refused.contains("no D program compiles"), "{refused}");
     assert!(refused.contains("p_xexit is not a member"), "{refused}");
 
-    let mut config = stand_in.config();
+    let mut config = config_of(&stand_in);
     config.dtrace.path = Some("/nonexistent/dtrace".into());
     let refused = refusal(config);
     assert!(refused.contains("--dtrace.path"), "{refused}");
 
-    let slow = StandIn::new("compiles-for-ever");
-    let mut config = slow.config();
+    let slow = StandInDtrace::new("compiles-for-ever");
+    let mut config = config_of(&slow);
     config.dtrace.compile = Duration::from_millis(50);
     assert!(refusal(config).contains("no answer within 50ms"));
 
-    let mut config = stand_in.config();
+    let mut config = config_of(&stand_in);
     config.dtrace.bufsize = "8m\nBEGIN".to_owned();
     assert!(refusal(config).contains("--dtrace.bufsize"));
 
-    let mut config = stand_in.config();
+    let mut config = config_of(&stand_in);
     config.targets.push(config.targets[0].clone());
     assert!(refusal(config).contains("two trees are named \"tree\""));
 
-    let mut config = stand_in.config();
+    let mut config = config_of(&stand_in);
     config.targets.clear();
     assert!(refusal(config).contains("nothing to watch"));
 }
@@ -371,8 +354,8 @@ fn what_is_missing_is_said_with_what_to_do() {
 #[test]
 #[cfg(not(target_os = "freebsd"))]
 fn without_a_kqueue_nothing_else_is_missed() {
-    let stand_in = StandIn::new("replay");
-    let mut config = stand_in.config();
+    let stand_in = StandInDtrace::new("replay");
+    let mut config = config_of(&stand_in);
     config.dtrace.path = Some("/nonexistent/dtrace".into());
     let error =
         Live::prepare(config, kqproc_exporter::source::kqueue::open).err().expect("no kqueue here");
@@ -382,9 +365,9 @@ fn without_a_kqueue_nothing_else_is_missed() {
 
 #[test]
 fn a_sink_that_breaks_off_ends_everything() {
-    let stand_in = StandIn::new("falls-silent");
+    let stand_in = StandInDtrace::new("falls-silent");
     let kernel = Box::new(Scripted(quiet));
-    let live = Live::prepare(stand_in.config(), || Ok(kernel)).expect("prepared");
+    let live = Live::prepare(config_of(&stand_in), || Ok(kernel)).expect("prepared");
     let mut count = 0;
     let result = live.run(&mut |_: Input<'_>| {
         count += 1;
@@ -412,8 +395,8 @@ fn a_kevent_that_fails_ends_the_source_with_the_reason() {
             Ok(())
         }
     }
-    let stand_in = StandIn::new("falls-silent");
-    let live = Live::prepare(stand_in.config(), || Ok(Box::new(Broken))).expect("prepared");
+    let stand_in = StandInDtrace::new("falls-silent");
+    let live = Live::prepare(config_of(&stand_in), || Ok(Box::new(Broken))).expect("prepared");
     let mut last = None;
     let result = live.run(&mut |input: Input<'_>| {
         last = said(input).or(last.take());
@@ -425,9 +408,9 @@ fn a_kevent_that_fails_ends_the_source_with_the_reason() {
 
 #[test]
 fn a_command_begins_once_it_is_tracked_and_dtrace_has_begun() {
-    let stand_in = StandIn::new("late");
+    let stand_in = StandInDtrace::new("late");
     let (ran, go) = (stand_in.file("ran"), stand_in.file("go"));
-    let mut config = stand_in.config();
+    let mut config = config_of(&stand_in);
     let command = ["/bin/sh", "-c", "echo ran >>\"$0\""].map(Into::into).into_iter();
     let root = Root::Command(command.chain([ran.clone().into_os_string()]).collect());
     config.targets = vec![Target { name: "command".to_owned(), root }];
@@ -452,8 +435,8 @@ fn a_command_begins_once_it_is_tracked_and_dtrace_has_begun() {
 
 #[test]
 fn a_command_that_never_begins_is_given_up_when_the_source_stops() {
-    let stand_in = StandIn::new("mute");
-    let mut config = stand_in.config();
+    let stand_in = StandInDtrace::new("mute");
+    let mut config = config_of(&stand_in);
     let ran = stand_in.file("ran");
     let root = Root::Command(vec!["/usr/bin/touch".into(), ran.clone().into_os_string()]);
     config.targets = vec![Target { name: "command".to_owned(), root }];
@@ -463,8 +446,8 @@ fn a_command_that_never_begins_is_given_up_when_the_source_stops() {
 
 #[test]
 fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
-    let stand_in = StandIn::new("falls-silent");
-    let mut config = stand_in.config();
+    let stand_in = StandInDtrace::new("falls-silent");
+    let mut config = config_of(&stand_in);
     let path = stand_in.file("pid");
     fs::write(&path, "junk\n").expect("written");
     let root = Root::PidFile(path.clone());
@@ -496,8 +479,8 @@ fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
 
 #[test]
 fn a_run_that_is_to_end_does_not_wait_for_dtrace_for_ever() {
-    let stand_in = StandIn::new("dies");
-    let mut config = stand_in.config();
+    let stand_in = StandInDtrace::new("dies");
+    let mut config = config_of(&stand_in);
     config.linger = Some(Duration::ZERO);
     config.dtrace.limits.startup = Duration::from_millis(50);
     let live = Live::prepare(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
@@ -507,8 +490,8 @@ fn a_run_that_is_to_end_does_not_wait_for_dtrace_for_ever() {
 
 #[test]
 fn a_command_that_cannot_be_tracked_is_given_up() {
-    let stand_in = StandIn::new("falls-silent");
-    let mut config = stand_in.config();
+    let stand_in = StandInDtrace::new("falls-silent");
+    let mut config = config_of(&stand_in);
     let ran = stand_in.file("ran");
     let root = Root::Command(vec!["/usr/bin/touch".into(), ran.clone().into_os_string()]);
     config.targets = vec![Target { name: "command".to_owned(), root }];

@@ -2,10 +2,10 @@
 //! is not agreed is our own mistake.
 
 use std::ops::ControlFlow;
-use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::time::Duration;
 
+use crate::common::exporter::PROGRAM;
+use crate::common::stand_in_dtrace;
 use crate::stand_in::StandInKernel;
 use kqproc_exporter::check::Config as CheckConfig;
 use kqproc_exporter::check::stats::Stats;
@@ -21,8 +21,7 @@ use tempfile::TempDir;
 
 fn config(folder: &TempDir, root: Root, stall: Duration) -> Config {
     let path = folder.path().join("traces-late");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stand-in-dtrace.sh");
-    symlink(script, &path).expect("a link");
+    stand_in_dtrace::link(&path);
     Config {
         targets: vec![Target { name: "load".to_owned(), root }],
         consumers: Vec::new(),
@@ -31,7 +30,7 @@ fn config(folder: &TempDir, root: Root, stall: Duration) -> Config {
         dtrace: dtrace::Options { path: Some(path), ..dtrace::Options::default() },
         linger: Some(Duration::from_secs(1)),
         keep_stderr: false,
-        own_program: Some(env!("CARGO_BIN_EXE_kqproc_exporter").into()),
+        own_program: Some(PROGRAM.into()),
     }
 }
 

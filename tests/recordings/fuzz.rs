@@ -11,6 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kqproc_exporter::sim::rng::Rng;
+
 /// What is tried where nothing says how long.
 const TRIES: u64 = 300;
 
@@ -29,26 +31,6 @@ const TARGETS: [Target; 8] = [
     ("checker", targets::checker),
 ];
 
-/// Marsaglia's xorshift64*: the same numbers on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 11) as usize % n.max(1)
-    }
-
-    fn bytes(&mut self, n: usize) -> Vec<u8> {
-        (0..n).map(|_| self.next() as u8).collect()
-    }
-}
-
 /// Numbers at the edges of what fits where.
 const EDGES: [&str; 9] = [
     "0",
@@ -62,56 +44,64 @@ const EDGES: [&str; 9] = [
     "99999999999999999999",
 ];
 
+fn below(rng: &mut Rng, n: usize) -> usize {
+    rng.below(n as u64) as usize
+}
+
+fn bytes(rng: &mut Rng, n: usize) -> Vec<u8> {
+    (0..n).map(|_| rng.bits() as u8).collect()
+}
+
 /// Changes `input` in one way, with `other` to take pieces of.
-fn change(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
-    let at = random.below(input.len() + 1);
-    let most = 1 << random.below(8);
-    let end = (at + 1 + random.below(most)).min(input.len());
-    match random.below(9) {
-        0 if at < input.len() => input[at] ^= 1 << random.below(8),
-        1 if at < input.len() => input[at] = random.next() as u8,
+fn change(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
+    let at = below(rng, input.len() + 1);
+    let most = 1 << below(rng, 8);
+    let end = (at + 1 + below(rng, most)).min(input.len());
+    match below(rng, 9) {
+        0 if at < input.len() => input[at] ^= 1 << below(rng, 8),
+        1 if at < input.len() => input[at] = rng.bits() as u8,
         2 => drop(input.drain(at.min(end)..end)),
         3 => {
-            let n = random.below(16);
-            let new = random.bytes(n);
+            let n = below(rng, 16);
+            let new = bytes(rng, n);
             input.splice(at..at, new);
         }
         4 => {
             let piece = input[at.min(end)..end].to_vec();
-            let times = 1 + random.below(8);
+            let times = 1 + below(rng, 8);
             input.splice(at..at, piece.repeat(times));
         }
         5 => input.truncate(at),
         6 => {
-            let from = random.below(other.len() + 1);
-            let to = (from + random.below(256)).min(other.len());
+            let from = below(rng, other.len() + 1);
+            let to = (from + below(rng, 256)).min(other.len());
             input.splice(at..at, other[from..to].iter().copied());
         }
-        7 => number(input, at, random),
-        _ => lines(input, random),
+        7 => number(input, at, rng),
+        _ => lines(input, rng),
     }
     input.truncate(MAX_INPUT);
 }
 
 /// Another number in the place of the next one.
-fn number(input: &mut Vec<u8>, at: usize, random: &mut Random) {
+fn number(input: &mut Vec<u8>, at: usize, rng: &mut Rng) {
     let Some(from) = input[at..].iter().position(u8::is_ascii_digit).map(|i| at + i) else {
         return;
     };
     let len = input[from..].iter().position(|b| !b.is_ascii_digit());
     let to = len.map_or(input.len(), |len| from + len);
-    let edge = EDGES[random.below(EDGES.len())];
+    let edge = EDGES[below(rng, EDGES.len())];
     let near = String::from_utf8_lossy(&input[from..to]).parse::<u64>().unwrap_or(0);
-    let near = near.wrapping_add(random.next() >> random.below(64)).to_string();
-    let new = if random.below(2) == 0 { edge } else { &near };
+    let near = near.wrapping_add(rng.bits() >> below(rng, 64)).to_string();
+    let new = if below(rng, 2) == 0 { edge } else { &near };
     input.splice(from..to, new.bytes());
 }
 
 /// One line elsewhere.
-fn lines(input: &mut Vec<u8>, random: &mut Random) {
+fn lines(input: &mut Vec<u8>, rng: &mut Rng) {
     let mut lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
-    let line = lines.remove(random.below(lines.len()));
-    lines.insert(random.below(lines.len() + 1), line);
+    let line = lines.remove(below(rng, lines.len()));
+    lines.insert(below(rng, lines.len() + 1), line);
     *input = lines.join(&b'\n');
 }
 
@@ -140,16 +130,16 @@ fn fuzz(target: Target, seed: u64, time: Option<Duration>) {
     let inputs = corpus(target.0);
     assert!(!inputs.is_empty(), "no corpus of {}", target.0);
     inputs.iter().for_each(|input| attempt(target, input));
-    let (began, mut random, mut tries) = (Instant::now(), Random(seed | 1), 0);
+    let (began, mut rng, mut tries) = (Instant::now(), Rng::new(seed), 0);
     while time.map_or(tries < TRIES, |time| began.elapsed() < time) {
-        let mut input = inputs[random.below(inputs.len())].clone();
-        let other = &inputs[random.below(inputs.len())];
-        if target.0 == "checker" && random.below(2) == 0 {
-            let n = 1 << random.below(13);
-            input = random.bytes(n);
+        let mut input = inputs[below(&mut rng, inputs.len())].clone();
+        let other = &inputs[below(&mut rng, inputs.len())];
+        if target.0 == "checker" && below(&mut rng, 2) == 0 {
+            let n = 1 << below(&mut rng, 13);
+            input = bytes(&mut rng, n);
         }
-        for _ in 0..=random.below(6) {
-            change(&mut input, other, &mut random);
+        for _ in 0..=below(&mut rng, 6) {
+            change(&mut input, other, &mut rng);
         }
         attempt(target, &input);
         tries += 1;

@@ -1,15 +1,14 @@
 //! Faults that accused a sound kernel, each with the input that showed it, and the same faults at many places of the
 //! project's recordings: in a CPU's clock, in DTrace's, in what DTrace printed and in what kevent(2) returned.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::common::owned::Owned;
-use crate::common::reads::{
-    each_line, moved, play, reader_stepped, reads, skewed, sorted_in_passes, stepped,
+use crate::common::inputs::{
+    each_line, inputs, moved, play, reader_stepped, skewed, sorted_in_passes, stepped,
 };
-use crate::common::words::path;
+use crate::common::recording;
 use kqproc_exporter::check::stats::{BlindReason, Note, Stats};
-use kqproc_exporter::input::Attach;
+use kqproc_exporter::input::{Attach, OwnedInput};
 use kqproc_exporter::model::{Fact, Kevent, Pid, TreeId, Verdict, note};
 use kqproc_exporter::wire::decode::Reason;
 
@@ -26,7 +25,7 @@ const RECORDINGS: [&str; 6] = [
 ];
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/faults/{name}.kqr"))
+    crate::common::fixture(&format!("faults/{name}.kqr"))
 }
 
 /// How many facts have this verdict.
@@ -54,10 +53,10 @@ fn verdicts(stats: &Stats) -> [[u64; Verdict::COUNT]; 2] {
 /// Changes each recording in each of these ways, and asserts that nothing more is held against the kernel.
 fn accuses_nobody<C: Copy + std::fmt::Debug>(
     changes: &[C],
-    change: impl Fn(&[Owned], C) -> Vec<Owned>,
+    change: impl Fn(&[OwnedInput], C) -> Vec<OwnedInput>,
 ) {
     for name in RECORDINGS {
-        let recording = reads(&path(name));
+        let recording = inputs(&recording(name));
         let sound = play(&recording);
         for case in changes {
             let accused = accused(&sound, &play(&change(&recording, *case)));
@@ -89,7 +88,7 @@ fn fault_01_cpu_clocks_apart() {
 
 #[test]
 fn fault_01_cpu_clocks_apart_hide_no_real_loss() {
-    let recording = reads(&path("merged-orphan"));
+    let recording = inputs(&recording("merged-orphan"));
     for (cpu, by) in SKEWS.into_iter().filter(|(_, by)| by.abs() < MS) {
         let found = play(&skewed(&recording, cpu, by));
         for fact in [Fact::Birth, Fact::Death] {
@@ -101,8 +100,8 @@ fn fault_01_cpu_clocks_apart_hide_no_real_loss() {
 
 #[test]
 fn fault_02_dtrace_clock_steps_back() {
-    let sound = play(&reads(&fixture("02-dtrace-clock-steps-back-before")));
-    let found = play(&reads(&fixture("02-dtrace-clock-steps-back-after")));
+    let sound = play(&inputs(&fixture("02-dtrace-clock-steps-back-before")));
+    let found = play(&inputs(&fixture("02-dtrace-clock-steps-back-after")));
     assert_eq!(accused(&sound, &found), [""; 0]);
     assert!(found.dtrace_blind_ns[BlindReason::Clock.index()] > 0, "it is blind about the step");
 }
@@ -129,7 +128,7 @@ fn fault_02_the_readers_clock_steps_at_any_place() {
 }
 
 /// Each of the lines that begin with one of these letters is printed again, with a later time stamp.
-fn printed_twice(recording: &[Owned], letters: &[char], later: i64) -> Vec<Owned> {
+fn printed_twice(recording: &[OwnedInput], letters: &[char], later: i64) -> Vec<OwnedInput> {
     let twice = each_line(recording, |line| {
         let again = line.starts_with(letters).then(|| moved(line, later));
         std::iter::once(line.to_owned()).chain(again).collect()
@@ -139,8 +138,8 @@ fn printed_twice(recording: &[Owned], letters: &[char], later: i64) -> Vec<Owned
 
 #[test]
 fn fault_04_fork_told_twice() {
-    let once = play(&reads(&fixture("04-fork-told-twice-once")));
-    let twice = play(&reads(&fixture("04-fork-told-twice-twice")));
+    let once = play(&inputs(&fixture("04-fork-told-twice-once")));
+    let twice = play(&inputs(&fixture("04-fork-told-twice-twice")));
     assert_eq!(verdicts(&twice), verdicts(&once));
     assert_eq!(twice.bad_lines[Reason::Duplicate.index()], 7, "three forks and four exits");
 }
@@ -148,7 +147,7 @@ fn fault_04_fork_told_twice() {
 #[test]
 fn fault_04_whatever_is_printed_twice_changes_no_verdict() {
     for name in RECORDINGS {
-        let recording = reads(&path(name));
+        let recording = inputs(&recording(name));
         let once = verdicts(&play(&recording));
         for letters in [&['C', 'X'][..], &['C'], &['X']] {
             for later in [1, 400, 20_000] {
@@ -161,8 +160,8 @@ fn fault_04_whatever_is_printed_twice_changes_no_verdict() {
 
 #[test]
 fn fault_06_ev_error_is_no_note() {
-    let without = play(&reads(&fixture("06-ev-error-is-no-note-without")));
-    let with = play(&reads(&fixture("06-ev-error-is-no-note-with")));
+    let without = play(&inputs(&fixture("06-ev-error-is-no-note-without")));
+    let with = play(&inputs(&fixture("06-ev-error-is-no-note-with")));
     assert_eq!(verdicts(&with), verdicts(&without));
     assert_eq!(with.kevents[Note::Receipt.index()], 1);
     assert_eq!(with.trees[0].order_violations, without.trees[0].order_violations);
@@ -171,13 +170,13 @@ fn fault_06_ev_error_is_no_note() {
 #[test]
 fn fault_06_receipts_at_any_place_change_no_verdict() {
     for name in RECORDINGS {
-        let recording = reads(&path(name));
+        let recording = inputs(&recording(name));
         let without = play(&recording);
         for data in [0, 3] {
             let mut recording = recording.clone();
             let mut receipts = 0;
             for (i, read) in recording.iter_mut().enumerate() {
-                let Owned::Batch { events, .. } = read else { continue };
+                let OwnedInput::Batch { events, .. } = read else { continue };
                 let Some(event) = events.first().copied().filter(|_| i % 7 == 0) else { continue };
                 let (flags, fflags) = (note::EV_ERROR, note::TRACK | note::EXIT);
                 events.push(Kevent { flags, fflags, data, ..event });
@@ -191,10 +190,10 @@ fn fault_06_receipts_at_any_place_change_no_verdict() {
 }
 
 /// The recording of a reader that registered the root with these notes, and got what it asked for.
-fn asked_for(recording: &[Owned], notes: u32) -> Vec<Owned> {
+fn asked_for(recording: &[OwnedInput], notes: u32) -> Vec<OwnedInput> {
     let mut recording = recording.to_vec();
     for read in &mut recording {
-        let Owned::Batch { attached, events, .. } = read else { continue };
+        let OwnedInput::Batch { attached, events, .. } = read else { continue };
         attached.iter_mut().for_each(|attach| attach.notes = notes);
         if notes & note::EXIT == 0 {
             events.retain(|event| event.fflags & note::CHILD != 0);
@@ -209,7 +208,7 @@ fn asked_for(recording: &[Owned], notes: u32) -> Vec<Owned> {
 
 #[test]
 fn fault_05_notes_not_asked_for() {
-    let of = |name: &str, notes: u32| play(&asked_for(&reads(&fixture(name)), notes));
+    let of = |name: &str, notes: u32| play(&asked_for(&inputs(&fixture(name)), notes));
     let track_only = of("05-notes-not-asked-for-track-only", note::TRACK);
     assert_eq!(count(&track_only, Fact::Birth, Verdict::Agreed), 3);
     assert_eq!(verdicts(&track_only)[1], [0; Verdict::COUNT], "no death is a fact");
@@ -221,23 +220,23 @@ fn fault_05_notes_not_asked_for() {
 #[test]
 fn fault_05_what_was_not_asked_for_is_no_fact() {
     for name in ["split-13.2-enoent-drain", "split-13.2-chain-stall", "split-15.1-orphan"] {
-        let recording = reads(&path(name));
+        let recording = inputs(&recording(name));
         let [births, _] = verdicts(&play(&recording));
         let track_only = play(&asked_for(&recording, note::TRACK));
         assert_eq!(verdicts(&track_only), [births, [0; Verdict::COUNT]], "{name}");
         assert_eq!(track_only.trees[0].tracked, 0, "{name}: DTrace saw the ends");
     }
-    let recording = asked_for(&reads(&path("split-13.2-enoent-drain")), note::TRACK);
+    let recording = asked_for(&inputs(&recording("split-13.2-enoent-drain")), note::TRACK);
     let lost = play(&without_its_hundredth(&recording, note::CHILD));
     assert_eq!(accused(&play(&recording), &lost), ["Birth lost_silent +1"]);
 }
 
 /// Without the hundredth kevent that has this note.
-fn without_its_hundredth(recording: &[Owned], fflags: u32) -> Vec<Owned> {
+fn without_its_hundredth(recording: &[OwnedInput], fflags: u32) -> Vec<OwnedInput> {
     let mut recording = recording.to_vec();
     let mut seen = 0;
     for read in &mut recording {
-        let Owned::Batch { events, .. } = read else { continue };
+        let OwnedInput::Batch { events, .. } = read else { continue };
         events.retain(|event| {
             seen += u32::from(event.fflags & fflags != 0);
             event.fflags & fflags == 0 || seen != 100
@@ -249,11 +248,11 @@ fn without_its_hundredth(recording: &[Owned], fflags: u32) -> Vec<Owned> {
 /// As trackers do that register each child themselves: NOTE_EXIT alone, in the call after the one that announced it.
 #[test]
 fn fault_05_own_registrations_in_place_of_note_child() {
-    let recording = reads(&path("split-13.2-enoent-drain"));
+    let recording = inputs(&recording("split-13.2-enoent-drain"));
     let [_, deaths] = verdicts(&play(&recording));
     let (mut own, mut children) = (recording.clone(), vec![]);
     for read in &mut own {
-        let Owned::Batch { attached, events, .. } = read else { continue };
+        let OwnedInput::Batch { attached, events, .. } = read else { continue };
         attached.iter_mut().for_each(|attach| attach.notes = note::EXIT);
         attached.append(&mut children);
         for event in events.extract_if(.., |event| event.fflags & note::CHILD != 0) {

@@ -5,14 +5,15 @@ use std::ops::ControlFlow;
 
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
-use kqproc_exporter::input::Input;
+use kqproc_exporter::input::{Input, OwnedInput};
 use kqproc_exporter::model::{MonoTime, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::sim::judge::{Case, score};
+use kqproc_exporter::sim::rng::Rng;
 use kqproc_exporter::sim::{self, grid};
 
 use super::case;
-use crate::common::owned::Owned;
+use crate::common::inputs::{delay, read_at};
 
 const MS: u64 = 1_000_000;
 
@@ -31,34 +32,25 @@ struct Trouble {
     capacity: usize,
 }
 
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) % n.max(1)
-    }
-}
-
 impl Trouble {
     /// The inputs as they come in the end.
-    fn happens(&self, seed: u64, mut inputs: Vec<Owned>) -> Vec<Owned> {
-        let mut dice = Dice(seed);
-        let jump = dice.below(inputs.len() as u64) as usize;
-        inputs[jump..].iter_mut().for_each(|input| input.delay(self.jump_ms * MS));
+    fn happens(&self, seed: u64, mut inputs: Vec<OwnedInput>) -> Vec<OwnedInput> {
+        let mut rng = Rng::new(seed);
+        let jump = rng.below(inputs.len() as u64) as usize;
+        inputs[jump..].iter_mut().for_each(|input| delay(input, self.jump_ms * MS));
         let (mut now, mut read, mut losing) = (0, 0, 0);
         let mut lost: Option<(u64, u64, MonoTime, MonoTime)> = None;
-        let mut keyed: Vec<(u64, Owned)> = vec![];
+        let mut keyed: Vec<(u64, OwnedInput)> = vec![];
         for input in inputs {
-            now = input.at().map_or(now, |at| at.0);
+            now = read_at(&input).map_or(now, |at| at.0);
             match input {
-                Owned::Stdout(at, bytes) => {
-                    read = read.max(at.0 + self.lag_ms * MS + dice.below(self.jitter_ms * MS));
-                    keyed.push((read, Owned::Stdout(MonoTime(read), bytes)));
+                OwnedInput::Stdout(at, bytes) => {
+                    read = read.max(at.0 + self.lag_ms * MS + rng.below(self.jitter_ms * MS));
+                    keyed.push((read, OwnedInput::Stdout(MonoTime(read), bytes)));
                 }
-                Owned::Batch { head, attached, events } => {
-                    if losing == 0 && self.lose > 0 && head.seq > 3 && dice.below(self.lose) == 0 {
-                        losing = 1 + dice.below(self.run);
+                OwnedInput::Batch { head, attached, events } => {
+                    if losing == 0 && self.lose > 0 && head.seq > 3 && rng.below(self.lose) == 0 {
+                        losing = 1 + rng.below(self.run);
                     }
                     if losing > 0 {
                         losing -= 1;
@@ -68,15 +60,15 @@ impl Trouble {
                     }
                     if let Some((first, count, from, to)) = lost.take() {
                         let input = Input::BatchesLost { first, count, from, to };
-                        keyed.push((now, Owned::Other(input)));
+                        keyed.push((now, OwnedInput::Other(input)));
                     }
-                    keyed.push((now, Owned::Batch { head, attached, events }));
+                    keyed.push((now, OwnedInput::Batch { head, attached, events }));
                 }
-                Owned::Other(Input::DtraceDown { .. } | Input::DtraceUp { .. }) => {
+                OwnedInput::Other(Input::DtraceDown { .. } | Input::DtraceUp { .. }) => {
                     read = read.max(now);
                     keyed.push((read, input));
                 }
-                Owned::Other(Input::End) => keyed.push((u64::MAX, input)),
+                OwnedInput::Other(Input::End) => keyed.push((u64::MAX, input)),
                 other => keyed.push((now, other)),
             }
         }
@@ -88,7 +80,7 @@ impl Trouble {
     fn false_words(&self, case: &Case) -> Vec<String> {
         let mut inputs = vec![];
         let truth = sim::run(case.seed, &case.options, &mut |input: Input<'_>| {
-            inputs.push(Owned::of(input));
+            inputs.push(input.into());
             ControlFlow::Continue(())
         });
         let mut config = Config::default();
@@ -97,7 +89,7 @@ impl Trouble {
         }
         let mut pipeline = Pipeline::new(config, Vec::<Finding>::new());
         for input in self.happens(case.seed, inputs) {
-            input.with(&mut |input| pipeline.push(input));
+            pipeline.push(input.as_input());
             pipeline.stats().assert_conserved();
         }
         let score = score(case, &truth, pipeline.observer());

@@ -1,7 +1,6 @@
-//! Recordings as owned values that tests can take apart, change and play.
+//! A recording as two streams, dtrace's lines and the reader's calls, which a test changes and plays in any order.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Stats;
@@ -9,6 +8,8 @@ use kqproc_exporter::input::{Attach, Batch, Input};
 use kqproc_exporter::model::{Kevent, MonoTime, TreeId};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::source::replay::Replay;
+
+use super::recording;
 
 /// One kevent(2) call.
 #[derive(Clone, Debug)]
@@ -20,49 +21,46 @@ pub struct Call {
     pub events: Vec<Kevent>,
 }
 
-/// Both witnesses' words, each in its own order.
+/// What dtrace printed and what kevent(2) returned, each in its own order.
 #[derive(Clone, Debug, Default)]
-pub struct Words {
+pub struct Streams {
     pub stderr: Vec<u8>,
     pub lines: Vec<String>,
     pub calls: Vec<Call>,
-    /// How they are to be checked.
+    /// The checker's configuration.
     pub config: Config,
 }
 
-pub fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(format!("{name}.kqr"))
-}
+impl Streams {
+    /// The streams of one of the project's recordings.
+    pub fn of(name: &str) -> Streams {
+        let mut streams = Streams::default();
+        let mut stdout = Vec::new();
+        let replay = Replay::open(&recording(name)).expect("a recording");
+        replay
+            .play(&mut |input: Input<'_>| {
+                match input {
+                    Input::Stdout { bytes, .. } => stdout.extend_from_slice(bytes),
+                    Input::Stderr { bytes, .. } => streams.stderr.extend_from_slice(bytes),
+                    Input::Batch(b) => streams.calls.push(Call {
+                        seq: b.seq,
+                        before: b.before,
+                        after: b.after,
+                        attached: b.attached.to_vec(),
+                        events: b.events.to_vec(),
+                    }),
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            })
+            .expect("an undamaged recording");
+        let stdout = String::from_utf8(stdout).expect("text");
+        streams.lines = stdout.lines().map(str::to_owned).collect();
+        streams
+    }
 
-/// The words of one of the project's recordings.
-pub fn words(name: &str) -> Words {
-    let mut words = Words::default();
-    let mut stdout = Vec::new();
-    let replay = Replay::open(&path(name)).expect("a recording");
-    replay
-        .play(&mut |input: Input<'_>| {
-            match input {
-                Input::Stdout { bytes, .. } => stdout.extend_from_slice(bytes),
-                Input::Stderr { bytes, .. } => words.stderr.extend_from_slice(bytes),
-                Input::Batch(b) => words.calls.push(Call {
-                    seq: b.seq,
-                    before: b.before,
-                    after: b.after,
-                    attached: b.attached.to_vec(),
-                    events: b.events.to_vec(),
-                }),
-                _ => {}
-            }
-            ControlFlow::Continue(())
-        })
-        .expect("an undamaged recording");
-    words.lines = String::from_utf8(stdout).expect("text").lines().map(str::to_owned).collect();
-    words
-}
-
-impl Words {
-    /// Plays the two streams, `order` saying whose turn it is (`true`: a line of stdout) until one is through; then the
-    /// other. The conservation law is checked after every input.
+    /// Plays the two streams. `order` says which is next (`true`: a line of stdout) until one of them ends; then the rest
+    /// of the other follows. The law of conservation is checked after every input.
     pub fn play(&self, order: impl IntoIterator<Item = bool>) -> Stats {
         let mut pipeline = Pipeline::new(self.config, ());
         let mut push = |input: Input<'_>| {
@@ -89,12 +87,12 @@ impl Words {
         stats
     }
 
-    /// Plays them in the order of their times, as they would be read.
+    /// Plays both in the order of their times, as a reader without delays would.
     pub fn play_in_time(&self) -> Stats {
         self.play(self.order_with_lag(|_| 0))
     }
 
-    /// The order of reading where item number `i` is read `lag(i)` nanoseconds after it happened.
+    /// The order of reading if item number `i` is read `lag(i)` nanoseconds after it happened.
     pub fn order_with_lag(&self, lag: impl Fn(usize) -> u64) -> Vec<bool> {
         let offset = self.offset();
         let mut reads: Vec<(u64, bool)> = Vec::new();
@@ -113,7 +111,7 @@ impl Words {
         reads.into_iter().map(|(_, line)| line).collect()
     }
 
-    /// What to add to the reader's clock to get DTrace's, from the first marks.
+    /// DTrace's clock minus the reader's, in nanoseconds, by the first mark.
     fn offset(&self) -> i64 {
         let mark = self.lines.iter().find(|l| l.starts_with("M ")).expect("a mark");
         let field = |n: usize| mark.split(' ').nth(n).and_then(|f| f.parse::<u64>().ok()).unwrap();
@@ -126,7 +124,7 @@ impl Words {
     }
 }
 
-/// `next`, on a condition.
+/// `next`, if a condition holds.
 trait NextIf: Iterator {
     fn next_if(&mut self, condition: bool) -> Option<Self::Item>;
 }
