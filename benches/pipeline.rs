@@ -154,6 +154,7 @@ fn encode_metrics(bencher: Bencher, trees: usize) {
         osrelease: "simulated".to_string(),
         osreldate: 0,
         sources: vec![],
+        cpu: vec![],
         external_url: String::new(),
         reload_ok: true,
         reloaded_at: 0.0,

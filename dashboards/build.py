@@ -301,8 +301,10 @@ HOST = [
                ("{{table}}", f"kqproc_table_entries{{{HERE}}} / kqproc_table_capacity{{{HERE}}}"), min=0),
     ]),
     ("The exporter", [
-        series(THIRD, "CPU", "percentunit", "CPU time per second that the exporter uses.",
-               ("{{instance}}", rate("process_cpu_seconds_total")), min=0),
+        series(THIRD, "What watching costs", "percentunit",
+               "CPU time per second of the exporter, of its keeper, which runs dtrace as root, and of dtrace. What the probes "
+               "cost other processes is not in it: kqproc_exporter check --cost measures that.",
+               ("{{process}}", by("process", rate("kqproc_self_cpu_seconds_total"))), min=0, **STACKED),
         series(THIRD, "Memory", "bytes", "Resident memory of the exporter.",
                ("{{instance}}", f"process_resident_memory_bytes{{{HERE}}}"), min=0),
         series(THIRD, "File descriptors", "percentunit", "Open file descriptors of the exporter, of those that it may open.",

@@ -107,6 +107,17 @@ impl Feed {
         }
     }
 
+    /// Has `state` show the processor time of the processes that it takes besides this one, if it takes any.
+    pub fn measure_cpu(&self, state: &State) {
+        if let Feed::Live(live) = self {
+            let meter = live.cpu_meter();
+            state.cpu().of_helpers(move || {
+                let times = meter.read()?;
+                Some([times.keeper, times.dtrace])
+            });
+        }
+    }
+
     /// Feeds a pipeline that publishes to `state`, and checks so, until there is no more, or until `stop`, which is
     /// [`Feed::stop`] of this feed.
     ///

@@ -275,6 +275,7 @@ fn serve_on(
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting kqproc_exporter");
     let server = bind(web)?;
     let stop = feed.stop();
+    feed.measure_cpu(&state);
     let (ended, end) = oneshot::channel();
     let ingest = {
         let (state, stop) = (state.clone(), stop.clone());

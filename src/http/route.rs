@@ -136,8 +136,11 @@ async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> Answer
         return response;
     }
     match endpoint {
-        Endpoint::Metrics => metrics(service, request.headers()),
-        Endpoint::Status => html(service.state.status_page(&routes.telemetry_path)),
+        Endpoint::Metrics => metrics(service, request.headers()).await,
+        Endpoint::Status => {
+            service.state.read_cpu().await;
+            html(service.state.status_page(&routes.telemetry_path))
+        }
         Endpoint::Runbook => html(RUNBOOK.as_str()),
         Endpoint::Css => answer(StatusCode::OK, "text/css; charset=utf-8", pages::CSS.into()),
         Endpoint::Js => answer(StatusCode::OK, "text/javascript; charset=utf-8", pages::JS.into()),
@@ -157,11 +160,12 @@ fn moved(to: &str) -> Answer {
     response
 }
 
-fn metrics(service: &Service, headers: &HeaderMap) -> Answer {
+async fn metrics(service: &Service, headers: &HeaderMap) -> Answer {
     let Some(permit) = service.scrape_permit() else {
         let say = "As many scrapes as --web.max-requests allows are being answered; try again.";
         return text(StatusCode::SERVICE_UNAVAILABLE, say);
     };
+    service.state.read_cpu().await;
     let page = match service.state.page() {
         Ok(page) => page,
         Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::about::About;
 use super::history::{History, Sample};
@@ -11,7 +11,7 @@ use super::pages::status::{self, Status};
 use super::snapshot::Snapshot;
 use crate::check::stats::Stats;
 use crate::metrics::page::{Error, Pages, Rendered};
-use crate::metrics::{Facts, Source};
+use crate::metrics::{CpuUsage, Facts, Source};
 
 /// A handle on what the service shows. Clones share it.
 #[derive(Clone)]
@@ -30,6 +30,7 @@ struct Inner {
     reload: Mutex<Reload>,
     reloader: OnceLock<Box<Reloader>>,
     external_url: OnceLock<String>,
+    cpu: CpuUsage,
 }
 
 type Reloader = dyn Fn() -> Result<(), String> + Send + Sync;
@@ -43,6 +44,9 @@ struct Reload {
     /// When one of them last succeeded, in seconds since 1970.
     at: f64,
 }
+
+/// How long a page waits for the processor time of the keeper and of dtrace(1).
+const KEEPER_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Bits of a source's state.
 const UP: u8 = 1;
@@ -62,6 +66,7 @@ impl State {
             reload: Mutex::new(Reload { config: true, web: true, at: now() }),
             reloader: OnceLock::new(),
             external_url: OnceLock::new(),
+            cpu: CpuUsage::default(),
         }))
     }
 
@@ -132,6 +137,7 @@ impl State {
             stats: &snapshot.total,
             hour: self.0.history.hour(Sample::of(&snapshot.total, Instant::now())),
             sources: self.sources(),
+            cpu: self.cpu(),
             incidents: self.0.incidents.latest(status::LISTED, |_| true),
             skipped: self.0.incidents.skipped(),
         };
@@ -140,6 +146,19 @@ impl State {
 
     fn sources(&self) -> Vec<(Source, bool)> {
         self.about().sources.iter().map(|&source| (source, self.is_up(source))).collect()
+    }
+
+    /// What watching costs.
+    pub fn cpu(&self) -> &CpuUsage {
+        &self.0.cpu
+    }
+
+    /// Reads what watching costs, for the page that is made next. A keeper that does not answer is not waited for.
+    pub(super) async fn read_cpu(&self) {
+        let state = self.clone();
+        let read = tokio::task::spawn_blocking(move || state.cpu().read());
+        // What was read before is shown then.
+        let _ = tokio::time::timeout(KEEPER_PATIENCE, read).await;
     }
 
     /// Sets whether a source is attached and delivers.
@@ -206,6 +225,7 @@ impl State {
             osrelease: about.osrelease.clone(),
             osreldate: about.osreldate,
             sources: self.sources(),
+            cpu: self.cpu().seconds(),
             external_url: self.0.external_url.get().cloned().unwrap_or_default(),
             reload_ok: reload.config && reload.web,
             reloaded_at: reload.at,

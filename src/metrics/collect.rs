@@ -181,6 +181,10 @@ fn service(out: &mut Families, stats: &Stats, facts: &Facts) {
     let build = [env!("CARGO_PKG_VERSION"), revision, std::env::consts::OS, std::env::consts::ARCH];
     out.add(table::BUILD_INFO, [number(table::BUILD_INFO, &build, 1.0)]);
 
+    let def = table::SELF_CPU;
+    let cpu = facts.cpu.iter().map(|(process, seconds)| number(def, &[process.as_str()], *seconds));
+    out.add(def, cpu);
+
     let url = [facts.external_url.as_str()];
     out.add(table::EXTERNAL_URL_INFO, [number(table::EXTERNAL_URL_INFO, &url, 1.0)]);
 

@@ -1,5 +1,6 @@
 //! What metrics show besides the counters: the kernel, the sources, the last reload.
 
+use super::cpu::OwnProcess;
 use crate::model::words;
 
 words! {
@@ -37,6 +38,8 @@ pub struct Facts {
     pub osreldate: u32,
     /// Each configured source, and whether it is attached and delivers.
     pub sources: Vec<(Source, bool)>,
+    /// How much processor time each process that watching takes has used, in seconds.
+    pub cpu: Vec<(OwnProcess, f64)>,
     /// Where browsers find the exporter; empty without `--web.external-url`.
     pub external_url: String,
     /// Whether the last attempt to load the configuration succeeded.

@@ -117,6 +117,8 @@ metrics! {
         "The kernel under test, how it delivers NOTE_CHILD and NOTE_EXIT, and whether this is live; always 1.";
     BUILD_INFO: Gauge "kqproc_build_info" ["version", "revision", "os", "arch"]
         "The exporter's build; always 1.";
+    SELF_CPU: Counter "kqproc_self_cpu_seconds_total" ["process"]
+        "User and system CPU time of what watching takes: the exporter, its keeper, and every dtrace that was run.";
     EXTERNAL_URL_INFO: Gauge "kqproc_external_url_info" ["url"]
         "Where browsers find this exporter, as --web.external-url says; empty without it; always 1.";
     CONFIG_LAST_RELOAD_SUCCESSFUL: Gauge "kqproc_config_last_reload_successful" []

@@ -11,7 +11,7 @@ use crate::http::incidents::Incident;
 use crate::http::query;
 use crate::http::routes::TOP;
 use crate::http::snapshot::Snapshot;
-use crate::metrics::Source;
+use crate::metrics::{CpuUsage, Source};
 use crate::model::{Regime, Verdict};
 use crate::report::answer::{self, Answer};
 use crate::report::escape::Clean;
@@ -30,6 +30,7 @@ pub(in crate::http) struct Status<'a> {
     pub(in crate::http) hour: Hour,
     /// Each configured source, and whether it is up.
     pub(in crate::http) sources: Vec<(Source, bool)>,
+    pub(in crate::http) cpu: &'a CpuUsage,
     /// The newest of each verdict, newest first.
     pub(in crate::http) incidents: Vec<Incident>,
     /// How many incidents of a flood were not kept.
@@ -42,7 +43,7 @@ impl Status<'_> {
             (banner(self.about))
             h1 class=(Answer::of(self.stats)) { (Clean(answer::sentence(self.stats))) }
             section.cards aria-label="At a glance" {
-                @for card in [self.lost_now(), self.witnesses(), self.kernel(), self.recent()] {
+                @for card in [self.lost_now(), self.witnesses(), self.kernel(), self.recent(), self.cost()] {
                     div class={ "card " (card.class) } {
                         h2 { (card.title) }
                         p.value { (Clean(card.value)) }
@@ -144,6 +145,25 @@ impl Status<'_> {
             }
         };
         Card { title: "Last minute", value: format!("{} facts/s", rate(all)), detail, class }
+    }
+
+    fn cost(&self) -> Card {
+        let title = "What watching costs";
+        let (value, when, each) = match self.cpu.recent() {
+            Some((time, shares)) => {
+                let all: f64 = shares.iter().map(|(_, share)| share).sum();
+                let value = format!("{:.2} % of a CPU", all * 100.0);
+                let each = |(process, share)| format!("{process} {:.2} %", share * 100.0);
+                let each: Vec<String> = shares.into_iter().map(each).collect();
+                (value, format!("In the last {:.0} s", time.as_secs_f64()), each)
+            }
+            None => {
+                let each = |(process, seconds)| format!("{process} {seconds:.2} s");
+                let each = self.cpu.seconds().into_iter().map(each).collect();
+                ("–".to_owned(), "Since the start".to_owned(), each)
+            }
+        };
+        Card { title, value, detail: format!("{when}: {}.", each.join(", ")), class: "plain" }
     }
 
     fn verdicts(&self) -> Markup {

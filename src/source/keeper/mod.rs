@@ -4,6 +4,7 @@
 //!
 //! A run as an unprivileged user has a keeper as well: there is one way of running dtrace, and tests walk it.
 
+mod cpu;
 mod modules;
 mod platform;
 mod process;
@@ -25,6 +26,7 @@ use super::dtrace::programs::Program;
 use super::target::root_pid;
 use crate::model::Pid;
 
+pub use self::cpu::{CpuMeter, CpuTimes};
 pub use self::platform::close_inherited;
 pub use self::root::{Job, run};
 
@@ -168,17 +170,31 @@ impl Keeper {
         pid.ok_or_else(|| Error::Failed(format!("{} is no pid", reply.number)))
     }
 
+    /// What tells how much processor time it uses.
+    pub(crate) fn cpu_meter(&self) -> CpuMeter {
+        CpuMeter(Arc::downgrade(&self.0))
+    }
+
     fn ask(&self, request: Request, patience: Duration) -> Result<Reply, Gone> {
         let socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let reply = socket
-            .set_read_timeout(Some(patience))
-            .and_then(|()| request.send(&socket))
-            .and_then(|()| Reply::receive(&socket));
-        reply.map_err(|error| self.0.gone(&socket, &error))
+        self.0.ask(&socket, request, patience)
     }
 }
 
 impl Inner {
+    fn ask(
+        &self,
+        socket: &UnixStream,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Reply, Gone> {
+        let reply = socket
+            .set_read_timeout(Some(patience))
+            .and_then(|()| request.send(socket))
+            .and_then(|()| Reply::receive(socket));
+        reply.map_err(|error| self.gone(socket, &error))
+    }
+
     /// It is asked no more: a late answer must not be taken for that of another request.
     fn gone(&self, socket: &UnixStream, error: &io::Error) -> Gone {
         let _ = socket.shutdown(Shutdown::Both);

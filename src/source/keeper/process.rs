@@ -9,11 +9,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::resource::UsageWho;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, getpid, getppid};
 
-use super::platform;
+use super::{cpu, platform};
 use crate::source::dtrace::programs::Folder;
 
 /// How often a trial compilation is looked at.
@@ -124,8 +126,11 @@ impl Supervised {
         let reaps = Arc::clone(&process);
         let waiting = std::thread::Builder::new().name("dtrace".to_owned()).spawn(move || {
             wait_for_end(pid);
-            let ended = reaps.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(Ok(status)) = ended.map(Process::bury) {
+            let mut process = reaps.lock().unwrap_or_else(PoisonError::into_inner);
+            // Locked until it is reaped: its processor time is either that of a process or that of a reaped child.
+            let ended = process.take().map(Process::bury);
+            drop(process);
+            if let Some(Ok(status)) = ended {
                 // It fails if the exporter is gone, and then the keeper ends as well.
                 let _ = end.write_all(&status.into_raw().to_le_bytes());
             }
@@ -138,6 +143,21 @@ impl Supervised {
         if let Some(process) = &*self.process.lock().unwrap_or_else(PoisonError::into_inner) {
             process.signal(signal);
         }
+    }
+}
+
+/// Processor time, user's and system's, of all children of this process: of those that were reaped, and of this dtrace as
+/// long as it has not been.
+pub(super) fn children_cpu(dtrace: Option<&Supervised>) -> nix::Result<Duration> {
+    let process = dtrace.map(|one| one.process.lock().unwrap_or_else(PoisonError::into_inner));
+    let reaped = cpu::used(UsageWho::RUSAGE_CHILDREN)?;
+    match process.as_ref().and_then(|process| process.as_ref()) {
+        // Of another process, the clock alone can be read on every system, and to the nanosecond (clock_getcpuclockid(3)).
+        Some(running) => {
+            let clock = clock_getcpuclockid(running.pid())?;
+            Ok(reaped + Duration::from(clock_gettime(clock)?))
+        }
+        None => Ok(reaped),
     }
 }
 
@@ -190,4 +210,26 @@ fn beginning(mut pipe: impl Read) -> String {
     let _ = pipe.by_ref().take(ENOUGH).read_to_end(&mut bytes);
     let _ = io::copy(&mut pipe, &mut io::sink());
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_time_of_a_dtrace_that_has_ended_is_kept() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "while :; do :; done"]);
+        let folder = Folder::new().expect("a folder");
+        let (dtrace, _, _pipes) = Supervised::start(&mut command, folder).expect("started");
+        let used = || children_cpu(Some(&dtrace)).expect("a time");
+        let begun = used();
+        while used() - begun < Duration::from_millis(20) {
+            std::thread::sleep(POLL);
+        }
+        let before = used();
+        drop(dtrace);
+        // getrusage(2) rounds the two parts of it down to microseconds.
+        assert!(children_cpu(None).expect("a time") + Duration::from_micros(2) >= before);
+    }
 }

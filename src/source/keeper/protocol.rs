@@ -28,6 +28,8 @@ pub(super) enum Request {
     ReadPidFile(u16),
     /// Have the next program that is compiled or run watch this consumer as well.
     AddConsumer(Pid),
+    /// Tell how much processor time was used.
+    CpuTimes,
 }
 
 impl Request {
@@ -41,6 +43,7 @@ impl Request {
             Request::Kill => (b'k', 0, 0),
             Request::ReadPidFile(number) => (b'p', 0, number.into()),
             Request::AddConsumer(pid) => (b'a', 0, pid.get()),
+            Request::CpuTimes => (b'u', 0, 0),
         };
         let [a, b, c, d] = u32::to_le_bytes(number);
         [letter, place, 0, 0, a, b, c, d]
@@ -58,6 +61,7 @@ impl Request {
             b's' => Request::Start(program()?),
             b't' => Request::Terminate,
             b'k' => Request::Kill,
+            b'u' => Request::CpuTimes,
             b'p' => Request::ReadPidFile(u16::from_le_bytes([a, b])),
             b'a' => Request::AddConsumer(root_pid(u32::from_le_bytes([a, b, c, d]).into())?),
             _ => return None,
@@ -93,7 +97,7 @@ pub(super) struct Reply {
     pub(super) outcome: Outcome,
     /// A pid.
     pub(super) number: i32,
-    /// What there is to be said about it.
+    /// What there is to be said about it, or processor times.
     pub(super) text: String,
     /// Three pipes, or none.
     pub(super) descriptors: Vec<OwnedFd>,
@@ -219,7 +223,7 @@ mod tests {
     fn every_request_arrives_as_it_was_sent() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let mut requests = vec![Request::ReadPidFile(0), Request::ReadPidFile(u16::MAX)];
-        requests.extend([Request::Terminate, Request::Kill]);
+        requests.extend([Request::Terminate, Request::Kill, Request::CpuTimes]);
         requests.extend([1, 99_999].map(|pid| Request::AddConsumer(Pid::new(pid).expect("a pid"))));
         requests.extend(ALL.iter().flat_map(|p| [Request::Compile(p), Request::Start(p)]));
         for request in requests {
@@ -243,6 +247,7 @@ mod tests {
             *b"c\0\0\0\x01\0\0\0",
             *b"t\x01\0\0\0\0\0\0",
             *b"k\0\0\0\0\0\0\x01",
+            *b"u\0\0\0\x01\0\0\0",
             *b"p\x01\0\0\0\0\0\0",
             *b"a\x01\0\0\x01\0\0\0",
             // No process has such a pid.

@@ -12,10 +12,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::resource::UsageWho;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::getppid;
 
 use super::NO_ROOM;
+use super::cpu::{self, CpuTimes};
 use super::modules;
 use super::process::{self, Supervised};
 use super::protocol::{Reply, Request, is_closed};
@@ -124,6 +126,19 @@ impl Root {
             Request::Kill => self.signal(Signal::SIGKILL),
             Request::ReadPidFile(number) => self.read_pid_file(number),
             Request::AddConsumer(pid) => self.add_consumer(pid),
+            Request::CpuTimes => self.cpu_times(),
+        }
+    }
+
+    fn cpu_times(&self) -> Reply {
+        let keeper = cpu::used(UsageWho::RUSAGE_SELF);
+        let times = keeper.and_then(|keeper| {
+            let dtrace = process::children_cpu(self.dtrace.as_ref())?;
+            Ok(CpuTimes { keeper, dtrace })
+        });
+        match times {
+            Ok(times) => Reply { text: times.to_text(), ..Reply::done(0) },
+            Err(errno) => Reply::failed(errno.desc()),
         }
     }
 

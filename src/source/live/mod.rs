@@ -17,7 +17,7 @@ pub use super::barrier::Ended;
 use super::barrier::GatedCommand;
 use super::clock;
 use super::dtrace::{self, Dtrace, Named, STDERR_BUFFERS, STDOUT_BUFFERS};
-use super::keeper::Gone;
+use super::keeper::{CpuMeter, Gone};
 use super::kqueue::{BATCH_BUFFERS, Kernel, Notes, Pace, Reader};
 use super::message::{self, Message};
 use super::stop::Stop;
@@ -156,6 +156,11 @@ impl Live {
     /// Whether a kqueue of our own is read: not if consumers alone are watched.
     pub fn reads_kqueue(&self) -> bool {
         self.kernel.is_some()
+    }
+
+    /// What tells how much processor time the keeper and dtrace(1) use.
+    pub fn cpu_meter(&self) -> CpuMeter {
+        self.dtrace.keeper().cpu_meter()
     }
 
     /// What a recording of this source says about its origin.

@@ -1,0 +1,72 @@
+//! Processor time, user's and system's, of the keeper and of the dtrace(1) that it runs.
+
+use std::sync::{TryLockError, Weak};
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
+use super::Inner;
+use super::protocol::Request;
+
+/// How much processor time was used since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuTimes {
+    /// By the keeper.
+    pub keeper: Duration,
+    /// By every dtrace(1) that it has run, trial compilations among them.
+    pub dtrace: Duration,
+}
+
+impl CpuTimes {
+    /// As the keeper sends them: microseconds.
+    pub(super) fn to_text(self) -> String {
+        format!("{} {}", self.keeper.as_micros(), self.dtrace.as_micros())
+    }
+
+    pub(super) fn of_text(text: &str) -> Option<CpuTimes> {
+        let (keeper, dtrace) = text.split_once(' ')?;
+        let time = |text: &str| text.parse().ok().map(Duration::from_micros);
+        Some(CpuTimes { keeper: time(keeper)?, dtrace: time(dtrace)? })
+    }
+}
+
+/// Asks a keeper for its [`CpuTimes`]. It does not keep the keeper alive.
+#[derive(Clone, Debug)]
+pub struct CpuMeter(pub(super) Weak<Inner>);
+
+impl CpuMeter {
+    /// Wakes the keeper and waits for its answer. `None` if it is gone, or busy with another request.
+    pub fn read(&self) -> Option<CpuTimes> {
+        let keeper = self.0.upgrade()?;
+        let socket = match keeper.socket.try_lock() {
+            Ok(socket) => socket,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let reply = keeper.ask(&socket, Request::CpuTimes, super::PATIENCE).ok()?;
+        CpuTimes::of_text(&reply.text)
+    }
+}
+
+/// What getrusage(2) says of this process or its reaped children.
+pub(super) fn used(by: UsageWho) -> nix::Result<Duration> {
+    let usage = getrusage(by)?;
+    let us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(us.unsigned_abs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_arrive_as_they_were_sent() {
+        let ms = Duration::from_millis;
+        let times = CpuTimes { keeper: ms(7), dtrace: ms(86_400_000_123) };
+        assert_eq!(CpuTimes::of_text(&times.to_text()), Some(times));
+        for text in ["", "1", "1 ", "1 2 3", "-1 2"] {
+            assert_eq!(CpuTimes::of_text(text), None, "{text:?}");
+        }
+    }
+}
