@@ -19,6 +19,8 @@ pub(crate) struct Policy<'a> {
     pub(crate) sight: &'a Sight,
     /// In whose stream kqueue's notes are: a consumer's are in DTrace's.
     pub(crate) notes_in: Witness,
+    /// Lives of no tree that DTrace saw up to then have been forgotten.
+    pub(crate) forgotten: Option<KernelTime>,
     /// For how long a note may be on its way inside the kernel; `patience_ns` more on a host that holds up its threads.
     pub(crate) settle_ns: u64,
     pub(crate) patience_ns: u64,
@@ -162,7 +164,7 @@ impl Policy<'_> {
     fn kqueue_only(&self, from: KernelTime, note: &Note) -> Verdict {
         let to = note.at.plus(self.patience_ns);
         let blind = self.sight.missed(Witness::Dtrace, from, to);
-        if blind { Verdict::Undecided } else { Verdict::KqueueOnly }
+        if blind || self.may_be_forgotten(from) { Verdict::Undecided } else { Verdict::KqueueOnly }
     }
 
     /// Whether a note between these times may be about a life that a witness missed: kqueue's notes about the life before may
@@ -170,6 +172,12 @@ impl Policy<'_> {
     fn may_be_another_life(&self, from: KernelTime, to: KernelTime) -> bool {
         self.sight.missed(Witness::Dtrace, from, to)
             || self.sight.missed(self.notes_in, from.minus(self.settle_ns), to)
+            || self.may_be_forgotten(from)
+    }
+
+    /// Whether a life since then may have been forgotten.
+    fn may_be_forgotten(&self, from: KernelTime) -> bool {
+        self.forgotten.is_some_and(|forgotten| from <= forgotten)
     }
 
     /// Whether a missing note for a fact of this time accuses nothing: DTrace was blind then, or kqueue's notes since then are

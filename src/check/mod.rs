@@ -53,6 +53,10 @@ pub struct Checker {
     cx: Context,
     /// By tracker: first the exporter's own kqueue, then the consumers.
     lives: Vec<Lives>,
+    /// The exporter's own kqueue watches something: otherwise it keeps nothing of what the host does.
+    has_mirror: bool,
+    /// A call of its reader has come.
+    calls_kevent: bool,
     up: bool,
 }
 
@@ -61,12 +65,14 @@ impl Checker {
     pub fn new(config: Config) -> Checker {
         let cx = Context { sight: Sight::new(config.settle_ns), verdicts: Verdicts::default() };
         let (timeline, lives) = (Timeline::new(config), vec![Lives::new(config, 0, None)]);
-        Checker { config, timeline, cx, lives, up: false }
+        Checker { config, timeline, cx, lives, has_mirror: true, calls_kevent: false, up: false }
     }
 
     /// Declares a tree, so that its counts are there from the start.
     pub fn tree(&mut self, id: TreeId, name: &str) {
-        self.cx.verdicts.tree(id).name = name.to_owned();
+        let stats = self.cx.verdicts.tree(id);
+        stats.name = name.to_owned();
+        self.has_mirror |= stats.consumer.is_none();
     }
 
     /// A tree has no process to watch.
@@ -86,6 +92,7 @@ impl Checker {
         }
         let tracker = tracker.unwrap_or_else(|| {
             self.lives.push(Lives::new(self.config, self.lives.len(), Some(id)));
+            self.has_mirror = self.calls_kevent || self.cx.verdicts.has_mirror();
             self.lives.len() - 1
         });
         // That it has ended is in DTrace's stream.
@@ -160,6 +167,7 @@ impl Checker {
 
     /// A kevent(2) call of the reader.
     pub fn batch(&mut self, batch: &Batch<'_>) {
+        (self.has_mirror, self.calls_kevent) = (true, true);
         if self.timeline.call(batch) {
             // At once, like the news that a tree is gone: not only when the call has its place.
             for attach in batch.attached.iter().filter(|attach| attach.errno == 0) {
@@ -197,7 +205,8 @@ impl Checker {
             if let Event::Gap(gap) = event {
                 self.cx.sight.gap(gap);
             }
-            for lives in &mut self.lives {
+            let first = usize::from(!self.has_mirror);
+            for lives in self.lives.iter_mut().skip(first) {
                 lives.take(&mut self.cx, &event);
             }
             if let Event::Call(call) = event {

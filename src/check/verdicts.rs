@@ -56,6 +56,11 @@ impl Verdicts {
         self.observers.iter_mut().for_each(|observers| observers.recent.cause(cause));
     }
 
+    /// Whether a tree is watched by the exporter's own kqueue.
+    pub(crate) fn has_mirror(&self) -> bool {
+        self.stats.trees.iter().any(|tree| tree.consumer.is_none())
+    }
+
     /// The counts of this tree, which need not have been declared.
     pub(crate) fn tree(&mut self, tree: TreeId) -> &mut TreeStats {
         while self.stats.trees.len() <= usize::from(tree.0) {

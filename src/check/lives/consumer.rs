@@ -6,7 +6,8 @@
 
 use super::drain::Queue;
 use super::life::{FactState, Registered};
-use super::{Context, Lives};
+use super::waiting::Evidence;
+use super::{Basis, Context, Lives};
 use crate::check::stats::Refusal;
 use crate::check::timeline::event::Registration;
 use crate::model::{KernelTime, Kevent, Pid, TreeId, note};
@@ -15,6 +16,9 @@ use crate::model::{KernelTime, Kevent, Pid, TreeId, note};
 const EV_DELETE: u32 = 0x0002;
 const EV_DISABLE: u32 = 0x0008;
 const EV_DISPATCH: u32 = 0x0080;
+
+/// So many lives are kept before those are forgotten that are of no tree.
+pub(super) const MOST_STRANGERS: usize = 1 << 14;
 
 impl Lives {
     /// A consumer has registered a process, or changed a registration.
@@ -36,7 +40,8 @@ impl Lives {
             self.watch(cx, tree, pid, change);
         }
         if let Some(slot) = self.table.newest(pid) {
-            self.table[slot].muted = muted;
+            let life = &mut self.table[slot];
+            (life.muted, life.enabled) = (muted, change.at);
         }
     }
 
@@ -69,6 +74,30 @@ impl Lives {
             Some(queue) => queue.address = queue.address.or(address),
             None => self.queues.push(Queue { descriptor, address, drained: at }),
         }
+    }
+
+    /// Forgets the processes of the host that are none of the consumer's as far as is known, if there are too many: one that does
+    /// not call kevent(2) for long would collect them all. Notes about them may still come, from registrations that are older
+    /// than DTrace.
+    pub(super) fn forget_strangers(&mut self, cx: &mut Context) {
+        if self.tree.is_none() || self.table.len() < self.most_strangers {
+            return;
+        }
+        let unannounced = self.unannounced(cx);
+        for evidence in [Evidence::ChildNote, Evidence::ExitNote] {
+            for waiting in self.deadlines.take(evidence) {
+                let is_ours = |slot: usize| {
+                    let life = &self.table[slot];
+                    life.tree.is_some() || life.is_known_to_kqueue() || unannounced.contains(&slot)
+                };
+                match self.table.find(waiting.life).is_some_and(is_ours) {
+                    true => self.deadlines.push(evidence, waiting),
+                    false => self.settle(cx, evidence, waiting, Basis::GivenUp),
+                }
+            }
+        }
+        self.forgotten = Some(self.now);
+        self.most_strangers = MOST_STRANGERS.max(2 * self.table.len());
     }
 
     /// What came was asked for: registrations from before DTrace came are not seen.

@@ -1,10 +1,11 @@
 //! Drains: when a queue has delivered every note of a fact.
 
-use super::waiting::Evidence;
+use super::life::FactState;
+use super::waiting::{Evidence, Waiting};
 use super::{Basis, Context, Lives};
 use crate::check::judge::UNORDERED_NS;
 use crate::check::timeline::event::Call;
-use crate::model::{Fact, KernelTime};
+use crate::model::{Fact, KernelTime, Kevent, Verdict, note};
 
 /// How long the reader may take to run again after its time-out, while notes are queued that this call does not return.
 const WAKE_NS: u64 = 100_000_000;
@@ -18,7 +19,7 @@ pub(super) struct Queue {
     pub(super) descriptor: i32,
     /// Its address in the kernel, if a registration has shown it.
     pub(super) address: Option<u64>,
-    /// The beginning of the last call that drained it.
+    /// Up to when everything in it has been delivered: the beginning of the last call that drained it, or later.
     pub(super) drained: KernelTime,
 }
 
@@ -48,19 +49,43 @@ impl Drain {
 }
 
 impl Lives {
-    /// This call has drained its queue, which it began to read at `entered`.
-    pub(super) fn drain(&mut self, cx: &mut Context, call: &Call, entered: KernelTime) {
+    /// A call of a consumer has delivered what its queue held at `at`. What that decides waits: the notes are in DTrace's stream,
+    /// and that one is missing is known when dtrace(1) has reported what it dropped up to the return of the call.
+    pub(super) fn drain_consumer(&mut self, call: &Call, at: KernelTime) {
+        self.has_delivered(call, at);
+        let all = self.queues.iter().map(|queue| queue.drained).min();
+        let drain = all.map(|entered| Drain { entered, no_child: entered, no_exit: entered });
+        self.drains.extend(drain.map(|drain| (call.at, drain)));
+    }
+
+    fn has_delivered(&mut self, call: &Call, at: KernelTime) {
         let queue = self.queues.iter_mut().find(|queue| queue.descriptor == call.queue);
-        let Some(queue) = queue else { return };
-        queue.drained = queue.drained.max(entered);
-        if self.tree.is_some() {
-            // A consumer's notes are in DTrace's stream: that one is missing is known when dtrace(1) has reported what it
-            // dropped up to the return of the call.
-            let all = self.queues.iter().map(|queue| queue.drained).min();
-            let drain = all.map(|entered| Drain { entered, no_child: entered, no_exit: entered });
-            self.drains.extend(drain.map(|drain| (call.at, drain)));
-            return;
+        if let Some(queue) = queue {
+            queue.drained = queue.drained.max(at);
         }
+    }
+
+    /// Up to when everything has been delivered that was in the queue of this event, which is about the life in `slot`.
+    ///
+    /// A kqueue is first in, first out by the first activation of a knote (13.2 `kern_event.c`, `knote_enqueue`,
+    /// `kqueue_scan`): what was activated before has been delivered with it or before it. The probe of its fact may have fired
+    /// as much as the settle time after its activation, or more on a host that holds up its threads.
+    pub(super) fn reached(&self, slot: usize, event: &Kevent) -> Option<KernelTime> {
+        let life = &self.table[slot];
+        let (state, happened) = match event.fflags {
+            note::EXIT => (life.death, life.exited),
+            fflags if fflags & note::CHILD != 0 => (life.birth, life.created),
+            // An older note may have activated it.
+            _ => return None,
+        };
+        // Otherwise it may be about another life of the pid.
+        let agreed = state == FactState::Decided(Verdict::Agreed);
+        happened.filter(|_| agreed).map(|at| at.minus(self.patience_ns))
+    }
+
+    /// This call of the reader has drained its queue, which it began to read at `entered`.
+    pub(super) fn drain(&mut self, cx: &mut Context, call: &Call, entered: KernelTime) {
+        self.has_delivered(call, entered);
         // A call that timed out slept on an empty queue until a little before it returned: what happened while it surely slept
         // would have woken it.
         let empty = |before, most| match call.notes[..] {
@@ -87,10 +112,23 @@ impl Lives {
         {
             let is_due = |at: KernelTime| drain.is_of(fact, at, patience_ns);
             while let Some(waiting) = self.deadlines.due(note, is_due) {
-                self.settle(cx, note, waiting, Basis::Complete);
+                match self.queued(&waiting) {
+                    at if is_due(at) => self.settle(cx, note, waiting, Basis::Complete),
+                    at => self.deadlines.push(note, Waiting { at, ..waiting }),
+                }
             }
         }
         cx.sight.drained(self.number, drain.entered);
+    }
+
+    /// When the note of this fact was queued, or a little before. That of a process that had ended already is queued by its
+    /// registration, that of a disabled knote when it is enabled.
+    fn queued(&self, waiting: &Waiting) -> KernelTime {
+        let enabled = self.table.find(waiting.life).map(|slot| self.table[slot].enabled);
+        match waiting.fact {
+            Fact::Birth => waiting.at,
+            Fact::Death => waiting.at.max(enabled.unwrap_or_default()),
+        }
     }
 
     /// The beginning of the last call before this one that drained its queue.

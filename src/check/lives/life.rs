@@ -101,6 +101,8 @@ pub(crate) struct Life {
     pub(crate) registered: Option<Registered>,
     /// Its knote was deleted, disabled or used up: what was asked for is not delivered any more.
     pub(crate) muted: bool,
+    /// When its knote was registered or changed last: what it has to deliver may have been queued only then.
+    pub(crate) enabled: KernelTime,
     /// NOTE_TRACKERR about this process.
     pub(crate) trackerr: Reports,
 
@@ -131,6 +133,7 @@ impl Life {
             exit: None,
             registered: None,
             muted: false,
+            enabled: KernelTime(0),
             trackerr: Reports::default(),
             forker_life: None,
             reported: Reported::No,

@@ -27,6 +27,7 @@ use super::stats::Order;
 use super::timeline::event::{Call, Event};
 use super::verdicts::Verdicts;
 use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, Witness, note};
+use consumer::MOST_STRANGERS;
 use drain::{Drain, Queue};
 use life::{FactState, Note};
 use table::Table;
@@ -53,6 +54,9 @@ pub(crate) struct Lives {
     drains: VecDeque<(KernelTime, Drain)>,
     /// A knote of it may be used up, or disabled, by the first event (EV_ONESHOT, EV_DISPATCH).
     used_up: bool,
+    /// Beyond so many lives those of no tree are forgotten, and up to when that was done.
+    most_strangers: usize,
+    forgotten: Option<KernelTime>,
     /// How many calls have been placed.
     calls: u64,
     /// The last of them whose mark is missing.
@@ -87,6 +91,8 @@ impl Lives {
             queues: if tree.is_none() { vec![own] } else { vec![] },
             drains: VecDeque::new(),
             used_up: false,
+            most_strangers: MOST_STRANGERS,
+            forgotten: None,
             table: Table::new(),
             deadlines: Deadlines::default(),
             calls: 0,
@@ -142,21 +148,26 @@ impl Lives {
             let entered = call.entered.unwrap_or(self.drained_before(call));
             self.register(cx, attach, entered, call.at);
         }
+        let mut reached = None;
         for event in &call.notes {
-            self.kevent(cx, event, call);
+            reached = self.kevent(cx, event, call).max(reached);
         }
         let Some(entered) = call.entered else { return };
         cx.verdicts.observers(self.number).recent.call(entered, call.at);
-        if call.drained {
-            self.drain(cx, call, entered);
+        let drained = call.drained.then_some(entered);
+        match (self.tree, drained, drained.max(reached)) {
+            (None, Some(entered), _) => self.drain(cx, call, entered),
+            (Some(_), _, Some(delivered)) => self.drain_consumer(call, delivered),
+            _ => {}
         }
     }
 
-    /// One kevent: which notes it carries, and which life they are about.
-    fn kevent(&mut self, cx: &mut Context, event: &Kevent, call: &Call) {
+    /// One kevent: which notes it carries, and which life they are about. Gives back up to when everything in its kqueue has been
+    /// delivered, as far as its place in the queue shows that.
+    fn kevent(&mut self, cx: &mut Context, event: &Kevent, call: &Call) -> Option<KernelTime> {
         cx.verdicts.stats.count_kevent(event);
         if event.is_receipt() {
-            return;
+            return None;
         }
         let tree = self.tree_of_event(cx, event);
         // What came was asked for: a recording of an old version does not say it.
@@ -166,7 +177,8 @@ impl Lives {
             self.learn_notes(cx, tree, event);
         }
         let Some(pid) = Pid::new(event.ident) else {
-            return self.tree_violation(cx, tree, Order::BadIdent);
+            self.tree_violation(cx, tree, Order::BadIdent);
+            return None;
         };
         self.observe_regime(cx, event);
         let note = Note {
@@ -182,13 +194,16 @@ impl Lives {
         if has(note::TRACKERR) {
             self.note_trackerr(cx, pid, tree, &note);
         }
+        let mut about = born;
         if has(note::EXIT) {
-            if let Some(slot) = born.or_else(|| self.exiting(cx, pid, tree, note.data)) {
+            about = about.or_else(|| self.exiting(cx, pid, tree, note.data));
+            if let Some(slot) = about {
                 self.note_exit(cx, slot, tree, note);
             }
         } else if !has(note::CHILD) {
             self.sign_of_life(cx, pid, tree, note.not_before);
         }
+        self.reached(about?, event)
     }
 
     /// Joins NOTE_CHILD to its life and returns that; `None` for a duplicate.
@@ -297,6 +312,7 @@ impl Lives {
         Policy {
             sight: &cx.sight,
             notes_in: self.notes_in(),
+            forgotten: self.forgotten,
             settle_ns: self.config.settle_ns,
             patience_ns: self.patience_ns,
             watching: self.watching.unwrap_or_default(),

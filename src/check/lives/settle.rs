@@ -47,6 +47,7 @@ impl Lives {
     /// Makes room in a full table: what has its verdicts is forgotten, then the oldest unsettled life is given up, and DTrace
     /// counts as blind for it. What stays is alive as far as is known: one life of each pid at most.
     pub(super) fn make_room(&mut self, cx: &mut Context) {
+        self.forget_strangers(cx);
         while self.table.len() >= self.config.capacity {
             let Some((evidence, waiting)) = self.deadlines.oldest() else { return };
             let Waiting { life, at, .. } = waiting;

@@ -38,22 +38,11 @@ impl Lives {
         consumer.lag_ns = oldest.map_or(0, |oldest| self.now.since(oldest));
     }
 
-    /// A child of a process whose own NOTE_CHILD is undelivered is not known to be of the tree yet.
     fn undelivered(&self, cx: &Context) -> Undelivered {
         let mut all = Undelivered::default();
-        let mut unannounced = HashSet::new();
+        let unannounced = self.unannounced(cx);
         for waiting in self.deadlines.of(Evidence::ChildNote) {
-            let Some(slot) = self.table.find(waiting.life) else { continue };
-            let life = &self.table[slot];
-            if life.settled || life.birth.is_decided() || life.is_tracked() {
-                continue;
-            }
-            let forker = self.forker(slot);
-            let is_of_unannounced = forker.is_some_and(|forker| {
-                unannounced.contains(&forker) && self.asks_for(cx, &self.table[forker], note::TRACK)
-            });
-            if is_of_unannounced || self.tree_of_birth(cx, slot, forker).is_some() {
-                unannounced.insert(slot);
+            if self.table.find(waiting.life).is_some_and(|slot| unannounced.contains(&slot)) {
                 all.add(waiting.at);
             }
         }
@@ -67,5 +56,25 @@ impl Lives {
             }
         }
         all
+    }
+
+    /// The lives whose NOTE_CHILD is to come. A child of one of them is not known to be of the tree yet.
+    pub(super) fn unannounced(&self, cx: &Context) -> HashSet<usize> {
+        let mut unannounced = HashSet::new();
+        for waiting in self.deadlines.of(Evidence::ChildNote) {
+            let Some(slot) = self.table.find(waiting.life) else { continue };
+            let life = &self.table[slot];
+            if life.settled || life.birth.is_decided() || life.is_tracked() {
+                continue;
+            }
+            let forker = self.forker(slot);
+            let is_of_unannounced = forker.is_some_and(|forker| {
+                unannounced.contains(&forker) && self.asks_for(cx, &self.table[forker], note::TRACK)
+            });
+            if is_of_unannounced || self.tree_of_birth(cx, slot, forker).is_some() {
+                unannounced.insert(slot);
+            }
+        }
+        unannounced
     }
 }

@@ -51,6 +51,11 @@ impl Deadlines {
         self.0[evidence as usize].iter()
     }
 
+    /// Takes out those that wait for this evidence, the oldest first.
+    pub(super) fn take(&mut self, evidence: Evidence) -> VecDeque<Waiting> {
+        std::mem::take(&mut self.0[evidence as usize])
+    }
+
     /// The oldest that waits for this evidence, if it is due with the time since which it waits.
     pub(super) fn due(
         &mut self,

@@ -1,7 +1,8 @@
 //! Consumers: what the user's own trackers register and get from kevent(2), all of it in DTrace's stream.
 //!
 //! The kernel copies out at most eight events at a time (KQ_NEVENTS), so a call is all that its thread was copied until it
-//! returns. It cannot have begun before the thread's previous call returned, and began before the first event was copied out.
+//! returns. It cannot have looked at the queue before the thread's previous call returned, or its own registrations were done,
+//! and has before the first event was copied out.
 
 use super::event::{Call, Event, Registration};
 use crate::input::took_all;
@@ -29,7 +30,7 @@ struct Thread {
     tid: u32,
     /// The registration under way.
     registering: Option<Register>,
-    /// When its previous call returned.
+    /// When its previous call returned, or a later registration was done: it has not looked at the queue since.
     returned: KernelTime,
     /// What it was copied since then: all events, and those of EVFILT_PROC.
     copied: i64,
@@ -132,6 +133,7 @@ impl Consumers {
     ) -> Option<Event> {
         let thread = self.thread(consumer, tid)?;
         let register = thread.registering.take()?;
+        thread.returned = thread.returned.max(at);
         Some(Event::Registration(Registration {
             tracker: thread.tracker,
             queue: register.fd,

@@ -1,0 +1,173 @@
+//! What a consumer's registrations make a fact, and what ends that.
+
+use kqproc_exporter::check::stats::{Order, Refusal};
+use kqproc_exporter::model::{Verdict, VerdictClass};
+
+use super::script::*;
+
+/// Process 50 forks 51, and both end: the facts without any of their notes.
+#[test]
+fn what_was_registered_decides_what_is_a_fact() {
+    for (notes, births, deaths) in [
+        (NOTE_TRACK | NOTE_EXIT, LOST.to_vec(), vec![(Verdict::LostSilent, 2)]),
+        (NOTE_TRACK, LOST.to_vec(), vec![]),
+        (NOTE_EXIT, vec![], LOST.to_vec()),
+        (NOTE_FORK, vec![], vec![]),
+    ] {
+        let mut script = Script::new(notes);
+        script.create(200, 51, 50);
+        script.exit(300, 51);
+        script.exit(301, 50);
+        script.idle(400, &[3]);
+        assert_eq!((script.births(), script.deaths()), (births, deaths), "{notes:x}");
+    }
+}
+
+#[test]
+fn a_refused_registration_is_no_fact() {
+    let mut script = Script::new(NOTE_TRACK);
+    script.create(100, 60, 9);
+    script.exit(110, 60);
+    script.register(120, (3, "a1"), 60, EV_ADD, NOTE_EXIT, 3);
+    script.idle(200, &[3]);
+    assert_eq!(script.deaths(), NONE);
+    assert_eq!(script.0.stats().trees[0].refused_registrations(), 1);
+}
+
+#[test]
+fn what_was_deleted_or_disabled_is_not_missing() {
+    for flags in [EV_DELETE, EV_DISABLE] {
+        let mut script = Script::new(NOTE_EXIT);
+        script.register(100, (3, "a1"), 50, flags, 0, 0);
+        script.exit(200, 50);
+        script.idle(300, &[3]);
+        assert_eq!(script.deaths(), NONE, "{flags:x}");
+        // Registered again, it is watched again.
+        script = Script::new(NOTE_EXIT);
+        script.register(100, (3, "a1"), 50, flags, 0, 0);
+        script.register(110, (3, "a1"), 50, EV_ADD, NOTE_EXIT, 0);
+        script.exit(200, 50);
+        script.idle(300, &[3]);
+        assert_eq!(script.deaths(), LOST, "{flags:x}");
+    }
+}
+
+#[test]
+fn events_of_other_filters_are_no_notes() {
+    let mut script = Script::new(NOTE_EXIT);
+    script.exit(200, 50);
+    script.call(300, 3, &[(-1, 50, NOTE_EXIT, 7), (-5, 50, NOTE_EXIT, 256), (-7, 1, 0, 1)]);
+    script.idle(400, &[3]);
+    assert_eq!(script.deaths(), AGREED);
+    assert_eq!(script.0.stats().trees[0].order_violations, [0; Order::COUNT]);
+}
+
+/// One that waits for sockets alone is drained all the time, and says nothing about processes.
+#[test]
+fn a_kqueue_without_processes_settles_nothing() {
+    let mut script = Script::new(NOTE_EXIT);
+    script.exit(200, 50);
+    script.idle(300, &[4]);
+    assert_eq!(script.deaths(), [(Verdict::Undecided, 1)]);
+}
+
+#[test]
+fn a_process_in_two_kqueues_has_one_death_that_either_may_report() {
+    for reports in [3, 4] {
+        let mut script = Script::new(NOTE_EXIT);
+        script.register(20, (4, "a2"), 50, EV_ADD, NOTE_EXIT, 0);
+        script.exit(200, 50);
+        script.call(1000, 3 + 4 - reports, &[]);
+        script.call(2000, reports, &[(-5, 50, NOTE_EXIT, 256)]);
+        script.idle(2100, &[3, 4]);
+        assert_eq!(script.deaths(), AGREED, "{reports}");
+    }
+    let mut script = Script::new(NOTE_EXIT);
+    script.register(20, (4, "a2"), 50, EV_ADD, NOTE_EXIT, 0);
+    script.exit(200, 50);
+    script.call(300, 3, &[(-5, 50, NOTE_EXIT, 256)]);
+    script.call(301, 4, &[(-5, 50, NOTE_EXIT, 256)]);
+    script.idle(400, &[3, 4]);
+    assert_eq!(script.deaths(), AGREED);
+    assert_eq!(script.0.stats().trees[0].order_violations, [0; Order::COUNT]);
+}
+
+#[test]
+fn a_closed_kqueue_and_the_consumers_own_end_leave_what_is_open_undecided() {
+    let undecided = [(Verdict::Undecided, 1)];
+    let mut closed = Script::new(NOTE_EXIT);
+    closed.exit(200, 50);
+    closed.register(250, (3, "b7"), 70, EV_ADD, NOTE_EXIT, 3);
+    closed.idle(300, &[3]);
+    assert_eq!(closed.deaths(), undecided);
+    let mut ended = Script::new(NOTE_EXIT);
+    ended.exit(200, 50);
+    ended.exit(250, 9);
+    ended.idle(300, &[3]);
+    assert_eq!(ended.deaths(), undecided);
+}
+
+/// The pid file names consumer 19 before DTrace's last records of consumer 9 come.
+fn replaced() -> Script {
+    let mut script = Script::new(NOTE_EXIT);
+    script.create(20, 55, 1);
+    script.register(30, (3, "a1"), 55, EV_ADD, NOTE_EXIT, 0);
+    script.line("consumer 19".to_owned());
+    script.exit(200, 50);
+    script.call(210, 3, &[(-5, 50, NOTE_EXIT, 256)]);
+    script.exit(250, 9);
+    let old = script.0.lines.len();
+    script.create(290, 60, 1);
+    script.register(300, (3, "c1"), 60, EV_ADD, NOTE_EXIT, 0);
+    script.exit(310, 55);
+    script.exit(400, 60);
+    script.call(450, 3, &[(-5, 60, NOTE_EXIT, 256)]);
+    script.idle(500, &[3]);
+    for line in &mut script.0.lines[old..] {
+        if let Some(head) = line.strip_suffix(" 9") {
+            *line = format!("{head} 19").replace(" 0 77 ", " 0 78 ");
+        }
+    }
+    script
+}
+
+#[test]
+fn a_consumer_that_is_replaced_keeps_its_last_records_and_accuses_nobody_afterwards() {
+    let agreed = |script: &Script| {
+        let deaths = script.deaths();
+        assert!(deaths.iter().all(|(v, _)| v.class() != VerdictClass::Lost), "{deaths:?}");
+        deaths.iter().find(|(verdict, _)| *verdict == Verdict::Agreed).map(|(_, n)| *n)
+    };
+    let mut script = replaced();
+    assert_eq!(agreed(&script), Some(2));
+    // DTrace did not print the end of the first one.
+    script.0.lines.retain(|line| !line.starts_with("X 250000000 "));
+    assert_eq!(agreed(&script), Some(2));
+}
+
+/// Its registration is older than DTrace: NOTE_CHILD that names it as the parent proves it.
+#[test]
+fn a_process_is_tracked_from_the_first_event_that_names_it() {
+    let mut script = Script::new(0);
+    script.0.lines.truncate(1);
+    script.create(100, 51, 50);
+    script.call(200, 3, &[(-5, 51, NOTE_CHILD, 50)]);
+    script.create(300, 52, 50);
+    script.idle(400, &[3]);
+    assert_eq!(script.births(), [(Verdict::Agreed, 1), (Verdict::LostSilent, 1)]);
+    script.0.lines.retain(|line| !line.starts_with("N "));
+    assert_eq!(script.births(), NONE);
+}
+
+/// Whom a registration names that kevent(2) refuses, and why.
+#[test]
+fn refused_registrations_are_counted_by_errno() {
+    let mut script = Script::new(NOTE_EXIT);
+    for (pid, errno) in [(60, 3), (61, 3), (62, 2), (63, 5)] {
+        script.register(pid.into(), (3, "a1"), pid, EV_ADD, NOTE_EXIT, errno);
+    }
+    let consumer = script.0.stats().trees[0].consumer.clone().expect("a consumer");
+    let refused = Refusal::ALL.iter().map(|why| (why.as_str(), consumer.refused[why.index()]));
+    let refused: Vec<_> = refused.filter(|(_, n)| *n > 0).collect();
+    assert_eq!(refused, [("ENOENT", 1), ("ESRCH", 2), ("other", 1)]);
+}
