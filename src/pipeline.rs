@@ -69,23 +69,22 @@ impl<O: Observer> Pipeline<O> {
             Input::Consumer { id, pid } => self.checker.consumer(id, pid),
             Input::Tree { id, name } => self.checker.tree(id, name),
             Input::TreeGone { id } => self.checker.tree_gone(id),
-            Input::Batch(batch) => self.checker.batch(&batch),
+            Input::Batch(batch) => self.checker.batch(&batch, &mut self.observer),
             Input::Stdout { at, bytes } => self.stdout(at, bytes),
             Input::Stderr { at, bytes } => self.stderr(at, bytes),
             Input::DtraceUp { .. } => self.checker.dtrace_up(),
             Input::DtraceDown { .. } => {
                 self.cut_streams();
-                self.checker.dtrace_down();
+                self.checker.dtrace_down(&mut self.observer);
             }
             Input::BatchesLost { first, count, .. } => self.checker.batches_lost(first, count),
             Input::Forks { at, total } => self.checker.forks(at, total),
             Input::End => {
                 self.cut_streams();
-                self.checker.end();
+                self.checker.end(&mut self.observer);
             }
         }
         self.checker.publish();
-        pass_on(&mut self.checker, &mut self.observer);
         self.observer.counted(self.checker.stats());
     }
 
@@ -94,9 +93,7 @@ impl<O: Observer> Pipeline<O> {
         stdout.feed(bytes, |printed| match printed {
             Printed::Record(record) => {
                 observer.record(&Ok(record));
-                checker.record(record, at);
-                // While they are in the cache: a read may bring thousands.
-                pass_on(checker, observer);
+                checker.record(record, at, observer);
             }
             Printed::Message(text) => tell(checker, observer, at, text),
             Printed::Bad(reason) => {
@@ -141,13 +138,6 @@ impl<O: Observer> Pipeline<O> {
     /// Whoever hears the findings.
     pub fn observer_mut(&mut self) -> &mut O {
         &mut self.observer
-    }
-}
-
-/// The observer hears what was found since the last time.
-fn pass_on(checker: &mut Checker, observer: &mut impl Observer) {
-    for finding in checker.findings().as_slice() {
-        observer.finding(finding);
     }
 }
 

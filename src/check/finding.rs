@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Call;
 use super::stats::Stats;
 use crate::input::Input;
 use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus};
@@ -123,6 +124,9 @@ impl Finding {
 pub trait Observer {
     /// A fact got its verdict: once for each fact.
     fn finding(&mut self, finding: &Finding);
+
+    /// A kevent(2) call has its place in DTrace's order.
+    fn call(&mut self, _: &Call) {}
 
     /// The source's next input, before anything is made of it.
     fn input(&mut self, _: &Input<'_>) {}

@@ -35,11 +35,12 @@ use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Record;
 use clues::Cause;
-use finding::Finding;
+use finding::Observer;
 use lives::{Context, Lives};
 use sight::Sight;
 use stats::{Fill, Stats, Table};
 use timeline::Timeline;
+pub use timeline::event::Call;
 use timeline::event::Event;
 use verdicts::Verdicts;
 
@@ -102,7 +103,7 @@ impl Checker {
     }
 
     /// One of DTrace's records, read at `read`.
-    pub fn record(&mut self, record: Record, read: MonoTime) {
+    pub fn record(&mut self, record: Record, read: MonoTime, observer: &mut impl Observer) {
         let stats = self.stats_mut();
         stats.records[record.kind().index()] += 1;
         if let Record::Begin { at, wall } | Record::Tick { at, wall } = record {
@@ -127,7 +128,7 @@ impl Checker {
             self.stats_mut().bad_lines[reason.index()] += 1;
         }
         if self.timeline.is_ready() {
-            self.run();
+            self.run(observer);
         }
     }
 
@@ -160,13 +161,13 @@ impl Checker {
     }
 
     /// dtrace is gone.
-    pub fn dtrace_down(&mut self) {
+    pub fn dtrace_down(&mut self, observer: &mut impl Observer) {
         self.timeline.dtrace_down();
-        self.run();
+        self.run(observer);
     }
 
     /// A kevent(2) call of the reader.
-    pub fn batch(&mut self, batch: &Batch<'_>) {
+    pub fn batch(&mut self, batch: &Batch<'_>, observer: &mut impl Observer) {
         (self.has_mirror, self.calls_kevent) = (true, true);
         if self.timeline.call(batch) {
             // At once, like the news that a tree is gone: not only when the call has its place.
@@ -174,7 +175,7 @@ impl Checker {
                 self.cx.verdicts.tree(attach.tree).attached = true;
             }
             if self.timeline.is_ready() {
-                self.run();
+                self.run(observer);
             }
         }
     }
@@ -192,23 +193,27 @@ impl Checker {
     }
 
     /// Nothing more will come.
-    pub fn end(&mut self) {
+    pub fn end(&mut self, observer: &mut impl Observer) {
         self.timeline.end();
-        self.run();
+        self.run(observer);
         self.lives.iter_mut().for_each(|lives| lives.finish(&mut self.cx));
+        self.cx.verdicts.hand_on(observer);
         let (first, last) = self.timeline.span();
         self.cx.sight.finish(first, last);
     }
 
-    fn run(&mut self) {
+    fn run(&mut self, observer: &mut impl Observer) {
         while let Some(event) = self.timeline.next() {
-            if let Event::Gap(gap) = event {
-                self.cx.sight.gap(gap);
+            match &event {
+                Event::Gap(gap) => self.cx.sight.gap(*gap),
+                Event::Call(call) => observer.call(call),
+                _ => {}
             }
             let first = usize::from(!self.has_mirror);
             for lives in self.lives.iter_mut().skip(first) {
                 lives.take(&mut self.cx, &event);
             }
+            self.cx.verdicts.hand_on(observer);
             if let Event::Call(call) = event {
                 self.timeline.reuse(call);
             }
@@ -235,10 +240,5 @@ impl Checker {
     /// What has been counted so far; the gauges are those of the last [`Checker::publish`].
     pub fn stats(&self) -> &Stats {
         &self.cx.verdicts.stats
-    }
-
-    /// The findings since the last call.
-    pub fn findings(&mut self) -> std::vec::Drain<'_, Finding> {
-        self.cx.verdicts.findings.drain(..)
     }
 }

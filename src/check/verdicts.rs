@@ -2,7 +2,7 @@
 
 use super::clues::{Cause, RecentContext};
 use super::damage::TrackerModel;
-use super::finding::Finding;
+use super::finding::{Finding, Observer};
 use super::stats::{Stats, TreeStats};
 use super::strategies;
 use crate::model::{TreeId, Verdict};
@@ -11,7 +11,7 @@ use crate::model::{TreeId, Verdict};
 pub(crate) struct Verdicts {
     pub(crate) stats: Stats,
     /// Findings that were not handed on yet.
-    pub(crate) findings: Vec<Finding>,
+    findings: Vec<Finding>,
     /// By the tracker's number.
     observers: Vec<Observers>,
 }
@@ -40,6 +40,11 @@ impl Verdicts {
         let standing = model.finding(&finding, unknown_forker, &mut stats.trees);
         strategies::count(&finding, standing, self.tree(finding.tree));
         self.findings.push(finding);
+    }
+
+    /// Hands on what was decided since the last time.
+    pub(crate) fn hand_on(&mut self, observer: &mut impl Observer) {
+        self.findings.drain(..).for_each(|finding| observer.finding(&finding));
     }
 
     /// What observes this tracker's facts.

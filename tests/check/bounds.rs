@@ -1,5 +1,6 @@
 //! However hard the load, memory is bounded, what is given up is counted, and every fact has one verdict.
 
+use kqproc_exporter::check::finding::Finding;
 use kqproc_exporter::check::stats::{Stats, Table};
 use kqproc_exporter::check::{Checker, Config};
 use kqproc_exporter::input::{Attach, Batch};
@@ -16,7 +17,7 @@ struct Kernel {
     checker: Checker,
     at: u64,
     seq: u64,
-    findings: u64,
+    findings: Vec<Finding>,
     largest: u64,
 }
 
@@ -26,7 +27,7 @@ impl Kernel {
             checker: Checker::new(config),
             at: 1000 * MS,
             seq: 0,
-            findings: 0,
+            findings: vec![],
             largest: 0,
         };
         kernel.tick(0);
@@ -42,8 +43,7 @@ impl Kernel {
     }
 
     fn say(&mut self, record: Record) {
-        self.checker.record(record, MonoTime(self.at));
-        self.findings += self.checker.findings().count() as u64;
+        self.checker.record(record, MonoTime(self.at), &mut self.findings);
         self.checker.publish();
         self.largest = self.largest.max(self.checker.stats().incarnations());
     }
@@ -76,7 +76,8 @@ impl Kernel {
             let capacity = Batch::capacity_of(seq);
             let (events, later) = rest.split_at(rest.len().min(capacity as usize));
             let (before, after) = (MonoTime(entered.0), MonoTime(self.at));
-            self.checker.batch(&Batch { seq, capacity, before, after, attached, events });
+            let batch = Batch { seq, capacity, before, after, attached, events };
+            self.checker.batch(&batch, &mut self.findings);
             let (at, returned) = (KernelTime(self.at), events.len() as i32);
             self.say(Record::Mark(Mark {
                 at,
@@ -97,14 +98,13 @@ impl Kernel {
         self.tick(2000 * MS);
         self.call(&[], &[]);
         self.tick(2000 * MS);
-        self.checker.end();
-        self.findings += self.checker.findings().count() as u64;
+        self.checker.end(&mut self.findings);
         self.checker.publish();
         let stats = self.checker.stats().clone();
         stats.assert_conserved();
         let verdicts: u64 =
             stats.trees.iter().flat_map(|tree| tree.births.iter().chain(&tree.deaths)).sum();
-        assert_eq!(verdicts, self.findings, "a finding for each verdict");
+        assert_eq!(verdicts, self.findings.len() as u64, "a finding for each verdict");
         assert_eq!(stats.trees.iter().map(|tree| tree.pending()).sum::<u64>(), 0);
         stats
     }
@@ -197,13 +197,14 @@ fn events_whose_marks_never_come_wait_in_bounded_room() {
         let (before, after) = (MonoTime(seq * MS), MonoTime(seq * MS + 10));
         let events = [child(100 + seq as u32, ROOT, TREE)];
         let capacity = Batch::capacity_of(seq);
-        checker.batch(&Batch { seq, capacity, before, after, attached: &[], events: &events });
+        let batch = Batch { seq, capacity, before, after, attached: &[], events: &events };
+        checker.batch(&batch, &mut ());
     }
     checker.publish();
     assert_eq!(checker.stats().evictions[Table::Events.index()], 10_000 - 1024);
     let full = checker.stats().tables[Table::Events.index()];
     assert_eq!(full.entries, full.capacity, "a full table is told to be full");
-    checker.end();
+    checker.end(&mut ());
     checker.publish();
     let stats = checker.stats();
     stats.assert_conserved();

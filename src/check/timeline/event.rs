@@ -26,23 +26,23 @@ pub(crate) enum Event {
 
 /// A kevent(2) call at its place, with all that it returned.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(crate) struct Call {
+pub struct Call {
     /// Whose call it is: 0 is the exporter's own reader, the others are consumers.
-    pub(crate) tracker: usize,
+    pub tracker: usize,
     /// The descriptor of its kqueue, or [`Call::OWN_QUEUE`].
-    pub(crate) queue: i32,
+    pub queue: i32,
     /// Its number: see [`crate::input::Batch::seq`]. Calls of consumers are counted by the timeline.
-    pub(crate) seq: u64,
+    pub seq: u64,
     /// When it returned; the latest possible time if its mark is missing.
-    pub(crate) at: KernelTime,
+    pub at: KernelTime,
     /// When it began, or earlier. `None` if its mark is missing: then nothing is known to be drained.
-    pub(crate) entered: Option<KernelTime>,
+    pub entered: Option<KernelTime>,
     /// It took all there was: see [`crate::input::took_all`].
-    pub(crate) drained: bool,
+    pub drained: bool,
     /// What was registered by this call.
-    pub(crate) registered: Vec<Attach>,
+    pub registered: Vec<Attach>,
     /// What it returned, in the kernel's order.
-    pub(crate) notes: Vec<Kevent>,
+    pub notes: Vec<Kevent>,
 }
 
 impl Call {

@@ -69,12 +69,12 @@ pub enum TimelineEvent {
         /// How long it had been, in nanoseconds.
         ns: u64,
         /// How many events it returned.
-        returned: i32,
+        returned: usize,
     },
     /// The first call that began after its creation and took all there was: NOTE_CHILD is in it or will not come.
     Drained {
         /// How many events it returned.
-        returned: i32,
+        returned: usize,
     },
     /// A witness looked away: drops, an outage, batches that were not kept.
     Gap(String),
@@ -145,8 +145,8 @@ impl TimelineEvent {
 /// An event and its time.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TimelineEntry {
-    /// On DTrace's clock; `None` if that is not known.
-    pub at: Option<KernelTime>,
+    /// On DTrace's clock; of a call whose mark is missing, the latest time that it can have returned.
+    pub at: KernelTime,
     /// What was reported.
     pub event: TimelineEvent,
 }

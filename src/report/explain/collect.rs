@@ -1,19 +1,16 @@
 //! Collects everything that both witnesses report of one pid while a recording is played.
 
-use std::collections::VecDeque;
-
+use crate::check::Call;
 use crate::check::finding::{Finding, Observer};
-use crate::input::{Batch, Input};
+use crate::input::Input;
 use crate::model::{KernelTime, Kevent, Pid, TreeId, filter, note};
 use crate::report::evidence::event::{TimelineEntry, TimelineEvent};
 use crate::wire::decode::Reason;
 use crate::wire::drops::Message;
-use crate::wire::record::{Copyout, Mark, Record, Register};
+use crate::wire::record::{Copyout, Record, Register};
 
 /// More entries about one pid than this are left out, and counted.
 const MAX_ENTRIES: usize = 10_000;
-/// How far, in calls, a batch and its mark may be read apart. Capacities repeat after 1024 calls.
-const MARKS: usize = 512;
 
 /// Follows the pipeline of a replay for one pid.
 pub struct Collector {
@@ -29,13 +26,10 @@ pub struct Collector {
     /// Entries that found no room.
     pub left_out: u64,
     newest: KernelTime,
-    marks: VecDeque<Mark>,
-    /// Entries that wait for the mark of their batch: its number, its capacity, and their place.
-    waiting: VecDeque<(u64, u32, usize)>,
-    /// The latest batches: number, capacity, and how many events.
-    batches: VecDeque<(u64, u32, usize)>,
-    created: Option<KernelTime>,
-    exited: Option<KernelTime>,
+    /// Its creates after which the queue was not drained yet.
+    undrained: Vec<KernelTime>,
+    /// Its exits after which no call returned yet.
+    unscanned: Vec<KernelTime>,
 }
 
 impl Collector {
@@ -49,15 +43,12 @@ impl Collector {
             consumers: vec![],
             left_out: 0,
             newest: KernelTime(0),
-            marks: VecDeque::new(),
-            waiting: VecDeque::new(),
-            batches: VecDeque::new(),
-            created: None,
-            exited: None,
+            undrained: vec![],
+            unscanned: vec![],
         }
     }
 
-    fn add(&mut self, at: Option<KernelTime>, event: TimelineEvent) {
+    fn add(&mut self, at: KernelTime, event: TimelineEvent) {
         if self.entries.len() < MAX_ENTRIES {
             self.entries.push(TimelineEntry { at, event });
         } else {
@@ -66,22 +57,22 @@ impl Collector {
     }
 
     fn gap(&mut self, what: String) {
-        self.add(Some(self.newest), TimelineEvent::Gap(what));
+        self.add(self.newest, TimelineEvent::Gap(what));
     }
 
     fn event(&mut self, record: &Record) {
         self.newest = self.newest.max(record.at());
-        let at = Some(record.at());
+        let at = record.at();
         match *record {
             Record::Create { child, forker, .. } if child == self.pid => {
-                (self.created, self.exited) = (at, None);
+                self.undrained.push(at);
                 self.add(at, TimelineEvent::Created { forker });
             }
             Record::Create { child, forker, .. } if forker == self.pid => {
                 self.add(at, TimelineEvent::Forked { child });
             }
             Record::Exit { pid, status, .. } if pid == self.pid => {
-                self.exited = at;
+                self.unscanned.push(at);
                 self.add(at, TimelineEvent::Exited { status });
             }
             Record::Exec { pid, .. } if pid == self.pid => self.add(at, TimelineEvent::Exec),
@@ -94,7 +85,6 @@ impl Collector {
             Record::Influx { child, .. } if child == self.pid => {
                 self.add(at, TimelineEvent::Skipped)
             }
-            Record::Mark(mark) => self.mark(mark),
             Record::Register(Register { ident, filter, fflags, own: true, consumer, .. })
                 if filter == filter::PROC && ident == u64::from(self.pid.get()) =>
             {
@@ -136,80 +126,51 @@ impl Collector {
         Some(format!("{name}, pid {pid},"))
     }
 
-    fn mark(&mut self, mark: Mark) {
-        let of_mark = |(seq, capacity, _): &(u64, u32, usize)| mark.is_of(*seq, *capacity);
-        let counted = self.batches.iter().rev().find(|batch| of_mark(batch));
-        let counted = counted.and_then(|(_, _, events)| i32::try_from(*events).ok());
-        if let Some(returned) = mark.returned.or(counted) {
-            self.scan(mark, returned);
+    /// What a call that began at `entered` shows of the process besides its notes.
+    fn scan(&mut self, entered: KernelTime, call: &Call) {
+        let returned = call.notes.len();
+        let over = |exited: &mut KernelTime| *exited < call.at;
+        if self.unscanned.extract_if(.., over).any(|exited| entered <= exited) {
+            let ns = call.at.since(entered);
+            self.add(call.at, TimelineEvent::Scan { ns, returned });
         }
-        if let Some(i) = self.waiting.iter().position(of_mark) {
-            while let Some((_, _, place)) = self.waiting.get(i).copied().filter(of_mark) {
-                self.waiting.remove(i);
-                self.entries[place].at = Some(mark.at);
-            }
-            return;
-        }
-        if self.marks.len() == MARKS {
-            self.marks.pop_front();
-        }
-        self.marks.push_back(mark);
-    }
-
-    /// A call that returned so many events.
-    fn scan(&mut self, mark: Mark, returned: i32) {
-        if self.exited.is_some_and(|exited| mark.entered <= exited && exited < mark.at) {
-            self.exited = None;
-            let ns = mark.at.since(mark.entered);
-            self.add(Some(mark.at), TimelineEvent::Scan { ns, returned });
-        }
-        let all = u32::try_from(returned).is_ok_and(|returned| returned < mark.capacity);
-        if self.created.is_some_and(|created| all && created < mark.entered) {
-            self.created = None;
-            self.add(Some(mark.at), TimelineEvent::Drained { returned });
-        }
-    }
-
-    fn batch(&mut self, batch: &Batch<'_>) {
-        if self.batches.len() == MARKS {
-            self.batches.pop_front();
-        }
-        self.batches.push_back((batch.seq, batch.capacity, batch.events.len()));
-        let (own, seq) = (self.pid, batch.seq);
-        let attached = batch.attached.iter().filter(|a| a.pid == own);
-        let attached = attached.map(|a| TimelineEvent::Attached { batch: seq, errno: a.errno });
-        let events = batch.events.iter().filter(|event| self.is_about(event));
-        let events = events.map(|event| TimelineEvent::Kevent { batch: seq, event: *event });
-        let reported: Vec<TimelineEvent> = attached.chain(events).collect();
-        if reported.is_empty() {
-            return;
-        }
-        let mark = self.marks.iter().find(|mark| mark.is_of(batch.seq, batch.capacity));
-        let at = mark.map(|mark| mark.at);
-        for event in reported {
-            if at.is_none() && self.entries.len() < MAX_ENTRIES {
-                if self.waiting.len() == MARKS {
-                    self.waiting.pop_front();
-                }
-                self.waiting.push_back((batch.seq, batch.capacity, self.entries.len()));
-            }
-            self.add(at, event);
+        let before = |created: &mut KernelTime| call.drained && *created < entered;
+        if self.undrained.extract_if(.., before).count() > 0 {
+            self.add(call.at, TimelineEvent::Drained { returned });
         }
     }
 }
 
 impl Observer for Collector {
+    fn call(&mut self, call: &Call) {
+        if call.tracker != 0 {
+            return;
+        }
+        let (pid, batch, at) = (self.pid, call.seq, call.at);
+        if let Some(entered) = call.entered {
+            self.scan(entered, call);
+        }
+        for attach in call.registered.iter().filter(|attach| attach.pid == pid) {
+            self.add(at, TimelineEvent::Attached { batch, errno: attach.errno });
+        }
+        for event in &call.notes {
+            if self.is_about(event) {
+                self.add(at, TimelineEvent::Kevent { batch, event: *event });
+            }
+        }
+    }
+
     fn input(&mut self, input: &Input<'_>) {
         match input {
             Input::Tree { name, .. } => self.trees.push((*name).to_owned()),
             Input::Consumer { id, pid: Some(pid) } => self.consumers.push((*id, *pid)),
-            Input::Batch(batch) => self.batch(batch),
             Input::DtraceUp { .. } => self.gap("dtrace was started".to_owned()),
             Input::DtraceDown { .. } => self.gap("dtrace ended".to_owned()),
             Input::BatchesLost { count, .. } => {
                 self.gap(format!("{count} kevent(2) calls could not be kept"));
             }
-            Input::Stdout { .. }
+            Input::Batch(_)
+            | Input::Stdout { .. }
             | Input::Stderr { .. }
             | Input::Config(_)
             | Input::Consumer { .. }

@@ -52,8 +52,8 @@ pub struct Life {
 /// One line of the time line.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Line {
-    /// On DTrace's clock, in nanoseconds; `None` if that is not known.
-    pub at: Option<KernelTime>,
+    /// On DTrace's clock, in nanoseconds.
+    pub at: KernelTime,
     /// Whose line it is.
     pub voice: Voice,
     /// What happened.
@@ -88,7 +88,7 @@ pub struct Duplicates {
 impl Life {
     /// The time line, and under it why it went as it did.
     pub(super) fn text(&self, out: &mut String, paint: Paint) {
-        let zero = self.since.or(self.lines.iter().find_map(|line| line.at));
+        let zero = self.since.or(self.lines.first().map(|line| line.at)).unwrap_or_default();
         self.lines.iter().for_each(|line| line.write(out, zero, paint));
         self.reasons(out, paint);
     }
@@ -116,13 +116,8 @@ impl Life {
 
 impl Line {
     /// Adds the line, its time in milliseconds after `zero`.
-    fn write(&self, out: &mut String, zero: Option<KernelTime>, paint: Paint) {
-        let at = match (self.at, zero) {
-            (Some(at), Some(zero)) => {
-                format!("{:+.3}", (at.0 as i128 - zero.0 as i128) as f64 / 1e6)
-            }
-            _ => "?".to_owned(),
-        };
+    fn write(&self, out: &mut String, zero: KernelTime, paint: Paint) {
+        let at = format!("{:+.3}", (self.at.0 as i128 - zero.0 as i128) as f64 / 1e6);
         let times = if self.times > 1 { format!(", {} times", self.times) } else { String::new() };
         let text = printable(&self.text) + &times;
         let said = paint.dye(self.hue(), &format!("{:<8}{text}", self.voice));
@@ -141,7 +136,7 @@ impl Line {
 impl From<&TimelineRow> for Line {
     fn from(row: &TimelineRow) -> Line {
         Line {
-            at: Some(row.at),
+            at: row.at,
             voice: match row.witness.as_deref() {
                 Some("dtrace") => Voice::Dtrace,
                 Some("kqueue") => Voice::Kqueue,

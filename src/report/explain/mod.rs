@@ -100,8 +100,7 @@ fn lives(collected: &Collector) -> Vec<Draft> {
     let created = |entry: &TimelineEntry| {
         matches!(entry.event, TimelineEvent::Created { .. }).then_some(entry.at)
     };
-    let mut starts: Vec<KernelTime> =
-        collected.entries.iter().filter_map(created).flatten().collect();
+    let mut starts: Vec<KernelTime> = collected.entries.iter().filter_map(created).collect();
     starts.extend(
         collected
             .findings
@@ -122,28 +121,25 @@ fn lives(collected: &Collector) -> Vec<Draft> {
 
 /// The life that an entry belongs to: for kevents of a finding its own, else the one at that time.
 fn owner(lives: &[Draft], entry: &TimelineEntry) -> Option<usize> {
-    let in_time = || {
-        let at = entry.at?;
-        lives.iter().rposition(|life| life.since.is_none_or(|since| since <= at))
-    };
+    let in_time = || lives.iter().rposition(|life| life.since.is_none_or(|at| at <= entry.at));
     match &entry.event {
         TimelineEvent::Kevent { batch, event } => {
             let says = |life: &Draft| {
                 let notes = life.findings.iter().flat_map(|f| [f.kqueue.child, f.kqueue.exit]);
                 notes.flatten().any(|note| note.batch == *batch && note.event.data == event.data)
             };
-            lives.iter().position(says).or_else(in_time).or(Some(lives.len() - 1))
+            lives.iter().position(says).or_else(in_time)
         }
-        // TimelineEntry within knote_fork, a little before proc:::create: of the life that begins then.
+        // Within knote_fork, a little before proc:::create: of the life that begins then.
         TimelineEvent::NotRegistered { .. } | TimelineEvent::Skipped => {
             let begins = |life: &Draft| {
-                life.since
-                    .zip(entry.at)
-                    .is_some_and(|(since, at)| at <= since && since.since(at) <= FORK_NS)
+                let soon =
+                    |since: KernelTime| entry.at <= since && since.since(entry.at) <= FORK_NS;
+                life.since.is_some_and(soon)
             };
             lives.iter().position(begins).or_else(in_time)
         }
-        _ => in_time().or((entry.at.is_none()).then(|| lives.len() - 1)),
+        _ => in_time(),
     }
 }
 
@@ -164,16 +160,7 @@ impl Draft {
             .map(|entry| line(pid, entry))
             .collect();
         lines.extend(self.findings.iter().map(|finding| verdict_line(finding, collected)));
-        // A batch whose time is not known stays where it was read: behind what was known then.
-        let mut last = None;
-        let mut keyed: Vec<(Option<KernelTime>, Line)> = lines
-            .into_iter()
-            .map(|line| {
-                last = line.at.or(last);
-                (last, line)
-            })
-            .collect();
-        keyed.sort_by_key(|(at, _)| *at);
+        lines.sort_by_key(|line| line.at);
         let count = self.duplicates(pid);
         let judge = |f: &Finding| Judged {
             fact: fact(f.fact).into(),
@@ -187,7 +174,7 @@ impl Draft {
         Life {
             tree,
             since: self.since,
-            lines: without_repeats(keyed.into_iter().map(|(_, line)| line)),
+            lines: without_repeats(lines),
             judged: self.findings.iter().map(judge).collect(),
             duplicates: (count > 0).then_some(Duplicates { count, path: DUPLICATE_CHILD }),
         }
@@ -210,7 +197,7 @@ fn share(findings: &mut [Finding]) {
 }
 
 /// Lines that say the same on end are one.
-fn without_repeats(lines: impl Iterator<Item = Line>) -> Vec<Line> {
+fn without_repeats(lines: Vec<Line>) -> Vec<Line> {
     let mut out: Vec<Line> = vec![];
     for line in lines {
         match out.last_mut() {
@@ -239,7 +226,7 @@ fn verdict_line(finding: &Finding, collected: &Collector) -> Line {
         _ => judged(finding),
     };
     Line {
-        at: Some(finding.decided),
+        at: finding.decided,
         voice: Voice::Check,
         text,
         times: 1,
