@@ -12,7 +12,7 @@ use kqproc_exporter::model::Verdict;
 use crate::project::{headings, path, read, rules, run};
 
 fn promtool_tests(dir: &std::path::Path) -> Result<String, String> {
-    let files = ["tracking", "witness", "exporter", "recording"];
+    let files = ["tracking", "consumer", "witness", "exporter", "recording"];
     run(Command::new("promtool")
         .args(["test", "rules"])
         .args(files.map(|file| dir.join(format!("tests/{file}.yml")))))
@@ -86,7 +86,7 @@ fn every_for_is_tested_to_the_minute() {
 
 #[test]
 fn every_alert_meets_the_look_alikes() {
-    let tests = ["tracking", "witness", "exporter"]
+    let tests = ["tracking", "consumer", "witness", "exporter"]
         .map(|file| read(&format!("deploy/prometheus/tests/{file}.yml")))
         .concat();
     let groups: Vec<&str> = tests.split("\n  - name: ").skip(1).collect();
@@ -156,6 +156,7 @@ fn alerts_about_facts_lead_to_their_incidents() {
     let expected = [
         "KqprocCollisionKnown",
         "KqprocCollisionRegression",
+        "KqprocConsumerLost",
         "KqprocDataCorrupt",
         "KqprocLateNotes",
         "KqprocPoorSight",
@@ -226,6 +227,7 @@ fn alerts_about_processes_lead_to_the_pid_with_their_first_command() {
     let runbook = read("docs/runbook.md");
     for (alert, verdict) in [
         ("KqprocTrackingLost", "lost"),
+        ("KqprocConsumerLost", "lost"),
         ("KqprocUntrackedProcesses", "lost"),
         ("KqprocTrackErr", "lost_reported"),
         ("KqprocDataCorrupt", "corrupt"),

@@ -121,7 +121,7 @@ fn dashboards_select_what_there_is_and_legends_name_its_labels() {
 
 #[test]
 fn the_tests_of_the_rules_feed_series_as_the_exporter_has_them() {
-    for file in ["tracking", "witness", "exporter", "recording"] {
+    for file in ["tracking", "consumer", "witness", "exporter", "recording"] {
         let text = read(&format!("deploy/prometheus/tests/{file}.yml"));
         for series in placeholders(&text, "series: '", '\'') {
             let [selector] = &selectors(series)[..] else { panic!("{file}: {series}") };

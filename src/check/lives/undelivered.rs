@@ -38,11 +38,14 @@ impl Lives {
         consumer.lag_ns = oldest.map_or(0, |oldest| self.now.since(oldest));
     }
 
+    /// What DTrace may have missed the delivery of is not counted: it may have been delivered.
     fn undelivered(&self, cx: &Context) -> Undelivered {
         let mut all = Undelivered::default();
         let unannounced = self.unannounced(cx);
+        let is_seen = |at: KernelTime| !cx.sight.missed(self.notes_in(), at, self.now);
         for waiting in self.deadlines.of(Evidence::ChildNote) {
-            if self.table.find(waiting.life).is_some_and(|slot| unannounced.contains(&slot)) {
+            let slot = self.table.find(waiting.life);
+            if slot.is_some_and(|slot| unannounced.contains(&slot)) && is_seen(waiting.at) {
                 all.add(waiting.at);
             }
         }
@@ -51,7 +54,8 @@ impl Lives {
             let life = &self.table[slot];
             let is_of_tree = life.tree.is_some() || unannounced.contains(&slot);
             let is_open = life.exit.is_none() && !life.death.is_final();
-            if is_of_tree && is_open && self.asks_for(cx, life, note::EXIT) {
+            let is_asked_for = is_of_tree && is_open && self.asks_for(cx, life, note::EXIT);
+            if is_asked_for && is_seen(waiting.at) {
                 all.add(waiting.at);
             }
         }
