@@ -1,4 +1,4 @@
-//! Once its tables have their size, the pipeline allocates nothing, whatever goes through it.
+//! The pipeline allocates nothing for an event once its tables have grown to their size.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
@@ -22,18 +22,18 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNTED.set(COUNTED.get() + 1);
-        // SAFETY: the caller's duties are the same.
+        // SAFETY: the caller keeps the same conditions.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's duties are the same.
+        // SAFETY: the caller keeps the same conditions.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         COUNTED.set(COUNTED.get() + 1);
-        // SAFETY: the caller's duties are the same.
+        // SAFETY: the caller keeps the same conditions.
         unsafe { System.realloc(ptr, layout, size) }
     }
 }

@@ -1,9 +1,10 @@
-//! Who may know whom: what docs/ARCHITECTURE.md draws and no lint can hold. The lints are in src/lib.rs and clippy.toml.
+//! The dependencies between modules that docs/ARCHITECTURE.md allows, which no lint can check. The lints are in src/lib.rs and
+//! clippy.toml.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every module and those that it may know: the ones below it, so that no two know each other.
+/// Every module and the modules that it may use: those below it, so that there are no cycles.
 const KNOWS: [(&str, &[&str]); 15] = [
     ("duration", &[]),
     ("plain_file", &[]),
@@ -39,7 +40,7 @@ const KNOWS: [(&str, &[&str]); 15] = [
     ),
 ];
 
-/// What reaches the world without the standard library, and the modules that may have it.
+/// Crates that reach the operating system or the network, and the modules that may use them.
 const WORLDLY: [&str; 6] = ["hyper", "libc", "nix", "socket2", "tokio", "tracing"];
 const IN_THE_WORLD: [&str; 6] = ["cli", "http", "load", "metrics", "plain_file", "source"];
 

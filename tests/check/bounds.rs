@@ -1,4 +1,5 @@
-//! However hard the load, memory is bounded, what is given up is counted, and every fact has one verdict.
+//! Bounds of the cross-checker under extreme loads: memory stays bounded, evictions are counted, and every fact gets exactly
+//! one verdict.
 
 use kqproc_exporter::check::finding::Finding;
 use kqproc_exporter::check::stats::{Stats, Table};
@@ -12,7 +13,7 @@ use kqproc_exporter::wire::record::{Mark, Record};
 const MS: u64 = 1_000_000;
 const ROOT: u32 = 50;
 
-/// Both witnesses of a kernel that does what the test says, on one clock.
+/// A kernel that a test drives by hand, and both witnesses of it, on one clock.
 struct Kernel {
     checker: Checker,
     at: u64,
@@ -42,7 +43,7 @@ impl Kernel {
         self.call(&[attach], &[]);
     }
 
-    fn say(&mut self, record: Record) {
+    fn record(&mut self, record: Record) {
         self.checker.record(record, MonoTime(self.at), &mut self.findings);
         self.checker.publish();
         self.largest = self.largest.max(self.checker.stats().incarnations());
@@ -50,22 +51,22 @@ impl Kernel {
 
     fn tick(&mut self, after: u64) {
         self.at += after;
-        self.say(Record::Tick { at: KernelTime(self.at), wall: 0 });
+        self.record(Record::Tick { at: KernelTime(self.at), wall: 0 });
     }
 
     fn create(&mut self, child: u32, forker: u32) {
         self.at += 1000;
         let (at, child, forker) = (KernelTime(self.at), pid(child), pid(forker));
-        self.say(Record::Create { at, child, forker, parent: forker, flags: 0x14 });
+        self.record(Record::Create { at, child, forker, parent: forker, flags: 0x14 });
     }
 
     fn exit(&mut self, number: u32) {
         self.at += 1000;
         let (at, parent, status) = (KernelTime(self.at), pid(ROOT), WaitStatus(0));
-        self.say(Record::Exit { at, pid: pid(number), parent, status });
+        self.record(Record::Exit { at, pid: pid(number), parent, status });
     }
 
-    /// kevent(2) calls that return all these events, and what DTrace says of the calls.
+    /// kevent(2) calls that return all these events, and DTrace's marks of the calls.
     fn call(&mut self, attached: &[Attach], events: &[Kevent]) {
         let mut rest = events;
         let mut attached = attached;
@@ -79,7 +80,7 @@ impl Kernel {
             let batch = Batch { seq, capacity, before, after, attached, events };
             self.checker.batch(&batch, &mut self.findings);
             let (at, returned) = (KernelTime(self.at), events.len() as i32);
-            self.say(Record::Mark(Mark {
+            self.record(Record::Mark(Mark {
                 at,
                 entered,
                 capacity,
@@ -93,7 +94,7 @@ impl Kernel {
         }
     }
 
-    /// The end; returns the counts.
+    /// Ends the input; returns the statistics.
     fn end(mut self) -> Stats {
         self.tick(2000 * MS);
         self.call(&[], &[]);
@@ -203,7 +204,7 @@ fn events_whose_marks_never_come_wait_in_bounded_room() {
     checker.publish();
     assert_eq!(checker.stats().evictions[Table::Events.index()], 10_000 - 1024);
     let full = checker.stats().tables[Table::Events.index()];
-    assert_eq!(full.entries, full.capacity, "a full table is told to be full");
+    assert_eq!(full.entries, full.capacity, "a full table counts as full");
     checker.end(&mut ());
     checker.publish();
     let stats = checker.stats();
@@ -212,7 +213,7 @@ fn events_whose_marks_never_come_wait_in_bounded_room() {
 }
 
 #[test]
-fn a_thousand_trees_are_told_apart() {
+fn a_thousand_trees_are_kept_apart() {
     let mut kernel = Kernel::new(Config::default());
     let root = |tree: TreeId| 100 + u32::from(tree.0);
     let trees: Vec<TreeId> = (0..1000).map(TreeId).collect();
@@ -254,7 +255,7 @@ fn pids_that_are_used_again_and_again_need_no_more_room() {
     assert_eq!(stats.trees[0].deaths[Verdict::Agreed.index()], 100_000);
 }
 
-/// The registration of the root of `tree` that asks for children and not for their ends.
+/// A registration of the root of `tree` with NOTE_TRACK alone.
 fn track_only(tree: TreeId) -> Attach {
     Attach { tree, pid: pid(ROOT), root: true, errno: 0, notes: note::TRACK }
 }

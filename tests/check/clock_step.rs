@@ -1,4 +1,5 @@
-//! A clock that jumps in the middle of a recording accuses nobody, and what comes after it is decided again.
+//! Clocks that jump in the middle of a recording: no verdict against the kernel comes of it, and later facts are decided
+//! again.
 
 use crate::common::inputs::{self, moved};
 use crate::common::recording;
@@ -8,22 +9,22 @@ use kqproc_exporter::input::{Batch, Input, OwnedInput};
 use kqproc_exporter::model::{Fact, MonoTime, TreeId, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
 
-/// The lines of dtrace's stdout and the calls of the reader, in the order in which they were read.
-fn reads(name: &str) -> Vec<OwnedInput> {
-    let mut reads = inputs::inputs(&recording(name));
-    reads.retain(|read| matches!(read, OwnedInput::Stdout(..) | OwnedInput::Batch { .. }));
-    reads
+/// The lines of dtrace's stdout and the calls of the reader, in the order of reading.
+fn both_streams(name: &str) -> Vec<OwnedInput> {
+    let mut inputs = inputs::inputs(&recording(name));
+    inputs.retain(|input| matches!(input, OwnedInput::Stdout(..) | OwnedInput::Batch { .. }));
+    inputs
 }
 
-/// The verdicts where DTrace's clock jumps by `dtrace_ms` and that of the reader's calls by `reader_ms` when half has been
-/// read. The times at which dtrace's pipes were read stay.
-fn play(reads: &[OwnedInput], dtrace_ms: i64, reader_ms: i64) -> Stats {
+/// The statistics if DTrace's clock jumps by `dtrace_ms` and that of the reader's calls by `reader_ms` after half of the
+/// inputs. The times at which dtrace's pipes were read stay.
+fn play(inputs: &[OwnedInput], dtrace_ms: i64, reader_ms: i64) -> Stats {
     let mut pipeline = Pipeline::new(Config::default(), ());
     pipeline.push(Input::Tree { id: TreeId(0), name: "tree" });
     pipeline.push(Input::DtraceUp { at: MonoTime(1) });
-    for (i, read) in reads.iter().enumerate() {
-        let by = |ms: i64| if i < reads.len() / 2 { 0 } else { ms * 1_000_000 };
-        match read {
+    for (i, input) in inputs.iter().enumerate() {
+        let by = |ms: i64| if i < inputs.len() / 2 { 0 } else { ms * 1_000_000 };
+        match input {
             OwnedInput::Stdout(at, line) => {
                 let line = moved(std::str::from_utf8(line).expect("text"), by(dtrace_ms));
                 pipeline.push(Input::Stdout { at: *at, bytes: line.as_bytes() });
@@ -43,6 +44,7 @@ fn play(reads: &[OwnedInput], dtrace_ms: i64, reader_ms: i64) -> Stats {
 
 const RECORDINGS: [&str; 3] = ["split-13.2-enoent-drain", "merged-exit-stall", "split-15.1-orphan"];
 
+/// How many verdicts accuse the kernel.
 fn accused(stats: &Stats) -> u64 {
     let accuses = |v: &&Verdict| v.is_lost() || matches!(v, Verdict::Corrupt | Verdict::KqueueOnly);
     let verdicts = || Verdict::ALL.iter().filter(accuses);
@@ -53,16 +55,16 @@ fn accused(stats: &Stats) -> u64 {
 #[test]
 fn a_clock_of_dtraces_that_jumps_forward_is_followed() {
     for name in RECORDINGS {
-        let reads = reads(name);
-        let expected = play(&reads, 0, 0);
+        let inputs = both_streams(name);
+        let expected = play(&inputs, 0, 0);
         for ms in [100, 300, 1000, 60_000, 3_600_000] {
-            let found = play(&reads, ms, 0);
+            let found = play(&inputs, ms, 0);
             for fact in [Fact::Birth, Fact::Death] {
                 let of = |stats: &Stats| *stats.trees[0].of(fact);
                 assert_eq!(of(&found), of(&expected), "{name} {fact:?} {ms} ms");
             }
             let blind = found.dtrace_blind_ns[BlindReason::Clock.index()];
-            assert!(blind >= ms as u64 * 1_000_000, "{name} {ms} ms: told as {blind} ns");
+            assert!(blind >= ms as u64 * 1_000_000, "{name} {ms} ms: counted as {blind} ns");
         }
     }
 }
@@ -70,10 +72,10 @@ fn a_clock_of_dtraces_that_jumps_forward_is_followed() {
 #[test]
 fn a_clock_that_jumps_back_accuses_nobody() {
     for name in RECORDINGS {
-        let reads = reads(name);
+        let inputs = both_streams(name);
         for ms in [-60_000, -5000, -1000, -300, -100] {
             for (dtrace_ms, reader_ms) in [(ms, 0), (0, ms)] {
-                let found = play(&reads, dtrace_ms, reader_ms);
+                let found = play(&inputs, dtrace_ms, reader_ms);
                 let case = format!("{name} dtrace {dtrace_ms} reader {reader_ms}");
                 assert_eq!(accused(&found), 0, "{case}");
                 assert!(found.blind_seconds() > 0.0, "{case}");
@@ -85,10 +87,10 @@ fn a_clock_that_jumps_back_accuses_nobody() {
 #[test]
 fn what_comes_after_a_small_jump_is_decided_again() {
     for name in RECORDINGS {
-        let reads = reads(name);
+        let inputs = both_streams(name);
         let undecided = |stats: &Stats| stats.trees[0].deaths[Verdict::Undecided.index()];
         for (dtrace_ms, reader_ms) in [(-100, 0), (0, -100), (0, 5000)] {
-            let found = play(&reads, dtrace_ms, reader_ms);
+            let found = play(&inputs, dtrace_ms, reader_ms);
             assert!(
                 undecided(&found) < 100,
                 "{name} {dtrace_ms} {reader_ms}: {:?}",
@@ -104,7 +106,8 @@ fn no_recording_of_the_project_has_a_clock_that_jumps() {
         let file = entry.expect("an entry").path();
         if file.extension().is_some_and(|extension| extension == "kqr") {
             let name = file.file_stem().and_then(|stem| stem.to_str()).expect("a name");
-            let jumped = play(&reads(name), 0, 0).dtrace_blind_ns[BlindReason::Clock.index()];
+            let jumped =
+                play(&both_streams(name), 0, 0).dtrace_blind_ns[BlindReason::Clock.index()];
             assert_eq!(jumped, 0, "{name}");
         }
     }
@@ -112,7 +115,7 @@ fn no_recording_of_the_project_has_a_clock_that_jumps() {
 
 #[test]
 fn a_clock_that_steps_back_during_a_long_call_of_the_reader_accuses_nobody() {
-    // The call lasted 63 ms: what its mark says of the offset of the two clocks is too wide to show the step.
+    // The call lasted 63 ms: its mark bounds the offset of the two clocks too loosely to show the step.
     let sound = inputs::inputs(&recording("split-13.2-chain-stall"));
     let found = inputs::play(&inputs::stepped(&sound, 0.05, -70_000_000));
     assert_eq!(accused(&found), accused(&inputs::play(&sound)));

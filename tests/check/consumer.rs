@@ -1,5 +1,5 @@
-//! Consumers: the user's own trackers, seen by DTrace alone. Real runs, every way of dropping, repeating and cutting their
-//! records, and consumers that are written down by hand.
+//! Consumers: the user's own trackers, which DTrace alone watches. Verdicts on real runs, and on runs whose records are
+//! missing, repeated or cut; the modules have runs that are written by hand.
 
 mod lag;
 mod registrations;
@@ -41,7 +41,7 @@ fn run(name: &str) -> Run {
 }
 
 impl Run {
-    /// What is found; the law of conservation holds after each line.
+    /// The statistics and findings. The law of conservation is checked after each line.
     fn play(&self) -> (Stats, Vec<Finding>) {
         let mut pipeline = Pipeline::new(Config::default(), Vec::new());
         pipeline.push(Input::Tree { id: TreeId(0), name: "supervisor" });
@@ -117,8 +117,8 @@ fn real_runs_have_the_verdicts_of_an_independent_check() {
     }
 }
 
-/// What is found in the recording of a consumer on 15.1 that was never told of two of 10,833 exits, as it found out itself.
-/// `more` comes behind dtrace's first output.
+/// The statistics and findings of a recording on 15.1: a consumer that never got two of 10,833 exits, as it found out itself.
+/// `more` comes after dtrace's first output.
 fn lost_exits(more: Option<Input<'static>>) -> (Stats, Vec<Finding>) {
     let mut pipeline = Pipeline::new(Config::default(), Vec::new());
     let replay = Replay::open(&recording("consumer-15.1-lost-exit")).expect("a recording");
@@ -137,7 +137,7 @@ fn lost_exits(more: Option<Input<'static>>) -> (Stats, Vec<Finding>) {
 }
 
 #[test]
-fn the_exits_that_a_consumer_was_never_told_of_are_named() {
+fn the_exits_that_a_consumer_never_got_are_named() {
     let (stats, findings) = lost_exits(None);
     let lost = findings.iter().filter(|finding| finding.verdict.is_lost());
     let lost: Vec<_> = lost.map(|f| (f.pid.get(), f.fact, f.verdict)).collect();
@@ -149,7 +149,7 @@ fn the_exits_that_a_consumer_was_never_told_of_are_named() {
     assert_eq!(stats.trees[0].duplicate_child_notes, 3575);
 }
 
-/// They may have been events of the consumer.
+/// The dropped records may have been the consumer's events.
 #[test]
 fn nothing_is_lost_where_dtrace_dropped_records_at_an_unknown_time() {
     let bytes = b"dtrace: 7 drops on CPU 0\n";
@@ -207,7 +207,7 @@ fn a_consumer_that_is_named_again_is_the_same() {
     }
 }
 
-/// Each has tables of its own: a recording may name 65,536.
+/// Each consumer has tables of its own, and a recording may name 65,536 of them.
 #[test]
 fn consumers_without_number_do_not_fill_the_memory() {
     let mut pipeline = Pipeline::new(Config::default(), ());

@@ -1,5 +1,5 @@
-//! The cross-checker on real recordings: what it finds, that reading order does not matter, and that one changed word
-//! changes the one verdict that it should.
+//! The cross-checker on recordings of real kernels: its verdicts, that the order of reading does not matter, and that one
+//! changed record changes exactly the one verdict that it should.
 
 use crate::common::recording;
 use crate::common::streams::Streams;
@@ -82,7 +82,7 @@ fn nothing_is_called_lost_where_dtrace_dropped_records() {
     }
 }
 
-/// Where the `n`th event with just this note stands.
+/// The call and the place in it of the `n`th event with just this note.
 fn event(streams: &Streams, fflags: u32, n: usize) -> (usize, usize) {
     let all = streams.calls.iter().enumerate().flat_map(|(c, call)| {
         call.events.iter().enumerate().map(move |(e, event)| (c, e, event.fflags))
@@ -91,13 +91,13 @@ fn event(streams: &Streams, fflags: u32, n: usize) -> (usize, usize) {
     (c, e)
 }
 
-/// Where the `n`th line of this kind about the tree stands: the load's processes come after the first 30 records.
+/// The place of the `n`th line of this kind about the tree: the load's processes come after the first 30 records.
 fn line(streams: &Streams, letter: &str, n: usize) -> usize {
     let lines = streams.lines.iter().enumerate().skip(30);
     lines.filter(|(_, l)| l.starts_with(letter)).nth(n).expect("such a line").0
 }
 
-/// What a change did: verdicts of births and deaths that are more than before, and those that are fewer.
+/// The effect of a change: by how much the number of each verdict grew or fell, and the new statistics.
 fn change(n: usize, change: impl Fn(&mut Streams, usize)) -> (Vec<String>, Stats) {
     let mut streams = Streams::of("split-13.2-enoent-drain");
     let before = streams.play_in_time();
@@ -173,7 +173,8 @@ fn a_process_that_kqueue_never_mentions_is_lost_altogether() {
     assert_eq!((stats.trees[0].lost_alive, stats.trees[0].ghosts), (0, 0));
 }
 
-/// Its death was dropped: it was settled by the last idle call, its birth was not, so nobody knew its tree.
+/// The last idle call settled the death and not yet the birth, so the tree of the process was not known, and its death was
+/// dropped.
 #[test]
 fn the_last_process_before_the_reader_fell_idle_keeps_both_its_facts() {
     let mut streams = Streams::of("merged-enoent-drain");
@@ -203,7 +204,7 @@ fn note_trackerr_on_the_forker_makes_the_loss_a_reported_one() {
 }
 
 #[test]
-fn a_repeated_word_is_counted_as_such_and_changes_no_verdict() {
+fn a_repeated_note_or_record_is_counted_and_changes_no_verdict() {
     for n in SOME {
         let (changes, stats) = change(n, |s, n| {
             let (c, e) = event(s, note::CHILD, n);
@@ -245,7 +246,7 @@ fn a_changed_number_is_one_corrupt_fact() {
     }
 }
 
-/// No drain came before it: it was thought to be about a life that ended before anyone was registered.
+/// No call drained the queue before it, and the note was taken for one about a life before the registration.
 #[test]
 fn a_number_changed_in_the_first_batch_is_corrupt_too() {
     let mut streams = Streams::of("merged-exit-stall");
@@ -301,7 +302,7 @@ fn a_recording_cut_at_any_byte_still_conserves() {
     }
 }
 
-/// It was counted from the origin of DTrace's clock: the host's uptime.
+/// The blind time was counted from the origin of DTrace's clock, the boot of the host.
 #[test]
 fn a_drop_before_the_first_record_is_blind_from_the_first_record_on() {
     let mut pipeline = Pipeline::new(Config::default(), ());
@@ -355,7 +356,7 @@ fn one_stream_read_wholly_before_the_other_changes_no_verdict() {
     }
 }
 
-/// A busy host: whoever is held up for a second or two accuses nobody.
+/// A busy host: a reader that is held up for a second or two.
 mod held_up {
     use kqproc_exporter::input::{Attach, Batch};
     use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId};
@@ -474,7 +475,7 @@ mod held_up {
     #[test]
     fn a_cause_that_comes_late_blinds_nobody() {
         let mut streams = held_up();
-        // The cause probes' dtrace tells of 1.5 s when the other one is at 5 s, and of a time before that one began.
+        // Records of the cause probes: one of 1.5 s that comes at 5 s, and one from before the other probes began.
         for (ms, place) in [(1500, streams.lines.len()), (100, 0)] {
             streams.lines.insert(place, format!("R {} 10 50 12", ms * MS));
             streams.lines.insert(place, format!("S {} 10 50", ms * MS));

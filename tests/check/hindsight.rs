@@ -1,4 +1,5 @@
-//! Tree damage and strategies on the project's recordings of real kernels.
+//! Tree damage and strategies: what a tracker would have believed in recordings of real kernels and in simulated runs, and
+//! the figures of docs/strategies.md.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -19,7 +20,7 @@ fn tree(recording: &str) -> TreeStats {
     trees.remove(0)
 }
 
-/// What is not zero.
+/// The kinds of damage that happened, with their numbers.
 fn damage(tree: &TreeStats) -> Vec<(&'static str, u64)> {
     let all = Damage::ALL.iter().map(|d| (d.as_str(), tree.damage[d.index()]));
     all.filter(|(_, n)| *n > 0).collect()
@@ -49,7 +50,7 @@ fn the_reporter_of_pr_180385_loses_parents_and_two_kqueues_keep_them() {
 }
 
 #[test]
-fn whoever_descends_from_a_wrong_or_unknown_parent_is_cut_off() {
+fn descendants_of_a_wrong_or_unknown_parent_are_cut_off() {
     let tree = tree("merged-orphan");
     let expected =
         [("wrong_parent", 184), ("adopted_by_nobody", 184), ("cut_off", 60), ("unknown", 1)];
@@ -98,7 +99,7 @@ fn remove(streams: &mut Streams, fflags: u32) -> Kevent {
 }
 
 #[test]
-fn a_process_whose_end_is_not_told_runs_for_ever() {
+fn a_process_whose_exit_is_lost_is_a_ghost() {
     let tree = changed(|streams| {
         remove(streams, note::EXIT);
     });
@@ -132,7 +133,7 @@ fn a_list_of_the_living_does_not_bring_back_who_died_before_it_was_made() {
     assert_eq!(recovered(&living), [("rescan", 1), ("reaper", 1)]);
 }
 
-/// Simulated kernels that fail in the ways of which there is no recording.
+/// Simulated kernels with faults of which there is no recording.
 fn simulated() -> Vec<Options> {
     let split = Options { regime: Regime::Split, ..Options::default() };
     vec![
@@ -158,7 +159,7 @@ fn simulate(options: &Options) -> TreeStats {
 }
 
 #[test]
-fn damage_and_strategies_are_what_the_verdicts_say() {
+fn damage_and_strategies_follow_from_the_verdicts() {
     let faulty = Options { alloc_fail: 0.01, corrupt: 0.01, stall_ms: 5, ..Options::default() };
     for regime in [Regime::Split, Regime::MergedStatus, Regime::MergedPpid] {
         for shape in [Shape::Mix, Shape::Chain, Shape::Orphan, Shape::Threads] {

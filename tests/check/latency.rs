@@ -1,4 +1,4 @@
-//! How long a verdict takes, from the fact to the input that decided it.
+//! The delay of verdicts, from the fact to the input that decided it: at most the settle time and a switch interval.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -10,7 +10,7 @@ use kqproc_exporter::model::{Fact, MonoTime, Regime, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::sim::{self, Options, Shape};
 
-/// When this input was read, if it says so.
+/// When this input was read, if it has a time.
 fn read_at(input: &Input<'_>) -> Option<MonoTime> {
     match input {
         Input::Batch(batch) => Some(batch.after),

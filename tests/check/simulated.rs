@@ -1,4 +1,4 @@
-//! The invariants of the cross-check, over simulated schedules, and the runs that once were judged wrongly.
+//! Invariants of the cross-check over random simulated runs, and the simulated runs that once got a wrong verdict.
 
 use std::ops::ControlFlow;
 
@@ -24,8 +24,7 @@ struct Line {
 }
 
 fn case(flags: &str) -> Case {
-    let words = std::iter::once("simulate").chain(flags.split_whitespace());
-    let line = Line::parse_from(words);
+    let line = Line::parse_from(std::iter::once("simulate").chain(flags.split_whitespace()));
     Case { seed: line.seed, options: line.options }
 }
 
@@ -64,7 +63,7 @@ fn any_case() -> impl Strategy<Value = Case> {
     })
 }
 
-/// The same in which no clock jumps: a jump shows in the times of reading alone.
+/// The same cases without clocks that jump: a jump can only be noticed by the times of reading.
 fn any_case_with_steady_clocks() -> impl Strategy<Value = Case> {
     any_case().prop_map(|mut case| {
         (case.options.clock_step_ms, case.options.reader_step_ms) = (0, 0);
@@ -81,13 +80,15 @@ fn inputs(case: &Case) -> Vec<OwnedInput> {
     inputs
 }
 
-/// Every verdict with both witnesses' words about the fact itself, in an order that does not depend on when it fell.
+/// Every verdict with both witnesses' evidence about the fact itself, in an order that does not depend on the time of the
+/// verdict.
 ///
-/// The rest of the evidence may: what else was known by then, and the time of a batch without its mark, an estimate.
+/// The rest of the evidence may depend on it: what else was known by then, and the time of a batch without a mark, which is
+/// an estimate.
 fn verdicts(inputs: &[OwnedInput]) -> Vec<String> {
     let mut pipeline = Pipeline::new(Config::default(), Vec::<Finding>::new());
     inputs.iter().for_each(|input| pipeline.push(input.as_input()));
-    let told = |Finding { fact, pid, verdict, dtrace, kqueue, .. }: &Finding| {
+    let line = |Finding { fact, pid, verdict, dtrace, kqueue, .. }: &Finding| {
         let (witness, note) = match fact {
             Fact::Birth => (format!("{:?} {:?}", dtrace.created, dtrace.forker), kqueue.child),
             Fact::Death => (format!("{:?} {:?}", dtrace.exited, dtrace.status), kqueue.exit),
@@ -95,13 +96,13 @@ fn verdicts(inputs: &[OwnedInput]) -> Vec<String> {
         let note = note.map(|note| (note.event, note.batch));
         format!("{fact:?} {pid} {verdict} {witness} {note:?} {}", kqueue.trackerr)
     };
-    let mut verdicts: Vec<String> = pipeline.observer().iter().map(told).collect();
+    let mut verdicts: Vec<String> = pipeline.observer().iter().map(line).collect();
     verdicts.sort();
     verdicts
 }
 
-/// The same words with the batches read up to `lag_ns` earlier or later; each stream keeps its order, and nothing passes
-/// the first word and the last two.
+/// The same inputs with the batches read up to `lag_ns` earlier or later. Each stream keeps its order; the first input and
+/// the last two keep their places.
 fn reread(mut inputs: Vec<OwnedInput>, lag_ns: i64) -> Vec<OwnedInput> {
     let last = inputs.split_off(inputs.len() - 2);
     let mut now = 0;
@@ -140,7 +141,7 @@ proptest! {
         let expected = verdicts(&inputs(&case));
         let found = verdicts(&reread(inputs(&case), lag_ms * 1_000_000));
         let only = |these: &[String], those: &[String]| -> Vec<String> {
-            these.iter().filter(|told| those.binary_search(told).is_err()).cloned().collect()
+            these.iter().filter(|line| those.binary_search(line).is_err()).cloned().collect()
         };
         prop_assert_eq!(only(&expected, &found), only(&found, &expected), "{}", case);
         prop_assert_eq!(expected.len(), found.len(), "{}", case);

@@ -1,4 +1,5 @@
-//! How the program behaves towards whoever calls it: help, completions, colours, progress, errors.
+//! The command line: help, completions, colours, progress, errors, configuration, the user to serve as, and the commands that
+//! README.md shows.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,7 +18,7 @@ use std::process::Command;
 
 use assert_cmd::cargo::CommandCargoExt;
 
-/// The program with these arguments, in a world without a terminal's variables.
+/// The program with these arguments, without the environment variables that describe a terminal.
 fn program(args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("kqproc_exporter").expect("the program");
     for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI", "COLUMNS", "TERM"] {
@@ -27,7 +28,7 @@ fn program(args: &[&str]) -> Command {
     command
 }
 
-/// Runs it: its exit status, what it printed, and what it complained about.
+/// Runs a command: its exit status, stdout and stderr.
 fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let output = command.output().expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");

@@ -1,4 +1,4 @@
-//! A client that says exactly what a test wants said.
+//! An HTTP client that sends exactly the bytes of a test, and the reply.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
 
-/// Whom to ask. Every request has a connection of its own.
+/// The address of a server. Every request has a connection of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     pub addr: SocketAddr,
@@ -21,13 +21,13 @@ impl Client {
     pub fn request(&self, method: &str, path: &str, headers: &str) -> Reply {
         let head =
             format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
-        self.say(head.as_bytes())
+        self.send(head.as_bytes())
     }
 
-    /// Says these bytes and hears whatever comes until the server closes.
-    pub fn say(&self, bytes: &[u8]) -> Reply {
+    /// Sends these bytes and reads until the server closes.
+    pub fn send(&self, bytes: &[u8]) -> Reply {
         let mut stream = self.connect();
-        // The server may refuse and close before it has heard everything.
+        // The server may refuse and close before it has read everything.
         let _ = stream.write_all(bytes);
         Reply::read(stream)
     }

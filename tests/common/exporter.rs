@@ -1,4 +1,4 @@
-//! A running exporter: the real binary, as an operator starts it.
+//! A running exporter: the real binary, started and stopped as an operator does.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,12 +17,12 @@ use super::{PATIENCE, eventually};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kqproc_exporter");
 
-/// The program with this command, the flags of every exporter that a test starts, and these. It stays the user that
-/// runs the tests, whose files it is to read.
-fn command<I: IntoIterator<Item: AsRef<OsStr>>>(words: &[&str], flags: I) -> Command {
+/// The program with this command, an address, and these flags. It serves as the user who runs the tests, because it must
+/// read that user's files.
+fn command<I: IntoIterator<Item: AsRef<OsStr>>>(name: &[&str], flags: I) -> Command {
     let mut command = Command::new(PROGRAM);
     let user = format!("--user={}", geteuid());
-    command.args(words).args(["--web.listen-address=127.0.0.1:0", &user]).args(flags);
+    command.args(name).args(["--web.listen-address=127.0.0.1:0", &user]).args(flags);
     command
 }
 
@@ -31,12 +31,12 @@ pub fn serve<I: IntoIterator<Item: AsRef<OsStr>>>(flags: I) -> Command {
     command(&["serve"], flags)
 }
 
-/// The command line of a simulated kernel that is served.
+/// The command line that serves a simulated kernel.
 pub fn simulate<I: IntoIterator<Item: AsRef<OsStr>>>(flags: I) -> Command {
     command(&["simulate", "--serve"], flags)
 }
 
-/// Killed when dropped; asked as any server is.
+/// An exporter that listens. Killed when dropped.
 pub struct Exporter {
     child: Child,
     client: Client,
@@ -62,7 +62,7 @@ impl Exporter {
             .expect("the exporter starts");
         let lines = BufReader::new(child.stderr.take().expect("its log")).lines();
         let (sender, log) = channel();
-        // To its end, whoever listens: a full pipe would stop the exporter.
+        // To the end, even if the receiver is gone: a full pipe would stop the exporter.
         thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
@@ -74,19 +74,19 @@ impl Exporter {
         exporter
     }
 
-    /// One that was started otherwise, and logs elsewhere.
+    /// An exporter that a test has started itself, and whose log is elsewhere.
     pub fn of(child: Child, addr: SocketAddr) -> Exporter {
         Exporter { child, client: Client { addr }, log: channel().1 }
     }
 
-    /// Waits for a line of its log with these words.
-    pub fn logs(&self, words: &str) -> String {
-        let mut heard = String::new();
+    /// Waits for a line of its log that contains `text`.
+    pub fn logs(&self, text: &str) -> String {
+        let mut seen = String::new();
         loop {
             match self.log.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains(words) => return line,
-                Ok(line) => heard += &(line + "\n"),
-                Err(_) => panic!("never logged: {words}\n{heard}"),
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen += &(line + "\n"),
+                Err(_) => panic!("never logged: {text}\n{seen}"),
             }
         }
     }
@@ -100,13 +100,13 @@ impl Exporter {
         kill(Pid::from_raw(pid), signal).expect("it runs");
     }
 
-    /// Tells it to stop, and waits until it has: its exit status.
+    /// Sends SIGTERM and waits for the end: its exit status.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         eventually("its end", || self.child.try_wait().expect("a child"))
     }
 
-    /// Scrapes until `ready` says so.
+    /// Scrapes until `ready` returns true.
     pub fn scrape_until(
         &self,
         ready: impl Fn(&BTreeMap<String, f64>) -> bool,

@@ -1,5 +1,5 @@
-//! A stand-in for a FreeBSD kernel: a simulated one that runs in real time behind `Kernel`, and leaves what DTrace would
-//! see of it in a file that the stand-in for dtrace(1), `tests/fixtures/stand-in-dtrace.sh`, prints.
+//! A stand-in for a FreeBSD kernel: it runs in real time behind `Kernel`, and writes what DTrace would see of it to a file,
+//! which the stand-in for dtrace(1), `tests/fixtures/stand-in-dtrace.sh`, prints.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -24,10 +24,10 @@ const TICK: Duration = Duration::from_secs(5);
 /// The wait(2) status of every child.
 const STATUS: i64 = 32512;
 
-/// What becomes of the load of a command before it begins: so many calls of the reader have marks.
+/// The load of a command begins after so many calls of the reader with marks.
 const CALLS_FIRST: u32 = 2;
 
-/// How the stand-in treats its notes.
+/// What the stand-in does with the notes and records of a load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Behaviour {
     /// As FreeBSD 12.3 and later: nothing is lost.
@@ -35,10 +35,10 @@ pub enum Behaviour {
     /// As FreeBSD 10.1: NOTE_CHILD and NOTE_EXIT come in one kevent, whose data is the wait status.
     #[allow(dead_code, reason = "not every test needs it")]
     Merged,
-    /// As [`Behaviour::Split`], but DTrace drops what it sees of the children, and says so.
+    /// As [`Behaviour::Split`], but DTrace drops the records of the children, and reports the drops.
     #[allow(dead_code, reason = "not every test needs it")]
     Drops,
-    /// Nothing happens and nothing is traced: no file is touched, and a call is one system call, as on FreeBSD.
+    /// No load and no trace: a call touches no file and is one system call, as on FreeBSD.
     #[allow(dead_code, reason = "not every test needs it")]
     Idle,
 }
@@ -59,8 +59,8 @@ impl FromStr for Behaviour {
 
 /// A kernel with one load: the roots in turn fork a child that exits at once, `rounds` times, one each `period`.
 ///
-/// The load begins as soon as a root is tracked and dtrace traces, and the roots end when their processes have, which
-/// are real ones. A load that is `running` began before that, and never ends.
+/// The load begins as soon as a root is tracked and dtrace traces. The roots are real processes, and end when those do. A
+/// load that is `running` began before that, and never ends.
 pub struct StandInKernel {
     folder: PathBuf,
     log: File,
@@ -74,7 +74,7 @@ pub struct StandInKernel {
     running: bool,
     /// Calls of the reader that DTrace has seen since a root is tracked.
     calls: u32,
-    /// Of so many forks, one is kept from the queue.
+    /// The kernel loses one of so many forks.
     loses: Option<u32>,
     ticked: Instant,
 }
@@ -105,7 +105,7 @@ impl StandInKernel {
         }
     }
 
-    /// Of every so many forks, the queue is not told of the last: neither of its birth nor of its death.
+    /// Loses one of `every` forks: neither its birth nor its death is queued.
     #[allow(dead_code, reason = "not every test loses something")]
     pub fn losing(self, every: u32) -> StandInKernel {
         StandInKernel { loses: Some(every), ..self }
@@ -125,7 +125,7 @@ impl StandInKernel {
         self.folder.join("tracing").exists()
     }
 
-    /// What a probe prints, once tracing has begun.
+    /// Writes a line that a probe prints, if tracing has begun.
     fn trace(&mut self, line: &str) {
         if self.is_traced() {
             let mut text = String::new();
@@ -143,7 +143,7 @@ impl StandInKernel {
         self.queue.push_back(Kevent { ident: pid.into(), flags, fflags, data, udata });
     }
 
-    /// Everything that is due happens.
+    /// Does what is due.
     fn happen(&mut self) {
         let may_begin = self.running || self.calls >= CALLS_FIRST;
         if self.next.is_none() && may_begin {
@@ -165,7 +165,7 @@ impl StandInKernel {
 
     /// A child is born and exits.
     fn fork(&mut self) {
-        // Before one is tracked, a load that runs has this root.
+        // The root of a running load before a root is tracked.
         let (root, udata) = match self.roots.len() {
             0 => (12345, None),
             n => {
@@ -173,7 +173,7 @@ impl StandInKernel {
                 (root.pid, Some(root.udata))
             }
         };
-        // The root has a pid of this host: the children take others.
+        // The root is a process of this host; the pids of its children are made up and differ from it.
         let pid = 1 + (root + self.forked % 60_000) % 90_000;
         self.forked += 1;
         let is_lost = self.loses.is_some_and(|every| self.forked.is_multiple_of(every));

@@ -1,4 +1,4 @@
-//! A stand-in for dtrace(1): the script `tests/fixtures/stand-in-dtrace.sh`, which behaves as its name says.
+//! A stand-in for dtrace(1): the script `tests/fixtures/stand-in-dtrace.sh`, whose behaviour depends on the name that it is started by.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -131,7 +131,7 @@ fn keep_alive_and_pipelined_requests_are_answered_in_order() {
     let exporter = Exporter::start(&[]);
     let one = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
     let last = "GET /-/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let replies = exporter.say(format!("{}{last}", one.repeat(50)).as_bytes());
+    let replies = exporter.send(format!("{}{last}", one.repeat(50)).as_bytes());
     let all = format!("{}\r\n\r\n{}", replies.head, replies.text());
     assert_eq!(all.matches("HTTP/1.1 200 OK").count(), 50);
     assert!(all.rsplit_once("HTTP/1.1 ").unwrap().1.starts_with("503 "));

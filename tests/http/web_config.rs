@@ -276,7 +276,7 @@ fn users_are_asked_for_their_password() {
     assert_eq!(ask(b"bob:secret").status, 401);
     assert_eq!(ask(b"\xff\xfe:\xff").status, 401);
     let raw = b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Basic \xff\xfe\r\nConnection: close\r\n\r\n";
-    assert_eq!(exporter.say(raw).status, 401);
+    assert_eq!(exporter.send(raw).status, 401);
 
     // An emptied file must not open the door.
     authority.write("");

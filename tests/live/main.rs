@@ -1,4 +1,4 @@
-//! The live source: it reads a kernel and dtrace(1), both of them stand-ins here, and survives what can go wrong with them.
+//! The live source and the commands that use it, with stand-ins for the kernel and for dtrace(1) that have every fault.
 #![cfg(unix)]
 
 mod commands;

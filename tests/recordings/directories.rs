@@ -86,7 +86,7 @@ fn fault_12_drops_told_in_stdout() {
 }
 
 #[test]
-fn a_message_in_the_middle_of_a_line_costs_the_line_and_is_heard() {
+fn a_message_in_the_middle_of_a_line_costs_the_line_and_is_counted() {
     let mut mirror = Mirror::new();
     mirror.dtrace[2] = mirror.dtrace[2].replace(" 31 31 ", " 3dtrace: 4 drops on CPU 0\n1 31 ");
     let stats = mirror.stats();

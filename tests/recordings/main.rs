@@ -1,4 +1,4 @@
-//! What is read from files: recordings, directories of dtrace's output, and any bytes at all (the fuzz targets).
+//! Input files: directories of dtrace's output, and the fuzz targets, which read recordings and any other bytes.
 
 mod directories;
 mod fuzz;

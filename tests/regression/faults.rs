@@ -1,5 +1,6 @@
-//! Faults that accused a sound kernel, each with the input that showed it, and the same faults at many places of the
-//! project's recordings: in a CPU's clock, in DTrace's, in what DTrace printed and in what kevent(2) returned.
+//! Regression tests of the faults that made verdicts against a sound kernel. Each fault has the input that showed it, and the
+//! same disturbance at many places of the project's recordings: in a CPU's clock, in DTrace's, in what DTrace printed and in
+//! what kevent(2) returned.
 
 use std::path::PathBuf;
 
@@ -33,7 +34,7 @@ fn count(stats: &Stats, fact: Fact, verdict: Verdict) -> u64 {
     stats.trees.iter().map(|tree| tree.of(fact)[verdict.index()]).sum()
 }
 
-/// What accuses the kernel in `found` and not in `sound`.
+/// The verdicts against the kernel that `found` has and `sound` has not.
 fn accused(sound: &Stats, found: &Stats) -> Vec<String> {
     let facts = [Fact::Birth, Fact::Death].into_iter();
     let all = facts.flat_map(|fact| Verdict::ALL.iter().map(move |verdict| (fact, *verdict)));
@@ -50,7 +51,7 @@ fn verdicts(stats: &Stats) -> [[u64; Verdict::COUNT]; 2] {
     [*stats.trees[0].of(Fact::Birth), *stats.trees[0].of(Fact::Death)]
 }
 
-/// Changes each recording in each of these ways, and asserts that nothing more is held against the kernel.
+/// Changes each recording in each of these ways, and asserts that no verdict against the kernel comes of it.
 fn accuses_nobody<C: Copy + std::fmt::Debug>(
     changes: &[C],
     change: impl Fn(&[OwnedInput], C) -> Vec<OwnedInput>,
@@ -189,7 +190,7 @@ fn fault_06_receipts_at_any_place_change_no_verdict() {
     }
 }
 
-/// The recording of a reader that registered the root with these notes, and got what it asked for.
+/// The recording as if the reader had registered the root with these notes alone.
 fn asked_for(recording: &[OwnedInput], notes: u32) -> Vec<OwnedInput> {
     let mut recording = recording.to_vec();
     for read in &mut recording {
@@ -245,7 +246,7 @@ fn without_its_hundredth(recording: &[OwnedInput], fflags: u32) -> Vec<OwnedInpu
     recording
 }
 
-/// As trackers do that register each child themselves: NOTE_EXIT alone, in the call after the one that announced it.
+/// Some trackers register each child themselves: NOTE_EXIT alone, in the call after the one that announced it.
 #[test]
 fn fault_05_own_registrations_in_place_of_note_child() {
     let recording = inputs(&recording("split-13.2-enoent-drain"));

@@ -1,4 +1,4 @@
-//! One test for each fault that was found in the cross-check once, named after it.
+//! Regression tests: one for each fault that was once found in the verdicts, named after it.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
-//! What can happen to the words between the witnesses and the checker: they are read late, there is no room for them, or
-//! they are lost on our side. It may cost verdicts; it never makes a wrong one.
+//! Trouble between the witnesses and the checker: inputs are read late, do not fit, or are lost on our side. It may leave facts
+//! undecided; it never makes a wrong verdict.
 
 use std::ops::ControlFlow;
 
@@ -17,24 +17,24 @@ use crate::common::inputs::{delay, read_at};
 
 const MS: u64 = 1_000_000;
 
-/// What goes wrong with the words of a run.
+/// What goes wrong with the inputs of a run.
 #[derive(Clone, Copy, Default)]
 struct Trouble {
-    /// dtrace's stdout is read so much later, and up to `jitter_ms` more.
+    /// dtrace's stdout is read so much later, plus up to `jitter_ms`.
     lag_ms: u64,
     jitter_ms: u64,
     /// One batch of so many begins a loss of up to `run` of them.
     lose: u64,
     run: u64,
-    /// The reader's clock jumps forward so much, at some time.
+    /// The reader's clock jumps forward by so much, at a random time.
     jump_ms: u64,
-    /// How much the checker may hold; 0 for its default.
+    /// The capacity of the checker's tables; 0 for its default.
     capacity: usize,
 }
 
 impl Trouble {
-    /// The inputs as they come in the end.
-    fn happens(&self, seed: u64, mut inputs: Vec<OwnedInput>) -> Vec<OwnedInput> {
+    /// The inputs as the checker gets them.
+    fn apply(&self, seed: u64, mut inputs: Vec<OwnedInput>) -> Vec<OwnedInput> {
         let mut rng = Rng::new(seed);
         let jump = rng.below(inputs.len() as u64) as usize;
         inputs[jump..].iter_mut().for_each(|input| delay(input, self.jump_ms * MS));
@@ -76,8 +76,8 @@ impl Trouble {
         keyed.into_iter().map(|(_, input)| input).collect()
     }
 
-    /// Every verdict of this case that accuses someone and is not the truth.
-    fn false_words(&self, case: &Case) -> Vec<String> {
+    /// The verdicts on this case that differ from the truth and are not `agreed`.
+    fn wrong_verdicts(&self, case: &Case) -> Vec<String> {
         let mut inputs = vec![];
         let truth = sim::run(case.seed, &case.options, &mut |input: Input<'_>| {
             inputs.push(input.into());
@@ -88,7 +88,7 @@ impl Trouble {
             config.capacity = self.capacity;
         }
         let mut pipeline = Pipeline::new(config, Vec::<Finding>::new());
-        for input in self.happens(case.seed, inputs) {
+        for input in self.apply(case.seed, inputs) {
             pipeline.push(input.as_input());
             pipeline.stats().assert_conserved();
         }
@@ -99,13 +99,13 @@ impl Trouble {
     }
 }
 
-/// Nothing that this trouble makes of some cases of the grid is a false word.
+/// Asserts that some cases of the grid get no wrong verdict under this trouble.
 fn accuses_nobody(trouble: Trouble, cases: std::ops::Range<u64>, pid_max: u32) {
     for n in cases {
         let mut case = grid::case(n);
         case.options.count = case.options.count.min(120);
         case.options.pid_max = pid_max;
-        assert_eq!(trouble.false_words(&case), Vec::<String>::new());
+        assert_eq!(trouble.wrong_verdicts(&case), Vec::<String>::new());
     }
 }
 
@@ -117,7 +117,7 @@ fn crowded_tables_accuse_nobody() {
     }
 }
 
-/// The place of batches that are lost before dtrace has said a word was not known, and not asked for again.
+/// The place of batches lost before dtrace's first record was not known, and was not looked up later.
 #[test]
 fn lost_batches_accuse_nobody_however_late_dtrace_is() {
     for (lag_ms, jitter_ms) in [(0, 0), (2000, 0), (0, 400)] {
@@ -148,17 +148,18 @@ fn batches_lost_while_a_clock_jumps_accuse_nobody() {
     );
 }
 
-/// Drops of the first switch of buffers, whose message is read before the first record, were thought to be over by then.
+/// The message about drops in the first switch of buffers comes before the first record: the drops were thought to be over
+/// by then.
 #[test]
-fn drops_that_are_told_of_before_the_first_record_accuse_nobody() {
+fn drops_that_are_reported_before_the_first_record_accuse_nobody() {
     accuses_nobody(Trouble { jitter_ms: 600, ..Trouble::default() }, 100..130, 99_999);
 }
 
-/// NOTE_CHILD, which came before its create, was taken for that of a stranger who had had the pid before.
+/// A NOTE_CHILD that came before its create was taken for one about the foreign process that had the pid before.
 #[test]
 fn a_pid_that_a_stranger_had_is_announced_as_another_life() {
     let seed = "--seed 2093 --regime merged-ppid --shape chain --count 30 --set pid-max=300 --set note-fork=true --set note-exec=true --set scan-ns=20000 --set alloc-fail=0.002";
-    assert_eq!(Trouble::default().false_words(&case(seed)), Vec::<String>::new());
+    assert_eq!(Trouble::default().wrong_verdicts(&case(seed)), Vec::<String>::new());
 }
 
 /// Threads that are held up for longer than the settle time, on a host where some were held up for a while before.
@@ -168,6 +169,6 @@ fn a_host_that_starves_its_threads_is_given_more_time() {
         let flags =
             "--regime split --shape exit --count 200 --set preempt=0.05 --set preempt-us=650000";
         let case = case(&format!("--seed {seed} {flags}"));
-        assert_eq!(Trouble::default().false_words(&case), Vec::<String>::new());
+        assert_eq!(Trouble::default().wrong_verdicts(&case), Vec::<String>::new());
     }
 }
