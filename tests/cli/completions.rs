@@ -1,4 +1,4 @@
-//! `completions`: text that the shells take.
+//! `completions`: every shell gets every command, and bash completes with its script.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! The configuration file as an operator meets it: the real binary, its words and exit statuses.
+//! The configuration file: what `serve`, `serve --config.check`, `check` and a reload accept and refuse, with messages and exit
+//! statuses.
 
 use std::fs;
 use std::path::PathBuf;
@@ -37,13 +38,14 @@ impl Folder {
         exporter::serve([self.config().as_str()].iter().chain(flags))
     }
 
-    /// `--config.check`: the exit status and what was said.
+    /// `--config.check`: the exit status and all output.
     fn check(&self, flags: &[&str]) -> (Option<i32>, String) {
-        said(&self.serve(&["--config.check"]).args(flags).output().expect("it runs"))
+        outcome(&self.serve(&["--config.check"]).args(flags).output().expect("it runs"))
     }
 }
 
-fn said(output: &Output) -> (Option<i32>, String) {
+/// The exit status, and stdout followed by stderr.
+fn outcome(output: &Output) -> (Option<i32>, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout) + &text(&output.stderr))
 }
@@ -72,10 +74,10 @@ fn a_bad_one_is_refused_with_its_file_and_line_checked_or_served() {
         let folder = Folder::with(&config);
         let expected = format!("kqproc_exporter: {}, ", folder.path("config.toml").display());
         let served = folder.serve(&[]).output().expect("it runs");
-        for (status, said) in [folder.check(&[]), said(&served)] {
-            assert_eq!(status, Some(78), "{said}");
-            assert!(said.starts_with(&format!("{expected}line {line}: {why}")), "{said}");
-            assert_eq!(said.lines().count(), 1, "{said}");
+        for (status, text) in [folder.check(&[]), outcome(&served)] {
+            assert_eq!(status, Some(78), "{text}");
+            assert!(text.starts_with(&format!("{expected}line {line}: {why}")), "{text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
         }
     }
 }
@@ -84,58 +86,61 @@ fn a_bad_one_is_refused_with_its_file_and_line_checked_or_served() {
 fn what_is_no_text_file_is_refused() {
     let folder = Folder::with("");
     fs::write(folder.path("config.toml"), b"\x7fELF\n\xff\xfe").expect("written");
-    let (status, said) = folder.check(&[]);
-    assert!(status == Some(78) && said.contains("line 2: this is no text"), "{said}");
+    let (status, text) = folder.check(&[]);
+    assert!(status == Some(78) && text.contains("line 2: this is no text"), "{text}");
     fs::remove_file(folder.path("config.toml")).expect("removed");
-    let (status, said) = folder.check(&[]);
-    assert!(status == Some(78) && said.contains("cannot read"), "{said}");
+    let (status, text) = folder.check(&[]);
+    assert!(status == Some(78) && text.contains("cannot read"), "{text}");
     fs::create_dir(folder.path("config.toml")).expect("a directory");
-    let (status, said) = folder.check(&[]);
-    assert!(status == Some(78) && said.contains("is a directory"), "{said}");
+    let (status, text) = folder.check(&[]);
+    assert!(status == Some(78) && text.contains("is a directory"), "{text}");
 }
 
 #[test]
 fn what_does_not_go_together_is_refused() {
     let folder = Folder::with(TREE);
-    let (status, said) = folder.check(&["--kqueue.target=cron=pid:812"]);
-    assert!(status == Some(78) && said.contains("two trees are named \"cron\""), "{said}");
+    let (status, text) = folder.check(&["--kqueue.target=cron=pid:812"]);
+    assert!(status == Some(78) && text.contains("two trees are named \"cron\""), "{text}");
     folder.write("web.yml", "basic_auth: {}\n");
     let flag = format!("--web.config.file={}", folder.path("web.yml").display());
-    let (status, said) = folder.check(&[&flag]);
+    let (status, text) = folder.check(&[&flag]);
     assert!(
-        status == Some(78) && said.contains("web.yml") && said.contains("basic_auth"),
-        "{said}"
+        status == Some(78) && text.contains("web.yml") && text.contains("basic_auth"),
+        "{text}"
     );
     folder.write("config.toml", "");
-    let (status, said) = folder.check(&["--source=live"]);
-    assert!(status == Some(78) && said.contains("nothing to watch"), "{said}");
+    let (status, text) = folder.check(&["--source=live"]);
+    assert!(status == Some(78) && text.contains("nothing to watch"), "{text}");
 }
 
 #[test]
 fn a_tree_in_the_file_asks_for_this_kernel() {
     let folder = Folder::with(&format!("{TREE}[dtrace]\npath = \"/nonexistent/dtrace\"\n"));
-    let (status, said) = said(&folder.serve(&[]).output().expect("it runs"));
+    let (status, text) = outcome(&folder.serve(&[]).output().expect("it runs"));
     let missing = match cfg!(target_os = "freebsd") {
         true => "cannot run /nonexistent/dtrace",
         false => "this is not FreeBSD",
     };
-    assert!(status == Some(69) && said.contains(missing), "{said}");
+    assert!(status == Some(69) && text.contains(missing), "{text}");
 }
 
 #[test]
-fn check_tells_of_it_too() {
+fn check_reports_it_too() {
     let folder = Folder::with("[check]\ncapacity = 0\n");
     let check = || {
         let flags = ["--web.listen-address=127.0.0.1:0", &folder.config()];
         let output = Command::new(exporter::PROGRAM).arg("check").args(flags).output();
-        said(&output.expect("it runs")).1
+        outcome(&output.expect("it runs")).1
     };
-    let told = check();
-    let line = told.lines().find(|line| line.starts_with("fail  config")).expect(&told);
-    assert!(line.contains("config.toml, line 2: 0: give a number from 1024"), "{told}");
+    let printed = check();
+    let line = printed.lines().find(|line| line.starts_with("fail  config")).expect(&printed);
+    assert!(line.contains("config.toml, line 2: 0: give a number from 1024"), "{printed}");
     folder.write("config.toml", TREE);
-    let told = check();
-    assert!(told.lines().any(|l| l.starts_with("ok    config") && l.ends_with("valid")), "{told}");
+    let printed = check();
+    assert!(
+        printed.lines().any(|l| l.starts_with("ok    config") && l.ends_with("valid")),
+        "{printed}"
+    );
 }
 
 fn reload(exporter: &Exporter) -> Reply {
@@ -148,7 +153,7 @@ fn a_reload_takes_nothing_up_in_silence() {
     let exporter = Exporter::start(folder.serve(&["--source=replay", "--speed=0"]));
     assert_eq!(reload(&exporter).status, 200);
     folder.write("config.toml", &format!("# only a comment\n{TREE}"));
-    assert_eq!(reload(&exporter).status, 200, "it says the same");
+    assert_eq!(reload(&exporter).status, 200, "the same configuration");
     folder.write("config.toml", &format!("{TREE}[kqueue]\nnote_fork = true\n"));
     let refused = reload(&exporter);
     assert_eq!(refused.status, 500);

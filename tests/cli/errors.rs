@@ -1,4 +1,4 @@
-//! What cannot be done is told once, with what to do about it, and with the status of sysexits(3).
+//! Failures: each is reported once, with what to do about it, and has the exit status of sysexits(3).
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// The line, its status, and what it says of what to do.
+/// A command line, its exit status, and a part of the message that says what to do.
 const FAILURES: &[(&str, i32, &str)] = &[
     ("replay nowhere", 66, "No such file or directory (os error 2); give a recording"),
     ("replay bare", 65, "give the folder of one run, or a recording file"),
@@ -75,33 +75,33 @@ const FAILURES: &[(&str, i32, &str)] = &[
 #[test]
 fn every_failure_says_what_to_do_once_and_has_its_status() {
     let folder = folder();
-    for (line, status, words) in FAILURES {
+    for (line, status, advice) in FAILURES {
         let args: Vec<&str> = line.split(' ').collect();
         let (code, _, error) = run(program(&args).current_dir(&folder));
         assert_eq!(code, Some(*status), "{line}: {error}");
-        assert!(error.contains(words), "{line}: {error}");
-        assert!(error.matches("(os error").count() <= 1, "{line}, told twice: {error}");
+        assert!(error.contains(advice), "{line}: {error}");
+        assert!(error.matches("(os error").count() <= 1, "{line}, twice: {error}");
         assert!(!error.contains("panicked"), "{line}: {error}");
     }
-    assert!(!Path::new(folder.path()).join("new").exists(), "nothing came of it");
+    assert!(!Path::new(folder.path()).join("new").exists(), "no file was written");
 }
 
 #[test]
 #[cfg(not(target_os = "freebsd"))]
-fn where_there_is_no_such_kernel_that_is_said_and_what_can_be_done() {
+fn on_another_system_the_error_names_it_and_what_to_do() {
     for line in
         ["stress", "record --output /nonexistent/new -- true", "serve --kqueue.target=a=pid:1"]
     {
         let args: Vec<&str> = line.split(' ').collect();
         let (code, _, error) = run(&mut program(&args));
         assert_eq!(code, Some(69), "{line}: {error}");
-        let words = "this is not FreeBSD; here, serve and replay judge recordings";
-        assert!(error.contains(words), "{line}: {error}");
+        let advice = "this is not FreeBSD; here, serve and replay judge recordings";
+        assert!(error.contains(advice), "{line}: {error}");
     }
 }
 
 #[test]
-fn whoever_closes_the_pipe_has_seen_enough() {
+fn a_closed_pipe_is_no_failure() {
     let recording = recording("merged-orphan").display().to_string();
     for args in [vec!["report", &recording], vec!["--help"], vec!["completions", "zsh"]] {
         let mut command = program(&args);
@@ -115,7 +115,7 @@ fn whoever_closes_the_pipe_has_seen_enough() {
 }
 
 #[test]
-fn a_full_disk_behind_stdout_is_told() {
+fn a_full_disk_behind_stdout_is_reported() {
     let recording = recording("merged-orphan").display().to_string();
     let explain = vec!["explain", "4463", "--bundled"];
     for args in [vec!["replay", &recording], vec!["report", &recording], explain] {

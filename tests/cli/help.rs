@@ -1,11 +1,11 @@
-//! `--help` is for a terminal of 80 columns, says something of everything, and shows commands that work.
+//! `--help` fits a terminal of 80 columns, explains every command and flag, and shows examples that can be parsed.
 
 use clap::{Command, CommandFactory, Parser};
 use kqproc_exporter::cli::Cli;
 
 use crate::{program, run};
 
-/// Every command that people call.
+/// Every command that is not hidden.
 fn commands() -> Vec<Command> {
     let cli = Cli::command();
     let all: Vec<Command> = cli.get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect();
@@ -59,10 +59,10 @@ fn every_example_can_be_parsed() {
     for command in commands().iter().chain([&Cli::command()]) {
         let text = command.get_after_help().expect("examples").to_string();
         for line in text.lines().filter_map(|line| line.strip_prefix("  kqproc_exporter ")) {
-            // Behind two blanks are words, behind > and | is the shell's part.
+            // Two blanks begin an explanation, > and | the shell's part.
             let line = line.split("  ").next().unwrap_or_default();
-            let words = line.split([' ']).take_while(|word| !word.starts_with(['>', '|']));
-            let line: Vec<&str> = ["kqproc_exporter"].into_iter().chain(words).collect();
+            let args = line.split([' ']).take_while(|arg| !arg.starts_with(['>', '|']));
+            let line: Vec<&str> = ["kqproc_exporter"].into_iter().chain(args).collect();
             assert!(Cli::try_parse_from(&line).is_ok(), "{line:?}");
             shown += 1;
         }

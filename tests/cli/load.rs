@@ -1,4 +1,4 @@
-//! The load as users and `stress` run it: a process of its own.
+//! `load`, as users and `stress` run it.
 #![cfg(unix)]
 
 use assert_cmd::Command;
@@ -8,11 +8,11 @@ fn kqproc(args: &[&str]) -> assert_cmd::assert::Assert {
 }
 
 #[test]
-fn a_load_forks_what_it_was_told_to_and_says_so() {
+fn a_load_forks_as_often_as_asked_and_prints_what_it_did() {
     let done = kqproc(&["load", "enoent", "--count", "30"]).success();
-    let said = String::from_utf8_lossy(&done.get_output().stdout).into_owned();
-    assert!(said.starts_with("30 rounds in "), "{said}");
-    assert!(said.contains("        30  exit 127\n"), "{said}");
+    let stdout = String::from_utf8_lossy(&done.get_output().stdout).into_owned();
+    assert!(stdout.starts_with("30 rounds in "), "{stdout}");
+    assert!(stdout.contains("        30  exit 127\n"), "{stdout}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What README.md and CONTRIBUTING.md show is what happens: each command in them is run here, or, where it needs
-//! another system, an hour or the network, held against what it names.
+//! The commands that README.md and CONTRIBUTING.md show: each is run, or, if it needs another system, an hour or the network,
+//! checked against the names in it.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -28,7 +28,7 @@ fn split(text: &str) -> (Vec<&str>, Vec<&str>) {
     (inside, outside)
 }
 
-/// The commands of a text: what is between fences, up to a comment, and what begins as one between backquotes.
+/// The commands of a text: the lines between fences, without comments, and the code spans that begin like a command.
 fn commands(text: &str) -> Vec<String> {
     let (blocks, prose) = split(text);
     let mut found = Vec::new();
@@ -49,32 +49,32 @@ fn commands(text: &str) -> Vec<String> {
     found.iter().map(|c| c.trim().to_owned()).filter(|c| !c.is_empty()).collect()
 }
 
-fn run(words: &[&str]) -> Output {
-    Command::new(PROGRAM).args(words).current_dir(root()).output().expect("it runs")
+fn run(args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).current_dir(root()).output().expect("it runs")
 }
 
 fn succeeds(command: &str, output: &Output) {
     assert!(output.status.success(), "{command}: {output:?}");
 }
 
-/// Holds a command line of ours against what it says, by running it where that ends and needs no FreeBSD.
-fn check_ours(command: &str, words: &[&str]) {
+/// Checks a command line of the exporter: runs it if it ends by itself and needs no FreeBSD, parses it otherwise.
+fn check_ours(command: &str, args: &[&str]) {
     let cli = Cli::command();
-    match words {
+    match args {
         ["help", "COMMAND"] => {
             for each in cli.get_subcommands() {
                 succeeds(command, &run(&["help", each.get_name()]));
             }
         }
-        ["help" | "replay" | "completions", ..] => succeeds(command, &run(words)),
-        // Live, and so for root of a FreeBSD alone.
+        ["help" | "replay" | "completions", ..] => succeeds(command, &run(args)),
+        // Live: only root of a FreeBSD host can run it.
         ["serve", flags @ ..] if flags.contains(&"--") || command.contains("--kqueue.") => {
-            let line = ["kqproc_exporter"].iter().chain(words);
+            let line = ["kqproc_exporter"].iter().chain(args);
             let parsed = cli.try_get_matches_from(line);
             assert!(parsed.is_ok(), "{command}: {parsed:?}");
         }
         ["serve", flags @ ..] => {
-            // On FreeBSD it would watch that kernel: what is shown as working anywhere must say what to play.
+            // On FreeBSD it would watch that kernel instead of a recording.
             let anywhere = cfg!(target_os = "freebsd").then_some("--source=replay");
             let exporter = Exporter::start(serve(flags.iter().copied().chain(anywhere)));
             assert_eq!(exporter.get("/-/healthy").status, 200, "{command}");
@@ -82,16 +82,16 @@ fn check_ours(command: &str, words: &[&str]) {
         }
         [name] => assert!(cli.find_subcommand(name).is_some(), "{command}: no such command"),
         _ => {
-            let parsed = cli.try_get_matches_from(["kqproc_exporter"].iter().chain(words));
+            let parsed = cli.try_get_matches_from(["kqproc_exporter"].iter().chain(args));
             assert!(parsed.is_ok(), "{command}: {parsed:?}");
         }
     }
 }
 
-fn check_cargo(command: &str, words: &[&str]) {
-    match words {
+fn check_cargo(command: &str, args: &[&str]) {
+    match args {
         ["run", rest @ ..] => {
-            let end = rest.iter().position(|w| *w == "--").expect("our flags come after --");
+            let end = rest.iter().position(|arg| *arg == "--").expect("our flags come after --");
             let known = ["--release", "-r", "-q", "-qr"];
             assert!(rest[..end].iter().all(|flag| known.contains(flag)), "{command}");
             check_ours(command, &rest[end + 1..]);
@@ -100,11 +100,11 @@ fn check_cargo(command: &str, words: &[&str]) {
         ["test", "--test", feature, "WORD"] => {
             assert!(root().join("tests").join(feature).join("main.rs").exists(), "{command}");
         }
-        _ => panic!("{command}: nobody knows what this does"),
+        _ => panic!("{command}: this test does not know the command"),
     }
 }
 
-/// A script is there, can be run, and knows the flags that it is given.
+/// Checks a script: it exists, is executable, and has the flags that it is given.
 fn check_script(command: &str, script: &str, flags: &[&str]) {
     let mode = fs::metadata(root().join(script)).expect(command).permissions().mode();
     assert_eq!(mode & 0o111, 0o111, "{command}: it is not executable");
@@ -112,7 +112,7 @@ fn check_script(command: &str, script: &str, flags: &[&str]) {
     assert!(flags.iter().all(|flag| text.contains(flag)), "{command}: an unknown flag");
 }
 
-/// A line of bash, with our program where its shell finds it.
+/// Runs a line of bash with the exporter in its PATH.
 fn check_bash(command: &str) {
     let program: PathBuf = Path::new(PROGRAM).parent().expect("a folder").into();
     let dirs = env::var_os("PATH").unwrap_or_default();
@@ -125,13 +125,13 @@ fn check_bash(command: &str) {
 }
 
 #[test]
-fn every_command_does_what_is_said() {
+fn every_command_works() {
     let mut checked = BTreeSet::new();
     for command in ["README.md", "CONTRIBUTING.md"].iter().flat_map(|name| commands(&read(name))) {
-        let words: Vec<&str> = command.split_whitespace().collect();
-        match words[..] {
-            ["kqproc_exporter", ref words @ ..] => check_ours(&command, words),
-            ["cargo", ref words @ ..] => check_cargo(&command, words),
+        let parts: Vec<&str> = command.split_whitespace().collect();
+        match parts[..] {
+            ["kqproc_exporter", ref args @ ..] => check_ours(&command, args),
+            ["cargo", ref args @ ..] => check_cargo(&command, args),
             ["source", ..] => check_bash(&command),
             ["make", "-C", folder, target] => {
                 let makefile = read(&format!("{folder}/Makefile"));

@@ -1,4 +1,5 @@
-//! A recording is judged as it was judged when it was made, unless a flag says otherwise; then the answer says so.
+//! The settle time of a replay: a recording is judged with its own configuration unless `--settle` is given, and then the
+//! answer shows both settle times.
 
 use std::path::PathBuf;
 
@@ -9,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::{program, run};
 
-/// The root ends at 2 s, and the queue is drained by a call at 3 s without its NOTE_EXIT: with half a second of settle time
-/// it is lost, with five it may be on its way.
+/// A recording whose root ends at 2 s, and whose queue is drained by a call at 3 s without NOTE_EXIT. With a settle time of
+/// half a second the exit is lost, with five seconds it is undecided.
 fn recording(folder: &TempDir, config: Option<Config>) -> PathBuf {
     let path = folder.path().join("run.kqr");
     let file = std::fs::File::create(&path).expect("a file");
@@ -58,7 +59,7 @@ fn a_recording_is_judged_by_its_own_configuration() {
 }
 
 #[test]
-fn an_answer_says_that_a_flag_had_its_way() {
+fn an_answer_shows_that_a_flag_replaced_the_settle_time() {
     let folder = TempDir::new().expect("a folder");
     let path = recording(&folder, Some(PATIENT)).display().to_string();
     let (status, out, err) = run(&mut program(&["replay", &path, "--settle", "500ms"]));

@@ -1,4 +1,4 @@
-//! Colours and progress: on a terminal only, as the person who sits before it wants them.
+//! Colours and progress: on a terminal only, and not if NO_COLOR, TERM=dumb or CLICOLOR=0 forbids them.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,15 +11,15 @@ use nix::unistd::mkfifo;
 use crate::common::recording;
 use crate::{program, run};
 
-/// What the other side of a terminal shows.
+/// The master side of a terminal: what the program has written to it.
 struct Screen(File);
 
 impl Screen {
-    /// Until `text` is there: what was shown so far, all of it where the terminal was closed before.
+    /// Reads until `text` has come or the terminal is closed; everything that was read.
     fn until(&mut self, text: &str) -> String {
         let (mut shown, mut buffer) = (String::new(), [0; 4096]);
         while !shown.contains(text) {
-            // Linux says EIO where the other side is closed.
+            // Linux returns EIO once the other side is closed.
             match self.0.read(&mut buffer) {
                 Ok(0) | Err(_) => break,
                 Ok(n) => shown += &String::from_utf8_lossy(&buffer[..n]),
@@ -33,7 +33,7 @@ impl Screen {
     }
 }
 
-/// What of a program is on a terminal.
+/// Which streams of a program are on a terminal.
 #[derive(Clone, Copy, PartialEq)]
 enum On {
     Both,
@@ -51,7 +51,7 @@ fn on_terminal(mut command: Command, on: On) -> (Child, Screen) {
     (child, Screen(File::from(terminal.master)))
 }
 
-/// What a terminal shows of a command, from its beginning to its end.
+/// Runs a command on a terminal; everything that it has written there.
 fn shown(mut command: Command) -> String {
     command.env("TERM", "xterm-256color");
     let (mut child, mut screen) = on_terminal(command, On::Both);
@@ -64,7 +64,7 @@ const RED: &str = "\x1b[31m";
 const GREEN: &str = "\x1b[32m";
 const BOLD: &str = "\x1b[1m";
 
-/// Commands that paint, what they paint, and how.
+/// Commands with coloured output, and a part of it.
 fn painted() -> Vec<(Vec<String>, String)> {
     let line = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let bad = recording("merged-orphan").display().to_string();
@@ -92,7 +92,7 @@ fn a_terminal_gets_colours_that_mean_the_same_everywhere() {
 }
 
 #[test]
-fn nobody_gets_colours_who_does_not_want_or_know_them() {
+fn a_terminal_that_does_not_want_or_know_colours_gets_none() {
     for (args, _) in painted() {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         for (variable, value) in [("NO_COLOR", "1"), ("TERM", "dumb"), ("CLICOLOR", "0")] {
@@ -134,7 +134,7 @@ fn what_a_program_reads_is_plain_on_a_terminal_too() {
     }
 }
 
-/// Replays a pipe that a test fills when it wants to; the child, and how to fill it.
+/// A replay of a named pipe, and a function that fills the pipe.
 fn replay_of_a_pipe(folder: &std::path::Path) -> (Command, impl FnOnce() + use<>) {
     let pipe = folder.join("slow.kqr");
     mkfifo(&pipe, Mode::S_IRWXU).expect("a pipe");

@@ -1,4 +1,4 @@
-//! `explain` and `report` as they are called.
+//! `explain` and `report` from the command line: on recordings, on their parts, and on a running exporter.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -11,7 +11,7 @@ use kqproc_exporter::recording::Writer;
 use kqproc_exporter::source::replay::Replay;
 use serde_json::Value;
 
-/// Runs the program: its exit status, what it printed, and what it complained about.
+/// Runs the program: its exit status, stdout and stderr.
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(PROGRAM).args(args).output().expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
@@ -32,10 +32,10 @@ fn explain_is_plain_in_a_pipe_and_has_the_same_as_json() {
 }
 
 #[test]
-fn explain_says_what_is_wrong_with_a_question() {
+fn explain_reports_what_is_wrong_with_a_question() {
     let recording = recording("merged-orphan");
     let recording = recording.to_str().expect("a path");
-    for (args, status, words) in [
+    for (args, status, expected) in [
         (vec!["explain", "100000"], 64, "no pid"),
         (vec!["explain", "abc"], 64, "give a number from 0 to 99999"),
         (vec!["explain", "--incident", "abc"], 64, "give the number of an incident"),
@@ -58,13 +58,13 @@ fn explain_says_what_is_wrong_with_a_question() {
     ] {
         let (code, _, error) = run(&args);
         assert_eq!(code, Some(status), "{args:?}: {error}");
-        assert!(error.contains(words), "{args:?}: {error}");
+        assert!(error.contains(expected), "{args:?}: {error}");
         assert!(!error.contains("secret"), "{args:?}: {error}");
     }
 }
 
 #[test]
-fn where_no_exporter_answers_what_to_do_is_said() {
+fn without_an_exporter_the_error_says_what_to_do() {
     for question in [&["explain"][..], &["explain", "4463"], &["explain", "--incident", "1"]] {
         let (status, printed, error) = run(&[question, &["--url", "http://127.0.0.1:1"]].concat());
         assert_eq!((status, printed.as_str()), (Some(69), ""), "{question:?}");
@@ -74,7 +74,7 @@ fn where_no_exporter_answers_what_to_do_is_said() {
     }
 }
 
-/// An exporter that has played the bundled recording as far as its loss, and its URL.
+/// An exporter that has played the bundled recording up to its loss, and the exporter's URL.
 fn exporter() -> (Exporter, String) {
     let exporter = Exporter::start(exporter::serve(["--source=replay", "--speed=0"]));
     let lost = r#"kqproc_deaths_total{tree="default",verdict="lost_silent"}"#;
@@ -103,11 +103,11 @@ fn explain_asks_a_running_exporter() {
 }
 
 #[test]
-fn explain_tells_both_facts_of_a_pid_that_a_running_exporter_knows() {
+fn explain_shows_both_facts_of_a_pid_that_a_running_exporter_knows() {
     let (_exporter, url) = exporter();
     let (status, text, error) = run(&["explain", "4463", "--url", &url]);
     assert_eq!(status, Some(0), "{error}");
-    for words in [
+    for expected in [
         "serves a recording of another kernel",
         &format!("\npid 4463 at {url}\n"),
         "create, forked by 4152",
@@ -115,7 +115,7 @@ fn explain_tells_both_facts_of_a_pid_that_a_running_exporter_knows() {
         "death lost_silent",
         "why birth and death are lost_silent",
     ] {
-        assert!(text.contains(words), "{words}: {text}");
+        assert!(text.contains(expected), "{expected}: {text}");
     }
     let (_, json, _) = run(&["explain", "4463", "--url", &url, "--format", "json"]);
     let json: Value = serde_json::from_str(&json).expect("json");
@@ -132,13 +132,13 @@ fn explain_lists_the_latest_incidents_of_a_tree() {
         let (status, text, error) = run(&[&["explain", "--url", &url], more].concat());
         assert_eq!(status, Some(0), "{more:?}: {error}");
         let is_row = |line: &&str| line.trim_start().starts_with(|c: char| c.is_ascii_digit());
-        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        text.lines().filter(is_row).map(words).collect::<Vec<_>>()
+        let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        text.lines().filter(is_row).map(cells).collect::<Vec<_>>()
     };
     let lost = list(&["--tree", "default", "--verdict", "lost"]);
-    let told: Vec<&[String]> = lost.iter().map(|row| &row[2..]).collect();
+    let listed: Vec<&[String]> = lost.iter().map(|row| &row[2..]).collect();
     let row = |fact: &str| ["default", "4463", fact, "lost_silent"].map(str::to_owned);
-    assert_eq!(told, [row("death"), row("birth")], "newest first");
+    assert_eq!(listed, [row("death"), row("birth")], "newest first");
     assert_eq!(list(&[]).len(), 20);
     assert_eq!(list(&["--limit", "3", "--verdict", "overwritten"]).len(), 3);
     assert_eq!(list(&["--tree", "no & such"]).len(), 0);
@@ -175,7 +175,7 @@ fn explain_without_a_pid_lists_the_incidents_of_a_recording() {
 }
 
 #[test]
-fn a_recording_without_incidents_says_that_there_are_none() {
+fn a_recording_without_incidents_lists_none() {
     let recording = recording("split-13.2-enoent-drain");
     let (status, text, error) =
         run(&["explain", "--recording", recording.to_str().expect("a path")]);
@@ -209,31 +209,31 @@ fn parts_of_a_recording_are_explained_and_reported_as_one() {
     assert_eq!(reported(&[first, second]), reported(&[whole]));
 }
 
-/// Writes the two halves of a recording as `record` does where it rotates.
+/// Writes the two halves of a recording as `record` does when it rotates.
 fn split(whole: &Path, first: &Path, second: &Path) {
     let create = |path: &Path| std::fs::File::create(path).expect("created");
     let replay = Replay::open(whole).expect("a recording");
     let meta = replay.meta();
     let mut parts =
         [create(first), create(second)].map(|f| Writer::new(f, &meta).expect("written"));
-    let mut heard = 0;
+    let mut count = 0;
     let played = replay.play(&mut |input: Input<'_>| {
-        heard += 1;
+        count += 1;
         let is_tree = matches!(input, Input::Tree { .. });
         for (i, part) in parts.iter_mut().enumerate() {
-            if is_tree || i == usize::from(heard > 200) && input != Input::End {
+            if is_tree || i == usize::from(count > 200) && input != Input::End {
                 part.append(&input).expect("written");
             }
         }
         ControlFlow::Continue(())
     });
     played.expect("an undamaged recording");
-    assert!(heard > 400, "the halves are halves: {heard}");
+    assert!(count > 400, "the halves are halves: {count}");
     parts.into_iter().for_each(|part| drop(part.finish().expect("written")));
 }
 
-/// Where a process was lost is guessed from evidence that came later than its verdicts. Three places had collected that,
-/// each in its own way, and the status page contradicted `explain`.
+/// The path of a loss through the kernel is concluded from evidence that comes after the verdict. Three places had collected
+/// it, each in its own way, and the status page contradicted `explain`.
 #[test]
 fn one_lost_process_has_one_explanation_wherever_it_is_shown() {
     let json = |args: &[&str]| -> Value {
@@ -271,25 +271,25 @@ fn one_lost_process_has_one_explanation_wherever_it_is_shown() {
     for incident in served {
         let id = incident["id"].to_string();
         let (_, explained, _) = run(&["explain", "--incident", &id, "--url", &url]);
-        let told = "a call returned NOTE_CHILD of a child of its own, data 4463";
-        for words in [told, "kqueue_scan (f_event(kn, 0) == 0)", "sure      likely"] {
-            assert!(explained.contains(words), "{words}: {explained}");
+        let note = "a call returned NOTE_CHILD of a child of its own, data 4463";
+        for expected in [note, "kqueue_scan (f_event(kn, 0) == 0)", "sure      likely"] {
+            assert!(explained.contains(expected), "{expected}: {explained}");
         }
         let link = format!("<a href=\"./incidents/{id}\">");
         let (_, article) = shown.split_once(&link).expect("on the status page");
         let (article, _) = article.split_once("</article>").expect("an article");
-        for words in [
+        for shown in [
             "NOTE_CHILD of a child of its own, data 4463",
             expected["sentence"].as_str().expect("a sentence"),
             "</code>, likely.",
         ] {
-            assert!(article.contains(words), "{words}: {article}");
+            assert!(article.contains(shown), "{shown}: {article}");
         }
     }
 }
 
 #[test]
-fn a_report_is_what_its_name_says() {
+fn the_ending_of_a_reports_name_decides_its_format() {
     let dir = tempfile::tempdir().expect("a directory");
     let recording = recording("merged-exit-stall");
     let recording = recording.to_str().expect("a path");

@@ -1,4 +1,4 @@
-//! `explain` and `report` as users run them.
+//! `explain` and `report`: the history of one process, and the page about a recording.
 
 #[path = "../common/mod.rs"]
 mod common;

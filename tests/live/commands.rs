@@ -1,6 +1,6 @@
-//! The commands that watch a kernel, each as a process from its arguments to its answer and exit status: the exporter with
-//! a stand-in for FreeBSD's kernel (`examples/stand_in.rs`) and for dtrace(1). The load, the commands that are watched,
-//! the keeper and the barrier are real.
+//! `stress`, `record` and `serve` on a kernel, from the command line to the answer and the exit status. The kernel
+//! (`examples/stand_in.rs`) and dtrace(1) are stand-ins; the load, the commands that are watched, the keeper and the barrier
+//! are real.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -19,15 +19,14 @@ use tempfile::TempDir;
 /// How many children the root of a load forks.
 const ROUNDS: u32 = 40;
 
-/// The exporter with the stand-in, built when it is first asked for: cargo builds examples only where it is told to test
-/// everything.
+/// The exporter with the stand-in. It is built at the first call, because `cargo test --test live` builds no examples.
 fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--locked", "--example", "stand_in"]);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        // What cargo tells a test about its package would make some build scripts run again.
+        // The variables that cargo sets for a test would make some build scripts run again.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_")) {
             if !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&&*name) {
                 build.env_remove(name);
@@ -38,7 +37,7 @@ fn program() -> &'static Path {
     })
 }
 
-/// A kernel that behaves so, and its dtrace(1), in a folder of their own.
+/// A stand-in kernel with one behaviour, and its dtrace(1), in a folder of their own.
 struct Host {
     folder: TempDir,
     behaviour: &'static str,
@@ -55,12 +54,12 @@ impl Host {
         self.folder.path().join(name)
     }
 
-    /// The program with these words, then those of dtrace, then `more`.
-    fn command(&self, words: &[&str], more: &[&str]) -> Command {
+    /// The program with these arguments, then those for dtrace, then `more`.
+    fn command(&self, args: &[&str], more: &[&str]) -> Command {
         let folder = self.folder.path().display();
         let mut command = Command::new(program());
         command
-            .args(words)
+            .args(args)
             .arg(format!("--dtrace.path={folder}/traces"))
             .args(more)
             .env("KQPROC_STAND_IN", format!("{folder}:{}:{ROUNDS}", self.behaviour))
@@ -68,14 +67,14 @@ impl Host {
         command
     }
 
-    fn run(&self, words: &[&str], more: &[&str]) -> Ended {
-        Ended::of(self.command(words, more).output().expect("it runs"))
+    fn run(&self, args: &[&str], more: &[&str]) -> Ended {
+        Ended::of(self.command(args, more).output().expect("it runs"))
     }
 
     fn serve(&self, flags: &[&str], more: &[&str]) -> Exporter {
         let user = format!("--user={}", geteuid());
-        let words = [&["serve", "--web.listen-address=127.0.0.1:0", &user], flags].concat();
-        Exporter::start(self.command(&words, more))
+        let args = [&["serve", "--web.listen-address=127.0.0.1:0", &user], flags].concat();
+        Exporter::start(self.command(&args, more))
     }
 }
 
@@ -93,7 +92,7 @@ impl Ended {
         Ended { status: output.status.code(), stdout, stderr }
     }
 
-    /// Nothing was wrong, and nothing was said to be.
+    /// Asserts that no warning or error was logged.
     #[track_caller]
     fn is_quiet(&self) {
         let complaint = |line: &&str| line.contains("level=WARN") || line.contains("level=ERROR");
@@ -101,12 +100,12 @@ impl Ended {
     }
 }
 
-/// `stress` on a kernel that behaves so: the object that it prints, and the rest.
+/// `stress` on a kernel with this behaviour: the object that it prints, and the rest.
 #[track_caller]
 fn stress(behaviour: &'static str) -> (Value, Ended) {
     let rounds = format!("--count={ROUNDS}");
-    let words = ["stress", "--shape=exit", "--format=json", &rounds];
-    let ended = Host::new(behaviour).run(&words, &[]);
+    let args = ["stress", "--shape=exit", "--format=json", &rounds];
+    let ended = Host::new(behaviour).run(&args, &[]);
     let answer = serde_json::from_str(&ended.stdout);
     (answer.unwrap_or_else(|error| panic!("{error}: {ended:?}")), ended)
 }
@@ -143,7 +142,7 @@ fn stress_under_drops_exits_2() {
 }
 
 #[test]
-fn the_report_card_runs_every_shape_and_says_whether_a_tracker_can_trust_the_kernel() {
+fn the_report_card_runs_every_shape_and_answers_whether_to_trust_the_kernel() {
     let ended = Host::new("split").run(&["stress", "--count=1", "--format=json"], &[]);
     let card: Value =
         serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
@@ -163,10 +162,10 @@ fn the_report_card_runs_every_shape_and_says_whether_a_tracker_can_trust_the_ker
 
 #[test]
 fn a_load_that_fails_is_an_error_of_its_own_and_no_answer() {
-    // It would take hours.
-    let words = ["stress", "--shape=exit", "--count=40", "--rate=1"];
+    // Slow, so that the load still runs when it is killed.
+    let args = ["stress", "--shape=exit", "--count=40", "--rate=1"];
     let host = Host::new("split");
-    let mut command = host.command(&words, &[]);
+    let mut command = host.command(&args, &[]);
     let stress = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     let load = eventually("the load", || {
         let of = Pid::from_raw(stress.id() as i32);
@@ -211,13 +210,13 @@ fn a_command_is_recorded_and_its_recording_replays() {
 fn a_recording_whose_command_cannot_begin_still_ends() {
     let host = Host::new("split");
     let file = host.path("run.kqr");
-    let words = ["record", "--output", file.to_str().expect("text")];
-    let ended = host.run(&words, &["--", "/nonexistent/command"]);
+    let args = ["record", "--output", file.to_str().expect("text")];
+    let ended = host.run(&args, &["--", "/nonexistent/command"]);
     assert_eq!(ended.status, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("cannot run /nonexistent/command"), "{ended:?}");
 }
 
-/// The births of a tree that agreed.
+/// The births of a tree with the verdict `agreed`.
 fn agreed(exporter: &Exporter, tree: &str) -> f64 {
     let name = format!("kqproc_births_total{{tree=\"{tree}\",verdict=\"agreed\"}}");
     exporter.samples().get(&name).copied().unwrap_or_default()
@@ -260,14 +259,14 @@ fn a_pid_and_a_pid_file_are_served() {
         let births = [agreed(&exporter, "first"), agreed(&exporter, "second")];
         (births == [ROUNDS / 2; 2].map(f64::from)).then_some(())
     });
-    // What ends by itself is no fault, and is said.
+    // A root may end by itself: its death is counted, and the exporter goes on.
     drop(first);
     let deaths = "kqproc_deaths_total{tree=\"first\",verdict=\"agreed\"}";
     exporter.scrape_until(|samples| samples.get(deaths) == Some(&f64::from(ROUNDS / 2 + 1)));
     assert_eq!(exporter.stop().code(), Some(0));
 }
 
-/// truss(1) and gdb(1) stop a thread by signals that it must not block, or the process dies of them.
+/// A thread must not block the signals by which truss(1) and gdb(1) stop it: the process would die of them.
 #[test]
 fn every_thread_can_be_looked_at_by_a_debugger() {
     let host = Host::new("split");

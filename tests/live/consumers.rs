@@ -1,5 +1,5 @@
-//! Consumers as an operator watches them: found by pid and by pid file, recorded, and served. A stand-in for dtrace(1)
-//! prints what a real one printed of a real consumer; there is no kqueue here, and none is asked for.
+//! Consumer mode from end to end: consumers are found by pid and by pid file, recorded and served, without a kqueue. A
+//! stand-in for dtrace(1) prints what a real one printed about a real consumer.
 
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ use kqproc_exporter::source::replay::Replay;
 use kqproc_exporter::source::target::{Root, Target};
 use nix::sys::signal::{Signal, kill};
 
-/// A process of ours. Killed when dropped.
+/// A process that is killed when dropped.
 struct Process(Child);
 
 impl Process {
@@ -60,7 +60,7 @@ fn plays(behaviour: &str, run: &str, pid: Pid) -> StandInDtrace {
         }
         played.push('\n');
     }
-    // What was printed last is decided once something later was printed.
+    // The last records are decided when something later is printed.
     let last = played.lines().filter_map(|line| line.split(' ').nth(1)?.parse::<u64>().ok()).max();
     let later = last.expect("a time") + 60_000_000_000;
     played += &format!("T {later} 1\n");
@@ -92,9 +92,9 @@ fn a_consumer_is_found_by_its_pid_file_and_found_again() {
     let file = stand_in.file("pid");
     let live = prepare(config_of(&stand_in, Root::PidFile(file.clone()))).expect("prepared");
     let stop = live.stop();
-    let mut said = Vec::new();
+    let mut pushed = Vec::new();
     live.run(&mut |input: Input<'_>| {
-        said.push(match input {
+        pushed.push(match input {
             Input::Consumer { pid, .. } => {
                 pid.map_or("none", |pid| ["first", "second"][usize::from(pid == pids[1])])
             }
@@ -104,7 +104,7 @@ fn a_consumer_is_found_by_its_pid_file_and_found_again() {
             _ => return ControlFlow::Continue(()),
         });
         let text = |pid: Pid| format!("{pid}\n");
-        match said.join(" ").as_str() {
+        match pushed.join(" ").as_str() {
             "none up begun" => fs::write(&file, text(pids[0])).expect("written"),
             "none up begun first down up begun" => first.end(),
             "none up begun first down up begun none" => {
@@ -117,7 +117,7 @@ fn a_consumer_is_found_by_its_pid_file_and_found_again() {
     })
     .expect("it ends well");
     let expected = "none up begun first down up begun none second down up begun down";
-    assert_eq!(said.join(" "), expected);
+    assert_eq!(pushed.join(" "), expected);
     let watched = fs::read_to_string(stand_in.file("consumers")).expect("it was started");
     assert_eq!(watched, format!("pid == {}\npid == {}\n", pids[0], pids[1]));
     // The argument is for the clause of the marks, and dtrace(1) refuses one that is not used.

@@ -1,4 +1,4 @@
-//! Faults of docs/reliability.md that no other test makes.
+//! The faults of docs/reliability.md that have no test elsewhere, and a test that every test named there exists.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -78,8 +78,8 @@ fn a_closed_stdout_is_no_panic() {
         .stderr(Stdio::piped())
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!said.contains("panicked"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_log_whose_reader_leaves_ends_nothing() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_log_on_a_full_disk_ends_nothing() {
-    // The log cannot say which port it is.
+    // The log, which would name the port, cannot be written.
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
     let free = free.expect("a port");
     let full = fs::File::options().write(true).open("/dev/full").expect("it is there");
@@ -110,7 +110,7 @@ fn a_log_on_a_full_disk_ends_nothing() {
     goes_on(Exporter::of(child, free));
 }
 
-/// It answers, loads its configuration again, of which it would log, and ends well.
+/// Asserts that the exporter answers, reloads its configuration, which it would log, and ends well.
 fn goes_on(exporter: Exporter) {
     eventually("an open port", || TcpStream::connect(exporter.addr).ok());
     for _ in 0..2 {
@@ -121,7 +121,7 @@ fn goes_on(exporter: Exporter) {
 }
 
 #[test]
-fn words_that_nobody_reads_change_no_exit_status() {
+fn output_without_a_reader_changes_no_exit_status() {
     for (args, status) in
         [(["simulate", "--count=5", "--seed=1"], 0), (["replay", "nowhere", "--format=json"], 66)]
     {
@@ -141,9 +141,9 @@ fn a_full_disk_ends_a_simulation_with_the_reason() {
         .args(["simulate", "--count=2000", "--output=/dev/full"])
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(74), "{said}");
-    assert!(said.contains("No space left"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(74), "{stderr}");
+    assert!(stderr.contains("No space left"), "{stderr}");
 }
 
 /// A call of the reader without a mark.
@@ -238,7 +238,7 @@ fn a_lost_process_whose_pid_is_used_again_is_alive_no_more() {
     let mut pipeline = watching();
     let pid = Pid::new(100).expect("a pid");
     let root = [Attach { tree: TreeId(0), pid, root: true, errno: 0, notes: Attach::USUAL_NOTES }];
-    // The two clocks are one here.
+    // Both clocks are the same here.
     for (seq, after) in [(0, 2000), (1, 1_200_000_000), (2, 4_000_000_000)] {
         let (capacity, before) = (Batch::capacity_of(seq), MonoTime(after - 1000));
         let attached = if seq == 0 { &root[..] } else { &[] };
@@ -270,7 +270,7 @@ fn a_tree_that_is_gone_before_its_batch_has_its_place_is_gone() {
     assert!(!pipeline.stats().trees[0].attached);
 }
 
-/// Every test of the project, by its name.
+/// Collects the names of all tests below a folder.
 fn tests(folder: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path: PathBuf = entry.expect("an entry").path();

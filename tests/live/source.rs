@@ -1,4 +1,5 @@
-//! The live source end to end against a stand-in for dtrace(1) that has every fault, and a kernel that is scripted.
+//! The live source end to end: what it does when dtrace(1) dies, hangs, floods or cannot start, and when it registers
+//! commands and pid files. dtrace(1) is a stand-in with every fault; the kernel runs a function of the test.
 
 use std::fs;
 use std::io;
@@ -6,6 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use crate::common::PATIENCE;
 use crate::common::exporter::PROGRAM;
 use crate::common::stand_in_dtrace::StandInDtrace;
 use kqproc_exporter::input::Input;
@@ -15,7 +17,7 @@ use kqproc_exporter::source::kqueue::{Change, Kernel, Notes, Process};
 use kqproc_exporter::source::live::{Config, Error, Live};
 use kqproc_exporter::source::target::{Root, Target};
 
-/// A kernel in which nothing happens but what a test makes happen at each call.
+/// A kernel without events of its own: a test's function runs at each call.
 struct Scripted<F>(F);
 
 impl<F: FnMut(&[Change], &mut Vec<Kevent>) + Send> Kernel for Scripted<F> {
@@ -38,9 +40,9 @@ impl<F: FnMut(&[Change], &mut Vec<Kevent>) + Send> Kernel for Scripted<F> {
 
 fn quiet(_: &[Change], _: &mut Vec<Kevent>) {}
 
-/// What was pushed, owned. Batches are left out: there is one every few milliseconds.
+/// What a source pushed. Of batches, which come every few milliseconds, only the first registration.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Said {
+enum Pushed {
     Up,
     Down,
     Out(String),
@@ -51,17 +53,17 @@ enum Said {
     End,
 }
 
-fn said(input: Input<'_>) -> Option<Said> {
+fn pushed(input: Input<'_>) -> Option<Pushed> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match input {
-        Input::DtraceUp { .. } => Some(Said::Up),
-        Input::DtraceDown { .. } => Some(Said::Down),
-        Input::Stdout { bytes, .. } => Some(Said::Out(text(bytes))),
-        Input::Stderr { bytes, .. } => Some(Said::Err(text(bytes))),
-        Input::Tree { name, .. } => Some(Said::Tree(name.to_owned())),
-        Input::TreeGone { id } => Some(Said::Gone(id.0)),
-        Input::Batch(batch) => batch.attached.first().map(|a| Said::Attached(a.pid.get())),
-        Input::End => Some(Said::End),
+        Input::DtraceUp { .. } => Some(Pushed::Up),
+        Input::DtraceDown { .. } => Some(Pushed::Down),
+        Input::Stdout { bytes, .. } => Some(Pushed::Out(text(bytes))),
+        Input::Stderr { bytes, .. } => Some(Pushed::Err(text(bytes))),
+        Input::Tree { name, .. } => Some(Pushed::Tree(name.to_owned())),
+        Input::TreeGone { id } => Some(Pushed::Gone(id.0)),
+        Input::Batch(batch) => batch.attached.first().map(|a| Pushed::Attached(a.pid.get())),
+        Input::End => Some(Pushed::End),
         Input::Config(_)
         | Input::Consumer { .. }
         | Input::BatchesLost { .. }
@@ -97,17 +99,20 @@ fn config_of(dtrace: &StandInDtrace) -> Config {
     }
 }
 
-/// Runs the source until `enough` says so of everything that was said, then stops it; all that was said.
-fn run(config: Config, kernel: impl Kernel + 'static, enough: fn(&[Said]) -> bool) -> Vec<Said> {
+/// Runs the source until `enough` accepts what was pushed so far, then stops it; everything that was pushed.
+fn run(
+    config: Config,
+    kernel: impl Kernel + 'static,
+    enough: fn(&[Pushed]) -> bool,
+) -> Vec<Pushed> {
     let live = Live::prepare(config, || Ok(Box::new(kernel))).expect("it is prepared");
     let stop = live.stop();
     let (done, watch) = channel::<()>();
     let guard = {
         let stop = stop.clone();
-        // Only a test that fails gets here: it must end as well.
+        // If the source hangs, the test must still end.
         std::thread::spawn(move || {
-            let hung =
-                watch.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout);
+            let hung = watch.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
             if hung {
                 stop.request();
                 stop.request();
@@ -117,8 +122,8 @@ fn run(config: Config, kernel: impl Kernel + 'static, enough: fn(&[Said]) -> boo
     };
     let mut all = Vec::new();
     let result = live.run(&mut |input: Input<'_>| {
-        if let Some(said) = said(input) {
-            all.push(said);
+        if let Some(pushed) = pushed(input) {
+            all.push(pushed);
             if enough(&all) && !stop.is_requested() {
                 stop.request();
             }
@@ -126,36 +131,36 @@ fn run(config: Config, kernel: impl Kernel + 'static, enough: fn(&[Said]) -> boo
         ControlFlow::Continue(())
     });
     drop(done);
-    assert!(!guard.join().expect("the guard lives"), "it hung; it said {all:?}");
+    assert!(!guard.join().expect("the guard lives"), "it hung; it pushed {all:?}");
     result.expect("it ends well");
-    assert_eq!(all.last(), Some(&Said::End));
+    assert_eq!(all.last(), Some(&Pushed::End));
     all
 }
 
-fn text(all: &[Said]) -> String {
-    let out = |said: &Said| match said {
-        Said::Out(text) => Some(text.clone()),
+fn text(all: &[Pushed]) -> String {
+    let out = |pushed: &Pushed| match pushed {
+        Pushed::Out(text) => Some(text.clone()),
         _ => None,
     };
     all.iter().filter_map(out).collect()
 }
 
-fn messages(all: &[Said]) -> String {
-    let err = |said: &Said| match said {
-        Said::Err(text) => Some(text.clone()),
+fn messages(all: &[Pushed]) -> String {
+    let err = |pushed: &Pushed| match pushed {
+        Pushed::Err(text) => Some(text.clone()),
         _ => None,
     };
     all.iter().filter_map(err).collect()
 }
 
-/// Starts, ends and texts of dtrace, each run of texts as one.
-fn outline(all: &[Said]) -> String {
+/// A letter for each start (U) and end (D) of dtrace, and one for each run of its output (o).
+fn outline(all: &[Pushed]) -> String {
     let mut outline = String::new();
-    for said in all {
-        let letter = match said {
-            Said::Up => 'U',
-            Said::Down => 'D',
-            Said::Out(_) => 'o',
+    for pushed in all {
+        let letter = match pushed {
+            Pushed::Up => 'U',
+            Pushed::Down => 'D',
+            Pushed::Out(_) => 'o',
             _ => continue,
         };
         if letter != 'o' || !outline.ends_with('o') {
@@ -165,8 +170,8 @@ fn outline(all: &[Said]) -> String {
     outline
 }
 
-fn downs(all: &[Said]) -> usize {
-    all.iter().filter(|said| **said == Said::Down).count()
+fn downs(all: &[Pushed]) -> usize {
+    all.iter().filter(|pushed| **pushed == Pushed::Down).count()
 }
 
 #[test]
@@ -178,14 +183,14 @@ fn a_healthy_dtrace_is_passed_on_byte_by_byte() {
     let all = run(config_of(&stand_in), Scripted(quiet), |all| {
         text(all).ends_with("T 4 4\n")
             && messages(all).ends_with('\n')
-            && all.contains(&Said::Attached(12345))
+            && all.contains(&Pushed::Attached(12345))
     });
     assert_eq!(text(&all), records);
     assert_eq!(messages(&all), "dtrace: 12 drops on CPU 0\n");
     assert_eq!(outline(&all), "UoD");
-    assert_eq!(all[0], Said::Tree("tree".to_owned()));
-    let (begun, attached) = (Said::Out(records.to_owned()), Said::Attached(12345));
-    let place = |what: &Said| all.iter().position(|said| said == what);
+    assert_eq!(all[0], Pushed::Tree("tree".to_owned()));
+    let (begun, attached) = (Pushed::Out(records.to_owned()), Pushed::Attached(12345));
+    let place = |what: &Pushed| all.iter().position(|pushed| pushed == what);
     assert!(place(&begun) < place(&attached), "a tree that runs is tracked once dtrace traces");
     let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
     assert!(started.ends_with(&format!("/proc-causes.d {}\n", std::process::id())), "{started}");
@@ -219,10 +224,10 @@ fn options_reach_the_program_in_its_pragmas() {
 
 #[test]
 fn a_dtrace_that_dies_or_ends_is_an_outage_each_time() {
-    for (fault, words) in [("dies", "UDUDUD"), ("early", "UoDUoDUoD")] {
+    for (fault, expected) in [("dies", "UDUDUD"), ("early", "UoDUoDUoD")] {
         let stand_in = StandInDtrace::new(fault);
         let all = run(config_of(&stand_in), Scripted(quiet), |all| downs(all) == 3);
-        assert!(outline(&all).starts_with(words), "{fault}: {}", outline(&all));
+        assert!(outline(&all).starts_with(expected), "{fault}: {}", outline(&all));
         let refused = messages(&all).contains("could not enable tracing: Permission denied\n");
         assert_eq!(refused, fault == "dies");
     }
@@ -230,7 +235,7 @@ fn a_dtrace_that_dies_or_ends_is_an_outage_each_time() {
 
 #[test]
 fn a_dtrace_that_hangs_is_replaced() {
-    for (fault, words) in [("mute", "UDUD"), ("falls-silent", "UoDUoD")] {
+    for (fault, expected) in [("mute", "UDUD"), ("falls-silent", "UoDUoD")] {
         let stand_in = StandInDtrace::new(fault);
         let mut config = config_of(&stand_in);
         match fault {
@@ -238,7 +243,7 @@ fn a_dtrace_that_hangs_is_replaced() {
             _ => config.dtrace.limits.silence = Duration::from_millis(50),
         }
         let all = run(config, Scripted(quiet), |all| downs(all) == 2);
-        assert!(outline(&all).starts_with(words), "{fault}: {}", outline(&all));
+        assert!(outline(&all).starts_with(expected), "{fault}: {}", outline(&all));
     }
 }
 
@@ -252,7 +257,7 @@ fn a_dtrace_that_ignores_sigterm_is_killed() {
 }
 
 #[test]
-fn a_child_that_dtrace_leaves_behind_keeps_nobody_waiting() {
+fn a_child_that_dtrace_leaves_behind_delays_nothing() {
     let all = run(config_of(&StandInDtrace::new("leaves-a-child")), Scripted(quiet), |all| {
         downs(all) == 2
     });
@@ -262,7 +267,7 @@ fn a_child_that_dtrace_leaves_behind_keeps_nobody_waiting() {
 #[test]
 fn half_a_line_ends_with_its_dtrace() {
     let all = run(config_of(&StandInDtrace::new("half")), Scripted(quiet), |all| downs(all) == 2);
-    let first = all.iter().position(|said| *said == Said::Down).expect("it ended");
+    let first = all.iter().position(|pushed| *pushed == Pushed::Down).expect("it ended");
     assert_eq!(text(&all[..first]), "B 1 1\nC 1044");
     assert!(text(&all[first..]).starts_with("B 1 1\n"));
 }
@@ -272,7 +277,7 @@ fn garbage_is_passed_on_and_what_follows_it_as_well() {
     let all = run(
         config_of(&StandInDtrace::new("garbage")),
         Scripted(quiet),
-        |all| matches!(all.last(), Some(Said::Out(text)) if text.ends_with("T 2 2\n")),
+        |all| matches!(all.last(), Some(Pushed::Out(text)) if text.ends_with("T 2 2\n")),
     );
     let text = text(&all);
     assert!(text.starts_with("B 1 1\n\0\n\u{fffd}"));
@@ -283,7 +288,7 @@ fn garbage_is_passed_on_and_what_follows_it_as_well() {
 #[test]
 fn a_flood_ends_and_nothing_of_it_is_torn() {
     let all = run(config_of(&StandInDtrace::new("flood")), Scripted(quiet), |all| downs(all) == 1);
-    let first = all.iter().position(|said| *said == Said::Down).expect("it ended");
+    let first = all.iter().position(|pushed| *pushed == Pushed::Down).expect("it ended");
     let text = text(&all[..first]);
     let (mut whole, mut lost) = (0, 0);
     for line in text.lines() {
@@ -313,7 +318,7 @@ fn without_the_cause_probes_the_rest_of_the_program_runs() {
     }
 }
 
-/// Why a source cannot be prepared.
+/// The error of a source that cannot be prepared.
 fn refusal(config: Config) -> String {
     match Live::prepare(config, || Ok(Box::new(Scripted(quiet)))) {
         Ok(_) => "none".to_owned(),
@@ -322,7 +327,7 @@ fn refusal(config: Config) -> String {
 }
 
 #[test]
-fn what_is_missing_is_said_with_what_to_do() {
+fn an_error_names_what_is_missing_and_what_to_do() {
     let stand_in = StandInDtrace::new("no-program");
     let refused = refusal(config_of(&stand_in));
     assert!(refused.contains("no D program compiles"), "{refused}");
@@ -399,11 +404,11 @@ fn a_kevent_that_fails_ends_the_source_with_the_reason() {
     let live = Live::prepare(config_of(&stand_in), || Ok(Box::new(Broken))).expect("prepared");
     let mut last = None;
     let result = live.run(&mut |input: Input<'_>| {
-        last = said(input).or(last.take());
+        last = pushed(input).or(last.take());
         ControlFlow::Continue(())
     });
     assert!(matches!(result, Err(Error::Kevent(_))));
-    assert_eq!(last, Some(Said::End));
+    assert_eq!(last, Some(Pushed::End));
 }
 
 #[test]
@@ -421,7 +426,7 @@ fn a_command_begins_once_it_is_tracked_and_dtrace_has_begun() {
         if tracked.is_some() {
             calls += 1;
         }
-        // Had it not waited, it would have run long since.
+        // By now it would have run if it did not wait.
         if calls == 200 {
             assert!(!ran.exists());
             fs::write(&go, "").expect("written");
@@ -429,7 +434,7 @@ fn a_command_begins_once_it_is_tracked_and_dtrace_has_begun() {
     });
     // It ends by itself, when the command has.
     let all = run(config, kernel, |_| false);
-    assert!(all.iter().any(|said| matches!(said, Said::Attached(_))));
+    assert!(all.iter().any(|pushed| matches!(pushed, Pushed::Attached(_))));
     assert_eq!(fs::read_to_string(stand_in.file("ran")).expect("it ran"), "ran\n");
 }
 
@@ -440,7 +445,7 @@ fn a_command_that_never_begins_is_given_up_when_the_source_stops() {
     let ran = stand_in.file("ran");
     let root = Root::Command(vec!["/usr/bin/touch".into(), ran.clone().into_os_string()]);
     config.targets = vec![Target { name: "command".to_owned(), root }];
-    run(config, Scripted(quiet), |all| all.iter().any(|s| matches!(s, Said::Attached(_))));
+    run(config, Scripted(quiet), |all| all.iter().any(|s| matches!(s, Pushed::Attached(_))));
     assert!(!ran.exists());
 }
 
@@ -459,7 +464,7 @@ fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
         if calls == 5 {
             fs::write(&path, "111\n").expect("written");
         }
-        // For longer than it takes to look again, the file names a process that is no more.
+        // The file names an ended process for longer than the source takes to look again.
         if ended.take_if(|at| at.elapsed() > Duration::from_millis(1300)).is_some() {
             fs::write(&path, "222\n").expect("written");
         }
@@ -471,10 +476,10 @@ fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
             ended = Some(Instant::now());
         }
     });
-    let all = run(config, kernel, |all| all.contains(&Said::Attached(222)));
-    let trees: Vec<&Said> =
-        all.iter().filter(|s| matches!(s, Said::Attached(_) | Said::Gone(_))).collect();
-    assert_eq!(trees, [&Said::Attached(111), &Said::Gone(0), &Said::Attached(222)]);
+    let all = run(config, kernel, |all| all.contains(&Pushed::Attached(222)));
+    let trees: Vec<&Pushed> =
+        all.iter().filter(|s| matches!(s, Pushed::Attached(_) | Pushed::Gone(_))).collect();
+    assert_eq!(trees, [&Pushed::Attached(111), &Pushed::Gone(0), &Pushed::Attached(222)]);
 }
 
 #[test]
@@ -505,6 +510,6 @@ fn a_command_that_cannot_be_tracked_is_given_up() {
     });
     // It ends by itself.
     let all = run(config, kernel, |_| false);
-    assert!(all.contains(&Said::Gone(0)), "{all:?}");
+    assert!(all.contains(&Pushed::Gone(0)), "{all:?}");
     assert!(!ran.exists());
 }

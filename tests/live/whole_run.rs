@@ -1,5 +1,5 @@
-//! A whole run of the live source in real time, against a kernel and a dtrace(1) that agree with each other: whatever
-//! is not agreed is our own mistake.
+//! Whole runs of the live source in real time, on a stand-in kernel and a stand-in dtrace(1) that agree with each other: a
+//! verdict against the kernel would be the exporter's fault.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn config(folder: &TempDir, root: Root, stall: Duration) -> Config {
     }
 }
 
-/// The root of the load as a command: it ends when the load is over.
+/// A command that is the root of the load: it ends when the load is over.
 fn command(folder: &TempDir) -> Root {
     let script = "while [ ! -f done ]; do sleep 0.02; done";
     let script = format!("cd '{}'; {script}", folder.path().display());
@@ -57,8 +57,8 @@ fn run(config: Config, kernel: StandInKernel, enough: impl Fn(&Stats) -> bool) -
     pipeline.stats().clone()
 }
 
-/// Everything was told and judged rightly. The run is in real time: where the machine held a witness up, a fact may be
-/// undecided, but one in twenty at most, and none may be anything else.
+/// Asserts that every fact is `agreed`. As the run is in real time, the machine may hold up a witness: one fact in twenty may
+/// be `undecided`.
 #[track_caller]
 fn assert_all_agreed(stats: &Stats, births: u64, deaths: u64) {
     let tree = &stats.trees[0];
@@ -88,7 +88,7 @@ fn a_command_under_a_stalled_reader_is_agreed_throughout() {
     assert_all_agreed(&stats, 1000, 1001);
 }
 
-/// More events than a call can return wait when the command ends.
+/// When the command ends, more events are queued than one call can return.
 #[test]
 fn what_is_queued_at_the_end_is_read() {
     let folder = tempfile::tempdir().expect("a folder");
