@@ -74,18 +74,18 @@ fn decode(bencher: Bencher) {
 
 #[divan::bench]
 fn cross_check(bencher: Bencher) {
-    enum Word<'a> {
+    enum Event<'a> {
         Record(Record, MonoTime),
         Batch(Batch<'a>),
     }
     let stream = stream();
-    let (mut words, mut records) = (vec![], Records::default());
+    let (mut events, mut records) = (vec![], Records::default());
     for input in &stream.inputs {
         match input.as_input() {
-            Input::Batch(batch) => words.push(Word::Batch(batch)),
+            Input::Batch(batch) => events.push(Event::Batch(batch)),
             Input::Stdout { at, bytes } => records.feed(bytes, |printed| {
                 if let Printed::Record(record) = printed {
-                    words.push(Word::Record(record, at));
+                    events.push(Event::Record(record, at));
                 }
             }),
             _ => {}
@@ -94,10 +94,10 @@ fn cross_check(bencher: Bencher) {
     bencher.counter(ItemsCount::new(stream.events)).bench(|| {
         let mut checker = Checker::new(Config::default());
         checker.tree(TreeId(0), "bench");
-        for word in &words {
-            match word {
-                Word::Record(record, at) => checker.record(*record, *at, &mut ()),
-                Word::Batch(batch) => checker.batch(batch, &mut ()),
+        for event in &events {
+            match event {
+                Event::Record(record, at) => checker.record(*record, *at, &mut ()),
+                Event::Batch(batch) => checker.batch(batch, &mut ()),
             }
         }
         checker.end(&mut ());

@@ -19,9 +19,9 @@ use stand_in::StandInKernel;
 
 #[derive(Parser)]
 struct Args {
-    /// Where the kernel leaves its trace
+    /// The folder in which the kernel writes its trace
     folder: PathBuf,
-    /// What prints it
+    /// The stand-in for dtrace(1), which prints the trace
     dtrace: PathBuf,
     /// The exporter's binary, for its keeper
     exporter: PathBuf,

@@ -1,7 +1,8 @@
-//! The exporter with a stand-in for FreeBSD's kernel, so that the commands that watch a kernel run anywhere, for tests:
-//! every command line, process and exit status is the exporter's own. The exporter itself does not have it.
+//! The exporter with a stand-in for FreeBSD's kernel: tests run the commands that watch a kernel on any system. Everything but
+//! the kernel is the exporter's own. The released exporter does not contain the stand-in.
 //!
-//! `KQPROC_STAND_IN` is `FOLDER:BEHAVIOUR:ROUNDS`, for the folder with the stand-in's dtrace(1), and what is to happen.
+//! `KQPROC_STAND_IN` is `FOLDER:BEHAVIOUR:ROUNDS`: the folder with the stand-in's dtrace(1), and the behaviour and the number of
+//! forks of the kernel.
 
 #[path = "../tests/common/stand_in.rs"]
 mod stand_in;
@@ -21,8 +22,8 @@ fn main() -> ExitCode {
 
 fn open() -> io::Result<Box<dyn Kernel>> {
     let what = std::env::var("KQPROC_STAND_IN").map_err(io::Error::other)?;
-    let words: Vec<&str> = what.split(':').collect();
-    let [folder, behaviour, rounds] = words[..] else { return Err(io::Error::other(what)) };
+    let fields: Vec<&str> = what.split(':').collect();
+    let [folder, behaviour, rounds] = fields[..] else { return Err(io::Error::other(what)) };
     let behaviour = behaviour.parse().map_err(io::Error::other)?;
     let rounds = rounds.parse().map_err(io::Error::other)?;
     let kernel = StandInKernel::new(Path::new(folder), rounds, Duration::ZERO, false);

@@ -14,17 +14,17 @@ FLAGS = ["--web.listen-address=127.0.0.1:0"]
 
 
 @contextlib.contextmanager
-def running(binary, *words):
-    """An exporter with these words and FLAGS: its process and its URL. It is killed when the block is left."""
-    process = subprocess.Popen([binary, *words, *FLAGS], stderr=subprocess.PIPE, text=True)
+def running(binary, *args):
+    """An exporter with these arguments and FLAGS: its process and its URL. It is killed when the block is left."""
+    process = subprocess.Popen([binary, *args, *FLAGS], stderr=subprocess.PIPE, text=True)
     try:
-        said = ""
+        log = ""
         for line in process.stderr:
-            said += line
+            log += line
             if found := re.search(r"msg=listening address=(\S+)", line):
                 break
         else:
-            sys.exit(f"{sys.argv[0]}: the exporter does not listen:\n{said}")
+            sys.exit(f"{sys.argv[0]}: the exporter does not listen:\n{log}")
         # A full pipe would stop it.
         threading.Thread(target=lambda: [None for _ in process.stderr], daemon=True).start()
         yield process, f"http://{found[1]}"

@@ -9,9 +9,9 @@ use anyhow::{Context, bail};
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let number = |word: &str| word.parse::<u64>().with_context(|| format!("{word}: not a number"));
-    match words[..] {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse::<u64>().with_context(|| format!("{text}: not a number"));
+    match args[..] {
         ["stream", dir, records] => stream::write(Path::new(dir), number(records)?),
         ["decode", file] => measure::decode(Path::new(file)),
         ["check", file, events] => measure::check(Path::new(file), number(events)?),

@@ -19,7 +19,7 @@ use nix::sys::time::TimeValLike;
 
 use crate::stream;
 
-/// Processor time of this process so far: on a shared machine the wall clock says little.
+/// The processor time of this process so far. On a shared machine the wall clock depends on other processes.
 fn cpu() -> anyhow::Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();

@@ -1,4 +1,4 @@
-//! One stream of a simulated kernel in every form that something reads.
+//! Writes one run of a simulated kernel in every format that the benchmarks read.
 
 use std::fs::{File, create_dir_all};
 use std::io::{BufWriter, Write};
@@ -16,8 +16,8 @@ use kqproc_exporter::sim::{self, Options, Shape};
 /// The reader's pid in the raw directory: not one that the simulated kernel hands out soon.
 const READER: u32 = Pid::MAX;
 
-/// The load of every figure: four threads that fork children that exit, and a reader that wakes up late, as it does where
-/// the forks come fast. Nothing is lost and nobody else forks, so that even a naive join counts rightly.
+/// The load of every figure: four threads fork children that exit, and the reader wakes up late, as it does when forks come
+/// fast. The kernel loses nothing and no other process forks, so that even a naive join counts correctly.
 pub fn options() -> Options {
     Options {
         shape: Shape::Threads,
@@ -54,7 +54,7 @@ pub fn write(dir: &Path, records: u64) -> anyhow::Result<()> {
     let create = |path: std::path::PathBuf| -> anyhow::Result<BufWriter<File>> {
         Ok(BufWriter::new(File::create(&path).with_context(|| path.display().to_string())?))
     };
-    // dtrace said nothing of drops.
+    // An empty file: dtrace reported no drops.
     create(raw.join("dtrace.err"))?;
     let meta = Meta { uname: "simulated".into(), note: options().to_string(), ..Meta::default() };
     let mut files = Files {
@@ -132,13 +132,13 @@ impl Files {
             serde_json::to_string(&events)?
         )?;
         for event in batch.events {
-            let word = match event.fflags & (note::CHILD | note::EXIT) {
+            let notes = match event.fflags & (note::CHILD | note::EXIT) {
                 note::CHILD => "CHILD",
                 note::EXIT => "EXIT",
                 0 => "OTHER",
                 _ => "CHILD|EXIT",
             };
-            writeln!(self.both, "N {} {word} {}", event.ident, event.data)?;
+            writeln!(self.both, "N {} {notes} {}", event.ident, event.data)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::play::Play;
 /// Few, so that they are used again and again.
 const PIDS: u8 = 12;
 
-/// Bytes that are read as choices; 0 for ever behind their end.
+/// Bytes that are read as choices. After the last one comes 0 for ever.
 struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
@@ -18,14 +18,14 @@ impl Choices<'_> {
         *first
     }
 
-    fn word(&mut self) -> u64 {
-        (0..8).fold(0, |word, _| word << 8 | u64::from(self.byte()))
+    fn number(&mut self) -> u64 {
+        (0..8).fold(0, |number, _| number << 8 | u64::from(self.byte()))
     }
 
     /// Mostly one of a few numbers, so that things meet; at times any number.
     fn few(&mut self, n: u8) -> u64 {
         match self.byte() {
-            255 => self.word(),
+            255 => self.number(),
             byte => u64::from(byte % n),
         }
     }
@@ -62,7 +62,7 @@ impl World {
             byte @ ..=239 => self.now.saturating_add(u64::from(byte) * 4_000_000),
             byte @ ..=247 => self.now.saturating_add(u64::from(byte) << 27),
             byte @ ..=253 => return self.now.saturating_sub(u64::from(byte - 247) * 50_000_000),
-            _ => return choices.word(),
+            _ => return choices.number(),
         };
         self.now = now;
         now

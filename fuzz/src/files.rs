@@ -1,4 +1,4 @@
-//! Files that somebody else may have written.
+//! Input files: recordings, directories, configurations.
 
 use std::collections::HashSet;
 use std::fs;
@@ -18,7 +18,7 @@ use super::play::{ALL_PIDS, Play};
 static DIR: LazyLock<tempfile::TempDir> =
     LazyLock::new(|| tempfile::tempdir().expect("a directory for temporary files"));
 
-/// The bytes as a file, and as the content of a block that is whole, behind checksum and compression.
+/// The bytes as a recording, and as the content of a block with correct checksum and compression.
 pub fn recording(data: &[u8]) {
     read(data);
     read(&wrapped(data));
@@ -42,7 +42,7 @@ const META: &[u8] =
 fn wrapped(payload: &[u8]) -> Vec<u8> {
     let mut file = MAGIC.to_vec();
     file.extend_from_slice(&VERSION.to_le_bytes());
-    // What the checksums are of: everything but themselves.
+    // The checksums cover everything but themselves.
     let mut summed = file.clone();
     for block in [META, &payload[..payload.len().min(MAX_BLOCK)], b""] {
         let packed = match block {
@@ -58,7 +58,7 @@ fn wrapped(payload: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Bit by bit, from the polynomial alone.
+/// CRC-32, bit by bit, from the polynomial alone.
 fn crc32(bytes: &[u8]) -> u32 {
     let bit = |crc: u32| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))

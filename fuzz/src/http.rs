@@ -1,4 +1,4 @@
-//! A running server that gets any request.
+//! Requests of any kind to a running server.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(serve);
 
-/// A server with incidents to tell of, for as long as the process runs.
+/// A server with incidents, which runs as long as the process.
 fn serve() -> SocketAddr {
     let args = WebArgs {
         listen_addresses: vec!["127.0.0.1:0".parse().expect("an address")],
@@ -45,7 +45,7 @@ fn serve() -> SocketAddr {
     address
 }
 
-/// What the bundled recording gave.
+/// Publishes the statistics and incidents of the bundled recording.
 fn publish(state: &State) {
     let mut pipeline = Pipeline::new(Config::default(), state.incidents());
     let mut reader = Reader::new(BUNDLED).expect("a recording");
@@ -55,11 +55,11 @@ fn publish(state: &State) {
     state.publish(pipeline.stats().clone());
 }
 
-/// The beginning of a request: its line and whatever headers follow.
+/// Sends a request: a request line and headers, or any other bytes.
 pub fn http(data: &[u8]) {
     let mut stream = TcpStream::connect(*ADDRESS).expect("the server listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    // The server may have refused and closed before it has heard everything.
+    // The server may refuse and close before it has read everything.
     let _ = stream.write_all(data);
     let _ = stream.write_all(b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let _ = stream.shutdown(Shutdown::Write);

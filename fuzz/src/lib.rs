@@ -1,5 +1,5 @@
-//! What must hold for any bytes at all: no panic, no loop without end, no table without bound, every fact accounted for.
-//! Each function takes one input. libFuzzer calls them (`fuzz_targets/`), and so does tests/recordings/fuzz.rs on a stable compiler.
+//! The fuzz targets: for any input there is no panic and no endless loop, tables stay bounded, and every fact is counted. Each
+//! function takes one input. libFuzzer calls them (`fuzz_targets/`), and tests/recordings/fuzz.rs on a stable compiler.
 
 mod checker;
 mod files;

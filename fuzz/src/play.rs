@@ -1,4 +1,4 @@
-//! A pipeline that is held to its invariants after every input.
+//! A pipeline whose invariants are checked after every input.
 
 use std::collections::HashSet;
 
@@ -26,7 +26,7 @@ pub struct Play {
 }
 
 impl Play {
-    /// A pipeline that was told of its first tree, and will hear of so many pids at most: each may have a process alive.
+    /// A pipeline with one tree, whose input names at most so many pids: each may have a process alive.
     pub fn new(pids: u64) -> Play {
         let config = Config { capacity: CAPACITY, ..Config::default() };
         let most = CAPACITY as u64 + AT_ONCE + pids;
@@ -45,7 +45,7 @@ impl Play {
         self.check();
     }
 
-    /// Nothing more comes.
+    /// Ends the input, and checks that every fact has a verdict.
     pub fn end(mut self) {
         self.push(Input::End);
         let stats = self.pipeline.stats();

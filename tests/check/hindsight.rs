@@ -2,9 +2,9 @@
 //! the figures of docs/strategies.md.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use crate::common::streams::Streams;
+use crate::common::{path, read};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::damage::Damage;
 use kqproc_exporter::check::stats::{Stats, TreeStats};
@@ -236,15 +236,14 @@ fn figures() -> String {
 
 #[test]
 fn the_page_of_strategies_has_the_measured_figures() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/strategies.md");
-    let page = std::fs::read_to_string(&path).expect("the page");
+    let page = read("docs/strategies.md");
     let begin = "<!-- Begin of figures: made by scripts/generate. -->\n";
     let end = "<!-- End of figures. -->\n";
     let (head, rest) = page.split_once(begin).expect("the beginning of the figures");
     let (_, tail) = rest.split_once(end).expect("the end of the figures");
     let made = format!("{head}{begin}{}{end}{tail}", figures());
     if std::env::var_os("KQPROC_WRITE_DOCS").is_some() {
-        std::fs::write(path, made).expect("written");
+        std::fs::write(path("docs/strategies.md"), made).expect("written");
     } else {
         assert!(page == made, "docs/strategies.md: run scripts/generate");
     }

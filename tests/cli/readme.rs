@@ -8,16 +8,9 @@ use std::process::{Command, Output};
 use std::{env, fs};
 
 use crate::common::exporter::{Exporter, PROGRAM, serve};
+use crate::common::{path, read};
 use clap::CommandFactory;
 use kqproc_exporter::cli::Cli;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(name: &str) -> String {
-    fs::read_to_string(root().join(name)).expect(name)
-}
 
 /// The parts of a text between fences, and those outside of them.
 fn split(text: &str) -> (Vec<&str>, Vec<&str>) {
@@ -50,7 +43,7 @@ fn commands(text: &str) -> Vec<String> {
 }
 
 fn run(args: &[&str]) -> Output {
-    Command::new(PROGRAM).args(args).current_dir(root()).output().expect("it runs")
+    Command::new(PROGRAM).args(args).current_dir(path("")).output().expect("it runs")
 }
 
 fn succeeds(command: &str, output: &Output) {
@@ -96,9 +89,9 @@ fn check_cargo(command: &str, args: &[&str]) {
             assert!(rest[..end].iter().all(|flag| known.contains(flag)), "{command}");
             check_ours(command, &rest[end + 1..]);
         }
-        ["install", "--locked", "--path", "."] => assert!(root().join("Cargo.toml").exists()),
+        ["install", "--locked", "--path", "."] => assert!(path("Cargo.toml").exists()),
         ["test", "--test", feature, "WORD"] => {
-            assert!(root().join("tests").join(feature).join("main.rs").exists(), "{command}");
+            assert!(path("tests").join(feature).join("main.rs").exists(), "{command}");
         }
         _ => panic!("{command}: this test does not know the command"),
     }
@@ -106,7 +99,7 @@ fn check_cargo(command: &str, args: &[&str]) {
 
 /// Checks a script: it exists, is executable, and has the flags that it is given.
 fn check_script(command: &str, script: &str, flags: &[&str]) {
-    let mode = fs::metadata(root().join(script)).expect(command).permissions().mode();
+    let mode = fs::metadata(path(script)).expect(command).permissions().mode();
     assert_eq!(mode & 0o111, 0o111, "{command}: it is not executable");
     let text = read(script);
     assert!(flags.iter().all(|flag| text.contains(flag)), "{command}: an unknown flag");
@@ -179,6 +172,6 @@ fn the_table_of_commands_has_them_all() {
 fn every_file_that_is_linked_exists() {
     let text = read("README.md");
     for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-        assert!(root().join(link).exists(), "{link}");
+        assert!(path(link).exists(), "{link}");
     }
 }

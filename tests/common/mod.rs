@@ -19,14 +19,24 @@ pub mod unusable_files;
 /// How long a test waits for anything before it fails: long enough for a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// A path below the project's root.
+pub fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+/// The text of a file of the project.
+pub fn read(relative: &str) -> String {
+    fs::read_to_string(path(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
+}
+
 /// One of the project's recordings.
 pub fn recording(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(format!("{name}.kqr"))
+    path("recordings").join(format!("{name}.kqr"))
 }
 
 /// A file or folder of `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    path("tests/fixtures").join(name)
 }
 
 /// Calls `done` until it returns a value; fails after [`PATIENCE`].

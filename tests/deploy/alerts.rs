@@ -1,5 +1,5 @@
-//! The alerts: promtool's own tests of them, that those tests are sharp, and the conventions that operators expect
-//! (monitoring-mixins' annotations and severities, pint's alerts/* checks).
+//! The alerts: their tests pass in promtool and fail for changed alerts, and the alerts keep the conventions that operators
+//! expect (monitoring-mixins' annotations and severities, pint's alerts/* checks).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -63,7 +63,7 @@ fn fault_13_the_tests_of_the_rules_hold_for_prometheus_2_and_3() {
     promtool_tests(changed(left_open).path()).unwrap();
 }
 
-/// Alerts that fire a minute sooner or later than they say must fail their tests: else nobody has looked at the edge.
+/// The tests must fail for alerts that fire a minute sooner or later: otherwise they do not test the edge.
 #[test]
 fn every_for_is_tested_to_the_minute() {
     for change in [-1, 1] {
@@ -103,7 +103,7 @@ fn every_alert_meets_the_look_alikes() {
 }
 
 #[test]
-fn alerts_say_what_an_operator_needs() {
+fn alerts_have_severity_summary_values_and_runbook() {
     let runbook = headings(&read("docs/runbook.md"));
     for rule in rules("alerts.yml") {
         let name = rule.alert.expect("alerts.yml holds alerts only");
@@ -132,7 +132,7 @@ fn alerts_say_what_an_operator_needs() {
     }
 }
 
-/// Whoever is told of a fact is one click from its evidence.
+/// An alert about facts links to the evidence of each.
 #[test]
 fn alerts_about_facts_lead_to_their_incidents() {
     let mut leading = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! The dashboards against the rules of grafana/dashboard-linter, whose names the tests carry, and against the script
-//! that writes them.
+//! The dashboards: they keep the rules of grafana/dashboard-linter, after which the tests are named, and are what
+//! dashboards/build.py writes.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -112,7 +112,7 @@ fn panel_title_description_rule() {
 
 #[test]
 fn panel_units_rule() {
-    // Those of Grafana's unit ids that the dashboards have a use for.
+    // The unit ids of Grafana that the dashboards use.
     let units = ["none", "short", "ops", "percentunit", "s", "bytes", "bool_on_off", "bool_yes_no"];
     each_panel(|name, panel| {
         let unit = panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap();

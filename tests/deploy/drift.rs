@@ -1,5 +1,5 @@
-//! Every metric that a document, a dashboard, an alert or a test names is one that the exporter has, with the labels
-//! that it has; and none is undocumented.
+//! Names of metrics: every metric and label in a document, a dashboard, an alert or a test of one exists, and every metric is
+//! documented.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,7 +28,7 @@ fn recordings() -> BTreeMap<String, Rule> {
     rules("recording.yml").into_iter().map(|rule| (rule.record.clone().unwrap(), rule)).collect()
 }
 
-/// The labels that the series of a query may have, after a check of what it selects.
+/// The labels that the series of a query may have. Asserts that the metrics and labels that it selects exist.
 fn labels_of(place: &str, query: &str, recorded: &BTreeMap<String, Rule>) -> BTreeSet<String> {
     let mut known: BTreeSet<String> = TARGET.map(String::from).into();
     for selector in selectors(query) {
@@ -64,7 +64,7 @@ fn labels_of(place: &str, query: &str, recorded: &BTreeMap<String, Rule>) -> BTr
     known
 }
 
-/// The names between `open` and `close`, as templates have them.
+/// The texts between `open` and `close`: the names in a template.
 fn placeholders<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
     text.split(open).skip(1).filter_map(|rest| rest.split(close).next()).map(str::trim).collect()
 }
@@ -103,7 +103,7 @@ fn dashboards_select_what_there_is_and_legends_name_its_labels() {
                     assert!(labels.contains(used), "{place}: its legend names {used}");
                 }
             }
-            // What a link needs must have been kept by the query, as what the legend names has.
+            // A link may use the labels that the legend names, because the query keeps them.
             let legends = panel["targets"].to_string();
             let links = panel["fieldConfig"]["defaults"]["links"].to_string();
             for used in placeholders(&links, "${__field.labels.", '}') {
@@ -156,30 +156,30 @@ fn documents() -> Vec<(String, String)> {
 #[test]
 fn every_name_in_a_document_is_a_metric() {
     for (place, text) in documents() {
-        let is_word = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
+        let in_name = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
         let mut before = ' ';
-        for (at, word) in
-            text.split(|c| !is_word(c)).map(|w| (w.as_ptr() as usize - text.as_ptr() as usize, w))
+        for (at, name) in
+            text.split(|c| !in_name(c)).map(|w| (w.as_ptr() as usize - text.as_ptr() as usize, w))
         {
             before = text[..at].chars().next_back().unwrap_or(before);
-            let word = word.trim_end_matches(':');
-            if !word.starts_with("kqproc_")
-                || word.contains(':')
-                || word.starts_with("kqproc_exporter")
+            let name = name.trim_end_matches(':');
+            if !name.starts_with("kqproc_")
+                || name.contains(':')
+                || name.starts_with("kqproc_exporter")
             {
                 continue;
             }
             // `grep ^kqproc_dtrace` and `kqproc_.+` stand for every name that begins like this.
-            let rest = &text[at + word.len()..];
+            let rest = &text[at + name.len()..];
             let prefix = before == '^' || rest.starts_with(".+") || rest.starts_with(".*");
             let known =
-                find(word).is_some() || prefix && TABLE.iter().any(|d| d.name.starts_with(word));
-            assert!(known, "{place}: there is no metric {word}");
+                find(name).is_some() || prefix && TABLE.iter().any(|d| d.name.starts_with(name));
+            assert!(known, "{place}: there is no metric {name}");
         }
     }
 }
 
-/// What docs/reliability.md says an operator sees is a metric, the value of a label, an alert, a command or a path.
+/// The names in docs/reliability.md are those of a metric, the value of a label, an alert, a command or a path.
 #[test]
 fn what_a_fault_is_reported_by_exists() {
     let page = read("docs/reliability.md");
@@ -190,16 +190,17 @@ fn what_a_fault_is_reported_by_exists() {
         .chain(Verdict::ALL.iter().map(|v| v.as_str()))
         .collect();
     for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| fault")) {
-        let (said, _tests) = row.rsplit_once(" | ").unwrap();
-        for word in placeholders(said, "`", '`').into_iter().step_by(2) {
-            let known = find(word).is_some()
-                || values.contains(word)
-                || ["up", "check"].contains(&word)
-                || word.starts_with("/-/");
-            assert!(known, "docs/reliability.md: there is no {word}");
+        let (cells, _tests) = row.rsplit_once(" | ").unwrap();
+        for name in placeholders(cells, "`", '`').into_iter().step_by(2) {
+            let known = find(name).is_some()
+                || values.contains(name)
+                || ["up", "check"].contains(&name)
+                || name.starts_with("/-/");
+            assert!(known, "docs/reliability.md: there is no {name}");
         }
-        for word in said.split(|c: char| !c.is_alphanumeric()).filter(|w| w.starts_with("Kqproc")) {
-            assert!(alerts.contains(word), "docs/reliability.md: there is no alert {word}");
+        for name in cells.split(|c: char| !c.is_alphanumeric()).filter(|w| w.starts_with("Kqproc"))
+        {
+            assert!(alerts.contains(name), "docs/reliability.md: there is no alert {name}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! From a kernel that loses processes to a message: Prometheus scrapes, the rules that operators load judge, the
-//! Alertmanager tells a webhook. Of the same losses inside a blind window nobody hears.
+//! From a kernel that loses processes to an alert at a webhook, with a real Prometheus, the rules that operators load, and a
+//! real Alertmanager. The same losses inside a blind window fire no alert.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::common::exporter::{Exporter, simulate};
 use crate::project::read;
 use crate::stack::{Daemon, get, webhook};
 
-/// The rules that operators load, with half a second in the place of every minute.
+/// The rules that operators load, with half a second instead of every minute.
 fn hurried(file: &str) -> String {
     let text = read(&format!("deploy/prometheus/{file}"));
     let mut out = String::new();
@@ -21,7 +21,7 @@ fn hurried(file: &str) -> String {
         let digits = rest[start..].find(|c: char| !c.is_ascii_digit());
         let end = digits.map_or(rest.len(), |i| start + i);
         let (before, number, after) = (&rest[..start], &rest[start..end], &rest[end..]);
-        let is_duration = ["[", "for: ", "offset "].iter().any(|word| before.ends_with(word));
+        let is_duration = ["[", "for: ", "offset "].iter().any(|start| before.ends_with(start));
         out += before;
         (out, rest) = match after.strip_prefix('m') {
             Some(after) if is_duration => {
@@ -35,7 +35,7 @@ fn hurried(file: &str) -> String {
 
 #[test]
 fn a_loss_in_sight_reaches_the_webhook_and_one_inside_a_blind_window_does_not() {
-    // Threads that fork at once: a kernel of today passes over knotes in flux and says nothing.
+    // Threads that fork at once: a kernel of today passes over knotes in flux and does not report it.
     let kernel = Options { regime: Regime::Split, shape: Shape::Threads, ..Options::default() };
     // The same kernel under the same load, watched by a DTrace whose buffers are too small.
     let unwatched = Options { buffer: 8192, ..kernel.clone() };
@@ -55,10 +55,10 @@ fn a_loss_in_sight_reaches_the_webhook_and_one_inside_a_blind_window_does_not() 
     let files = rules.each_ref().map(|(name, text)| (*name, text.as_str()));
     let prometheus = Daemon::prometheus(&config, &files);
 
-    let mut told: Vec<Value> = Vec::new();
+    let mut received: Vec<Value> = Vec::new();
     let page = eventually("the page", || {
-        told.extend(alerts.try_iter());
-        told.iter().find(|a| a["labels"]["severity"] == "critical").cloned()
+        received.extend(alerts.try_iter());
+        received.iter().find(|a| a["labels"]["severity"] == "critical").cloned()
     });
     assert_eq!(page["status"], "firing");
     assert_eq!(page["labels"]["alertname"], "KqprocTrackingLost");
@@ -82,9 +82,9 @@ fn a_loss_in_sight_reaches_the_webhook_and_one_inside_a_blind_window_does_not() 
         !prometheus.query(&drops).is_empty(),
         "the same kernel ran there, and DTrace was blind"
     );
-    told.extend(alerts.try_iter());
+    received.extend(alerts.try_iter());
     let of_loss = |alert: &&Value| alert["labels"]["alertname"] == "KqprocTrackingLost";
     let all_seen =
-        told.iter().filter(of_loss).all(|a| a["labels"]["instance"] == seeing.to_string());
-    assert!(all_seen, "{told:?}");
+        received.iter().filter(of_loss).all(|a| a["labels"]["instance"] == seeing.to_string());
+    assert!(all_seen, "{received:?}");
 }

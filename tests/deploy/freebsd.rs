@@ -1,5 +1,5 @@
-//! The FreeBSD deployment, as far as it can be run elsewhere: the rc.d script under a stand-in for rc.subr(8), the
-//! port's lists against what they list.
+//! The FreeBSD port, as far as other systems can check it: the rc.d script, under a stand-in for rc.subr(8), and the port's
+//! lists of crates and files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::project::{path, read, run};
 
 const PORT: &str = "deploy/freebsd/sysutils/kqproc_exporter";
 
-/// What rc.subr(8) does with the variables that the script sets, in so far as the script relies on it.
+/// A stand-in for rc.subr(8): what it does with the variables that the script sets.
 const RC_SUBR: &str = r#"
 load_rc_config() { . "$RC_CONF"; }
 pkill() { echo "pkill $*"; }
@@ -34,8 +34,8 @@ run_rc_command() {
 }
 "#;
 
-/// Runs the rc.d script with `rc_conf`, installed below `prefix`, where the exporter is a script that says how it was
-/// called and accepts the configuration if the file says "good".
+/// Runs the rc.d script with `rc_conf`, installed below `prefix`. The exporter is a script that prints its arguments and accepts
+/// a configuration file that contains "good".
 fn rc(prefix: &Path, rc_conf: &str, command: &str) -> Result<String, String> {
     let exporter = "#!/bin/sh\necho \"$@\"\ngrep -q good \"$3\"\n";
     rc_of(exporter, prefix, rc_conf, command)
@@ -87,7 +87,7 @@ fn the_rc_script_starts_the_exporter_under_daemon_and_names_its_user() {
     );
 }
 
-/// The command line that daemon(8) is given, run by the exporter that is packed, with the configuration that is packed.
+/// Runs the command line that the script gives to daemon(8), with the real exporter and the sample configuration.
 #[test]
 fn what_the_rc_script_starts_serves() {
     let dir = tempfile::tempdir().unwrap();
@@ -103,9 +103,9 @@ fn what_the_rc_script_starts_serves() {
     let (check, daemon) = started.split_once('\n').unwrap();
     assert_eq!(check, "configuration is good");
     let (_, serve) = daemon.split_once(" -l daemon ").unwrap();
-    let mut words = serve.split_whitespace();
-    let mut command = Command::new(words.next().unwrap());
-    command.args(words);
+    let mut parts = serve.split_whitespace();
+    let mut command = Command::new(parts.next().unwrap());
+    command.args(parts);
     let exporter = Exporter::start(command);
     assert_eq!(exporter.get("/-/healthy").status, 200);
     assert!(exporter.stop().success());
@@ -116,8 +116,8 @@ fn the_rc_script_stops_daemon_and_waits_for_the_exporter() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = "kill /var/run/kqproc_exporter.pid\n";
     assert_eq!(rc(dir.path(), "", "stop").unwrap(), daemon, "it has ended already");
-    let told = rc(dir.path(), "EXPORTER=4711", "stop").unwrap();
-    assert_eq!(told, format!("{daemon}waiting for 4711\n"));
+    let printed = rc(dir.path(), "EXPORTER=4711", "stop").unwrap();
+    assert_eq!(printed, format!("{daemon}waiting for 4711\n"));
 }
 
 #[test]
@@ -188,12 +188,12 @@ fn log_and_pid_file_are_where_the_runbook_looks() {
             "{file}"
         );
     }
-    for word in runbook.split([' ', '\n', '"', ')', '`']).filter(|w| w.starts_with("/var/")) {
+    for file in runbook.split([' ', '\n', '"', ')', '`']).filter(|w| w.starts_with("/var/")) {
         let known = [
             "/var/log/kqproc_exporter.log",
             "/var/run/kqproc_exporter_serve.pid",
             "/var/run/NAME.pid",
         ];
-        assert!(known.contains(&word), "{word}");
+        assert!(known.contains(&file), "{file}");
     }
 }

@@ -1,4 +1,5 @@
-//! What operators load, read and install, held against the tools that they use and against the code.
+//! What operators load, read and install: alerts, dashboards, the man page, the FreeBSD port, dependencies. Each is checked with
+//! the tools that use it and against the code.
 
 mod alerts;
 #[path = "../common/mod.rs"]

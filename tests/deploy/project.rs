@@ -1,32 +1,21 @@
-//! The project's files, and the tools that they are held against.
+//! The project's files, and how tests run the tools that check them.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
 
-/// A path below the project's root.
-pub(crate) fn path(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
-}
+pub(crate) use crate::common::{path, read};
 
-/// The text of a file of the project.
-pub(crate) fn read(relative: &str) -> String {
-    let path = path(relative);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
-/// Runs a command; its output, or what it complained about.
+/// Runs a command; its stdout, or stdout and stderr if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     let output = command
         .output()
         .map_err(|e| format!("{command:?}: {e} (scripts/test installs what is needed)"))?;
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match output.status.success() {
-        true => Ok(said(&output.stdout)),
-        false => Err(said(&output.stdout) + &said(&output.stderr)),
+        true => Ok(text(&output.stdout)),
+        false => Err(text(&output.stdout) + &text(&output.stderr)),
     }
 }
 

@@ -1,12 +1,12 @@
-//! Just enough of PromQL to see which series a query selects.
+//! A small parser of PromQL: which series a query selects, and the labels that it groups by.
 
 /// A series selector: `name{labels}[range]`.
 pub(crate) struct Selector<'a> {
     pub(crate) name: &'a str,
-    /// What stands between the braces.
+    /// The text between the braces.
     pub(crate) labels: &'a str,
     pub(crate) range: Option<&'a str>,
-    /// The function that is applied to it, where one is.
+    /// The function that is applied to it, if any.
     pub(crate) function: Option<&'a str>,
 }
 
@@ -31,11 +31,11 @@ fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// Whether the word is one of the exporter's metrics, a recording of them, or Prometheus's own about its target.
-fn is_metric(word: &str) -> bool {
-    ["kqproc_", "process_"].iter().any(|prefix| word.starts_with(prefix))
-        || word.contains(":kqproc_")
-        || word == "up"
+/// Whether this is the name of a metric of the exporter, of a recording of one, or of `up`.
+fn is_metric(name: &str) -> bool {
+    ["kqproc_", "process_"].iter().any(|prefix| name.starts_with(prefix))
+        || name.contains(":kqproc_")
+        || name == "up"
 }
 
 /// The labels that a query groups or joins by.
@@ -57,14 +57,14 @@ pub(crate) fn grouping(query: &str) -> Vec<&str> {
 
 /// The selectors of a query, as far as they are about the exporter's own metrics.
 pub(crate) fn selectors(query: &str) -> Vec<Selector<'_>> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
+    let in_name = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
     let mut found = Vec::new();
     let mut at = 0;
-    while let Some(begin) = query[at..].find(is_word).map(|i| at + i) {
-        let end = query[begin..].find(|c| !is_word(c)).map_or(query.len(), |i| begin + i);
-        let word = &query[begin..end];
+    while let Some(begin) = query[at..].find(in_name).map(|i| at + i) {
+        let end = query[begin..].find(|c| !in_name(c)).map_or(query.len(), |i| begin + i);
+        let name = &query[begin..end];
         at = end;
-        if !is_metric(word) {
+        if !is_metric(name) {
             continue;
         }
         let labels =
@@ -73,8 +73,8 @@ pub(crate) fn selectors(query: &str) -> Vec<Selector<'_>> {
             &query[end + if query[end..].starts_with('{') { labels.len() + 2 } else { 0 }..];
         let range = after.strip_prefix('[').and_then(|r| r.split_once(']')).map(|(r, _)| r);
         let before = query[..begin].strip_suffix('(').unwrap_or("");
-        let function = before.rsplit(|c| !is_word(c)).next().filter(|f| !f.is_empty());
-        found.push(Selector { name: word, labels, range, function });
+        let function = before.rsplit(|c| !in_name(c)).next().filter(|f| !f.is_empty());
+        found.push(Selector { name, labels, range, function });
         at = query.len() - after.len();
     }
     found

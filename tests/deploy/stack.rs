@@ -12,11 +12,11 @@ use tempfile::TempDir;
 
 use crate::common::eventually;
 
-/// Its name, as the system packages it.
+/// The name of the Alertmanager's program in the system's package.
 const ALERTMANAGER: &str =
     if cfg!(target_os = "freebsd") { "alertmanager" } else { "prometheus-alertmanager" };
 
-/// An address that nobody listens on.
+/// An address without a listener.
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
@@ -34,13 +34,13 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     }
 }
 
-/// Calls `take` with the body of every request, and answers nothing.
+/// A server that calls `take` with the body of every request. The replies have no body.
 fn serve(take: impl Fn(&str) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let _ = answer_one(stream, &take); // a client that goes away is its own affair
+            let _ = answer_one(stream, &take); // the client may have gone away
         }
     });
     address
@@ -112,7 +112,7 @@ impl Daemon {
         Daemon::start(&mut command, dir, address, "/-/ready")
     }
 
-    /// An Alertmanager that tells `webhook` of every alert at once.
+    /// An Alertmanager that sends every alert to `webhook` at once.
     pub(crate) fn alertmanager(webhook: SocketAddr) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         let config = format!(
@@ -159,7 +159,7 @@ pub(crate) fn escape(text: &str) -> String {
         .collect()
 }
 
-/// A webhook and the alerts that it is told of, one at a time.
+/// A webhook, and the alerts that it receives, one at a time.
 pub(crate) fn webhook() -> (SocketAddr, Receiver<Value>) {
     let (sender, alerts) = channel();
     let address = serve(move |body| {

@@ -1,4 +1,5 @@
-//! The dependencies: one set of versions, and nothing of theirs runs on the machine that builds that nobody has decided on.
+//! The dependencies: one set of versions for the program and the fuzz targets, and no build script or compiler plug-in that
+//! was not reviewed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

@@ -1,4 +1,5 @@
-//! `explain` against an exporter with TLS and a password, as deploy/README.md recommends it away from 127.0.0.1.
+//! `explain` as a client of an exporter with TLS and a password: which certificates it trusts, what it sends, and that it reads
+//! no reply without end.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -10,7 +11,7 @@ use crate::common::exporter::PROGRAM;
 use crate::support::Exporter;
 use crate::web_config::{Authority, TLS};
 
-/// Lists the incidents with these flags: the exit status, what was printed, and what was complained about.
+/// Runs `explain` with these flags: the exit status, stdout and stderr.
 fn explain(flags: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(PROGRAM).arg("explain").args(flags).output().expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
@@ -34,7 +35,7 @@ fn file(authority: &Authority, name: &str, text: &str) -> String {
     path.to_str().expect("text").to_owned()
 }
 
-/// A certificate that nobody else has signed, as `openssl req -x509` makes one: an authority's, too.
+/// A certificate that signs itself, as `openssl req -x509` makes one: an authority's, too.
 fn self_signed(is_ca: IsCa) -> (String, String) {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec!["localhost".into()]).expect("a name");
@@ -105,7 +106,7 @@ fn a_self_signed_certificate_is_trusted_where_it_is_named_and_for_its_name() {
     }
 }
 
-/// What the program sends to a server that answers with `answer`, and what comes of it.
+/// The request that the program sends to a server that replies `answer`, and the outcome.
 fn sent(flags: &[&str], answer: &[u8]) -> (String, (Option<i32>, String, String)) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://127.0.0.1:{}/kqproc/", listener.local_addr().expect("bound").port());

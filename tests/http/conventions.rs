@@ -1,4 +1,4 @@
-//! What every exporter does.
+//! Conventions of Prometheus exporters: paths, methods, compression, readiness, reload.
 
 use std::io::Read;
 
@@ -93,7 +93,7 @@ fn every_listen_address_answers() {
 }
 
 #[test]
-fn it_is_ready_once_every_source_was_heard_and_stays_so() {
+fn it_is_ready_once_every_source_has_delivered_and_stays_so() {
     let exporter = Exporter::start(&[]);
     exporter.state.set_source(Source::Kqueue, true);
     exporter.state.set_source(Source::Sysctl, true);
@@ -108,7 +108,7 @@ fn it_is_ready_once_every_source_was_heard_and_stays_so() {
 }
 
 #[test]
-fn reload_says_what_became_of_it() {
+fn reload_replies_with_its_outcome() {
     let exporter = Exporter::start(&[]);
     let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let is_broken = broken.clone();

@@ -1,4 +1,4 @@
-//! `serve` where there is no FreeBSD: the recordings of several kernels, over and over.
+//! `serve` on other systems than FreeBSD: it plays recordings of several kernels in a loop.
 
 #![cfg(not(target_os = "freebsd"))]
 
@@ -18,7 +18,7 @@ fn facts(samples: &BTreeMap<String, f64>, what: &str, tree: &str, verdict: &str)
 #[test]
 fn a_newcomer_sees_several_kernels_that_go_on_and_on() {
     let exporter = Exporter::start(exporter::serve(["--speed=30"]));
-    // More than the 400 and 420 births of one time through each recording.
+    // More than the 400 and 420 births in one round of each recording.
     let all = |samples: &BTreeMap<String, f64>, least: f64| {
         TREES.iter().all(|tree| facts(samples, "births", tree, "agreed") > least)
     };
@@ -51,7 +51,7 @@ fn a_newcomer_sees_several_kernels_that_go_on_and_on() {
 }
 
 #[test]
-fn everything_says_that_this_is_not_the_host() {
+fn pages_and_metrics_show_that_this_is_not_the_host() {
     let exporter = Exporter::start(exporter::serve(["--speed=30"]));
     exporter.scrape_until(|samples| {
         TREES.iter().all(|tree| facts(samples, "births", tree, "agreed") > 0.0)

@@ -1,4 +1,4 @@
-//! A reload of a damaged web configuration never lets anybody in who was kept out before.
+//! Reloads of a damaged web configuration: a client that was refused before is still refused.
 
 use std::io::Write;
 use std::path::Path;

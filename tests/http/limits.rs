@@ -1,4 +1,4 @@
-//! Clients that cost too much, cost themselves: a good scrape works beside each of them.
+//! Limits: clients that are slow, silent, many or rude lose their connections, and a scrape beside them still works.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -41,10 +41,10 @@ fn a_silent_connection_is_closed() {
 }
 
 #[test]
-fn two_thousand_idle_connections_keep_nobody_out() {
+fn two_thousand_idle_connections_keep_no_client_out() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    assert!(hard >= 4096, "this test needs 4,096 file descriptors: ulimit -Hn says {hard}");
+    assert!(hard >= 4096, "this test needs 4,096 file descriptors: ulimit -Hn is {hard}");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
 
     let exporter = Exporter::start(&[]);

@@ -1,4 +1,4 @@
-//! The HTTP face, over real sockets, as its clients know it.
+//! The HTTP server over real sockets: metrics, status page, incidents, limits, TLS and passwords.
 
 mod ask;
 #[path = "../common/mod.rs"]

@@ -1,4 +1,4 @@
-//! The page of metrics, as Prometheus and promtool read it.
+//! The page of metrics: promtool accepts it, its parts add up, and OpenMetrics has the same.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, TryRecvError};
@@ -108,7 +108,7 @@ fn parts_sum_to_totals() {
 }
 
 #[test]
-fn openmetrics_says_the_same() {
+fn openmetrics_has_the_same_samples() {
     let exporter = Exporter::start(&[]);
     exporter.state.publish(with_consumer());
     let plain = exporter.get("/metrics");

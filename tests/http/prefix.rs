@@ -1,4 +1,4 @@
-//! Behind a path prefix: a proxy puts the exporter below a path, and takes it away before the exporter is asked, or not.
+//! Path prefixes: a proxy serves the exporter below a path, and removes the path from requests, or does not.
 
 use std::collections::BTreeSet;
 
@@ -113,7 +113,7 @@ fn an_external_url_is_the_prefix_and_what_absolute_links_begin_with() {
 
 /// A program resolves a relative link against the document that it has.
 #[test]
-fn without_an_external_url_the_runbook_is_told_from_where_the_document_is() {
+fn without_an_external_url_links_to_the_runbook_are_relative_to_the_document() {
     let exporter = Exporter::start(&[]);
     exporter.state.incidents().finding(&lost(101));
     for (path, runbook) in [

@@ -1,4 +1,4 @@
-//! `serve` as an operator sees it: the real binary, a real socket, Prometheus's own checker.
+//! `serve` from start to end: the real binary serves the bundled recording.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +63,7 @@ fn a_hangup_reloads_and_does_not_end_it() {
 }
 
 #[test]
-fn it_stops_when_it_is_told_to() {
+fn sigterm_stops_it() {
     let exporter = replay(&[]);
     assert_eq!(exporter.get("/-/healthy").status, 200);
     assert_eq!(exporter.stop().code(), Some(0));

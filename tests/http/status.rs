@@ -1,4 +1,4 @@
-//! The status page and the incidents, as a person and a program see them.
+//! The status page and the incidents, as HTML and as JSON.
 
 use kqproc_exporter::check::finding::{
     Clues, Delivered, DtraceEvidence, Finding, KqueueEvidence, Observer,
@@ -64,7 +64,7 @@ fn incidents(exporter: &Exporter, query: &str) -> Vec<Value> {
 }
 
 #[test]
-fn incidents_are_told_with_both_witnesses_words() {
+fn incidents_have_the_evidence_of_both_witnesses() {
     let exporter = exporter();
     let all = incidents(&exporter, "");
     assert_eq!([&all[0]["id"], &all[1]["id"]], [&json!(2), &json!(1)], "newest first");
@@ -116,7 +116,7 @@ fn incidents_are_filtered() {
 }
 
 #[test]
-fn a_refused_verdict_is_told_the_known_ones() {
+fn an_unknown_verdict_is_refused_with_the_known_ones() {
     let reply = exporter().get("/incidents?verdict=gone");
     assert_eq!(reply.status, 400);
     for known in ["lost", "overwritten", "lost_silent", "kqueue_only", "undecided"] {
@@ -188,7 +188,7 @@ fn lost_once(pid: u64) -> Finding {
 }
 
 #[test]
-fn a_list_has_time_lines_where_they_are_asked_for_and_says_whose_it_is() {
+fn a_list_has_time_lines_on_request_and_names_its_origin() {
     let exporter = exporter();
     assert!(incidents(&exporter, "?pid=100")[0].get("timeline").is_none());
     let with = incidents(&exporter, "?pid=100&timeline=true");
@@ -206,14 +206,14 @@ fn one_incident_has_its_time_line_as_json_and_as_a_page() {
     assert_eq!(reply.header("content-type"), Some("application/json"));
     let incident: Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(incident["pid"], 100);
-    let said: Vec<&str> = incident["timeline"]
+    let events: Vec<&str> = incident["timeline"]
         .as_array()
         .unwrap()
         .iter()
         .map(|m| m["said"].as_str().unwrap())
         .collect();
-    assert_eq!(said[0], "create, forked by 4242");
-    assert_eq!(said.len(), 4);
+    assert_eq!(events[0], "create, forked by 4242");
+    assert_eq!(events.len(), 4);
 
     let page = exporter.request("GET", "/incidents/1", BROWSER);
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
@@ -228,7 +228,7 @@ fn one_incident_has_its_time_line_as_json_and_as_a_page() {
 }
 
 #[test]
-fn the_status_page_tells_what_matters() {
+fn the_status_page_shows_verdicts_sources_and_incidents() {
     let exporter = exporter();
     let page = exporter.get("/");
     assert_eq!(page.status, 200);
@@ -298,7 +298,7 @@ fn a_hostile_name_is_only_text() {
 }
 
 #[test]
-fn live_is_said_by_saying_nothing() {
+fn a_live_page_has_no_remark_about_its_origin() {
     let exporter =
         Exporter::start_about(kqproc_exporter::http::About { origin: Origin::Live, ..about() });
     assert!(!exporter.get("/").text().contains("not the host you are on"));

@@ -1,4 +1,4 @@
-//! A server inside the test, which then can publish what it likes.
+//! A server inside the test process, for which a test publishes statistics and incidents.
 
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::common::client::Client;
 
-/// Asked as any server is.
+/// The server, its runtime and a client for it.
 pub(crate) struct Exporter {
     client: Client,
     pub(crate) addrs: Vec<SocketAddr>,

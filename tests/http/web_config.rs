@@ -1,4 +1,4 @@
-//! `--web.config.file`, as a client meets it.
+//! `--web.config.file`: TLS, client certificates, passwords, headers and rate limits, seen by a client.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,7 +22,7 @@ use crate::common::eventually;
 use crate::common::unusable_files::UNUSABLE_FILES;
 use crate::support::{Exporter, web_args};
 
-/// What the web configuration says of a certificate that was installed.
+/// The part of a web configuration that names an installed certificate and its key.
 pub(crate) const TLS: &str =
     "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
 
@@ -302,7 +302,7 @@ fn headers_are_set_and_requests_limited() {
 }
 
 #[test]
-fn a_bad_file_is_told_with_its_line_before_anything_listens() {
+fn a_bad_file_is_refused_with_its_line_before_anything_listens() {
     let authority = Authority::new();
     for (config, what) in [
         ("basic_auth_users:\n  a: b\n", "web.yml: not a bcrypt hash"),

@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::common::eventually;
 use crate::common::exporter::{Exporter, PROGRAM, simulate};
 use crate::common::unusable_files::UNUSABLE_FILES;
+use crate::common::{eventually, path, read};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Table;
 use kqproc_exporter::input::{Attach, Batch, Input};
@@ -290,11 +290,10 @@ fn tests(folder: &Path, found: &mut Vec<String>) {
 
 #[test]
 fn every_test_that_the_table_names_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut known = vec![];
-    tests(&root.join("src"), &mut known);
-    tests(&root.join("tests"), &mut known);
-    let page = fs::read_to_string(root.join("docs/reliability.md")).expect("the table");
+    tests(&path("src"), &mut known);
+    tests(&path("tests"), &mut known);
+    let page = read("docs/reliability.md");
     let rows = page.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| fault"));
     for row in rows {
         let shown = row.trim_end_matches(" |").rsplit(" | ").next().expect("a last cell");

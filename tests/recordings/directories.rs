@@ -1,10 +1,11 @@
-//! Directories with the output of dtrace(1): what is made of their files, and the faults that were found with them.
+//! Replay of directories with the output of dtrace(1): their files, what is missing or damaged in them, and faults of the past.
 
 use std::fs;
 use std::io::Read;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::common::fixture;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{BlindReason, Stats};
 use kqproc_exporter::input::Input;
@@ -15,10 +16,6 @@ use kqproc_exporter::wire::drops::DropKind;
 use kqproc_exporter::wire::record::{Kind, Record};
 use kqproc_exporter::wire::records::{Printed, Records};
 use tempfile::TempDir;
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
 
 fn replay(path: &Path) -> Stats {
     let mut pipeline = Pipeline::new(Config::default(), ());
@@ -37,7 +34,7 @@ fn counts<const N: usize>(stats: &Stats, fact: Fact, verdicts: [Verdict; N]) -> 
     verdicts.map(|verdict| stats.trees.iter().map(|tree| tree.of(fact)[verdict.index()]).sum())
 }
 
-/// What is held against the kernel.
+/// How many verdicts accuse the kernel.
 fn accused(stats: &Stats) -> u64 {
     use Verdict::{LostReported, LostSilent};
     [Fact::Birth, Fact::Death]
@@ -78,7 +75,7 @@ fn fault_12_drops_told_in_stdout() {
         let open = [Verdict::Undecided, Verdict::KqueueOnly];
         let [births, deaths] = [Fact::Birth, Fact::Death].map(|fact| counts(stats, fact, open));
         assert_eq!((births, deaths), ([3, 0], [3, 0]));
-        assert!(stats.dtrace_blind_now, "nothing says when it was");
+        assert!(stats.dtrace_blind_now, "the time of the drops is not known");
     }
     for fact in [Fact::Birth, Fact::Death] {
         assert_eq!(stderr.trees[0].of(fact), stdout.trees[0].of(fact));
@@ -167,7 +164,7 @@ fn k_lines_are_counted_and_m_lines_name_their_call() {
 #[test]
 fn a_loss_is_found_in_a_directory() {
     let mut mirror = Mirror::new();
-    // Another process is born and ends long before the last call, and kqueue says nothing of it.
+    // Another process is born and ends long before the last call, and kqueue does not report it.
     mirror.dtrace.insert(3, "C 6099999500 0 33 31 31 14\nX 6099999600 0 33 31 1 0".to_owned());
     mirror.dtrace.push("T 8000000000 9".to_owned());
     let stats = mirror.stats();
@@ -207,7 +204,7 @@ fn no_line_of_a_directory_is_needed_to_accuse_nobody() {
 /// ident, flags, fflags, data of an event.
 type Event = (u64, u64, u64, i64);
 
-/// What a consumer wrote down itself.
+/// The file that a consumer wrote about its own calls.
 fn received(dir: &Path) -> Vec<Event> {
     let text = fs::read_to_string(dir.join("received.jsonl")).unwrap();
     let calls = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -285,7 +282,7 @@ fn a_packed_file_is_unpacked() {
 }
 
 #[test]
-fn a_directory_that_does_not_say_who_was_watched_says_what_to_do() {
+fn a_directory_without_a_watched_process_is_refused_with_what_to_do() {
     let dir = TempDir::new().unwrap();
     let refusal = || Replay::open(dir.path()).err().map(|error| error.to_string()).unwrap();
     assert!(refusal().contains("neither kevents.jsonl nor pid.txt"));

@@ -1,6 +1,6 @@
-//! The fuzz targets on a stable compiler: each committed input as it is and, from a fixed seed, changed at random.
-//! `FUZZ_SECONDS` says for how long in all (without it each target gets a few hundred), `FUZZ_TARGET` which one alone,
-//! `FUZZ_SEED` where the random numbers begin. An input that fails is kept and named.
+//! The fuzz targets on a stable compiler: no input may break an invariant. Each target gets the committed inputs, and then
+//! changed ones from a fixed seed: `FUZZ_SECONDS` is the time for all targets (a few hundred inputs each if it is not set),
+//! `FUZZ_TARGET` names one target, `FUZZ_SEED` is the seed. An input that fails is written to a file, which the error names.
 
 #[path = "../../fuzz/src/lib.rs"]
 #[allow(dead_code, reason = "shared with libFuzzer")]
@@ -11,9 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::common::path;
 use kqproc_exporter::sim::rng::Rng;
 
-/// What is tried where nothing says how long.
+/// How many changed inputs each target gets without `FUZZ_SECONDS`.
 const TRIES: u64 = 300;
 
 const MAX_INPUT: usize = 1 << 16;
@@ -31,7 +32,7 @@ const TARGETS: [Target; 8] = [
     ("checker", targets::checker),
 ];
 
-/// Numbers at the edges of what fits where.
+/// Numbers at the limits of integer types and of pids.
 const EDGES: [&str; 9] = [
     "0",
     "-1",
@@ -52,7 +53,7 @@ fn bytes(rng: &mut Rng, n: usize) -> Vec<u8> {
     (0..n).map(|_| rng.bits() as u8).collect()
 }
 
-/// Changes `input` in one way, with `other` to take pieces of.
+/// Changes `input` in one way; pieces of `other` may be inserted.
 fn change(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
     let at = below(rng, input.len() + 1);
     let most = 1 << below(rng, 8);
@@ -83,7 +84,7 @@ fn change(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
     input.truncate(MAX_INPUT);
 }
 
-/// Another number in the place of the next one.
+/// Replaces the next number.
 fn number(input: &mut Vec<u8>, at: usize, rng: &mut Rng) {
     let Some(from) = input[at..].iter().position(u8::is_ascii_digit).map(|i| at + i) else {
         return;
@@ -97,7 +98,7 @@ fn number(input: &mut Vec<u8>, at: usize, rng: &mut Rng) {
     input.splice(from..to, new.bytes());
 }
 
-/// One line elsewhere.
+/// Moves one line.
 fn lines(input: &mut Vec<u8>, rng: &mut Rng) {
     let mut lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
     let line = lines.remove(below(rng, lines.len()));
@@ -107,10 +108,9 @@ fn lines(input: &mut Vec<u8>, rng: &mut Rng) {
 
 /// The committed inputs of a target, in the order of their names.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join("fuzz/corpus").join(name)];
+    let mut folders = vec![path("fuzz/corpus").join(name)];
     if name == "recording" {
-        folders.push(root.join("recordings"));
+        folders.push(path("recordings"));
     }
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a corpus"));
     let mut files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();

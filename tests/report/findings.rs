@@ -1,5 +1,5 @@
-//! README.md, docs/findings.md and docs/kernels.md say what the recordings show: every figure in a row that names a recording
-//! is counted again, no figure stands elsewhere without saying where it comes from, and every link leads somewhere.
+//! The figures in README.md, docs/findings.md and docs/kernels.md: every figure in a row that names a recording is counted
+//! again, every other figure has a source, and every link leads to a file.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{fs, iter};
 
+use crate::common::{path, read, recording};
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Stats;
 use kqproc_exporter::input::Input;
@@ -17,21 +18,13 @@ use kqproc_exporter::report::kernel::Kernel;
 use kqproc_exporter::report::stress::Run;
 use kqproc_exporter::source::replay::Replay;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(name: &str) -> String {
-    fs::read_to_string(root().join(name)).expect(name)
-}
-
-/// The section of README.md that the rest follows.
+/// The first section of README.md.
 fn opening(readme: &str) -> &str {
     let (_, rest) = readme.split_once("## What your kernel loses\n").expect("the first section");
     rest.split_once("\n## ").expect("further sections").0
 }
 
-/// What a replay of a recording counts, and the kernel that it names.
+/// The statistics of a recording, and the kernel that it names.
 fn replay(path: &Path) -> (Stats, String) {
     let replay = Replay::open(path).expect("a recording");
     let kernel = replay.meta().uname;
@@ -52,7 +45,7 @@ fn figure(n: u64) -> String {
     groups.join(",")
 }
 
-/// Every figure that a table may have of a recording, by the heading of its column.
+/// The figures that a table may have about a recording, by the heading of the column.
 fn figures(stats: &Stats) -> BTreeMap<&'static str, String> {
     let sum = |fact: Fact, wanted: &dyn Fn(Verdict) -> bool| -> u64 {
         let verdicts = || Verdict::ALL.iter().filter(|v| wanted(**v));
@@ -82,13 +75,13 @@ fn cells(line: &str) -> Vec<&str> {
 }
 
 /// The path of the recording that this line links to, from the root.
-fn recording(line: &str) -> Option<&str> {
+fn linked_recording(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once("recordings/")?;
     let (path, _) = rest.split_once(".kqr)")?;
     Some(path)
 }
 
-/// Holds each row that names a recording against it; returns how many figures were compared.
+/// Compares each row that names a recording with that recording; returns how many figures were compared.
 fn hold(document: &str, text: &str) -> usize {
     let mut compared = 0;
     let mut head = Vec::new();
@@ -96,11 +89,11 @@ fn hold(document: &str, text: &str) -> usize {
         if next.starts_with("|---") {
             head = cells(line);
         }
-        let (row, Some(name)) = (cells(line), recording(line)) else { continue };
+        let (row, Some(name)) = (cells(line), linked_recording(line)) else { continue };
         if row.is_empty() {
             continue;
         }
-        let (stats, kernel) = replay(&root().join("recordings").join(format!("{name}.kqr")));
+        let (stats, kernel) = replay(&recording(name));
         let figures = figures(&stats);
         for (column, cell) in head.iter().zip(&row) {
             if *column == "kernel" {
@@ -131,7 +124,7 @@ fn has_figure(line: &str) -> bool {
 #[test]
 fn no_figure_stands_without_its_source() {
     let readme = read("README.md");
-    let loose = opening(&readme).lines().find(|l| has_figure(l) && recording(l).is_none());
+    let loose = opening(&readme).lines().find(|l| has_figure(l) && linked_recording(l).is_none());
     assert_eq!(loose, None, "README.md: a figure without a recording");
     let (findings, kernels) = (read("docs/findings.md"), read("docs/kernels.md"));
     let (kernels, _) = kernels.split_once("## Add your kernel").expect("the last section");
@@ -139,7 +132,10 @@ fn no_figure_stands_without_its_source() {
     for line in findings.lines().chain(kernels.lines()) {
         other_runs &= !line.starts_with("**") && !line.starts_with('#');
         other_runs |= line.to_lowercase().contains("other runs");
-        assert!(!has_figure(line) || recording(line).is_some() || other_runs, "no source: {line}");
+        assert!(
+            !has_figure(line) || linked_recording(line).is_some() || other_runs,
+            "no source: {line}"
+        );
     }
 }
 
@@ -153,7 +149,7 @@ fn every_link_of_the_findings_leads_somewhere() {
         "docs/upstream/repeated-child.md",
         "docs/upstream/kq-sysctl-loss.md",
     ] {
-        let folder = root().join(name).parent().expect("a folder").to_owned();
+        let folder = path(name).parent().expect("a folder").to_owned();
         let text = read(name);
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|l| !l.starts_with("https://") && !l.starts_with('#')) {
@@ -162,17 +158,16 @@ fn every_link_of_the_findings_leads_somewhere() {
         let plain = |c: char| c.is_ascii_lowercase() || "-_.".contains(c);
         let words = text.split(|c| !plain(c)).map(|word| word.trim_matches('.'));
         for file in words.filter(|w| w.ends_with(".patch") || w.ends_with("_track.c")) {
-            assert!(root().join("docs/upstream").join(file).exists(), "{name}: {file}");
+            assert!(path("docs/upstream").join(file).exists(), "{name}: {file}");
         }
     }
 }
 
-/// Runs scripts/kernel-row on this text; what it printed, or how it complained.
+/// Runs scripts/kernel-row on this text; its stdout, or its stderr if it fails.
 fn kernel_row(name: &str, json: &str) -> Result<String, String> {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&file, json).expect("a file");
-    let output =
-        Command::new(root().join("scripts/kernel-row")).arg(&file).output().expect("python3");
+    let output = Command::new(path("scripts/kernel-row")).arg(&file).output().expect("python3");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
@@ -180,7 +175,7 @@ fn kernel_row(name: &str, json: &str) -> Result<String, String> {
 #[test]
 fn a_report_card_becomes_rows_of_the_last_table_of_kernels() {
     let loaded = |shape, recording: &str, notes, stall_ms| {
-        let (mut stats, _) = replay(&root().join("recordings").join(recording));
+        let (mut stats, _) = replay(&path("recordings").join(recording));
         stats.trees[0].notes = notes;
         Loaded { shape, run: Run { stall_ms, ..Run::default() }, stats }
     };

@@ -1,4 +1,6 @@
 //! Reports: the answer that `stress` prints, and the figures that the documents take from recordings.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod findings;
 mod stress_report;

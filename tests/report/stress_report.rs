@@ -1,4 +1,4 @@
-//! The pages that end a stress run, for what real and simulated kernels did.
+//! The page that a stress run ends with, for recordings of real kernels and for simulated ones.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -16,7 +16,7 @@ use kqproc_exporter::report::stress::{Report, Run};
 use kqproc_exporter::sim::{self, Options};
 use kqproc_exporter::source::replay::Replay;
 
-/// The page for a recording of the project, as if a kernel of this version had been under test.
+/// The page about a recording, as if a kernel of this version had been under test.
 fn page(recording: &str, osreldate: u32) -> Report {
     let replay =
         Replay::open(Path::new(&format!("recordings/{recording}.kqr"))).expect("a recording");
