@@ -5,6 +5,7 @@ mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod consumers;
+mod cost;
 mod reliability;
 mod source;
 #[path = "../common/stand_in.rs"]

@@ -1,31 +1,15 @@
-//! What watching costs, as an operator reads it. A stand-in for dtrace(1) takes the place of the real one.
+//! `kqproc_self_cpu_seconds_total`: the processor time of the exporter, its keeper and dtrace(1), which is a stand-in here.
 
-#![cfg(unix)]
-
-mod common;
-
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-
-use common::eventually;
-use common::exporter::{self, Exporter};
-use tempfile::TempDir;
-
-/// The stand-in for dtrace(1) under the name of what it does, in a folder of its own.
-fn stand_in(name: &str) -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(name);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stand-in-dtrace.sh");
-    symlink(script, &path).expect("a link");
-    (folder, path)
-}
+use crate::common::eventually;
+use crate::common::exporter::{self, Exporter};
+use crate::common::stand_in_dtrace::StandInDtrace;
 
 #[test]
 fn each_process_tells_how_much_processor_time_it_used() {
-    let (_folder, dtrace) = stand_in("falls-silent");
+    let dtrace = StandInDtrace::new("falls-silent");
     let exporter = Exporter::start(exporter::serve([
         format!("--consumer=own=pid:{}", std::process::id()),
-        format!("--dtrace.path={}", dtrace.display()),
+        format!("--dtrace.path={}", dtrace.path.display()),
     ]));
     let of = |process: &str| format!(r#"kqproc_self_cpu_seconds_total{{process="{process}"}}"#);
     let names = ["exporter", "keeper", "dtrace"].map(of);
