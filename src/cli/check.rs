@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::config::Settings;
+use super::cost;
 use super::output;
 use super::preflight::facts::{Facts, Wants};
 use super::preflight::host::Host;
@@ -25,15 +27,41 @@ pub(super) struct Args {
     /// Where dtrace(1) is; without it, where the TOML file says, or /usr/sbin/dtrace
     #[arg(long = "dtrace.path", value_name = "FILE")]
     dtrace: Option<PathBuf>,
+    /// Measure instead what watching costs others: how often a busy process can fork and call kevent(2) in a second of
+    /// its processor time, without and with dtrace(1) in turn
+    #[arg(long)]
+    cost: bool,
+    /// How long to measure; dtrace(1) takes its time to begin and to end besides, three times
+    #[arg(long, value_name = "N", default_value_t = 12, requires = "cost", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// How to print what was measured
+    #[arg(long, value_enum, default_value_t = Format::Text, requires = "cost")]
+    format: Format,
     #[command(flatten)]
     user: UserArgs,
     #[command(flatten)]
     web: WebArgs,
 }
 
-/// Prints a line for each prerequisite. Exit status 0 when serve would work; otherwise what the first failing line
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Format {
+    /// a table for a person
+    Text,
+    /// one object for a program
+    Json,
+}
+
+/// Prints a line for each prerequisite, or what watching costs. Exit status 0 when serve would work; otherwise what the first failing line
 /// says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.cost {
+        let cost = cost::measure(&dtrace(args), Duration::from_secs(args.seconds))?;
+        output::print(&match args.format {
+            Format::Text => cost.text(paint_for_stdout()),
+            Format::Json => serde_json::to_string_pretty(&cost)? + "\n",
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let wants = Wants { config: args.config.as_deref(), web: &args.web };
     let host = Host { user: args.user.clone(), dtrace: dtrace(args) };
     let progress = Progress::new("looking", None);

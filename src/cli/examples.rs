@@ -27,9 +27,11 @@ pub(super) const CHECK: &str = "\
 Examples:
   kqproc_exporter check
   kqproc_exporter check --config.file /usr/local/etc/kqproc_exporter/config.toml
+  kqproc_exporter check --cost --seconds 60
 
-Exit status 0: serve would work. Otherwise that of the first failing line: 69
-(something is missing), 77 (a permission is), 78 (a configuration is wrong).";
+Exit status 0: serve would work; with --cost: it was measured. Otherwise that of
+the first failing line: 69 (something is missing), 77 (a permission is), 78 (a
+configuration is wrong).";
 
 pub(super) const CONSUMERS: &str = "\
 Examples:

@@ -1,10 +1,12 @@
 //! The commands, one file each.
 
 mod barrier;
+mod busy;
 mod check;
 mod completions;
 pub mod config;
 mod consumers;
+mod cost;
 mod demo;
 mod examples;
 pub mod exit;
@@ -101,6 +103,9 @@ enum Command {
     /// Wait for a byte from a pipe, then become the command
     #[command(name = crate::source::barrier::SUBCOMMAND, hide = true)]
     RunBehindBarrier(barrier::Args),
+    /// Do one thing over and over, and print how often in a CPU second
+    #[command(name = busy::SUBCOMMAND, hide = true)]
+    RunBusy(busy::Args),
     /// Keep dtrace for the exporter that started this
     #[command(name = crate::source::keeper::SUBCOMMAND, hide = true)]
     KeepDtrace(keeper::Args),
@@ -162,6 +167,7 @@ impl Cli {
             Command::Load(args) => load::run(&args),
             Command::Completions(args) => completions::run(&args),
             Command::RunBehindBarrier(args) => Ok(barrier::run(&args)),
+            Command::RunBusy(args) => busy::run(&args),
             Command::KeepDtrace(args) => keeper::run(args),
             Command::Simulate(args) => simulate::run(*args),
         }

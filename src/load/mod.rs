@@ -2,6 +2,7 @@
 //!
 //! It runs as a process of its own (`kqproc_exporter load`), so that the tree that is watched holds nothing else.
 
+pub mod busy;
 mod child;
 mod pace;
 pub mod pid_max;
@@ -110,6 +111,9 @@ pub enum Error {
         /// Why.
         errno: Errno,
     },
+    /// A call that a busy process makes over and over.
+    #[error("a call that is measured fails: {0}")]
+    Call(Errno),
     /// The pipe that tells when the last orphan is gone.
     #[error("cannot watch the orphans: {0}")]
     Pipe(Errno),

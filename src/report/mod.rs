@@ -3,6 +3,7 @@
 mod advice;
 pub mod answer;
 pub mod card;
+pub mod cost;
 pub mod escape;
 pub mod evidence;
 pub mod explain;

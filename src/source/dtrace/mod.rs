@@ -8,6 +8,7 @@ mod process;
 pub mod programs;
 mod supervisor;
 pub mod survey;
+mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

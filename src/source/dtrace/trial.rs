@@ -1,0 +1,93 @@
+//! dtrace(1) with the D program of a live run, for measuring what that costs others: its records are read and thrown away.
+
+use std::io::{self, PipeReader, Read};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use super::process::readable;
+use super::{Dtrace, Error};
+use crate::source::keeper::{self, Keeper, Started};
+
+/// How much of dtrace's messages an error shows.
+const MOST_MESSAGES: u64 = 4 << 10;
+/// How long dtrace(1) may take to end once it was killed: a kernel may be busy with its probes.
+const LAST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A dtrace(1) that traces. Its keeper, which [`Dtrace`] has, ends it if nothing else does.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    keeper: Keeper,
+    grace: Duration,
+    /// Can be read once it has ended.
+    end: PipeReader,
+}
+
+impl Dtrace {
+    /// Starts it, and waits until it traces.
+    ///
+    /// # Errors
+    /// It ends before that, or takes longer than its limit for the start.
+    pub(crate) fn trial(&self) -> Result<Trial, Error> {
+        let (keeper, limits) = (self.keeper.clone(), self.options.limits);
+        let started =
+            keeper.start_dtrace(self.choice.program, &[]).map_err(|error| match error {
+                keeper::Error::Gone(gone) => Error::Gone(gone),
+                other => Error::Unusable(other.to_string()),
+            })?;
+        let Started { stdout, stderr, end, .. } = started;
+        let messages = std::thread::spawn(move || messages(stderr));
+        let (begun, begins) = channel();
+        std::thread::spawn(move || drain(stdout, &begun));
+        let why = match begins.recv_timeout(limits.startup) {
+            Ok(()) => return Ok(Trial { keeper, grace: limits.grace, end }),
+            Err(RecvTimeoutError::Timeout) => {
+                format!("dtrace has not begun to trace within {:?}", limits.startup)
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let messages = messages.join().unwrap_or_default();
+                format!("dtrace ended before it traced: {}", messages.trim())
+            }
+        };
+        keeper.kill()?;
+        Err(Error::Unusable(why))
+    }
+}
+
+impl Trial {
+    /// Ends it, and waits until it has: no probe is enabled any more.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub(crate) fn end(self) -> Result<(), Error> {
+        self.keeper.terminate()?;
+        if readable([Some(&self.end)], self.grace) == [true] {
+            return Ok(());
+        }
+        self.keeper.kill()?;
+        match readable([Some(&self.end)], LAST_PATIENCE) {
+            [true] => Ok(()),
+            [false] => Err(Error::Unusable("dtrace does not end".to_owned())),
+        }
+    }
+}
+
+/// Reads to the end, and says when the first bytes have come.
+fn drain(mut stdout: PipeReader, begun: &Sender<()>) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut is_first = true;
+    while let Ok(1..) = stdout.read(&mut buffer) {
+        if std::mem::take(&mut is_first) {
+            // It fails if that has taken too long already.
+            let _ = begun.send(());
+        }
+    }
+}
+
+/// Reads to the end; the beginning of it.
+fn messages(mut stderr: PipeReader) -> String {
+    let mut bytes = Vec::new();
+    // What could be read is all that there is to show.
+    let _ = stderr.by_ref().take(MOST_MESSAGES).read_to_end(&mut bytes);
+    let _ = io::copy(&mut stderr, &mut io::sink());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
