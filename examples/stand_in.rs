@@ -23,7 +23,8 @@ fn main() -> ExitCode {
 fn open() -> io::Result<Box<dyn Kernel>> {
     let what = std::env::var("KQPROC_STAND_IN").map_err(io::Error::other)?;
     let mut fields = what.split(':');
-    let (Some(folder), Some(behaviour), Some(rounds)) = (fields.next(), fields.next(), fields.next())
+    let (Some(folder), Some(behaviour), Some(rounds)) =
+        (fields.next(), fields.next(), fields.next())
     else {
         return Err(io::Error::other(what));
     };
