@@ -220,6 +220,7 @@ mod tests {
             let finding = Finding {
                 tree: TreeId(0),
                 pid: Pid::new(pid).expect("a pid"),
+                consumer: None,
                 fact,
                 verdict,
                 dtrace: DtraceEvidence {

@@ -17,6 +17,8 @@ pub struct Finding {
     pub tree: TreeId,
     /// The process. With [`DtraceEvidence::created`] it names the incarnation.
     pub pid: Pid,
+    /// The consumer's own process, if the tree is one.
+    pub consumer: Option<Pid>,
     /// Which of its two facts.
     pub fact: Fact,
     /// What became of the fact.

@@ -99,6 +99,9 @@ impl Checker {
         // That it has ended is in DTrace's stream.
         if let Some(pid) = pid {
             self.timeline.consumer(tracker, pid);
+            if let Some(lives) = self.lives.get_mut(tracker) {
+                lives.consumer_is(pid);
+            }
         }
     }
 

@@ -123,6 +123,8 @@ pub struct ConsumerStats {
     pub undelivered: u64,
     /// Gauge: for how long the oldest of them has waited, in nanoseconds of DTrace's clock; 0 if there is none.
     pub lag_ns: u64,
+    /// Gauge: NOTE_FORK and NOTE_EXEC, if it asked for them with the same knote as for NOTE_EXIT.
+    pub beside_exit: u32,
     /// Registrations that kevent(2) refused, indexed by [`Refusal::index`]: no facts.
     pub refused: [u64; Refusal::COUNT],
 }

@@ -142,6 +142,7 @@ mod tests {
         Finding {
             tree: TreeId(0),
             pid: Pid::new(pid).unwrap(),
+            consumer: None,
             fact: Fact::Birth,
             verdict,
             dtrace: DtraceEvidence::default(),

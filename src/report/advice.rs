@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Tally, totals};
 use super::format::count_of;
-use crate::check::stats::{Stats, TreeStats};
+use crate::check::stats::{ConsumerStats, Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict, note};
 
 /// What makes the kernel lose NOTE_EXIT to a note that is still queued (docs/strategies.md).
@@ -46,6 +46,16 @@ pub(super) fn conditions(all: &TreeStats) -> String {
 
 /// What keeps every NOTE_EXIT on a kernel that loses it to a queued NOTE_FORK or NOTE_EXEC.
 const APART: &str = "asks for NOTE_FORK and NOTE_EXEC, if at all, on another kqueue than the one whose NOTE_EXIT it needs";
+
+/// What a consumer should do about what it asks for: NOTE_EXIT may be lost beside NOTE_FORK and NOTE_EXEC.
+pub(crate) fn consumer_advice(consumer: &ConsumerStats) -> Option<String> {
+    (consumer.beside_exit != 0).then(|| {
+        format!(
+            "it asks for {} beside NOTE_EXIT: from FreeBSD 12.3 on it may lose ends; ask for them on another kqueue",
+            note::names(consumer.beside_exit)
+        )
+    })
+}
 
 fn undecided(stats: &Stats) -> String {
     let all = totals(stats);

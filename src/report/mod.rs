@@ -1,6 +1,6 @@
 //! Pages and objects made of counters and findings: text, Markdown and HTML for people, JSON for programs. Pure.
 
-mod advice;
+pub(crate) mod advice;
 pub mod answer;
 pub mod card;
 pub mod cost;

@@ -240,6 +240,7 @@ mod tests {
         Finding {
             tree: TreeId(0),
             pid: Pid::new(7).expect("a pid"),
+            consumer: None,
             fact,
             verdict,
             dtrace: DtraceEvidence::default(),

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::advice::consumer_advice;
 use super::answer::{Answer, sentence, totals};
 use super::format::{Hue, Paint, count_of, printable, thousands};
 use crate::check::damage::Damage;
-use crate::check::stats::{BlindReason, Order, Stats, TreeStats};
+use crate::check::stats::{BlindReason, ConsumerStats, Order, Refusal, Stats, TreeStats};
 use crate::check::strategies::Strategy;
-use crate::model::{Regime, Verdict, VerdictClass, Winner, note};
+use crate::model::{Pid, Regime, Verdict, VerdictClass, Winner, note};
 use crate::wire::drops::DropKind;
 
 /// An object whose keys are a closed set of words, in their declared order.
@@ -64,6 +65,9 @@ pub struct Summary {
 /// The counts of one tree, or of all.
 #[derive(Clone, PartialEq, Debug, serde::Serialize)]
 pub struct Totals {
+    /// What only a consumer has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<Consumer>,
     /// Births of descendants of the root, by verdict.
     pub births: ByWord<u64>,
     /// Deaths of the root and its descendants, by verdict.
@@ -80,6 +84,28 @@ pub struct Totals {
     pub tree_damage: ByWord<u64>,
     /// Facts that a tracker would have got right with each strategy, and gets wrong with one kqueue alone.
     pub recovered: ByWord<u64>,
+}
+
+/// What only a consumer has.
+#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+pub struct Consumer {
+    /// Its process; `None` once that has ended.
+    pub pid: Option<Pid>,
+    /// Changes of EVFILT_PROC knotes that kevent(2) refused, by errno.
+    pub refused: ByWord<u64>,
+    /// What it should do about what it asks for.
+    pub advice: Option<String>,
+}
+
+impl Consumer {
+    fn of(consumer: &ConsumerStats) -> Consumer {
+        let refused = Refusal::ALL.iter().map(|why| (why.as_str(), consumer.refused[why.index()]));
+        Consumer {
+            pid: consumer.pid,
+            refused: ByWord::new(refused),
+            advice: consumer_advice(consumer),
+        }
+    }
 }
 
 /// How well DTrace saw.
@@ -128,6 +154,7 @@ impl Totals {
             ByWord::new(Verdict::ALL.iter().map(|v| (v.as_str(), by[v.index()])))
         };
         Totals {
+            consumer: tree.consumer.as_ref().map(Consumer::of),
             births: verdicts(&tree.births),
             deaths: verdicts(&tree.deaths),
             collisions: ByWord::new(
@@ -196,6 +223,9 @@ fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
         count_of(tree.order_violations.iter().sum(), "order violation"),
         listed(": ", orders)
     );
+    if let Some(consumer) = &tree.consumer {
+        consumer_lines(out, consumer);
+    }
     for (bit, facts) in [(note::TRACK, "births"), (note::EXIT, "deaths")] {
         if tree.notes != 0 && tree.notes & bit == 0 {
             let _ =
@@ -208,6 +238,20 @@ fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
     }
     if !recovered.is_empty() {
         let _ = writeln!(out, "  other strategies would recover: {recovered}");
+    }
+}
+
+/// What only a consumer has.
+fn consumer_lines(out: &mut String, consumer: &ConsumerStats) {
+    let refused = Refusal::ALL.iter().map(|why| (why.as_str(), consumer.refused[why.index()]));
+    let _ = writeln!(
+        out,
+        "  a consumer: {}{}",
+        count_of(consumer.refused.iter().sum(), "refused registration"),
+        listed(": ", refused)
+    );
+    if let Some(advice) = consumer_advice(consumer) {
+        let _ = writeln!(out, "  {advice}");
     }
 }
 
@@ -356,5 +400,20 @@ blind     1.500 s
     fn colour_is_asked_for() {
         assert!(!text(&merged(), Paint::Plain).contains('\x1b'));
         assert!(text(&merged(), Paint::Ansi).starts_with("\x1b[31mUnsound"));
+    }
+
+    #[test]
+    fn a_consumer_is_shown_what_it_was_refused_and_what_to_ask_for() {
+        let mut stats = stats(&[], &[(Verdict::Agreed, 1)]);
+        let consumer = stats.trees[0].consumer.insert(ConsumerStats::default());
+        consumer.beside_exit = note::FORK;
+        consumer.refused[Refusal::Esrch.index()] = 30;
+        let text = text(&stats, Paint::Plain);
+        let expected = "  a consumer: 30 refused registrations: ESRCH 30\n  it asks for NOTE_FORK beside NOTE_EXIT: \
+                        from FreeBSD 12.3 on it may lose ends; ask for them on another kqueue\n";
+        assert!(text.contains(expected), "{text}");
+        let json = serde_json::to_value(Summary::of(&stats)).expect("JSON");
+        assert_eq!(json["trees"]["work"]["consumer"]["refused"]["ESRCH"], 30);
+        assert!(json["totals"].get("consumer").is_none());
     }
 }

@@ -9,7 +9,7 @@ use kqproc_exporter::model::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Exporter, about, some_stats};
+use crate::support::{Exporter, about, some_stats, with_consumer};
 
 /// A NOTE_CHILD whose parent was overwritten, as a merged kernel gives it.
 fn collision(pid: u64) -> Finding {
@@ -24,6 +24,7 @@ fn collision(pid: u64) -> Finding {
     Finding {
         tree: TreeId(0),
         pid: Pid::new(pid).unwrap(),
+        consumer: None,
         fact: Fact::Birth,
         verdict: Verdict::Overwritten,
         dtrace: DtraceEvidence {
@@ -90,6 +91,33 @@ fn incidents_have_the_evidence_of_both_witnesses() {
     );
     assert!(all[1]["kernel_path"]["function"].as_str().unwrap().contains("filt_proc"));
     assert_eq!(all[1]["kernel_path"]["sure"], "certain");
+}
+
+/// A loss is the kernel's, and the supervisor is named that did not receive the event.
+#[test]
+fn of_a_consumer_the_pages_say_what_it_did_not_receive() {
+    let exporter = Exporter::start(&[]);
+    let mut stats = with_consumer();
+    stats.trees[1].consumer.as_mut().unwrap().beside_exit = note::FORK;
+    exporter.state.publish(stats);
+    let lost = Finding { tree: TreeId(1), consumer: Pid::new(812), ..lost(6712) };
+    exporter.state.incidents().finding(&lost);
+    let not_received = "nosh, pid 812, did not receive NOTE_EXIT of 6712";
+    let status = exporter.request("GET", "/", BROWSER).text().to_owned();
+    for text in [
+        "<td>mirror</td>",
+        "<td>consumer, pid 812</td>",
+        "Not given to <b>nosh</b> yet: 3 facts. The oldest has waited for 2.5 s.",
+        "it asks for NOTE_FORK beside NOTE_EXIT",
+        not_received,
+    ] {
+        assert!(status.contains(text), "{text}: {status}");
+    }
+    assert!(exporter.request("GET", "/incidents/1", BROWSER).text().contains(not_received));
+    let json: Value = serde_json::from_str(&exporter.get("/incidents/1").text()).unwrap();
+    assert_eq!(json["consumer"], 812);
+    let verdict = json["timeline"].as_array().unwrap().last().unwrap();
+    assert_eq!(verdict["said"], format!("death lost_silent: {not_received}"));
 }
 
 #[test]

@@ -51,6 +51,7 @@ impl Lives {
         if notes & note::TRACK != 0 {
             cx.verdicts.tree(tree).notes |= notes;
         }
+        self.asked_together(cx, tree, notes);
         let several = notes & (note::FORK | note::EXEC) != 0;
         self.used_up |= several && flags & (note::EV_ONESHOT | EV_DISPATCH) != 0;
         // It succeeded: the process runs, or has ended and was not waited for.
@@ -65,6 +66,14 @@ impl Lives {
                 life.tree.get_or_insert(tree);
                 life.proven = life.proven.max(entered);
             });
+        }
+    }
+
+    /// Keeps what one knote has asked for beside NOTE_EXIT, or was seen to deliver.
+    fn asked_together(&self, cx: &mut Context, tree: TreeId, notes: u32) {
+        if notes & note::EXIT != 0 {
+            let consumer = cx.verdicts.tree(tree).consumer.get_or_insert_default();
+            consumer.beside_exit |= notes & (note::FORK | note::EXEC);
         }
     }
 
@@ -105,6 +114,7 @@ impl Lives {
         let asked = [(note::CHILD, note::TRACK), (note::EXIT, note::EXIT)];
         let asked = asked.into_iter().filter(|(came, _)| event.fflags & came != 0);
         cx.verdicts.tree(tree).notes |= asked.fold(0, |notes, (_, asked)| notes | asked);
+        self.asked_together(cx, tree, event.fflags);
     }
 
     /// Whether a consumer watches this process since before DTrace came, as far as DTrace's records say.
@@ -132,10 +142,16 @@ impl Lives {
         self.end(cx);
         let Some(tree) = self.tree else { return };
         let stats = cx.verdicts.tree(tree);
-        if let Some(now) = stats.consumer.as_mut().filter(|now| now.pid == Some(consumer)) {
-            now.pid = None;
-            stats.attached = false;
-        }
+        let now = stats.consumer.get_or_insert_default();
+        // The next one may have been found already.
+        now.pid.take_if(|now| *now == consumer);
+        stats.attached = now.pid.is_some();
+        self.process = now.pid;
+    }
+
+    /// The consumer is this process. One that it was before is so until its records end.
+    pub(crate) fn consumer_is(&mut self, process: Pid) {
+        self.process.get_or_insert(process);
     }
 
     /// The consumer has ended, or a kqueue of it was closed: nothing more will be delivered of what is open.
@@ -146,6 +162,7 @@ impl Lives {
         for slot in self.table.slots() {
             self.change(cx, slot, |life| life.death = FactState::NoFact);
         }
-        *self = Lives::new(self.config, self.number, self.tree);
+        let process = self.process;
+        *self = Lives { process, ..Lives::new(self.config, self.number, self.tree) };
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Lives {
     number: usize,
     /// The tree, if it is a consumer. Those of the exporter's own kqueue are told apart by their events.
     tree: Option<TreeId>,
+    /// The consumer's process, as far as DTrace's records have come.
+    process: Option<Pid>,
     table: Table,
     deadlines: Deadlines,
     /// The kqueues of it that watch processes.
@@ -88,6 +90,7 @@ impl Lives {
             config,
             number,
             tree,
+            process: None,
             queues: if tree.is_none() { vec![own] } else { vec![] },
             drains: VecDeque::new(),
             used_up: false,
@@ -297,6 +300,7 @@ impl Lives {
         let finding = Finding {
             tree: life.tree.unwrap_or(TreeId(0)),
             pid: life.pid,
+            consumer: self.process,
             fact,
             verdict,
             dtrace: life.dtrace_evidence(),

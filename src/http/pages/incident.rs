@@ -57,7 +57,7 @@ pub(super) fn article(incident: &Incident, stats: &Stats, place: Place) -> Marku
                 " " span { "forker " b { (forker) } }
             }
             dl {
-                dt { "kqueue" } dd { (Clean(evidence::kqueue_said(finding))) }
+                dt { "kqueue" } dd { (Clean(evidence::kqueue_said(finding, &dto.tree))) }
                 dt { "DTrace" } dd { (Clean(evidence::dtrace_said(finding))) }
             }
             p.path {

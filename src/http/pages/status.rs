@@ -13,9 +13,10 @@ use crate::http::routes::TOP;
 use crate::http::snapshot::Snapshot;
 use crate::metrics::{CpuUsage, Source};
 use crate::model::{Regime, Verdict};
+use crate::report::advice::consumer_advice;
 use crate::report::answer::{self, Answer};
 use crate::report::escape::Clean;
-use crate::report::format::{duration, thousands};
+use crate::report::format::{count_of, duration, thousands};
 
 /// How many incidents of each verdict the page lists.
 pub(in crate::http) const LISTED: usize = 5;
@@ -53,6 +54,7 @@ impl Status<'_> {
             }
             (self.verdicts())
             (self.trees())
+            (self.consumers())
             (self.latencies())
             (self.incidents())
             p {
@@ -212,7 +214,7 @@ impl Status<'_> {
                 div.scroll {
                     table {
                         tr {
-                            th { "tree" } th.n { "tracked" } th.n { "lost now" } th.n { "ghosts" }
+                            th { "tree" } th { "watched as" } th.n { "tracked" } th.n { "lost now" } th.n { "ghosts" }
                             th.n { "facts" } th.n { "/s" } th { "last hour" }
                             th.n { "disagreed/s" } th { "last hour" }
                         }
@@ -224,6 +226,7 @@ impl Status<'_> {
                                     }
                                     @if !tree.attached { " " em { "(no process)" } }
                                 }
+                                td { (watched_as(tree)) }
                                 td.n { (thousands(tree.tracked)) }
                                 td.n { (thousands(tree.lost_alive)) }
                                 td.n { (thousands(tree.ghosts)) }
@@ -232,6 +235,30 @@ impl Status<'_> {
                                 (self.trend(Series::Disagreed(i), "disagreed"))
                             }
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is to be known of those consumers that are late, or ask for what may cost them events.
+    fn consumers(&self) -> Markup {
+        let consumers = || {
+            let trees = self.stats.trees.iter();
+            trees.filter_map(|tree| Some((Clean(&tree.name), tree.consumer.as_ref()?)))
+        };
+        html! {
+            @for (name, consumer) in consumers().filter(|(_, consumer)| consumer.undelivered > 0) {
+                p {
+                    "Not given to " b { (name) } " yet: " (count_of(consumer.undelivered, "fact"))
+                    ". The oldest has waited for " (duration(consumer.lag_ns)) "."
+                }
+            }
+            @for (name, consumer) in consumers() {
+                @if let Some(advice) = consumer_advice(consumer) {
+                    p {
+                        b { (name) } ": " (advice) ". "
+                        a href={ (TOP) "runbook#note_exit-on-a-kqueue-of-its-own" } { "Runbook" }
                     }
                 }
             }
@@ -303,6 +330,14 @@ impl Status<'_> {
                 }
             }
         }
+    }
+}
+
+/// `mirror`, or `consumer, pid 812`.
+fn watched_as(tree: &TreeStats) -> String {
+    match tree.consumer.as_ref().and_then(|consumer| consumer.pid) {
+        Some(pid) => format!("{}, pid {pid}", tree.mode()),
+        None => tree.mode().to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::event::TimelineEvent;
-use super::{events_of, fact, happened, judged, runbook, tree_name};
+use super::{events_of, fact, happened, judged_in_full, runbook, tree_name};
 use crate::check::finding::{Clues, Delivered, DtraceEvidence, Finding};
 use crate::check::stats::Stats;
 use crate::model::{KernelTime, Pid, Witness, note};
@@ -45,6 +45,9 @@ pub struct IncidentDto {
     pub tree: String,
     /// The process.
     pub pid: Pid,
+    /// The consumer's own process, if the tree is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<Pid>,
     /// Birth or death.
     pub fact: Text,
     /// What became of it.
@@ -129,6 +132,7 @@ impl IncidentDto {
             at,
             tree: tree_name(finding, stats).to_owned(),
             pid: finding.pid,
+            consumer: finding.consumer,
             fact: fact(finding.fact).into(),
             verdict: finding.verdict.as_str().into(),
             dtrace: finding.dtrace,
@@ -146,7 +150,8 @@ impl IncidentDto {
 
     /// This finding with its time line.
     pub fn in_full(id: u64, finding: &Finding, stats: &Stats) -> IncidentDto {
-        IncidentDto { timeline: timeline(finding), ..IncidentDto::of(id, finding, stats) }
+        let timeline = timeline(finding, tree_name(finding, stats));
+        IncidentDto { timeline, ..IncidentDto::of(id, finding, stats) }
     }
 }
 
@@ -171,8 +176,8 @@ impl From<KernelPath> for PathDto {
     }
 }
 
-/// Everything that was reported about the finding's incarnation, in order, and the verdict.
-pub fn timeline(finding: &Finding) -> Vec<TimelineRow> {
+/// Everything that was reported about the finding's incarnation in a tree of this name, in order, and the verdict.
+pub fn timeline(finding: &Finding, tree: &str) -> Vec<TimelineRow> {
     let row = |(at, event): (KernelTime, TimelineEvent)| TimelineRow {
         at,
         witness: event.witness().map(|witness| match witness {
@@ -185,10 +190,10 @@ pub fn timeline(finding: &Finding) -> Vec<TimelineRow> {
     let verdict = TimelineRow {
         at: finding.decided,
         witness: None,
-        said: judged(finding),
+        said: judged_in_full(finding, tree),
         verdict: Some(finding.verdict.as_str().into()),
     };
-    let mut rows: Vec<TimelineRow> = events_of(finding).map(row).chain([verdict]).collect();
+    let mut rows: Vec<TimelineRow> = events_of(finding, tree).map(row).chain([verdict]).collect();
     rows.sort_by_key(|row| row.at);
     rows
 }

@@ -6,16 +6,22 @@ pub mod event;
 
 use crate::check::finding::{Delivered, DtraceEvidence, Finding, KqueueEvidence};
 use crate::check::stats::Stats;
-use crate::model::{Fact, KernelTime, Verdict};
+use crate::model::{Fact, KernelTime, Pid, Verdict};
 use event::{TimelineEvent, kevent, kevent_of_a_child};
 
-/// What the witnesses reported of the finding's incarnation; a kevent with two notes once.
-fn events_of(finding: &Finding) -> impl Iterator<Item = (KernelTime, TimelineEvent)> {
+/// What the witnesses reported of the finding's incarnation, in a tree of this name; a kevent with two notes once.
+fn events_of(finding: &Finding, tree: &str) -> impl Iterator<Item = (KernelTime, TimelineEvent)> {
     let DtraceEvidence { created, forker, exited, status } = finding.dtrace;
     let created = created.zip(forker).map(|(at, forker)| (at, TimelineEvent::Created { forker }));
     let exited = exited.zip(status).map(|(at, status)| (at, TimelineEvent::Exited { status }));
-    let kevents = kevents(finding)
-        .map(|Delivered { event, batch, at }| (at, TimelineEvent::Kevent { batch, event }));
+    let consumer = finding.consumer.map(|consumer| consumer_name(tree, consumer));
+    let kevents = kevents(finding).map(move |Delivered { event, batch, at }| {
+        let event = match consumer.clone() {
+            Some(consumer) => TimelineEvent::Received { consumer, event },
+            None => TimelineEvent::Kevent { batch, event },
+        };
+        (at, event)
+    });
     let named = named_unannounced(finding).map(|at| (at, TimelineEvent::NamedForker));
     created.into_iter().chain(exited).chain(kevents).chain(named)
 }
@@ -39,22 +45,44 @@ pub fn dtrace_said(finding: &Finding) -> String {
     or_nothing(forked.into_iter().chain(ended).collect())
 }
 
-/// What kqueue reported, in short.
-pub fn kqueue_said(finding: &Finding) -> String {
+/// What kqueue reported, in short, in a tree of this name.
+pub fn kqueue_said(finding: &Finding, tree: &str) -> String {
     let pid = finding.pid;
     let notes = kevents(finding).map(|delivered| kevent(&delivered.event, pid));
     let trackerr = finding.kqueue.trackerr.then(|| "NOTE_TRACKERR on the forker".to_owned());
     let named = named_unannounced(finding).map(|_| kevent_of_a_child(pid));
-    or_nothing(notes.chain(trackerr).chain(named).collect())
+    or_nothing(notes.chain(trackerr).chain(named).chain(not_received(finding, tree)).collect())
+}
+
+/// `nosh, pid 812,`: a consumer.
+pub(in crate::report) fn consumer_name(tree: &str, consumer: Pid) -> String {
+    format!("{tree}, pid {consumer},")
+}
+
+/// `nosh, pid 812, did not receive NOTE_EXIT of 6712`, if the finding is a loss and its tree, of this name, is a consumer.
+fn not_received(finding: &Finding, tree: &str) -> Option<String> {
+    let consumer = finding.consumer.filter(|_| finding.verdict.is_lost())?;
+    let note = match finding.fact {
+        Fact::Birth => "NOTE_CHILD",
+        Fact::Death => "NOTE_EXIT",
+    };
+    let consumer = consumer_name(tree, consumer);
+    Some(format!("{consumer} did not receive {note} of {}", finding.pid))
 }
 
 fn or_nothing(reports: Vec<String>) -> String {
     if reports.is_empty() { "nothing".to_owned() } else { reports.join("; ") }
 }
 
-/// The verdict in a time line.
+/// The verdict in a heading.
 pub fn judged(finding: &Finding) -> String {
     format!("{} {}", fact(finding.fact), finding.verdict)
+}
+
+/// The verdict in a time line, and what a consumer did not receive, in a tree of this name.
+pub fn judged_in_full(finding: &Finding, tree: &str) -> String {
+    let not_received = not_received(finding, tree).map(|what| format!(": {what}"));
+    judged(finding) + &not_received.unwrap_or_default()
 }
 
 /// The name of a fact.
@@ -89,7 +117,7 @@ pub fn runbook(verdict: Verdict) -> String {
 mod tests {
     use super::*;
     use crate::check::finding::Clues;
-    use crate::model::{Kevent, Pid, TreeId, WaitStatus, note};
+    use crate::model::{Kevent, TreeId, WaitStatus, note};
     use dto::timeline;
 
     fn delivered(fflags: u32, data: i64, at: u64) -> Delivered {
@@ -102,6 +130,7 @@ mod tests {
         Finding {
             tree: TreeId(0),
             pid: Pid::new(42).unwrap(),
+            consumer: None,
             fact: Fact::Birth,
             verdict: Verdict::Overwritten,
             dtrace: DtraceEvidence {
@@ -118,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_time_line_is_in_order_and_tells_a_shared_kevent_once() {
-        let lines = timeline(&collision());
+        let lines = timeline(&collision(), "work");
         let said: Vec<&str> = lines.iter().map(|row| row.said.as_str()).collect();
         assert_eq!(
             said,
@@ -132,13 +161,37 @@ mod tests {
     }
 
     #[test]
+    fn of_a_consumer_it_says_what_that_received_and_what_not() {
+        let child = Some(delivered(note::CHILD, 41, 15));
+        let lost = Finding {
+            consumer: Pid::new(812),
+            fact: Fact::Death,
+            verdict: Verdict::LostSilent,
+            kqueue: KqueueEvidence { child, ..KqueueEvidence::default() },
+            ..collision()
+        };
+        let said: Vec<String> = timeline(&lost, "nosh").into_iter().map(|row| row.said).collect();
+        let missing = "nosh, pid 812, did not receive NOTE_EXIT of 42";
+        let expected = [
+            "create, forked by 41",
+            "nosh, pid 812, received NOTE_CHILD, data 41",
+            "exit, exit 127 (wait status 32512)",
+            &format!("death lost_silent: {missing}"),
+        ];
+        assert_eq!(said, expected);
+        assert_eq!(kqueue_said(&lost, "nosh"), format!("NOTE_CHILD, data 41; {missing}"));
+        let agreed = Finding { verdict: Verdict::Agreed, ..lost };
+        assert_eq!(kqueue_said(&agreed, "nosh"), "NOTE_CHILD, data 41");
+    }
+
+    #[test]
     fn a_finding_without_evidence_still_has_a_time() {
         let mut finding = collision();
         finding.dtrace = DtraceEvidence::default();
         assert_eq!(happened(&finding), KernelTime(30));
         finding.kqueue = KqueueEvidence::default();
         assert_eq!(happened(&finding), KernelTime(40));
-        assert_eq!(timeline(&finding).len(), 1);
+        assert_eq!(timeline(&finding, "work").len(), 1);
     }
 
     #[test]

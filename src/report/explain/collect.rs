@@ -4,6 +4,7 @@ use crate::check::Call;
 use crate::check::finding::{Finding, Observer};
 use crate::input::Input;
 use crate::model::{KernelTime, Kevent, Pid, TreeId, filter, note};
+use crate::report::evidence::consumer_name;
 use crate::report::evidence::event::{TimelineEntry, TimelineEvent};
 use crate::wire::decode::Reason;
 use crate::wire::drops::Message;
@@ -114,16 +115,13 @@ impl Collector {
     /// The consumer with this pid, by name if it is known; 0 is the only one of its stream.
     fn name_of(&self, consumer: Pid) -> String {
         let is_it = |(_, pid): &&(TreeId, Pid)| consumer.get() == 0 || *pid == consumer;
-        let known = self.consumers.iter().rev().find(is_it);
-        let named = known.and_then(|(tree, _)| self.consumer_of(*tree));
-        named.unwrap_or_else(|| format!("pid {consumer}"))
-    }
-
-    /// `nosh, pid 812,`: the consumer that this tree is; `None` for a tree of the exporter's own kqueue.
-    pub fn consumer_of(&self, tree: TreeId) -> Option<String> {
-        let (_, pid) = self.consumers.iter().rev().find(|(id, _)| *id == tree)?;
-        let name = self.trees.get(usize::from(tree.0)).map_or("", String::as_str);
-        Some(format!("{name}, pid {pid},"))
+        match self.consumers.iter().rev().find(is_it) {
+            Some((tree, pid)) => {
+                let name = self.trees.get(usize::from(tree.0)).map_or("", String::as_str);
+                consumer_name(name, *pid)
+            }
+            None => format!("pid {consumer}"),
+        }
     }
 
     /// What a call that began at `entered` shows of the process besides its notes.

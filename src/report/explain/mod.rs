@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use super::evidence::event::{TimelineEntry, TimelineEvent};
 use super::evidence::fact;
-use super::evidence::judged;
+use super::evidence::judged_in_full;
 use super::format::{Hue, Paint, count_of, printable};
 use super::kernel::Kernel;
 use super::paths::{DUPLICATE_CHILD, path};
 use crate::check::finding::Finding;
-use crate::model::{Fact, KernelTime, Pid, Regime, note};
+use crate::model::{KernelTime, Pid, Regime, note};
 use collect::Collector;
 use life::{Duplicates, Judged, Life, Line, Voice};
 
@@ -215,20 +215,11 @@ fn line(pid: Pid, entry: &TimelineEntry) -> Line {
 
 /// The verdict, and of a consumer what it did not receive.
 fn verdict_line(finding: &Finding, collected: &Collector) -> Line {
-    let note = match finding.fact {
-        Fact::Birth => "NOTE_CHILD",
-        Fact::Death => "NOTE_EXIT",
-    };
-    let text = match collected.consumer_of(finding.tree) {
-        Some(consumer) if finding.verdict.is_lost() => {
-            format!("{}: {consumer} did not receive {note} of {}", judged(finding), finding.pid)
-        }
-        _ => judged(finding),
-    };
+    let tree = collected.trees.get(usize::from(finding.tree.0)).map_or("", String::as_str);
     Line {
         at: finding.decided,
         voice: Voice::Check,
-        text,
+        text: judged_in_full(finding, tree),
         times: 1,
         verdict: Some(finding.verdict),
     }

@@ -182,7 +182,7 @@ impl Incident {
             fact: evidence::fact(finding.fact),
             verdict: finding.verdict,
             dtrace: evidence::dtrace_said(finding),
-            kqueue: evidence::kqueue_said(finding),
+            kqueue: evidence::kqueue_said(finding, evidence::tree_name(finding, stats)),
             path: path(finding, stats.regime),
         }
     }
