@@ -169,17 +169,19 @@ words! {
     }
 }
 
-/// What a verdict means to someone who wants to know whether tracking works.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum VerdictClass {
-    /// kqueue reported the fact as it was.
-    Good,
-    /// kqueue reported it with wrong data.
-    Wrong,
-    /// kqueue never reported it: its consumer does not know the fact at all.
-    Lost,
-    /// Nothing can be held against the kernel, nor is it known to be right.
-    Open,
+words! {
+    /// What a verdict means to someone who wants to know whether tracking works.
+    pub enum VerdictClass {
+        /// kqueue reported the fact as it was.
+        Good = "good",
+        /// kqueue reported it with wrong data.
+        Wrong = "wrong",
+        /// kqueue never reported it: its consumer does not know the fact at all. The names of these verdicts begin with
+        /// `lost_`.
+        Lost = "lost",
+        /// Nothing can be held against the kernel, nor is it known to be right.
+        Open = "open",
+    }
 }
 
 impl Verdict {
@@ -198,6 +200,20 @@ impl Verdict {
     /// kqueue never reported the fact.
     pub const fn is_lost(self) -> bool {
         matches!(self.class(), VerdictClass::Lost)
+    }
+
+    /// Whether other evidence about the process may show why kqueue never reported the fact. The reason of an inherited loss is
+    /// the loss of the forker.
+    pub const fn needs_clues(self) -> bool {
+        match self {
+            Verdict::LostReported | Verdict::LostSilent => true,
+            Verdict::Agreed
+            | Verdict::Overwritten
+            | Verdict::Corrupt
+            | Verdict::LostInherited
+            | Verdict::KqueueOnly
+            | Verdict::Undecided => false,
+        }
     }
 }
 
@@ -367,6 +383,14 @@ mod tests {
         assert_eq!(WaitStatus(32512).to_string(), "exit 127");
         assert_eq!(WaitStatus(9).to_string(), "signal 9");
         assert_eq!(WaitStatus(0x8b).to_string(), "signal 11, core dumped");
+    }
+
+    /// Alerts, dashboards and scripts find losses by their names.
+    #[test]
+    fn the_names_of_losses_alone_begin_with_lost() {
+        for verdict in Verdict::ALL {
+            assert_eq!(verdict.as_str().starts_with("lost_"), verdict.is_lost(), "{verdict}");
+        }
     }
 
     #[test]

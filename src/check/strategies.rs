@@ -82,7 +82,7 @@ pub(super) fn count(finding: &Finding, standing: Standing, tree: &mut TreeStats)
                 right.recovered += u64::from(known != naive);
             }
         }
-        Fact::Death if finding.verdict == Verdict::Agreed => {
+        Fact::Death if finding.verdict.class() == VerdictClass::Good => {
             tree.strategies.iter_mut().for_each(|right| right.ends += 1);
         }
         Fact::Death => {
@@ -98,13 +98,22 @@ pub(super) fn count(finding: &Finding, standing: Standing, tree: &mut TreeStats)
 }
 
 fn birth(strategy: Strategy, finding: &Finding, standing: Standing) -> Known {
-    let agreed = finding.verdict == Verdict::Agreed;
-    let naive = Known { parent: agreed, member: agreed && standing.reaches_root };
+    // Whether one kqueue shows the parent, and whether one does that asks for NOTE_TRACK alone.
+    let (one, track_alone) = match finding.verdict {
+        Verdict::Agreed => (true, true),
+        Verdict::Overwritten => (false, true),
+        Verdict::Corrupt
+        | Verdict::LostReported
+        | Verdict::LostSilent
+        | Verdict::LostInherited
+        | Verdict::KqueueOnly
+        | Verdict::Undecided => (false, false),
+    };
+    let naive = Known { parent: one, member: one && standing.reaches_root };
     match strategy {
         Strategy::Naive | Strategy::Dedupe => naive,
         Strategy::TwoKqueues => {
-            let parent = agreed || finding.verdict == Verdict::Overwritten;
-            Known { parent, member: parent && standing.reaches_root_two }
+            Known { parent: track_alone, member: track_alone && standing.reaches_root_two }
         }
         Strategy::Cookie => Known { member: !finding.verdict.is_lost(), ..naive },
         Strategy::Rescan => Known {

@@ -5,7 +5,7 @@ use super::damage::TrackerModel;
 use super::finding::{Finding, Observer};
 use super::stats::{Stats, TreeStats};
 use super::strategies;
-use crate::model::{TreeId, Verdict};
+use crate::model::TreeId;
 
 #[derive(Default)]
 pub(crate) struct Verdicts {
@@ -31,7 +31,7 @@ impl Verdicts {
         let delay = finding.happened().map_or(0, |at| finding.decided.since(at));
         self.stats.verdict_delay.add(delay);
         self.tree(finding.tree).count(finding.fact, finding.verdict);
-        if let Verdict::LostReported | Verdict::LostSilent = finding.verdict {
+        if finding.verdict.needs_clues() {
             finding.clues = self.observers(tracker).recent.about(finding.pid, &finding.dtrace);
         }
         self.observers(tracker);

@@ -43,8 +43,7 @@ struct Rings {
 impl Rings {
     /// Copies what is known of one fact of an incarnation to its other fact, in either order of arrival.
     fn share(&mut self, part: usize, finding: &mut Finding) {
-        // A fact that was lost by inheritance needs no clues: its reason is the lost forker.
-        for verdict in [Verdict::LostReported, Verdict::LostSilent] {
+        for verdict in Verdict::ALL.iter().filter(|verdict| verdict.needs_clues()) {
             let kept = self.by_verdict[verdict.index()].latest.iter_mut();
             kept.filter(|incident| incident.part == part)
                 .for_each(|incident| incident.finding.share(finding));

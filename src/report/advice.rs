@@ -94,8 +94,6 @@ fn regression(seen: Regime, expected: Regime) -> Option<String> {
 /// What to do about each thing that went wrong.
 fn remedies(all: &TreeStats, seen: Regime, expected: Regime) -> Vec<String> {
     let (births, deaths) = (Tally::of(all, Fact::Birth), Tally::of(all, Fact::Death));
-    let n = |fact: Fact, verdict: Verdict| all.of(fact)[verdict.index()];
-    let both = |verdict: Verdict| n(Fact::Birth, verdict) + n(Fact::Death, verdict);
     let collided = all.collisions.iter().sum::<u64>() + births.overwritten + deaths.overwritten > 0;
     let mut remedies: Vec<&str> = vec![];
     if seen.is_merged() {
@@ -121,31 +119,47 @@ fn remedies(all: &TreeStats, seen: Regime, expected: Regime) -> Vec<String> {
         }
         _ => {}
     }
-    if both(Verdict::LostReported) > 0 {
-        remedies.push("list the processes again (sysctl kern.proc) after each NOTE_TRACKERR");
-    }
-    let costly = all.notes & COSTLY != 0 && n(Fact::Death, Verdict::LostSilent) > 0;
-    if costly {
-        remedies.push(
-            "ask for NOTE_FORK and NOTE_EXEC, if at all, on another kqueue than the one whose NOTE_EXIT you need: one \
-             that asks for NOTE_TRACK and NOTE_EXIT alone keeps every exit",
-        );
-    }
-    if both(Verdict::LostSilent) > 0 && (!costly || n(Fact::Birth, Verdict::LostSilent) > 0) {
-        remedies.push(
-            "list the processes from time to time (sysctl kern.proc), because nothing tells that one was lost",
-        );
-    }
-    if births.corrupt > 0 {
-        remedies.push("do not believe a parent's pid before sysctl kern.proc has confirmed it");
-    }
-    if deaths.corrupt > 0 {
-        remedies.push("do not believe the wait status in NOTE_EXIT");
+    for &verdict in Verdict::ALL {
+        let of = |fact: Fact| all.of(fact)[verdict.index()] > 0;
+        remedies.extend(against(verdict, of(Fact::Birth), of(Fact::Death), all.notes));
     }
     if remedies.is_empty() {
         remedies.push("it lost processes whose parent it had lost");
     }
     remedies.into_iter().map(str::to_owned).collect()
+}
+
+/// What to do about the births and deaths of one verdict, if there are any. The registrations asked for `notes`.
+fn against(verdict: Verdict, births: bool, deaths: bool, notes: u32) -> Vec<&'static str> {
+    let any = births || deaths;
+    let remedies: [Option<&str>; 2] = match verdict {
+        Verdict::Corrupt => [
+            births.then_some(
+                "do not believe a parent's pid before sysctl kern.proc has confirmed it",
+            ),
+            deaths.then_some("do not believe the wait status in NOTE_EXIT"),
+        ],
+        Verdict::LostReported => [
+            any.then_some("list the processes again (sysctl kern.proc) after each NOTE_TRACKERR"),
+            None,
+        ],
+        Verdict::LostSilent => {
+            let costly = deaths && notes & COSTLY != 0;
+            [
+                costly.then_some(
+                    "ask for NOTE_FORK and NOTE_EXEC, if at all, on another kqueue than the one whose NOTE_EXIT you need: \
+                     one that asks for NOTE_TRACK and NOTE_EXIT alone keeps every exit",
+                ),
+                (births || deaths && !costly).then_some(
+                    "list the processes from time to time (sysctl kern.proc), because nothing tells that one was lost",
+                ),
+            ]
+        }
+        // Of an overwritten fact the regime and the collisions say more; an inherited loss goes with the loss before it.
+        Verdict::Overwritten | Verdict::LostInherited => [None, None],
+        Verdict::Agreed | Verdict::KqueueOnly | Verdict::Undecided => [None, None],
+    };
+    remedies.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::format::{Hue, count_of};
 use crate::check::stats::{Stats, TreeStats};
-use crate::model::{Fact, Verdict, VerdictClass, words};
+use crate::model::{Fact, Verdict, words};
 
 words! {
     /// Whether kqueue told the truth.
@@ -67,21 +67,24 @@ impl Tally {
     /// The counts of this fact.
     pub fn of(tree: &TreeStats, fact: Fact) -> Tally {
         let by = tree.of(fact);
-        let n = |verdict: Verdict| by[verdict.index()];
-        let of = |class: VerdictClass| {
-            Verdict::ALL.iter().filter(|v| v.class() == class).map(|v| n(*v)).sum::<u64>()
-        };
         let reported = match fact {
             Fact::Birth => tree.births_reported,
             Fact::Death => tree.deaths_reported,
         };
-        Tally {
-            agreed: n(Verdict::Agreed),
-            lost: of(VerdictClass::Lost),
-            overwritten: n(Verdict::Overwritten),
-            corrupt: n(Verdict::Corrupt),
-            open: of(VerdictClass::Open) + reported.saturating_sub(by.iter().sum()),
+        let pending = reported.saturating_sub(by.iter().sum());
+        let mut tally = Tally { open: pending, ..Tally::default() };
+        for (verdict, n) in Verdict::ALL.iter().zip(by) {
+            *match verdict {
+                Verdict::Agreed => &mut tally.agreed,
+                Verdict::Overwritten => &mut tally.overwritten,
+                Verdict::Corrupt => &mut tally.corrupt,
+                Verdict::LostReported | Verdict::LostSilent | Verdict::LostInherited => {
+                    &mut tally.lost
+                }
+                Verdict::KqueueOnly | Verdict::Undecided => &mut tally.open,
+            } += n;
         }
+        tally
     }
 
     /// Facts that kqueue got wrong.

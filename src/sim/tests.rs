@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::input::Input;
-use crate::model::{Fact, Regime, Verdict, note};
+use crate::model::{Fact, Regime, Verdict, VerdictClass, note};
 
 #[derive(Parser)]
 struct Line {
@@ -74,6 +74,22 @@ fn any_options() -> impl Strategy<Value = Options> {
                 ..Options::default()
             }
         })
+}
+
+/// The simulator has to know each of them, or no test shows that it falls: all but those that are the cross-check's alone.
+#[test]
+fn every_verdict_is_the_truth_of_some_fact() {
+    let truths = [
+        "--regime merged-status --set stall-ms=40",
+        "--shape chain --set alloc-fail=0.2",
+        "--set race=0.2",
+        "--set corrupt=0.2",
+    ]
+    .map(|line| transcript(1, &options(line)).1);
+    for verdict in Verdict::ALL.iter().filter(|v| v.class() != VerdictClass::Open) {
+        let has = |life: &truth::Life| [life.birth, life.death].contains(&Some(*verdict));
+        assert!(truths.iter().any(|truth| truth.lives().any(has)), "{verdict}");
+    }
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use clap::Parser;
 use kqproc_exporter::cli::Cli;
-use kqproc_exporter::model::Verdict;
+use kqproc_exporter::model::{Verdict, VerdictClass};
 
 use crate::project::{headings, path, read, rules, run};
 
@@ -195,6 +195,29 @@ fn the_runbook_has_every_verdict_and_its_links_lead_somewhere() {
     }
     for link in text.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
         assert!(anchors.iter().any(|a| a == link), "#{link} leads nowhere");
+    }
+}
+
+/// A process that kqueue lost, or of which it reported what is not true, counts among the losses of its tree. An overwritten
+/// parent is how merged kernels are.
+#[test]
+fn every_verdict_that_accuses_the_kernel_is_recorded() {
+    let rules = read("deploy/prometheus/recording.yml");
+    for verdict in Verdict::ALL.iter().filter(|v| **v != Verdict::Overwritten) {
+        let selector = match verdict.class() {
+            VerdictClass::Lost => r#"verdict=~"lost_.+""#.to_owned(),
+            VerdictClass::Wrong => format!("verdict=\"{verdict}\""),
+            VerdictClass::Good | VerdictClass::Open => continue,
+        };
+        assert!(rules.contains(&selector), "recording.yml counts no {verdict}");
+    }
+}
+
+#[test]
+fn the_readme_explains_every_verdict() {
+    let page = read("README.md");
+    for verdict in Verdict::ALL {
+        assert!(page.contains(&format!("\n| {verdict} | ")), "no row for {verdict}");
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn article(incident: &Incident, stats: &Stats, place: Place) -> Marku
         Place::Own => BELOW,
     };
     html! {
-        article class={ "incident " (dto.verdict) } {
+        article class={ "incident " (finding.verdict.class()) } {
             h3 {
                 @match place {
                     Place::Status => a href={ (TOP) "incidents/" (incident.id) } { (what) },

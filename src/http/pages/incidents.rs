@@ -101,7 +101,7 @@ fn row(listed: &Listed<'_>, incident: &Incident) -> Markup {
     let time = stats.wall_of(evidence::happened(finding)).map(rfc3339::utc);
     let forker = finding.dtrace.forker.map_or("unknown".to_owned(), |pid| pid.to_string());
     html! {
-        tr class=(finding.verdict) {
+        tr class=(finding.verdict.class()) {
             td.n { a href={ (TOP) "incidents/" (id) } { (id) } }
             td.n { (narrowed("pid", finding.pid)) }
             td { (evidence::fact(finding.fact)) }

@@ -12,7 +12,7 @@ use crate::http::query;
 use crate::http::routes::TOP;
 use crate::http::snapshot::Snapshot;
 use crate::metrics::{CpuUsage, Source};
-use crate::model::{Regime, Verdict};
+use crate::model::{Regime, Verdict, VerdictClass};
 use crate::report::advice::consumer_advice;
 use crate::report::answer::{self, Answer};
 use crate::report::escape::Clean;
@@ -129,15 +129,17 @@ impl Status<'_> {
     }
 
     fn recent(&self) -> Card {
-        let of = |verdict: Verdict| self.hour.rate(Series::Verdict(verdict));
-        let rates: Option<Vec<f64>> = Verdict::ALL.iter().map(|v| of(*v)).collect();
+        let of = |verdict: &Verdict| Some((*verdict, self.hour.rate(Series::Verdict(*verdict))?));
+        let rates: Option<Vec<(Verdict, f64)>> = Verdict::ALL.iter().map(of).collect();
         let Some(rates) = rates else {
             let detail = "The first rates come in 10 seconds.".into();
             return Card { title: "Last minute", value: "–".into(), detail, class: "plain" };
         };
-        let all: f64 = rates.iter().sum();
-        let agreed = rates[Verdict::Agreed.index()];
-        let open = rates[Verdict::Undecided.index()];
+        let of = |class: &[VerdictClass]| -> f64 {
+            rates.iter().filter(|(v, _)| class.contains(&v.class())).map(|(_, rate)| rate).sum()
+        };
+        let (all, agreed) = (of(VerdictClass::ALL), of(&[VerdictClass::Good]));
+        let open = of(&[VerdictClass::Open]);
         let (detail, class) = match () {
             () if all == 0.0 => ("No process was born or died.".into(), "plain"),
             () if agreed == all => ("Both witnesses agreed on all of them.".into(), "good"),
@@ -172,7 +174,7 @@ impl Status<'_> {
         let totals = answer::totals(self.stats);
         let class = |verdict: Verdict| match count(&totals, verdict) {
             0 => "zero",
-            _ => verdict.as_str(),
+            _ => verdict.class().as_str(),
         };
         let pending = match self.stats.trees.iter().map(TreeStats::pending).sum() {
             1 => "1 fact waits".to_owned(),

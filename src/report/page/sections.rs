@@ -5,7 +5,7 @@ use plotters::style::RGBColor;
 use super::plots::{self, Series};
 use super::{Incident, Page, latency_rows};
 use crate::check::strategies::Strategy;
-use crate::model::Verdict;
+use crate::model::{Verdict, VerdictClass};
 use crate::report::format::{Hue, duration, thousands};
 use crate::report::html::capital;
 use crate::report::interval::Interval;
@@ -23,14 +23,15 @@ const BLUE: RGBColor = RGBColor(0x3d, 0x7d, 0xd8);
 const PINK: RGBColor = RGBColor(0xd8, 0x5a, 0xa6);
 const GREY: RGBColor = RGBColor(0x93, 0x9c, 0xa6);
 
-/// What the plot of verdicts tells apart, from the bottom up.
-const LAYERS: [(&str, RGBColor, &[Verdict]); 5] = [
-    ("agreed", GREEN, &[Verdict::Agreed]),
-    ("overwritten", ORANGE, &[Verdict::Overwritten]),
-    ("corrupt", PURPLE, &[Verdict::Corrupt]),
-    ("lost", RED, &[Verdict::LostReported, Verdict::LostSilent, Verdict::LostInherited]),
-    ("undecided or kqueue only", GREY, &[Verdict::Undecided, Verdict::KqueueOnly]),
-];
+/// The layer of the plot of verdicts that stands for a class of them.
+const fn layer(class: VerdictClass) -> (&'static str, RGBColor) {
+    match class {
+        VerdictClass::Good => ("agreed", GREEN),
+        VerdictClass::Wrong => ("overwritten or corrupt", ORANGE),
+        VerdictClass::Lost => ("lost", RED),
+        VerdictClass::Open => ("undecided or kqueue only", GREY),
+    }
+}
 
 /// Lines or layers of a plot: name, colour, and a value for each bin.
 type Lines = Vec<(String, RGBColor, Vec<u64>)>;
@@ -51,9 +52,11 @@ impl Page {
 
     fn verdicts(&self) -> Section {
         let over_time = &self.over_time;
-        let layers = LAYERS.iter().map(|(name, colour, verdicts)| {
-            let words: Vec<&str> = verdicts.iter().map(|v| v.as_str()).collect();
-            ((*name).to_owned(), *colour, sum(&over_time.verdicts, &words))
+        let layers = VerdictClass::ALL.iter().map(|class| {
+            let verdicts = Verdict::ALL.iter().filter(|verdict| verdict.class() == *class);
+            let words: Vec<&str> = verdicts.map(|verdict| verdict.as_str()).collect();
+            let (name, colour) = layer(*class);
+            (name.to_owned(), colour, sum(&over_time.verdicts, &words))
         });
         let bin = over_time.verdicts_bin_seconds;
         let caption = format!(
