@@ -197,6 +197,11 @@ impl Verdict {
         }
     }
 
+    /// kqueue reported the fact as it was: there is nothing to tell of it.
+    pub const fn is_good(self) -> bool {
+        matches!(self.class(), VerdictClass::Good)
+    }
+
     /// kqueue never reported the fact.
     pub const fn is_lost(self) -> bool {
         matches!(self.class(), VerdictClass::Lost)

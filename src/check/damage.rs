@@ -153,7 +153,7 @@ impl TrackerModel {
         let standing = match self.get(forker) {
             Some(entry) => entry.standing,
             None if unknown_forker => Standing::default(),
-            None if finding.verdict == Verdict::Agreed => self.slot(forker).insert(root).standing,
+            None if finding.verdict.is_good() => self.slot(forker).insert(root).standing,
             None => root.standing,
         };
         Standing { forker_alive: self.get(forker).is_none_or(|f| !f.ended), ..standing }

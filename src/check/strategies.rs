@@ -82,7 +82,7 @@ pub(super) fn count(finding: &Finding, standing: Standing, tree: &mut TreeStats)
                 right.recovered += u64::from(known != naive);
             }
         }
-        Fact::Death if finding.verdict.class() == VerdictClass::Good => {
+        Fact::Death if finding.verdict.is_good() => {
             tree.strategies.iter_mut().for_each(|right| right.ends += 1);
         }
         Fact::Death => {

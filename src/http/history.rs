@@ -34,8 +34,11 @@ impl Sample {
             }
         }
         let facts = |tree: &TreeStats| {
-            let all = Verdict::ALL.iter().map(|v| count(tree, *v)).sum();
-            (all, all - count(tree, Verdict::Agreed))
+            let of = |good: bool| {
+                let verdicts = Verdict::ALL.iter().filter(|verdict| verdict.is_good() == good);
+                verdicts.map(|verdict| count(tree, *verdict)).sum::<u64>()
+            };
+            (of(true) + of(false), of(false))
         };
         Sample { at, verdicts, trees: stats.trees.iter().map(facts).collect() }
     }

@@ -66,7 +66,7 @@ impl Default for Ring {
 
 impl Observer for Incidents {
     fn finding(&mut self, finding: &Finding) {
-        if finding.verdict == Verdict::Agreed && !finding.has_news() {
+        if finding.verdict.is_good() && !finding.has_news() {
             return;
         }
         let mut finding = *finding;
@@ -76,7 +76,7 @@ impl Observer for Incidents {
         if finding.has_news() {
             rings.share(part, &mut finding);
         }
-        if finding.verdict == Verdict::Agreed {
+        if finding.verdict.is_good() {
             return;
         }
         let Rings { last_id, by_verdict } = &mut *rings;

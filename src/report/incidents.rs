@@ -83,7 +83,7 @@ impl Observer for IncidentLog {
         if finding.has_news() {
             self.kept.iter_mut().for_each(|(_, kept)| kept.share(&mut finding));
         }
-        if finding.verdict == Verdict::Agreed {
+        if finding.verdict.is_good() {
             return;
         }
         self.last_id += 1;

@@ -16,7 +16,7 @@ pub enum VerdictFilter {
 impl VerdictFilter {
     /// Every filter.
     pub fn all() -> impl Iterator<Item = VerdictFilter> {
-        let others = Verdict::ALL.iter().filter(|verdict| **verdict != Verdict::Agreed);
+        let others = Verdict::ALL.iter().filter(|verdict| !verdict.is_good());
         [VerdictFilter::Lost].into_iter().chain(others.map(|verdict| VerdictFilter::One(*verdict)))
     }
 
@@ -66,7 +66,7 @@ mod tests {
             let wanted = VerdictFilter::from_word(verdict.as_str());
             assert_eq!(
                 wanted,
-                (*verdict != Verdict::Agreed).then_some(VerdictFilter::One(*verdict))
+                (!verdict.is_good()).then_some(VerdictFilter::One(*verdict))
             );
         }
     }

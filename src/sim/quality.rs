@@ -58,7 +58,7 @@ impl Quality {
             [Sight::Clear, Sight::Blind, Sight::Unsure].map(|s| self.total(s));
         let exact = |class: &Class| is_one(class.precision()) && is_one(class.recall());
         let accusing = |class: &[Class; Verdict::COUNT]| {
-            let verdicts = Verdict::ALL.iter().filter(|verdict| **verdict != Verdict::Agreed);
+            let verdicts = Verdict::ALL.iter().filter(|verdict| !verdict.is_good());
             verdicts.map(|verdict| class[verdict.index()].precision()).all(is_one)
         };
         Goals {

@@ -34,7 +34,7 @@ impl Lives {
         life.proven = life.proven.max(created);
         self.held_up(note.at, created);
         self.tree_of(cx, slot).child_latency.add(note.at.since(created));
-        if verdict == Verdict::Agreed {
+        if verdict.is_good() {
             self.prove_forker(cx, slot, created, note.at);
         }
     }

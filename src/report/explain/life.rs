@@ -94,8 +94,8 @@ impl Life {
     }
 
     fn reasons(&self, out: &mut String, paint: Paint) {
-        let agreed = |judged: &&Judged| judged.verdict == Verdict::Agreed.as_str();
-        let wrong: Vec<&Judged> = self.judged.iter().filter(|judged| !agreed(judged)).collect();
+        let good = |judged: &Judged| Verdict::from_word(&judged.verdict).is_some_and(Verdict::is_good);
+        let wrong: Vec<&Judged> = self.judged.iter().filter(|judged| !good(judged)).collect();
         match wrong[..] {
             [one, other] if (&one.verdict, &one.path) == (&other.verdict, &other.path) => {
                 one.text(out, paint, "birth and death are");

@@ -118,7 +118,7 @@ impl Observer for Chronicle {
             self.incidents.iter_mut().flatten().for_each(|kept| kept.share(&mut finding));
         }
         let kept = &mut self.incidents[finding.verdict.index()];
-        if finding.verdict != Verdict::Agreed && kept.len() < KEPT {
+        if !finding.verdict.is_good() && kept.len() < KEPT {
             kept.push(finding);
         }
     }

@@ -128,8 +128,10 @@ impl Page {
         origin: Origin,
     ) -> Page {
         let totals = totals(stats);
-        let not_agreed =
-            |by: &[u64; Verdict::COUNT]| by.iter().sum::<u64>() - by[Verdict::Agreed.index()];
+        let not_agreed = |by: &[u64; Verdict::COUNT]| {
+            let verdicts = Verdict::ALL.iter().filter(|verdict| !verdict.is_good());
+            verdicts.map(|verdict| by[verdict.index()]).sum::<u64>()
+        };
         Page {
             report: Report::of(stats, kernel, run),
             origin,
