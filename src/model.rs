@@ -1,4 +1,4 @@
-//! The field's own words as plain types: no IO, no clock, no thread.
+//! The field's own terms as plain types: no IO, no clock, no thread.
 
 use std::fmt;
 
@@ -82,7 +82,7 @@ impl fmt::Display for WaitStatus {
     }
 }
 
-/// Which of the two told something, or missed it.
+/// One of the two sources of evidence, which reports facts or misses them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Witness {
@@ -102,7 +102,7 @@ pub enum Fact {
     Death,
 }
 
-/// Writes the boilerplate of a closed set of words that become label values: `ALL`, `COUNT`, `index` and `as_str`.
+/// Writes the boilerplate of a closed set of names that become label values: `ALL`, `COUNT`, `index` and `as_str`.
 macro_rules! words {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
@@ -120,12 +120,12 @@ macro_rules! words {
                 self as usize
             }
 
-            /// The word for it in metrics, JSON and tables.
+            /// Its name in metrics, JSON and tables.
             pub const fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $word),+ }
             }
 
-            /// The value that this word stands for.
+            /// The value with this name.
             pub fn from_word(word: &str) -> Option<$name> {
                 Self::ALL.iter().copied().find(|v| v.as_str() == word)
             }
@@ -149,22 +149,22 @@ pub(crate) use words;
 words! {
     /// What became of a fact. Every fact that either witness reported ends in exactly one.
     pub enum Verdict {
-        /// Both witnesses say the same.
+        /// Both witnesses report the same.
         Agreed = "agreed",
         /// One kevent carried NOTE_CHILD and NOTE_EXIT, and the other one's data won (PR 180385).
         Overwritten = "overwritten",
         /// The note came alone, and its data is neither the forker's pid nor the wait status.
         Corrupt = "corrupt",
-        /// The note never came, and NOTE_TRACKERR said so.
+        /// The note never came, and NOTE_TRACKERR reported that.
         LostReported = "lost_reported",
-        /// The note never came, and nothing said so.
+        /// The note never came, and nothing reported that.
         LostSilent = "lost_silent",
         /// The note could not come: an ancestor had been lost before. The death of a process that was lost itself is lost in
         /// the same way as its birth: one loss, one word for it.
         LostInherited = "lost_inherited",
-        /// kqueue told of it, DTrace did not, and DTrace was not blind.
+        /// kqueue reported it, DTrace did not, and DTrace was not blind.
         KqueueOnly = "kqueue_only",
-        /// A witness was blind when it would have told, or what was said allows more than one answer.
+        /// A witness was blind at the time, or the evidence allows more than one answer.
         Undecided = "undecided",
     }
 }

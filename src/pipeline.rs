@@ -1,4 +1,4 @@
-//! Where the two witnesses meet: raw inputs go in, decoded words go to the cross-checker.
+//! The pipeline: raw inputs go in, decoded records and messages go to the cross-checker.
 
 use crate::check::finding::Observer;
 use crate::check::stats::Stats;
@@ -12,7 +12,7 @@ use crate::wire::records::{Printed, Records};
 
 /// Decodes both of dtrace's streams and feeds the cross-checker. Pure: it reads no clock and does no IO.
 ///
-/// A fork that DTrace saw, and of which kqueue says nothing although its queue was drained after it:
+/// A fork that DTrace saw, and that kqueue did not report although its queue was drained after it:
 ///
 /// ```
 /// use kqproc_exporter::check::Config;
@@ -46,7 +46,7 @@ pub struct Pipeline<O> {
 }
 
 impl<O: Observer> Pipeline<O> {
-    /// A pipeline that has heard nothing yet; `observer` hears every finding.
+    /// A pipeline without any input yet. `observer` gets every finding.
     pub fn new(config: Config, observer: O) -> Pipeline<O> {
         Pipeline {
             stdout: Records::default(),
@@ -115,7 +115,7 @@ impl<O: Observer> Pipeline<O> {
         });
     }
 
-    /// dtrace has gone: what it was saying when it did is cut short.
+    /// dtrace has gone: a line that was not complete is cut short.
     fn cut_streams(&mut self) {
         if self.stdout.finish() {
             self.checker.bad_line(Reason::CutShort);
@@ -130,12 +130,12 @@ impl<O: Observer> Pipeline<O> {
         self.checker.stats()
     }
 
-    /// Whoever hears the findings.
+    /// What observes the run.
     pub fn observer(&self) -> &O {
         &self.observer
     }
 
-    /// Whoever hears the findings.
+    /// What observes the run.
     pub fn observer_mut(&mut self) -> &mut O {
         &mut self.observer
     }

@@ -1,6 +1,6 @@
 //! The cross-checker: a pure state machine. The evidence of both witnesses goes in with its own time stamps, verdicts come
-//! out. It does no IO, reads no clock and starts no thread; the same evidence gives the same verdicts whatever the order in
-//! which the two streams were read, within the reorder horizon.
+//! out. It does no IO, reads no clock and starts no thread; the same evidence gives the same verdicts in any order in which
+//! the two streams were read, within the reorder horizon.
 //!
 //! Four stages, in one direction:
 //!

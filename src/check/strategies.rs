@@ -9,7 +9,7 @@ use crate::model::{Fact, Verdict, VerdictClass, note, words};
 words! {
     /// A way to use NOTE_TRACK.
     pub enum Strategy {
-        /// One kqueue with NOTE_TRACK|NOTE_EXIT; whatever it says is believed.
+        /// One kqueue with NOTE_TRACK|NOTE_EXIT; its kevents are believed.
         Naive = "naive",
         /// Parents from a second kqueue that asks for NOTE_TRACK alone, where no status can overwrite them; and ends from
         /// one that asks for neither NOTE_FORK nor NOTE_EXEC, whose NOTE_EXIT no other note can make the kernel lose.

@@ -21,7 +21,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> ExitCode {
     let error = barrier::run(args.descriptor, &args.command);
     match error.kind() {
-        // Whoever started us gave the command up.
+        // Our parent gave the command up.
         ErrorKind::UnexpectedEof => ExitCode::FAILURE,
         kind => {
             let command = args.command.first().map(|c| c.to_string_lossy()).unwrap_or_default();

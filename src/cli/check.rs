@@ -18,7 +18,7 @@ use crate::http::web_args::WebArgs;
 use crate::report::format::{Hue, Paint, count_of, printable};
 use crate::source::dtrace::Options;
 
-/// What serve would be told.
+/// What serve would be given.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The TOML file that serve would be given
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let progress = Progress::new("looking", None);
     let lines = judge(&Facts::gather(&host, &wants));
     drop(progress);
-    output::print(&told(&lines, paint_for_stdout()))?;
+    output::print(&text(&lines, paint_for_stdout()))?;
     Ok(ExitCode::from(exit_status(&lines)))
 }
 
@@ -79,7 +79,7 @@ fn dtrace(args: &Args) -> Options {
 }
 
 /// The lines, and whether serve would work.
-fn told(lines: &[Line], paint: Paint) -> String {
+fn text(lines: &[Line], paint: Paint) -> String {
     let mut out = String::new();
     for Line { what, status, found, remedy, .. } in lines {
         let hue = match status {
@@ -116,14 +116,14 @@ mod tests {
         let lines =
             [line("kernel", Status::Ok, "", 69), line("root", Status::Fail, "run as root", 77)];
         assert_eq!(
-            told(&lines, Paint::Plain),
+            text(&lines, Paint::Plain),
             "\
 ok    kernel       found
 fail  root         found -> run as root
 serve --source live does not work here: 1 failure.
 "
         );
-        assert!(told(&lines[..1], Paint::Plain).ends_with("serve --source live works here.\n"));
+        assert!(text(&lines[..1], Paint::Plain).ends_with("serve --source live works here.\n"));
     }
 
     #[test]

@@ -375,9 +375,9 @@ mod tests {
             ),
             ("\n\0", "2: "),
         ] {
-            let told = read(text).expect_err(text);
-            assert!(told.starts_with(&format!("config.toml, line {error}")), "{text:?}: {told}");
-            assert_eq!(told.lines().count(), 1, "{told}");
+            let message = read(text).expect_err(text);
+            assert!(message.starts_with(&format!("config.toml, line {error}")), "{text:?}: {message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
         }
     }
 }

@@ -68,17 +68,17 @@ impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
     }
 }
 
-/// The error and its causes, each told once: many texts have their cause in them already.
-pub fn told(error: &anyhow::Error) -> String {
-    let mut told = String::new();
+/// The error and its causes, each once: many texts have their cause in them already.
+pub fn error_text(error: &anyhow::Error) -> String {
+    let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
-        if told.is_empty() {
-            told = cause;
-        } else if !told.contains(&cause) {
-            told = format!("{told}: {cause}");
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
         }
     }
-    told
+    text
 }
 
 /// The exit status for this error: its own where it has one, what the system's error means otherwise.
@@ -105,7 +105,7 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
 
 /// What a wrong command line, `--help` or `--version` has to say, and the status to exit with.
 pub fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody is left to be told that the terminal is gone.
+    // There is no terminal left to report that it is gone.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }
@@ -123,7 +123,7 @@ mod tests {
         let error = Err::<(), _>(anyhow!("no dtrace")).or_exit(UNAVAILABLE).context("cannot serve");
         let error = error.expect_err("an error");
         assert_eq!(status_of(&error), UNAVAILABLE);
-        assert_eq!(told(&error), "cannot serve: no dtrace");
+        assert_eq!(error_text(&error), "cannot serve: no dtrace");
     }
 
     #[test]
@@ -131,11 +131,11 @@ mod tests {
         let io = std::io::Error::from(ErrorKind::NotFound);
         let error =
             Err::<(), _>(io).context("cannot read x").or_exit(CONFIG).expect_err("an error");
-        assert_eq!(told(&error), "cannot read x: entity not found");
+        assert_eq!(error_text(&error), "cannot read x: entity not found");
         let path = Path::new("x");
         let source = std::io::Error::from(ErrorKind::NotFound);
         let error = anyhow::Error::from(replay::Error::Open { path: path.to_owned(), source });
-        assert_eq!(told(&error).matches("entity not found").count(), 1);
+        assert_eq!(error_text(&error).matches("entity not found").count(), 1);
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn exporter(url: &str) -> anyhow::Result<Exporter> {
     };
     let port = match authority.as_str().strip_prefix(authority.host()) {
         Some("") => usual,
-        // Never the usual port in place of one that cannot be meant: a password would go to whoever listens there.
+        // Never the usual port in place of one that cannot be meant: a password would go to the server that listens there.
         _ => authority.port_u16().filter(|_| !authority.as_str().contains(":+")).context(FORM)?,
     };
     let path = parts.path_and_query;
@@ -244,9 +244,9 @@ impl Exporter {
             }
             StatusCode::UNAUTHORIZED => bail!("it does not know this name with this password"),
             _ => {
-                let said = String::from_utf8_lossy(&body);
-                let said: String = said.trim().chars().take(MAX_REFUSAL).collect();
-                bail!("{status}: {}", printable(&said))
+                let refusal = String::from_utf8_lossy(&body);
+                let refusal: String = refusal.trim().chars().take(MAX_REFUSAL).collect();
+                bail!("{status}: {}", printable(&refusal))
             }
         }
     }

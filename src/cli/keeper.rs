@@ -36,7 +36,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { dtrace, bufsize, switchrate, marks, compile_ms, pid_files, consumers } = args;
     let compile = Duration::from_millis(compile_ms);
     let exporter = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);
-    // Nobody else is to have that end.
+    // No other process is to have that end.
     nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
     let job = Job { dtrace, bufsize, switchrate, marks, compile, pid_files, consumers };
     keeper::run(exporter, job)?;

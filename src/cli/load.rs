@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let tally = load::run(&plan).or_exit(exit::OSERR)?;
     if !args.quiet {
-        output::print(&told(&tally, begun.elapsed()))?;
+        output::print(&summary(&tally, begun.elapsed()))?;
     }
     let complete = !tally.timed_out && tally.cut_short() == 0;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(exit::TEMPFAIL) })
@@ -134,7 +134,7 @@ pub(super) fn is_complete(command: &[OsString], ended: Option<&Ended>) -> anyhow
 const LINES: usize = 8;
 
 /// What the load did, a line for each of the most frequent wait(2) statuses.
-fn told(tally: &Tally, took: Duration) -> String {
+fn summary(tally: &Tally, took: Duration) -> String {
     let mut out = format!(
         "{} in {:.1} s, {}\n",
         count_of(tally.rounds(), "round"),
@@ -234,7 +234,7 @@ mod tests {
             timed_out: true,
         };
         assert_eq!(
-            told(&tally, Duration::from_millis(1500)),
+            summary(&tally, Duration::from_millis(1500)),
             "\
 10 rounds in 1.5 s, 1 failed fork
          4  exit 0
@@ -249,8 +249,8 @@ In 2 rounds a child could not fork: the process table is full.
     #[test]
     fn rare_statuses_share_a_line() {
         let tally = Tally { statuses: (0..20).map(|n| (n << 8, 2)).collect(), ..Tally::default() };
-        let told = told(&tally, Duration::ZERO);
-        assert_eq!(told.lines().count(), 1 + LINES + 1);
-        assert!(told.ends_with("        24  12 other statuses\n"), "{told}");
+        let summary = summary(&tally, Duration::ZERO);
+        assert_eq!(summary.lines().count(), 1 + LINES + 1);
+        assert!(summary.ends_with("        24  12 other statuses\n"), "{summary}");
     }
 }

@@ -111,7 +111,7 @@ enum Command {
     KeepDtrace(keeper::Args),
 }
 
-/// The release and, where the build was told, the commit: scripts/release sets KQPROC_REVISION.
+/// The release and, if the build knows it, the commit: scripts/release sets KQPROC_REVISION.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let release = env!("CARGO_PKG_VERSION");
     option_env!("KQPROC_REVISION")
@@ -139,7 +139,7 @@ pub fn main(open: Open) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let name = paint_for_stderr().dye(Hue::Bad, "kqproc_exporter:");
-            tell(format_args!("{name} {}", exit::told(&error)));
+            tell(format_args!("{name} {}", exit::error_text(&error)));
             ExitCode::from(exit::status_of(&error))
         }
     }
@@ -153,7 +153,7 @@ impl Cli {
     /// Runs the command.
     ///
     /// # Errors
-    /// Whatever kept it from doing its job, worded for the person who called it.
+    /// The error that kept it from doing its job, in words for the person who called it.
     fn run(self, open: Open) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve(args) => serve::run(*args, open),

@@ -1,6 +1,6 @@
 //! How far something has come: on stderr, only where that is a terminal, only what takes long, and gone when it is done.
 //!
-//! Whoever works stores a number and goes on; a thread of its own draws.
+//! The working thread stores a number and goes on; a thread of its own draws.
 
 use std::io::{self, IsTerminal, Read, Write, stderr};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -225,7 +225,7 @@ fn weight(input: &Input<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::exit::{status_of, told};
+    use super::super::exit::{error_text, status_of};
     use super::*;
     use crate::model::MonoTime;
     use crate::sim::rng::Rng;
@@ -280,31 +280,31 @@ mod tests {
         let out: Box<dyn Write> = Box::new(BufWriter::new(disk));
         parts.part = Some(Writer::new(out, &Meta::default()).unwrap());
         let mut recorder = Recorder { parts, written: Ok(()) };
-        let said = |n: u64| (MonoTime(n), lines(n));
+        let input = |n: u64| (MonoTime(n), lines(n));
         let pushed = (0..1000).find(|n| {
-            let (at, bytes) = said(*n);
+            let (at, bytes) = input(*n);
             recorder.push(Input::Stdout { at, bytes: &bytes }).is_break()
         });
         assert!(recorder.push(Input::End).is_break(), "it does not go on behind what is missing");
         let error = recorder.end().unwrap_err();
         assert_eq!(status_of(&error), IOERR);
-        assert!(told(&error).contains("what was written before can be replayed"), "{error}");
+        assert!(error_text(&error).contains("what was written before can be replayed"), "{error}");
 
-        let mut heard = vec![];
+        let mut seen = vec![];
         let replay = Replay::open(&folder.path().join("run.kqr")).unwrap();
         let played = replay.play(&mut |input: Input<'_>| {
             if let Input::Stdout { at, bytes } = input {
-                heard.push((at, bytes.to_vec()));
+                seen.push((at, bytes.to_vec()));
             }
             ControlFlow::Continue(())
         });
         assert!(played.is_err(), "it is cut short");
-        let (heard_of, pushed) = (heard.len() as u64, pushed.expect("it fills"));
+        let (seen_count, pushed) = (seen.len() as u64, pushed.expect("it fills"));
         assert!(
-            heard_of > 0 && pushed - heard_of < 27,
-            "{heard_of} of {pushed}: more than the block at hand"
+            seen_count > 0 && pushed - seen_count < 27,
+            "{seen_count} of {pushed}: more than the block at hand"
         );
-        assert!(heard.into_iter().eq((0..heard_of).map(said)));
+        assert!(seen.into_iter().eq((0..seen_count).map(input)));
     }
 
     #[test]
@@ -323,14 +323,14 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["run.3.kqr", "run.4.kqr"]);
-        let mut heard = vec![];
+        let mut seen = vec![];
         let replay = Replay::open(&folder.path().join("run.4.kqr")).unwrap();
         replay
             .play(&mut |input: Input<'_>| {
-                heard.push(format!("{input:?}").split([' ', '(']).next().unwrap().to_owned());
+                seen.push(format!("{input:?}").split([' ', '(']).next().unwrap().to_owned());
                 ControlFlow::Continue(())
             })
             .unwrap();
-        assert_eq!(heard, ["Config", "Tree", "Stdout", "End"]);
+        assert_eq!(seen, ["Config", "Tree", "Stdout", "End"]);
     }
 }

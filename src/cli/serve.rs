@@ -332,9 +332,9 @@ mod tests {
         let sysctl = "security.bsd.see_other_uids";
         let error = must_see_others(&nobody, Some(sysctl)).expect_err("it is hidden");
         assert_eq!(status_of(&error), NOPERM);
-        let said = "security.bsd.see_other_uids hides other users' processes from user nobody: \
+        let expected = "security.bsd.see_other_uids hides other users' processes from user nobody: \
              change it, or serve with --user root";
-        assert_eq!(error.to_string(), said);
+        assert_eq!(error.to_string(), expected);
         assert!(must_see_others(&root, Some(sysctl)).is_ok());
         assert!(must_see_others(&nobody, None).is_ok());
     }

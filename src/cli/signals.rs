@@ -44,7 +44,7 @@ impl Signals {
 pub(super) fn survive_hangup() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _entered = runtime.enter();
-    // The handler stays when nobody listens any more.
+    // The handler stays when there is no receiver any more.
     signal(SignalKind::hangup()).map(drop)
 }
 

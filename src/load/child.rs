@@ -105,7 +105,7 @@ fn orphan() -> ! {
         -1 => exit(CUT_SHORT),
         0 => {
             let nap = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
-            // SAFETY: both are async-signal-safe; `nap` outlives the call, and nobody asks for the rest.
+            // SAFETY: both are async-signal-safe; `nap` outlives the call, and the rest is not asked for.
             unsafe {
                 libc::setsid();
                 libc::nanosleep(&nap, ptr::null_mut());

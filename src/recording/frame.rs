@@ -39,7 +39,7 @@ pub(super) struct Base {
     udata: u64,
 }
 
-/// Room for the parts of a batch while it is lent out.
+/// Room for the parts of the batch that was read last.
 #[derive(Default, Debug)]
 pub(super) struct Scratch {
     attached: Vec<Attach>,

@@ -247,9 +247,9 @@ mod tests {
                 Verdict::Overwritten => Regime::MergedStatus,
                 _ => Regime::Split,
             };
-            let said = of(&with(verdict, regime), Regime::MergedStatus);
-            assert!(said.starts_with("A tracker cannot trust this kernel: "), "{said}");
-            assert!(said.contains(remedy), "{verdict}: {said}");
+            let advice = of(&with(verdict, regime), Regime::MergedStatus);
+            assert!(advice.starts_with("A tracker cannot trust this kernel: "), "{advice}");
+            assert!(advice.contains(remedy), "{verdict}: {advice}");
         }
         let ppid = of(&with(Verdict::Overwritten, Regime::MergedPpid), Regime::Unknown);
         assert!(ppid.contains("from wait(2)"), "{ppid}");

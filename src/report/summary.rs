@@ -115,7 +115,7 @@ pub struct Dtrace {
     pub records: u64,
     /// Lines of stdout that were no record.
     pub decode_errors: u64,
-    /// What dtrace said that it dropped, by kind.
+    /// What dtrace reported that it dropped, by kind.
     pub drops: ByWord<u64>,
     /// Seconds in which it may have missed something, by reason.
     pub blind_seconds: ByWord<f64>,

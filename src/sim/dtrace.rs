@@ -97,9 +97,9 @@ pub(super) struct Dtrace {
     dropped: Vec<(u32, u64)>,
     /// When the first buffer of this pass was switched.
     cut: u64,
-    /// stdout that nobody has read yet.
+    /// stdout that was not read yet.
     pub(super) stdout: Vec<u8>,
-    /// stderr that nobody has read yet.
+    /// stderr that was not read yet.
     pub(super) stderr: Vec<u8>,
 }
 

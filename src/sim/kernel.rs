@@ -50,7 +50,7 @@ pub(super) enum Event {
     Zombie(Id),
     /// The root of the tree is forked.
     Root,
-    /// Whoever forked the root lets it go.
+    /// The process that forked the root lets it go.
     Attached,
     /// The reader calls kevent(2).
     Call,
@@ -106,7 +106,7 @@ pub(super) struct Kernel<'a> {
     pub(super) forks: u64,
     /// Processes of the tree that have not been reaped.
     pub(super) tree: usize,
-    /// init(8), which reaps whatever is left to it.
+    /// init(8), which reaps the processes that are left to it.
     pub(super) init: Id,
     pub(super) root: Id,
     reader_proc: Id,
@@ -173,7 +173,7 @@ impl<'a> Kernel<'a> {
         self.truth
     }
 
-    /// init, the reader, a root that waits behind its barrier, and whatever else forks on this machine.
+    /// init, the reader, a root that waits behind its barrier, and what else forks on this machine.
     fn boot(&mut self) {
         self.init = self.spawn(Pid::new(1), 0, None);
         let daemon = self.spawn(None, self.init, None);
@@ -325,7 +325,7 @@ impl<'a> Kernel<'a> {
         self.after(SECOND, Event::Forks);
     }
 
-    /// Nothing is queued any more: if nobody is left who could queue something, the run ends soon.
+    /// Nothing is queued any more: if no process is left that could queue something, the run ends soon.
     pub(super) fn nothing_queued(&mut self) {
         if self.tree == 0 && !self.ending {
             self.ending = true;

@@ -70,7 +70,7 @@ impl Kernel<'_> {
     }
 
     pub(super) fn read_stdout(&mut self) {
-        // What was told before this was written is passed on before it.
+        // What was reported before this was written is passed on before it.
         self.read_stderr();
         let some = 1 + self.rng.below(16 << 10) as usize;
         let rest = self.dtrace.stdout.split_off(some.min(self.dtrace.stdout.len()));

@@ -180,7 +180,7 @@ fn why(miss: &Miss) -> &'static str {
     let verdict = |index: Option<usize>| index.map(|index| Verdict::ALL[index]);
     match (verdict(miss.truth), verdict(miss.verdict)) {
         (_, None) => {
-            "Nobody knew its forker when it was settled: the create of that came last (kernels up to 10.4 only), or was \
+            "Its forker was not known when it was settled: the create of that came last (kernels up to 10.4 only), or was \
              dropped."
         }
         (Some(LostReported), Some(LostSilent)) | (Some(LostSilent), Some(LostReported)) => {
@@ -189,7 +189,7 @@ fn why(miss: &Miss) -> &'static str {
              probes (R and S records) tell."
         }
         (Some(Corrupt), Some(Overwritten)) => {
-            "The create came last or not at all, so nobody knew that the data is not the forker's pid."
+            "The create came last or not at all, so it was not known that the data is not the forker's pid."
         }
         _ => "",
     }
@@ -211,7 +211,7 @@ reader's jumps by 20 ms to 9 s, forward or back, dtrace prints records twice, or
 A **fact** is the birth or the death of a process of the tree; its **class** is what really became of it.
 **precision**: of the verdicts that name this class, the share that is right. **recall**: of the decided facts of this
 class, the share that was recognised. **undecided**: the checker says that it cannot know. **unheard**: neither witness
-told of the fact (DTrace dropped it and kqueue lost it, or nobody told that its forker belongs to the tree). **really blind**: the share of facts whose probe fired while
+reported the fact (DTrace dropped it and kqueue lost it, or neither showed that its forker belongs to the tree). **really blind**: the share of facts whose probe fired while
 DTrace was dropping records of some CPU, or was not running.
 
 The optional cause probes (R and S records) do not refine these verdicts: R does not name the kqueue whose knote failed,

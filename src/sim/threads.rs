@@ -123,7 +123,7 @@ impl Kernel<'_> {
         }
     }
 
-    /// A thread has no more steps: whoever joins it may go on.
+    /// A thread has no more steps: the one that joins it may go on.
     fn thread_ends(&mut self, id: Id, proc: Id) {
         let joiner = self.procs.threads.remove(id).and_then(|t| t.joiner);
         if let Some(p) = self.procs.table.get_mut(proc) {

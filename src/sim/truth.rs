@@ -110,7 +110,7 @@ enum Why {
     Missed,
     /// The forker had no knote that tracks: if its birth or its death was lost, the loss is inherited.
     Untracked,
-    /// The note was queued and is gone: if the forker's birth was lost, nobody can tell this from an inherited loss.
+    /// The note was queued and is gone: if the forker's birth was lost, no evidence can tell this from an inherited loss.
     Vanished,
 }
 

@@ -1,5 +1,5 @@
 //! A command that does not begin before it is tracked: our own program is started in its place, waits at a pipe, and
-//! becomes the command when a byte comes. Whatever the command does, it does tracked.
+//! becomes the command when a byte comes. The command is tracked from its first system call on.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -116,7 +116,7 @@ pub fn run(barrier: RawFd, command: &[OsString]) -> io::Error {
     if barrier < 3 {
         return io::Error::new(io::ErrorKind::InvalidInput, "not a barrier's descriptor");
     }
-    // SAFETY: whoever started us passed this descriptor for us to own, and nobody else in this process knows it. It is
+    // SAFETY: our parent passed this descriptor for us to own, and nothing else in this process uses it. It is
     // not one of the three standard ones, which Rust's library uses by itself.
     let mut pipe = unsafe { File::from_raw_fd(barrier) };
     if let Err(error) = pipe.read_exact(&mut [0]) {

@@ -1,5 +1,5 @@
-//! What the threads of a live source send to the one that feeds the pipeline. Nobody but it waits: a reader that finds
-//! no room counts what it could not keep, and says so as soon as there is room.
+//! Messages from the threads of a live source to the one that feeds the pipeline. Only that one waits: a reader that finds no
+//! room counts what it could not keep, and reports it as soon as there is room.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::model::{Kevent, MonoTime, Pid, TreeId};
 /// Messages beyond those that carry a buffer: starts and ends of dtrace, fork counts.
 const CONTROL_ROOM: usize = 1024;
 
-/// A channel with room for as many messages as `buffers` can be lent, and some more.
+/// A channel with room for as many messages as there are `buffers`, and some more.
 pub(crate) fn channel(buffers: usize) -> (SyncSender<Message>, Receiver<Message>) {
     sync_channel(buffers + CONTROL_ROOM)
 }
@@ -87,7 +87,7 @@ pub(crate) struct LostBatches {
 }
 
 impl Message {
-    /// Pushes what it says.
+    /// Pushes its input.
     pub(crate) fn deliver(&self, sink: &mut impl Sink) -> ControlFlow<()> {
         match self {
             Message::Batch(batch) => sink.push(Input::Batch(batch.batch())),
@@ -99,7 +99,7 @@ impl Message {
             Message::Text(chunk) => sink.push(chunk.stream.input(chunk.at, &chunk.bytes)),
             Message::Lost { at, stream, bytes } => {
                 // A line that is no record and no message of dtrace: the decoder counts it and takes dtrace for blind
-                // until its next word, and a recording says why in plain text.
+                // until its next record, and a recording has the reason in plain text.
                 let line = format!("! {bytes} bytes of dtrace's output found no room\n");
                 sink.push(stream.input(*at, line.as_bytes()))
             }
@@ -168,10 +168,10 @@ impl TextLane {
         }
     }
 
-    /// The pipe has ended. Says what was lost and not yet said; waits for the pipeline if it must.
+    /// The pipe has ended. Reports what was lost and not reported yet; waits for the pipeline if it must.
     pub(crate) fn finish(&mut self, at: MonoTime) {
         if self.lost > 0 {
-            // It fails when the pipeline is gone, and then nobody wants to know.
+            // It fails when the pipeline is gone, which then needs no report.
             let _ = self.to.send(self.loss(at));
         }
         (self.lost, self.torn) = (0, false);
@@ -183,11 +183,11 @@ impl TextLane {
 
     /// Sends how much was lost, if something was. Whether that was sent.
     fn report_loss(&mut self, at: MonoTime) -> bool {
-        let said = self.lost == 0 || self.to.try_send(self.loss(at)).is_ok();
-        if said {
+        let sent = self.lost == 0 || self.to.try_send(self.loss(at)).is_ok();
+        if sent {
             self.lost = 0;
         }
-        said
+        sent
     }
 
     fn try_send(&mut self, mut chunk: PooledBuf<Chunk>, at: MonoTime, bytes: &[u8]) -> bool {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_lane_drops_whole_lines_and_says_how_much() {
+    fn a_full_lane_drops_whole_lines_and_reports_how_much() {
         let (to, from) = channel(2);
         let mut lane = TextLane::new(Stream::Stdout, 2, to);
         let at = MonoTime(1);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_last_is_said_at_the_end() {
+    fn what_was_lost_last_is_reported_at_the_end() {
         let (to, from) = channel(1);
         let mut lane = TextLane::new(Stream::Stderr, 1, to);
         lane.send(MonoTime(1), b"a\n");

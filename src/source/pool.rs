@@ -1,4 +1,4 @@
-//! Buffers that are lent and come back: what bounds the memory between the threads that read and the one that checks.
+//! A pool of buffers, which bounds the memory between the threads that read and the one that checks.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ impl<T: Default> Pool<T> {
         Arc::new(Pool { free: Mutex::new((0..count).map(|_| T::default()).collect()) })
     }
 
-    /// A buffer as its last user left it, or `None` where all are lent. Never waits for one to come back.
+    /// A buffer as its last user left it, or `None` if all are in use. Never waits for one to come back.
     pub(crate) fn take(self: &Arc<Self>) -> Option<PooledBuf<T>> {
         let buffer = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
         Some(PooledBuf { buffer, pool: Arc::clone(self) })
@@ -58,11 +58,11 @@ mod tests {
     #[test]
     fn a_buffer_comes_back_with_its_room() {
         let pool = Pool::<Vec<u8>>::new(1);
-        let mut loan = pool.take().expect("one is free");
-        loan.extend_from_slice(b"some bytes");
-        let room = loan.capacity();
+        let mut buffer = pool.take().expect("one is free");
+        buffer.extend_from_slice(b"some bytes");
+        let room = buffer.capacity();
         assert!(pool.take().is_none());
-        drop(loan);
+        drop(buffer);
         assert_eq!(pool.take().expect("it came back").capacity(), room);
     }
 }

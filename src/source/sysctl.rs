@@ -37,7 +37,7 @@ impl ForkCounter {
     /// Reads the counters.
     ///
     /// # Errors
-    /// Whatever sysctl(3) says; always on systems other than FreeBSD.
+    /// The error of sysctl(3); always on systems other than FreeBSD.
     pub fn read(&mut self) -> io::Result<u64> {
         Ok(self.take(fork_counters()?))
     }

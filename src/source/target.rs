@@ -59,7 +59,7 @@ pub enum PidFileError {
     /// It is not there (yet), cannot be read, or is a folder, a pipe, or the like.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It holds something else than a pid. What, is not told: whoever may write the file's name could have root read
+    /// It holds something else than a pid. The text is not shown: someone who may write the file's name could have root read
     /// another one aloud.
     #[error("it holds no pid")]
     Junk,
@@ -68,7 +68,7 @@ pub enum PidFileError {
 /// The pid in a pid file: the first line, as daemon(8) and rc(8) write it.
 ///
 /// # Errors
-/// [`PidFileError`]; whatever the file holds, it costs 64 bytes of reading.
+/// [`PidFileError`]. At most 64 bytes of the file are read.
 pub fn read_pid_file(path: &Path) -> Result<Pid, PidFileError> {
     let mut bytes = Vec::new();
     plain_file::open(path)?.take(64).read_to_end(&mut bytes)?;

@@ -198,7 +198,7 @@ mod tests {
                 "dtrace: script 'truth.d' matched 11 probes",
                 Some(Message::Notice("script 'truth.d' matched 11 probes")),
             ),
-            ("dtrace: 3 things nobody knows", Some(Message::Unknown)),
+            ("dtrace: 3 unknown things", Some(Message::Unknown)),
             ("dtrace: 99999999999999999999 drops on CPU 0", Some(Message::Unknown)),
             ("", None),
         ] {

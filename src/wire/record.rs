@@ -199,7 +199,7 @@ pub enum Record {
 pub struct Register {
     /// When.
     pub at: KernelTime,
-    /// The address of struct kqueue in the kernel: names the queue, whatever its descriptor.
+    /// The address of struct kqueue in the kernel: names the queue, whose descriptor may change.
     pub kqueue: u64,
     /// What is watched: a pid for EVFILT_PROC.
     pub ident: u64,

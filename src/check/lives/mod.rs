@@ -44,7 +44,7 @@ pub(crate) struct Lives {
     config: Config,
     /// Its number: 0 is the exporter's own kqueue.
     number: usize,
-    /// The tree, if it is a consumer. Those of the exporter's own kqueue are told apart by their events.
+    /// The tree, if it is a consumer. The trees of the exporter's own kqueue are known by their events.
     tree: Option<TreeId>,
     /// The consumer's process, as far as DTrace's records have come.
     process: Option<Pid>,

@@ -43,7 +43,7 @@ impl Passes {
         self.last = (read, newest);
     }
 
-    /// The timeline has come to `now`: up to where dtrace(1) has reported whatever it dropped. What it printed since `now`, it
+    /// The timeline has come to `now`: up to where dtrace(1) has reported what it dropped. What it printed since `now`, it
     /// took from its buffers later.
     pub(crate) fn complete(&mut self, now: KernelTime, clock: &ClockMap) -> KernelTime {
         let by_now = |read: MonoTime| clock.latest(read).is_some_and(|at| at <= now);

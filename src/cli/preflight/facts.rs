@@ -100,9 +100,9 @@ pub struct FreeBsd {
     pub jailed: Option<bool>,
     /// kern.securelevel.
     pub securelevel: Option<i32>,
-    /// The sysctl that hides other users' processes from whoever is not root.
+    /// The sysctl that hides other users' processes from users other than root.
     pub hidden_by: Option<&'static str>,
-    /// Another one hides processes in jails from whoever is not root.
+    /// Another one hides processes in jails from users other than root.
     pub hides_jailed: bool,
     /// kern.features.kdtrace_hooks: only there if the kernel has KDTRACE_HOOKS (`sys/kern/kern_dtrace.c`).
     pub hooks: bool,
@@ -114,7 +114,7 @@ pub struct FreeBsd {
     pub dtrace: Result<Found, String>,
 }
 
-/// The gate to DTrace: whoever can open it may do everything (13.2 `dtrace.c:8282`).
+/// The gate to DTrace: a process that can open it may do everything (13.2 `dtrace.c:8282`).
 pub const DEVICE: &str = "/dev/dtrace/dtrace";
 
 impl Facts {

@@ -194,7 +194,7 @@ fn program(freebsd: &FreeBsd) -> Line {
     match &freebsd.dtrace {
         Ok(found) => ok("program", format!("{} compiles", found.program)),
         Err(_) if unanswerable(&freebsd.device) => {
-            skip("program", "cannot be told without the device")
+            skip("program", "cannot be known without the device")
         }
         Err(error) => fail(
             "program",

@@ -15,7 +15,7 @@ pub enum Status {
     Warn,
     /// serve does not work.
     Fail,
-    /// Cannot be told, because something before it failed, or was not asked for.
+    /// Not known, because something before it failed, or was not asked for.
     Skip,
 }
 

@@ -80,7 +80,7 @@ fn timeline(rows: &[TimelineRow]) -> Markup {
                     tr {
                         td.n { (format::duration(row.at.since(first))) }
                         td { (row.witness.as_deref().unwrap_or("verdict")) }
-                        td { (Clean(&row.said)) }
+                        td { (Clean(&row.text)) }
                     }
                 }
             }

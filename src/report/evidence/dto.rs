@@ -116,7 +116,8 @@ pub struct TimelineRow {
     /// `dtrace` or `kqueue`; the exporter itself where `null`.
     pub witness: Option<Text>,
     /// What was reported.
-    pub said: String,
+    #[serde(rename = "said")]
+    pub text: String,
     /// The verdict that it states, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Text>,
@@ -184,13 +185,13 @@ pub fn timeline(finding: &Finding, tree: &str) -> Vec<TimelineRow> {
             Witness::Kqueue => "kqueue".into(),
             Witness::Dtrace => "dtrace".into(),
         }),
-        said: event.text(finding.pid),
+        text: event.text(finding.pid),
         verdict: None,
     };
     let verdict = TimelineRow {
         at: finding.decided,
         witness: None,
-        said: judged_in_full(finding, tree),
+        text: judged_in_full(finding, tree),
         verdict: Some(finding.verdict.as_str().into()),
     };
     let mut rows: Vec<TimelineRow> = events_of(finding, tree).map(row).chain([verdict]).collect();

@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn a_time_line_is_in_order_and_tells_a_shared_kevent_once() {
         let lines = timeline(&collision(), "work");
-        let said: Vec<&str> = lines.iter().map(|row| row.said.as_str()).collect();
+        let texts: Vec<&str> = lines.iter().map(|row| row.text.as_str()).collect();
         assert_eq!(
-            said,
+            texts,
             [
                 "create, forked by 41",
                 "exit, exit 127 (wait status 32512)",

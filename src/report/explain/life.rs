@@ -120,8 +120,8 @@ impl Line {
         let at = format!("{:+.3}", (self.at.0 as i128 - zero.0 as i128) as f64 / 1e6);
         let times = if self.times > 1 { format!(", {} times", self.times) } else { String::new() };
         let text = printable(&self.text) + &times;
-        let said = paint.dye(self.hue(), &format!("{:<8}{text}", self.voice));
-        let _ = writeln!(out, "{at:>12} ms  {said}");
+        let event = paint.dye(self.hue(), &format!("{:<8}{text}", self.voice));
+        let _ = writeln!(out, "{at:>12} ms  {event}");
     }
 
     fn hue(&self) -> Hue {
@@ -142,7 +142,7 @@ impl From<&TimelineRow> for Line {
                 Some("kqueue") => Voice::Kqueue,
                 _ => Voice::Check,
             },
-            text: row.said.clone(),
+            text: row.text.clone(),
             times: 1,
             verdict: row.verdict.as_deref().and_then(Verdict::from_word),
         }

@@ -87,7 +87,7 @@ impl IncidentList {
         out
     }
 
-    /// Nobody may take a recording for this host.
+    /// A recording must not be taken for this host.
     fn origin(&self, exporter: &str, paint: Paint) -> String {
         let what = match self.origin.as_ref() {
             "live" => return String::new(),
@@ -195,22 +195,22 @@ mod tests {
         })
     }
 
-    fn told(incidents: Vec<Value>) -> IncidentList {
-        let told = json!({
+    fn list(incidents: Vec<Value>) -> IncidentList {
+        let list = json!({
             "origin": "live", "detail": "", "osrelease": "13.2-RELEASE", "skipped": 1200, "incidents": incidents
         });
-        serde_json::from_value(told).expect("what an exporter says")
+        serde_json::from_value(list).expect("what an exporter says")
     }
 
     #[test]
     fn the_newest_life_comes_first_and_each_begins_with_its_birth() {
-        let told = told(vec![
+        let list = list(vec![
             incident(4, "birth", 9_000_000, "birth lost_silent"),
             incident(3, "death", 1_000_000, "death lost_silent"),
             incident(2, "birth", 1_000_000, "birth lost_silent"),
         ]);
         assert_eq!(
-            told.lives(Pid::new(42).expect("a pid"), "http://h:1", Paint::Plain),
+            list.lives(Pid::new(42).expect("a pid"), "http://h:1", Paint::Plain),
             "\
 pid 42 at http://h:1
 
@@ -245,8 +245,8 @@ time of day unknown
     #[test]
     fn a_recording_that_is_played_again_has_other_lives() {
         let incidents = [(4, "death"), (3, "birth"), (2, "death"), (1, "birth")];
-        let told = told(incidents.map(|(id, fact)| incident(id, fact, 5, "x")).to_vec());
-        let lives: Vec<Vec<u64>> = told
+        let list = list(incidents.map(|(id, fact)| incident(id, fact, 5, "x")).to_vec());
+        let lives: Vec<Vec<u64>> = list
             .incarnations()
             .iter()
             .map(|life| life.incidents.iter().map(|incident| incident.id).collect())
@@ -256,9 +256,9 @@ time of day unknown
 
     #[test]
     fn a_list_has_a_line_for_each_and_steers_no_terminal() {
-        let told = told(vec![incident(12, "birth", 1, "")]);
+        let list = list(vec![incident(12, "birth", 1, "")]);
         assert_eq!(
-            told.of_exporter("http://h:1", false, Paint::Plain),
+            list.of_exporter("http://h:1", false, Paint::Plain),
             "\
 INCIDENT  TIME                      TREE           PID  FACT   VERDICT
       12  unknown                   a\\u{1b}[2J      42  birth  lost_silent
@@ -266,13 +266,13 @@ INCIDENT  TIME                      TREE           PID  FACT   VERDICT
 Of too many at once a sample is kept: 1,200 were not.
 "
         );
-        assert!(told.of_exporter("http://h:1", false, Paint::Ansi).contains("\x1b[31m"));
+        assert!(list.of_exporter("http://h:1", false, Paint::Ansi).contains("\x1b[31m"));
     }
 
     #[test]
     fn nobody_takes_a_recording_for_a_host() {
         let other =
-            IncidentList { origin: "replay".into(), detail: "a.kqr".into(), ..told(vec![]) };
+            IncidentList { origin: "replay".into(), detail: "a.kqr".into(), ..list(vec![]) };
         let text = other.of_exporter("http://h:1", false, Paint::Plain);
         assert!(text.starts_with("http://h:1 serves a recording of another kernel"), "{text}");
         assert!(

@@ -239,9 +239,9 @@ fn compile(
     consumers: &[Pid],
 ) -> Result<Result<(), String>, Error> {
     match keeper.compile(program, consumers) {
-        Ok(said) => {
-            if !said.is_empty() {
-                tracing::info!("{said}");
+        Ok(notice) => {
+            if !notice.is_empty() {
+                tracing::info!("{notice}");
             }
             tracing::info!("D program {} compiles", program.name);
             Ok(Ok(()))

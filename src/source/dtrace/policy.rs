@@ -41,8 +41,8 @@ pub(crate) struct View {
     pub(crate) now: Duration,
     /// The process has ended.
     pub(crate) exited: bool,
-    /// When it last said something, if it ever did.
-    pub(crate) heard: Option<Duration>,
+    /// When it last printed something, if it ever did.
+    pub(crate) last_output: Option<Duration>,
     /// Its program is not the one that is to run any more.
     pub(crate) outdated: bool,
     /// How often the end was asked for.
@@ -90,7 +90,7 @@ impl Policy {
 
     /// The next action; the caller carries it out before it asks again.
     pub(crate) fn next(&mut self, view: &View) -> Action {
-        let View { now, exited, heard, outdated, stops } = *view;
+        let View { now, exited, last_output, outdated, stops } = *view;
         match self.phase {
             Phase::Idle { .. } if stops > 0 => Action::Over,
             Phase::Idle { until } if now < until => Action::Wait(until - now),
@@ -106,8 +106,8 @@ impl Policy {
                 Action::Bury
             }
             Phase::Running { since } => {
-                let (from, patience) = match heard {
-                    Some(heard) => (heard, self.limits.silence),
+                let (from, patience) = match last_output {
+                    Some(last_output) => (last_output, self.limits.silence),
                     None => (since, self.limits.startup),
                 };
                 let silent = now.saturating_sub(from);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn at(now: u64) -> View {
-        View { now: s(now), exited: false, heard: None, outdated: false, stops: 0 }
+        View { now: s(now), exited: false, last_output: None, outdated: false, stops: 0 }
     }
 
     fn wait(seconds: u64) -> Action {
@@ -210,8 +210,8 @@ mod tests {
         let mut policy = Policy::new(LIMITS);
         assert_eq!(policy.next(&at(0)), Action::Start);
         assert_eq!(policy.next(&at(59)), wait(1));
-        assert_eq!(policy.next(&View { heard: Some(s(59)), ..at(62) }), wait(2));
-        let hung = View { heard: Some(s(59)), ..at(65) };
+        assert_eq!(policy.next(&View { last_output: Some(s(59)), ..at(62) }), wait(2));
+        let hung = View { last_output: Some(s(59)), ..at(65) };
         assert_eq!(policy.next(&hung), Action::Terminate(Some(s(6))));
         assert_eq!(policy.next(&View { now: s(67), ..hung }), wait(1));
         assert_eq!(policy.next(&View { now: s(68), ..hung }), Action::Kill);

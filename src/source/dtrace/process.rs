@@ -53,7 +53,7 @@ pub(super) struct Process {
     stdout: Output,
     stderr: Output,
     status: PipeReader,
-    heard: Option<MonoTime>,
+    last_output: Option<MonoTime>,
     ended: Option<End>,
 }
 
@@ -62,12 +62,12 @@ impl Process {
         let Started { stdout, stderr, end, .. } = started;
         let output = |pipe, to| Output { pipe: Some(pipe), to, buffer: vec![0; 64 << 10] };
         let (stdout, stderr) = (output(stdout, out), output(stderr, err));
-        Process { stdout, stderr, status: end, heard: None, ended: None }
+        Process { stdout, stderr, status: end, last_output: None, ended: None }
     }
 
     /// When it last wrote to stdout, if it ever did.
-    pub(super) fn heard(&self) -> Option<MonoTime> {
-        self.heard
+    pub(super) fn last_output(&self) -> Option<MonoTime> {
+        self.last_output
     }
 
     /// How it has ended, if it has.
@@ -101,7 +101,7 @@ impl Process {
         let written = if out { self.stdout.read() } else { None };
         let at = clock::now();
         if written.is_some() {
-            self.heard = Some(at);
+            self.last_output = Some(at);
         }
         let mut more = err || written.is_some();
         while more {

@@ -111,7 +111,7 @@ impl Supervisor {
             let view = View {
                 now: Duration::from_nanos(clock::now().0),
                 exited: process.as_ref().is_some_and(|p| p.ended().is_some()),
-                heard: process.as_ref().and_then(|p| Some(Duration::from_nanos(p.heard()?.0))),
+                last_output: process.as_ref().and_then(|p| Some(Duration::from_nanos(p.last_output()?.0))),
                 outdated: process.is_some() && self.consumers.get() != self.watched,
                 stops: self.stop.requests(),
             };
@@ -156,7 +156,7 @@ impl Supervisor {
     fn start(&mut self) -> Result<Option<Process>, Gone> {
         self.watched = self.consumers.get();
         let lane = |stream, buffers| TextLane::new(stream, buffers, self.to.clone());
-        // Said before its first record can be read. If it does not start, the outage is said right after.
+        // Sent before its first record can be read. If it does not start, the outage is sent right after.
         self.say(Message::DtraceUp { at: clock::now() });
         match self.keeper.start_dtrace(self.program, &self.watched) {
             Ok(started) => {
@@ -197,7 +197,7 @@ impl Supervisor {
 
     /// A full channel is waited for: that dtrace was started, or is gone, must not be lost.
     fn say(&self, message: Message) {
-        // It fails when the pipeline is gone, and then nobody wants to know.
+        // It fails when the pipeline is gone, which then needs no report.
         let _ = self.to.send(message);
     }
 }

@@ -30,10 +30,10 @@ pub use self::cpu::{CpuMeter, CpuTimes};
 pub use self::platform::close_inherited;
 pub use self::root::{Job, run};
 
-/// The hidden subcommand that keeps dtrace for whoever has the other end of its stdin.
+/// The hidden subcommand that keeps dtrace for the process at the other end of its stdin.
 pub const SUBCOMMAND: &str = "keep-dtrace";
 
-/// How long an answer may take that waits for nobody: a kernel may be busy with its probes when a dtrace is reaped.
+/// How long an answer may take that waits for no other process: a kernel may be busy with its probes when a dtrace is reaped.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long its own end may take.
 const GRACE: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What to do where descriptors are missing.
 const NO_ROOM: &str = "raise the limit of open files (ulimit -n)";
 
-/// The keeper does not answer, and nobody else can run dtrace.
+/// The keeper does not answer, and no other process can run dtrace.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the keeper, which runs dtrace, {0}: start the exporter again")]
 pub struct Gone(String);
@@ -84,7 +84,7 @@ pub(crate) struct Started {
 impl Keeper {
     /// Starts `program` (ourselves) as a keeper for this process.
     pub(crate) fn start(program: &Path, job: &Job) -> io::Result<Keeper> {
-        // Neither end is limited as the pipes are: whoever holds one can do nothing with it but talk to the other.
+        // Neither end is limited as the pipes are: a process that holds one can do nothing with it but talk to the other.
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
             .arg(SUBCOMMAND)
@@ -97,7 +97,7 @@ impl Keeper {
         Ok(Keeper(Arc::new(Inner { socket, child, compile: job.compile })))
     }
 
-    /// Compiles a program without running it. What there is to be said about it, if anything.
+    /// Compiles a program without running it. Returns dtrace's text about it, if there is any.
     ///
     /// # Errors
     /// [`Error::Refused`] with dtrace's words.

@@ -16,7 +16,7 @@ pub(super) fn prepare(chosen: bool) -> Result<String, String> {
     if chosen {
         return Ok(String::new());
     }
-    let mut said = "";
+    let mut done = "";
     if !Path::new(DEVICE).exists() {
         // -n: not an error where it is loaded already.
         let loaded = Command::new("/sbin/kldload").args(["-n", "dtraceall"]).output();
@@ -32,17 +32,17 @@ pub(super) fn prepare(chosen: bool) -> Result<String, String> {
                 why.map_or("did not bring it".to_owned(), |why| format!("says: {why}"))
             ));
         }
-        said = "loaded the dtraceall modules";
+        done = "loaded the dtraceall modules";
     }
     match access(DEVICE, AccessFlags::R_OK | AccessFlags::W_OK) {
-        Ok(()) => Ok(said.to_owned()),
+        Ok(()) => Ok(done.to_owned()),
         Err(errno) => {
             Err(format!("{DEVICE}: {}; run as root: only root may use dtrace", errno.desc()))
         }
     }
 }
 
-/// Elsewhere a dtrace is whatever the user says it is.
+/// Elsewhere dtrace is a program that the user names.
 #[cfg(not(target_os = "freebsd"))]
 pub(super) fn prepare(_chosen: bool) -> Result<String, String> {
     Ok(String::new())

@@ -1,4 +1,4 @@
-//! What a system offers so that nobody is left behind and nobody gets more than was meant.
+//! Calls of the operating system: a signal at the parent's death, closing inherited descriptors, rights on descriptors.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -26,20 +26,20 @@ pub(super) fn die_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Closes whatever this process has inherited but stdin, stdout and stderr. Only before it has opened anything itself.
+/// Closes every inherited descriptor but stdin, stdout and stderr. Only before it has opened anything itself.
 #[cfg(target_os = "freebsd")]
 pub fn close_inherited() {
-    // SAFETY: nobody in this process owns a descriptor from 3 up yet.
+    // SAFETY: nothing in this process owns a descriptor from 3 up yet.
     unsafe { libc::closefrom(3) }
 }
 
-/// Closes whatever this process has inherited but stdin, stdout and stderr. Only before it has opened anything itself.
+/// Closes every inherited descriptor but stdin, stdout and stderr. Only before it has opened anything itself.
 #[cfg(target_os = "linux")]
 pub fn close_inherited() {
     use nix::libc::{SYS_close_range, c_uint, syscall};
 
     let (first, last, flags): (c_uint, c_uint, c_uint) = (3, c_uint::MAX, 0);
-    // SAFETY: nobody in this process owns a descriptor from 3 up yet.
+    // SAFETY: nothing in this process owns a descriptor from 3 up yet.
     unsafe { syscall(SYS_close_range, first, last, flags) };
 }
 
@@ -47,7 +47,7 @@ pub fn close_inherited() {
 #[cfg(not(any(target_os = "freebsd", target_os = "linux")))]
 pub fn close_inherited() {}
 
-/// Makes a descriptor good for read(2) and poll(2) and nothing else, for whoever will have it (capsicum(4)).
+/// Makes a descriptor good for read(2) and poll(2) and nothing else, for the process that will have it (capsicum(4)).
 #[cfg(target_os = "freebsd")]
 pub(super) fn for_reading_only(descriptor: BorrowedFd<'_>) -> io::Result<()> {
     use std::mem::MaybeUninit;

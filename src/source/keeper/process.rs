@@ -70,13 +70,13 @@ impl Process {
         }
     }
 
-    /// To its group, which is nobody else's as long as it has not been reaped.
+    /// To its group, which is its own as long as it has not been reaped.
     fn signal(&self, signal: Signal) {
-        // It fails where nobody is left to be told.
+        // It fails if no process of the group is left.
         let _ = killpg(self.pid(), signal);
     }
 
-    /// Kills it where it has not ended by itself, and whatever it has started, reaps it, and says how it ended.
+    /// Kills it if it has not ended by itself, and what it has started; reaps it, and returns how it ended.
     fn bury(mut self) -> io::Result<ExitStatus> {
         self.reap()
     }

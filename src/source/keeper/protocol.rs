@@ -1,5 +1,5 @@
 //! What the exporter asks of its keeper, and what the keeper answers: one request at a time, one answer to each, eight
-//! and twelve bytes in front. The keeper takes whatever is not a request for the end of the exporter.
+//! and twelve bytes in front. The keeper takes anything but a request for the end of the exporter.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -97,7 +97,7 @@ pub(super) struct Reply {
     pub(super) outcome: Outcome,
     /// A pid.
     pub(super) number: i32,
-    /// What there is to be said about it, or processor times.
+    /// A text about it, or processor times.
     pub(super) text: String,
     /// Three pipes, or none.
     pub(super) descriptors: Vec<OwnedFd>,
@@ -181,7 +181,7 @@ fn receive_with_rights(from: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize
         })
     })?;
     let (count, raw) = message;
-    // SAFETY: the kernel made these descriptors for us with this message; nobody else in this process knows them.
+    // SAFETY: the kernel made these descriptors for us with this message; nothing else in this process uses them.
     let descriptors = raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect();
     match count {
         0 => Err(ErrorKind::UnexpectedEof.into()),

@@ -1,5 +1,5 @@
 //! The keeper's own side: a process that owns dtrace(1) and nothing else. It reads eight bytes at a time from its
-//! exporter, knows four D programs, and ends with whatever it has started once the exporter is gone. In between it blocks
+//! exporter, knows four D programs, and ends with what it has started once the exporter is gone. In between it blocks
 //! in read(2), and for a dtrace that runs in waitid(2): it does not wake up by itself.
 
 use std::collections::BTreeSet;
@@ -73,7 +73,7 @@ impl Job {
     }
 }
 
-/// Keeps dtrace for whoever has the other end of `exporter`, the process that started this one, until that is closed.
+/// Keeps dtrace for the process at the other end of `exporter`, which started this one, until that end is closed.
 ///
 /// # Errors
 /// The exporter cannot be answered: it is gone.
@@ -105,7 +105,7 @@ impl Root {
         Root { exporter, job, dtrace: None, known, consumers: Vec::new() }
     }
 
-    /// At a shutdown everybody is told to end: the exporter first ends its dtrace, and this process then follows.
+    /// At a shutdown every process gets a signal to end: the exporter first ends its dtrace, and this process then follows.
     fn outlive_signals(&self) -> io::Result<()> {
         extern "C" fn nothing(_: i32) {}
         // A handler, for dtrace would inherit that a signal is ignored.
@@ -201,7 +201,7 @@ impl Root {
         Reply::done(0)
     }
 
-    /// Only the pid is told: whoever owns the file may have made it a link to another.
+    /// Only the pid is given: the owner of the file may have made it a link to another.
     fn read_pid_file(&mut self, number: u16) -> Reply {
         match self.job.pid_files.get(usize::from(number)).map(|path| read_pid_file(path)) {
             Some(Ok(pid)) => {

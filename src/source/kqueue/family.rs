@@ -2,7 +2,7 @@
 //! children before we came.
 //!
 //! A tracked pid must never be registered again (one of its two knotes would be changed: 13.2 `kern_event.c:1586`).
-//! Therefore the search lists the processes first and reads the queue empty after that: whoever is in the list and was
+//! Therefore the search lists the processes first and reads the queue empty after that: a process that is in the list and was
 //! born tracked has been announced by then. And since a process is in the list a moment before its NOTE_CHILD is in
 //! the queue, it must be missing twice in a row before it is registered.
 
@@ -39,7 +39,7 @@ struct Search {
 }
 
 impl Family {
-    /// Nobody yet; each will be registered with the fflags `notes`.
+    /// No process yet; each will be registered with the fflags `notes`.
     pub(super) fn new(notes: u32) -> Family {
         Family { notes, tracked: HashMap::new(), roots: HashMap::new(), search: None }
     }
@@ -127,7 +127,7 @@ impl Family {
         result
     }
 
-    /// The queue was read empty after the list was made: who is to be registered. The search ends when nobody is
+    /// The queue was read empty after the list was made: which processes are to be registered. The search ends when none is
     /// missing.
     pub(super) fn missing(&mut self) -> Vec<Attach> {
         let Some(search) = self.search.as_mut().filter(|search| search.listed) else {

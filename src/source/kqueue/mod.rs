@@ -36,7 +36,7 @@ impl Notes {
     }
 }
 
-/// An entry of the changelist: EV_ADD|EV_CLEAR of a process that nobody tracks. No other flag: tracked children
+/// An entry of the changelist: EV_ADD|EV_CLEAR of a process that is not tracked yet. No other flag: tracked children
 /// inherit them (13.2 `kern_event.c:581`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Change {
@@ -84,7 +84,7 @@ pub trait Kernel: Send {
     /// Puts all processes that exist into `list`.
     ///
     /// # Errors
-    /// Whatever sysctl(3) says.
+    /// The error of sysctl(3).
     fn processes(&mut self, list: &mut Vec<Process>) -> io::Result<()>;
 
     /// Leaves a mark in DTrace's stream by a system call that does nothing else. A kernel without DTrace needs none.

@@ -25,8 +25,8 @@ pub(crate) const BATCH_BUFFERS: usize = 2048;
 
 /// The `nevents` of every call.
 pub(super) const CAPACITY: u32 = 1024;
-/// An idle call returns after this time: its mark tells the checker that the queue was empty. A verdict about what kqueue
-/// should have told and did not waits for up to two such calls.
+/// An idle call returns after this time: its mark tells the checker that the queue was empty. The verdict on a
+/// missing note waits for up to two such calls.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// The same until every tree has begun: a call has marks only if DTrace traced before it began.
 const BEGIN_TIMEOUT: Duration = Duration::from_millis(200);
@@ -171,7 +171,7 @@ impl Reader {
         if !self.stall.is_zero() {
             std::thread::sleep(self.stall);
         }
-        // The wire carries its lower half: calls are told apart by far fewer bits.
+        // The wire carries its lower half: far fewer bits tell calls apart.
         let call = self.call.seq as u32;
         if self.call.before.is_none() {
             self.call.before = Some(clock::now());
@@ -317,9 +317,9 @@ impl Outbox {
         }
     }
 
-    /// Nothing more will come. Says what was not said yet; waits for the pipeline if it must.
+    /// Nothing more will come. Reports what was not reported yet; waits for the pipeline if it must.
     fn finish(&mut self) {
-        // It fails when the pipeline is gone, and then nobody wants to know.
+        // It fails when the pipeline is gone, which then needs no report.
         if let Some(lost) = self.lost.take() {
             let _ = self.to.send(Message::BatchesLost(lost));
         }
@@ -330,11 +330,11 @@ impl Outbox {
 
     /// Sends what was lost, if something was. Whether that was sent.
     fn report_loss(&mut self) -> bool {
-        let said = self.lost.is_none_or(|l| self.try_send(Message::BatchesLost(l)).is_ok());
-        if said {
+        let sent = self.lost.is_none_or(|l| self.try_send(Message::BatchesLost(l)).is_ok());
+        if sent {
             self.lost = None;
         }
-        said
+        sent
     }
 
     fn send(
@@ -360,7 +360,7 @@ impl Outbox {
         }
     }
 
-    /// The message back where there is no room. Where the pipeline is gone, nobody wants it.
+    /// The message back if there is no room. If the pipeline is gone, the message is dropped.
     fn try_send(&self, message: Message) -> Result<(), Message> {
         match self.to.try_send(message) {
             Err(TrySendError::Full(message)) => Err(message),

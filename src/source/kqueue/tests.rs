@@ -172,7 +172,7 @@ impl Rig {
         for message in self.batches.try_iter() {
             let _ = message.deliver(&mut |input: Input<'_>| {
                 pushed.push(match input {
-                    Input::Batch(batch) => said(&batch),
+                    Input::Batch(batch) => batch_text(&batch),
                     Input::BatchesLost { first, count, .. } => format!("lost {first}+{count}"),
                     Input::TreeGone { id } => format!("gone {}", id.0),
                     other => format!("{other:?}"),
@@ -183,12 +183,12 @@ impl Rig {
         pushed
     }
 
-    fn heard(&self) -> Vec<RootEvent> {
+    fn events(&self) -> Vec<RootEvent> {
         self.events.try_iter().collect()
     }
 }
 
-fn said(batch: &Batch<'_>) -> String {
+fn batch_text(batch: &Batch<'_>) -> String {
     let attached: Vec<String> = batch
         .attached
         .iter()
@@ -214,7 +214,7 @@ fn a_running_tree_is_registered_once_each_and_none_that_kqueue_announced() {
     assert_eq!(world.tracked.keys().copied().collect::<Vec<_>>(), [10, 11, 12, 14]);
     drop(world);
     let attached = RootEvent::Attached { tree: TREE, pid: pid(10) };
-    assert_eq!(rig.heard(), [attached, RootEvent::Searched { tracked: 4 }]);
+    assert_eq!(rig.events(), [attached, RootEvent::Searched { tracked: 4 }]);
     let pushed = rig.pushed();
     assert_eq!(pushed[0], "0 [root 10] 0");
     assert!(pushed.iter().any(|p| p.contains("[11, 12]")), "{pushed:?}");
@@ -248,7 +248,7 @@ fn a_process_that_has_told_its_exit_is_not_registered_again() {
     rig.kernel.world().exit(11);
     rig.turns(8);
     assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1), (11, 1), (12, 1)]));
-    assert!(rig.heard().contains(&RootEvent::Searched { tracked: 2 }));
+    assert!(rig.events().contains(&RootEvent::Searched { tracked: 2 }));
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_refused_descendant_costs_itself_and_ends_no_search() {
     rig.request(root(0, 10));
     rig.turns(10);
     assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1), (12, 1)]));
-    assert!(rig.heard().contains(&RootEvent::Searched { tracked: 2 }));
+    assert!(rig.events().contains(&RootEvent::Searched { tracked: 2 }));
     assert!(rig.pushed().iter().any(|p| p.contains("11 errno 1, 12]")));
 }
 
@@ -267,7 +267,7 @@ fn a_dead_root_is_said_and_its_call_did_not_drain_the_queue() {
     let mut rig = rig(&[(1, 0)]);
     rig.request(root(0, 10));
     rig.turns(1);
-    assert_eq!(rig.heard(), [RootEvent::Refused { tree: TREE, pid: pid(10), errno: 3 }]);
+    assert_eq!(rig.events(), [RootEvent::Refused { tree: TREE, pid: pid(10), errno: 3 }]);
     assert_eq!(rig.pushed(), ["0 [10 errno 3] 0", "gone 0"]);
     let refused =
         Attach { tree: TREE, pid: pid(10), root: true, errno: 3, notes: Attach::USUAL_NOTES };
@@ -301,7 +301,7 @@ fn a_root_that_ends_is_gone_and_another_one_may_follow() {
     rig.turns(1);
     assert_eq!(rig.pushed(), ["2 [root 30] 0"]);
     let attached = |number| RootEvent::Attached { tree: TREE, pid: pid(number) };
-    assert_eq!(rig.heard(), [attached(10), RootEvent::Ended { tree: TREE }, attached(30)]);
+    assert_eq!(rig.events(), [attached(10), RootEvent::Ended { tree: TREE }, attached(30)]);
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn a_tracked_process_becomes_a_root_without_a_second_registration() {
     rig.request(root(1, 10));
     rig.turns(1);
     let taken = RootEvent::Taken { tree: TreeId(1), pid: pid(10), by: TREE };
-    assert_eq!(rig.heard()[1..], [RootEvent::Attached { tree: TREE, pid: pid(11) }, taken]);
+    assert_eq!(rig.events()[1..], [RootEvent::Attached { tree: TREE, pid: pid(11) }, taken]);
     assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1)]));
     assert!(rig.pushed().contains(&"gone 1".to_owned()));
 }
@@ -342,5 +342,5 @@ fn a_queue_longer_than_a_call_is_not_taken_for_drained() {
     rig.kernel.world().forks_after_list = births;
     rig.turns(12);
     assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1), (11, 1)]));
-    assert!(rig.heard().contains(&RootEvent::Searched { tracked: 2902 }));
+    assert!(rig.events().contains(&RootEvent::Searched { tracked: 2902 }));
 }

@@ -83,7 +83,7 @@ pub(super) struct Witnesses {
     pub(super) dtrace_stop: Stop,
 }
 
-/// The times at which the controller has to act, whatever happens.
+/// The times at which the controller has to act even if nothing happens.
 #[derive(Default)]
 struct Deadlines {
     forks: Option<Instant>,

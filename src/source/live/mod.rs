@@ -100,7 +100,7 @@ pub enum Error {
         source: io::Error,
     },
     /// dtrace has not traced anything, however often it was started.
-    #[error("dtrace has not begun to trace within {0:?}; what it said is in the log above")]
+    #[error("dtrace has not begun to trace within {0:?}; its messages are in the log above")]
     NeverBegan(Duration),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
@@ -108,7 +108,7 @@ pub enum Error {
 }
 
 /// A live source whose prerequisites were found. Its keeper runs and its commands wait, all of them as the user that
-/// this process was then; whatever user it becomes, the rest can be done.
+/// this process was then; the rest can be done as any user.
 pub struct Live {
     config: Config,
     dtrace: Dtrace,
@@ -356,11 +356,11 @@ fn trees(
     config.targets.iter().zip(0..).map(&mut tree).collect()
 }
 
-/// Everything that comes, until nobody can send any more. `Break` where the sink wanted no more.
+/// Everything that comes, until every sender is gone. `Break` if the sink wanted no more.
 fn consume(from: &Receiver<Message>, sink: &mut impl Sink, stop: &Stop) -> ControlFlow<()> {
     let mut flow = ControlFlow::Continue(());
     for message in from {
-        // After a break it still reads on: nobody must wait for room in vain.
+        // After a break it still reads on: no sender must wait for room in vain.
         if flow.is_continue() {
             flow = message.deliver(sink);
             if flow.is_break() {
