@@ -376,7 +376,10 @@ mod tests {
             ("\n\0", "2: "),
         ] {
             let message = read(text).expect_err(text);
-            assert!(message.starts_with(&format!("config.toml, line {error}")), "{text:?}: {message}");
+            assert!(
+                message.starts_with(&format!("config.toml, line {error}")),
+                "{text:?}: {message}"
+            );
             assert_eq!(message.lines().count(), 1, "{message}");
         }
     }

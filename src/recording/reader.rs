@@ -66,7 +66,10 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// [`Error`], once, where the file is damaged or cut: nothing can be read behind that.
-    #[allow(clippy::should_implement_trait, reason = "an input borrows from the reader: no Iterator can do that")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an input borrows from the reader: no Iterator can do that"
+    )]
     pub fn next(&mut self) -> Result<Option<Input<'_>>, Error> {
         if self.pos == self.block.len() && !self.done {
             self.read_block().inspect_err(|_| self.done = true)?;

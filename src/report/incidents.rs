@@ -7,7 +7,6 @@ use super::verdict_filter::VerdictFilter;
 use crate::check::finding::{Finding, Observer};
 use crate::check::stats::Stats;
 use crate::input::Input;
-use crate::model::Verdict;
 
 /// At least so many are kept while a recording is played: what is found out about one fact of a process explains its
 /// other fact too, which was decided shortly before.

@@ -64,10 +64,7 @@ mod tests {
     fn every_verdict_but_agreed_has_its_question() {
         for verdict in Verdict::ALL {
             let wanted = VerdictFilter::from_word(verdict.as_str());
-            assert_eq!(
-                wanted,
-                (!verdict.is_good()).then_some(VerdictFilter::One(*verdict))
-            );
+            assert_eq!(wanted, (!verdict.is_good()).then_some(VerdictFilter::One(*verdict)));
         }
     }
 }

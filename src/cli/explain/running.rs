@@ -24,9 +24,9 @@ pub(super) fn incident(exporter: &Exporter, id: u64, format: Format) -> anyhow::
 /// Both facts of a pid, as far as the witnesses did not agree on them, with their time line.
 pub(super) fn lives(exporter: &Exporter, pid: Pid, format: Format) -> anyhow::Result<String> {
     let answer = exporter.json(&format!("/incidents?pid={pid}&timeline=true&format=json"))?;
-    let list: IncidentList = understood(exporter, &answer)?;
-    if list.incidents.is_empty() {
-        let skipped = match list.skipped {
+    let found: IncidentList = understood(exporter, &answer)?;
+    if found.incidents.is_empty() {
+        let skipped = match found.skipped {
             0 => String::new(),
             n => format!(" ({n} of too many at once were not kept)"),
         };
@@ -36,7 +36,7 @@ pub(super) fn lives(exporter: &Exporter, pid: Pid, format: Format) -> anyhow::Re
         ))
         .or_exit(NOINPUT);
     }
-    shown(format, &answer, || list.lives(pid, &exporter.to_string(), paint_for_stdout()))
+    shown(format, &answer, || found.lives(pid, &exporter.to_string(), paint_for_stdout()))
 }
 
 /// The latest incidents, a line each.
@@ -48,9 +48,9 @@ pub(super) fn list(exporter: &Exporter, list: &ListArgs, format: Format) -> anyh
         }
     }
     let answer = exporter.json(&path)?;
-    let list: IncidentList = understood(exporter, &answer)?;
+    let found: IncidentList = understood(exporter, &answer)?;
     shown(format, &answer, || {
-        list.of_exporter(&exporter.to_string(), list.is_filtered(), paint_for_stdout())
+        found.of_exporter(&exporter.to_string(), list.is_filtered(), paint_for_stdout())
     })
 }
 
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn json_from_elsewhere_steers_no_terminal() {
         let answer = serde_json::json!({ "tree": "a\u{9b}2J\u{202e}\u{7f}\u{1b}[2J\n" });
-        let list = shown(Format::Json, &answer, String::new).unwrap();
-        assert!(list.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{list}");
-        assert_eq!(serde_json::from_str::<Value>(&list).unwrap(), answer);
+        let found = shown(Format::Json, &answer, String::new).unwrap();
+        assert!(found.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{found}");
+        assert_eq!(serde_json::from_str::<Value>(&found).unwrap(), answer);
     }
 }

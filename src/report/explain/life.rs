@@ -94,7 +94,8 @@ impl Life {
     }
 
     fn reasons(&self, out: &mut String, paint: Paint) {
-        let good = |judged: &Judged| Verdict::from_word(&judged.verdict).is_some_and(Verdict::is_good);
+        let good =
+            |judged: &Judged| Verdict::from_word(&judged.verdict).is_some_and(Verdict::is_good);
         let wrong: Vec<&Judged> = self.judged.iter().filter(|judged| !good(judged)).collect();
         match wrong[..] {
             [one, other] if (&one.verdict, &one.path) == (&other.verdict, &other.path) => {

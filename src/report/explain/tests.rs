@@ -129,7 +129,8 @@ fn what_was_seen_in_knote_fork_is_told_in_the_life_that_began_then() {
         pipeline.push(input);
     }
     let kernel = Kernel { uname: String::new(), osreldate: 0 };
-    let explanation = Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, String::new());
+    let explanation =
+        Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, String::new());
     let [life] = &explanation.lives[..] else { panic!("one life: {:?}", explanation.lives) };
     assert_eq!(life.lines[0].text, "kqueue_register failed for it in knote_fork, errno 12");
     assert_eq!(life.lines[1].text, "create, forked by 100");

@@ -111,7 +111,9 @@ impl Supervisor {
             let view = View {
                 now: Duration::from_nanos(clock::now().0),
                 exited: process.as_ref().is_some_and(|p| p.ended().is_some()),
-                last_output: process.as_ref().and_then(|p| Some(Duration::from_nanos(p.last_output()?.0))),
+                last_output: process
+                    .as_ref()
+                    .and_then(|p| Some(Duration::from_nanos(p.last_output()?.0))),
                 outdated: process.is_some() && self.consumers.get() != self.watched,
                 stops: self.stop.requests(),
             };
