@@ -170,7 +170,7 @@ mod tests {
             kqueue: KqueueEvidence { child, ..KqueueEvidence::default() },
             ..collision()
         };
-        let said: Vec<String> = timeline(&lost, "nosh").into_iter().map(|row| row.said).collect();
+        let texts: Vec<String> = timeline(&lost, "nosh").into_iter().map(|row| row.text).collect();
         let missing = "nosh, pid 812, did not receive NOTE_EXIT of 42";
         let expected = [
             "create, forked by 41",
@@ -178,7 +178,7 @@ mod tests {
             "exit, exit 127 (wait status 32512)",
             &format!("death lost_silent: {missing}"),
         ];
-        assert_eq!(said, expected);
+        assert_eq!(texts, expected);
         assert_eq!(kqueue_said(&lost, "nosh"), format!("NOTE_CHILD, data 41; {missing}"));
         let agreed = Finding { verdict: Verdict::Agreed, ..lost };
         assert_eq!(kqueue_said(&agreed, "nosh"), "NOTE_CHILD, data 41");
