@@ -17,7 +17,7 @@ DECIDED = 'verdict!="undecided"'
 WIDE, HALF, THIRD = 24, 12, 8
 
 # The colours of the report's page (LAYERS in src/report/page/html.rs): what is well is green, what kqueue got wrong is
-# warm, what nobody can judge is grey. No trouble may come out green because it is the first of a palette.
+# warm, what cannot be judged is grey. The first colour of a palette, green, must not stand for trouble.
 AGREED, OVERWRITTEN, CORRUPT_COLOUR, LOST_COLOUR, GREY = "#3fa15c", "#e38b1b", "#8d62d4", "#d64545", "#939ca6"
 BLUE, PINK, TROUBLE = "#3d7dd8", "#d85aa6", "#c9a227"
 VERDICTS = {
@@ -185,7 +185,7 @@ HOST = [
                by("osrelease, regime, origin", f"kqproc_kernel_info{{{HERE}}}", "max")),
               height=4, options=NAME_ONLY),
         Panel("stat", THIRD, "Witnesses", "bool_on_off",
-              "Whether each source is attached and has been heard. Nothing can be judged while kqueue or dtrace is down.",
+              "Whether each source is attached and has delivered something. Nothing can be judged while kqueue or dtrace is down.",
               ("{{source}}", by("source", f"kqproc_source_up{{{HERE}}}", "min")), height=4, **UP_OR_DOWN),
         Panel("stat", THIRD, "Lost and ghost processes now", "short",
               "Lost: alive and unknown to kqueue. Ghosts: dead, and kqueue will believe them alive for ever.",
@@ -194,15 +194,15 @@ HOST = [
     ]),
     ("What kqueue got wrong", [
         series(HALF, "Births not agreed, by verdict", "ops",
-               "Births that kqueue lost, told wrongly, or that are undecided because a witness was blind.",
+               "Births that kqueue lost, reported wrongly, or that are undecided because a witness was blind.",
                ("{{verdict}}", by("verdict", rate("kqproc_births_total", TREE + ',verdict!="agreed"'))),
                colours=VERDICTS, links=INCIDENTS, **STACKED),
         series(HALF, "Deaths not agreed, by verdict", "ops",
-               "Deaths that kqueue lost, told wrongly, or that are undecided because a witness was blind.",
+               "Deaths that kqueue lost, reported wrongly, or that are undecided because a witness was blind.",
                ("{{verdict}}", by("verdict", rate("kqproc_deaths_total", TREE + ',verdict!="agreed"'))),
                colours=VERDICTS, links=INCIDENTS, **STACKED),
         series(HALF, "Share of facts lost, by tree", "percentunit",
-               "Births and deaths that kqueue never told, of those that could be decided.",
+               "Births and deaths that kqueue never reported, of those that could be decided.",
                ("{{tree}}",
                 f"({facts(TREE + ',' + LOST, keep='tree')}) / "
                 f"(({facts(TREE + ',' + DECIDED, keep='tree')}) > 0)"),
@@ -221,7 +221,7 @@ HOST = [
                ("errno {{errno}}", by("errno", rate("kqproc_trackerr_causes_total"))),
                ("in-flux skips", f"sum({rate('kqproc_influx_skips_total')})"), shades=LOST_COLOUR),
         series(HALF, "What a naive tracker would believe wrong", "short",
-               "Entries of a process table that is built from kevents alone: wrong parents, parents that are nobody, "
+               "Entries of a process table that is built from kevents alone: wrong parents, parents that do not exist, "
                "subtrees cut off, processes unknown, ghosts, wrong exit statuses.",
                ("{{kind}}", by("kind", f"kqproc_tree_damage{{{TREE}}}")), colours=DAMAGE, min=0),
         series(HALF, "What another strategy would have saved", "ops",
@@ -262,7 +262,7 @@ HOST = [
                ("{{witness}}: {{reason}}", by("witness, reason", rate("kqproc_blind_seconds_total"))),
                shades=GREY, min=0, **STACKED),
         series(HALF, "DTrace drops and restarts", "ops",
-               "What dtrace said that it could not keep, by kind, and how often it was started again.",
+               "What dtrace reported as dropped, by kind, and how often it was started again.",
                ("{{kind}}", by("kind", rate("kqproc_dtrace_drops_total"))),
                ("restarts", f"sum({rate('kqproc_dtrace_restarts_total')})"), shades=TROUBLE),
         series(HALF, "Forks that DTrace did not show", "short",
@@ -280,7 +280,7 @@ HOST = [
                ("births", f"sum({rate('kqproc_births_total', TREE)})"),
                ("deaths", f"sum({rate('kqproc_deaths_total', TREE)})"), colours=FACTS),
         series(HALF, "Kevents by note, DTrace records by kind", "ops",
-               "What both witnesses said. A kevent with two notes counts under both.",
+               "What both witnesses reported. A kevent with two notes counts under both.",
                ("kqueue {{note}}", by("note", rate("kqproc_kevents_total"))),
                ("dtrace {{kind}}", by("kind", rate("kqproc_dtrace_records_total")))),
         series(HALF, "Delivery latency", "s",
@@ -350,7 +350,7 @@ FLEET = [
     ]),
     ("Which releases lose what", [
         series(HALF, "Share of facts lost, by release", "percentunit",
-               "Births and deaths that kqueue never told, of those that could be decided.",
+               "Births and deaths that kqueue never reported, of those that could be decided.",
                ("{{osrelease}}", f"{RELEASE_LOST} / ({RELEASE_DECIDED} > 0)"), shades=LOST_COLOUR, min=0),
         series(HALF, "Collisions, by release", "ops",
                "Kevents that carried NOTE_CHILD and NOTE_EXIT at once. Only 7.0 to 10.3 should show any.",
@@ -371,14 +371,14 @@ FLEET = [
                "How much the tracked trees fork and exit.", ("{{osrelease}}", RELEASE_FACTS), shades=BLUE),
     ]),
     ("Which hosts need a look", [
-        series(HALF, "Facts lost, worst hosts", "ops", "Births and deaths that kqueue never told.",
+        series(HALF, "Facts lost, worst hosts", "ops", "Births and deaths that kqueue never reported.",
                ("{{instance}}", f"topk(10, {facts(HERE + ',' + LOST)})"), shades=LOST_COLOUR, links=DRILL_DOWN),
         series(HALF, "Share of time blind, worst hosts", "percentunit",
                "Seconds per second in which a witness may have missed something. A host that is blind reports no losses.",
                ("{{instance}} {{witness}}",
                 f"topk(10, {by('instance, witness', rate('kqproc_blind_seconds_total'))})"),
                shades=GREY, links=DRILL_DOWN, min=0),
-        series(HALF, "DTrace drops, worst hosts", "ops", "What dtrace said that it could not keep.",
+        series(HALF, "DTrace drops, worst hosts", "ops", "What dtrace reported as dropped.",
                ("{{instance}}", f"topk(10, {by('instance', rate('kqproc_dtrace_drops_total'))})"),
                shades=TROUBLE, links=DRILL_DOWN),
         series(HALF, "Forks that DTrace did not show, worst hosts", "short",
