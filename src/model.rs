@@ -309,10 +309,22 @@ pub mod note {
     pub const FORK: u32 = 0x4000_0000;
     /// fflags: the process ended; data is its wait(2) status.
     pub const EXIT: u32 = 0x8000_0000;
+    /// flags: make a knote, or change the one that is there.
+    pub const EV_ADD: u32 = 0x0001;
+    /// flags: free the knote.
+    pub const EV_DELETE: u32 = 0x0002;
+    /// flags: report events again.
+    pub const EV_ENABLE: u32 = 0x0004;
+    /// flags: report no events until EV_ENABLE.
+    pub const EV_DISABLE: u32 = 0x0008;
     /// flags: the knote is freed once it has been read.
     pub const EV_ONESHOT: u32 = 0x0010;
     /// flags: the note's state is cleared once it has been read.
     pub const EV_CLEAR: u32 = 0x0020;
+    /// flags: tell what became of the change, even if it succeeded.
+    pub const EV_RECEIPT: u32 = 0x0040;
+    /// flags: disable the knote once it has been read.
+    pub const EV_DISPATCH: u32 = 0x0080;
     /// flags: the change of this slot failed; data is the errno.
     pub const EV_ERROR: u32 = 0x4000;
     /// flags: the process is gone, on some kernels; never read it as NOTE_EXIT.

@@ -26,6 +26,8 @@ pub(crate) struct Policy<'a> {
     pub(crate) patience_ns: u64,
     /// When the first process was registered: no note is about a life that ended before.
     pub(crate) watching: KernelTime,
+    /// Lives of before this time may have been forgotten.
+    pub(crate) anew: KernelTime,
     /// How the kernel delivers the two notes, as far as it is known.
     pub(crate) regime: Regime,
     /// How far the timeline has come.
@@ -164,7 +166,8 @@ impl Policy<'_> {
     fn kqueue_only(&self, from: KernelTime, note: &Note) -> Verdict {
         let to = note.at.plus(self.patience_ns);
         let blind = self.sight.missed(Witness::Dtrace, from, to);
-        if blind || self.may_be_forgotten(from) { Verdict::Undecided } else { Verdict::KqueueOnly }
+        let forgotten = self.may_be_forgotten(from) || note.not_before < self.anew;
+        if blind || forgotten { Verdict::Undecided } else { Verdict::KqueueOnly }
     }
 
     /// Whether a note between these times may be about a life that a witness missed: kqueue's notes about the life before may

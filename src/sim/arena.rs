@@ -5,7 +5,7 @@ use std::collections::HashMap;
 /// The number of a thing in its [`Arena`].
 pub(super) type Id = u64;
 
-/// Things under numbers. There is no way to iterate, so the order of a hash table cannot leak into a run.
+/// Things under numbers. They are named in their order alone, so that of a hash table cannot leak into a run.
 pub(super) struct Arena<T> {
     things: HashMap<Id, T>,
     next: Id,
@@ -35,6 +35,13 @@ impl<T> Arena<T> {
 
     pub(super) fn remove(&mut self, id: Id) -> Option<T> {
         self.things.remove(&id)
+    }
+
+    /// All numbers, in their order.
+    pub(super) fn ids(&self) -> Vec<Id> {
+        let mut ids: Vec<Id> = self.things.keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     pub(super) fn len(&self) -> usize {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 
+use super::consumers::Traced as ConsumerTraced;
 use super::options::Options;
 use super::rng::Rng;
 use super::truth::{Fault, LifeId, Truth};
@@ -12,7 +13,7 @@ use crate::model::{Fact, Pid};
 const STDIO_BUFFER: usize = 4096;
 
 /// What a probe traces; the time and the CPU come with it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Traced {
     Begin,
     Tick,
@@ -21,16 +22,18 @@ pub(super) enum Traced {
     Exec { pid: Pid },
     ExecFail { pid: Pid, errno: i32 },
     Mark { entered: u64, capacity: u32, returned: usize },
+    Consumer(Box<ConsumerTraced>),
 }
 
 impl Traced {
     /// Bytes in the buffer: a header of 12 (dtrace.h:1105) and 8 for each integer.
-    const fn size(&self) -> usize {
+    fn size(&self) -> usize {
         let integers = match self {
             Traced::Begin | Traced::Tick => 2,
             Traced::Exec { .. } => 3,
             Traced::ExecFail { .. } => 4,
             Traced::Create { .. } | Traced::Exit { .. } | Traced::Mark { .. } => 6,
+            Traced::Consumer(traced) => traced.integers(),
         };
         12 + 8 * integers
     }
@@ -56,7 +59,7 @@ const fn how_it_ended(status: u32) -> u32 {
 }
 
 /// A record in a buffer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Record {
     stamp: u64,
     cpu: u32,
@@ -101,6 +104,8 @@ pub(super) struct Dtrace {
     pub(super) stdout: Vec<u8>,
     /// stderr that was not read yet.
     pub(super) stderr: Vec<u8>,
+    /// What was printed of consumers, and when that happened.
+    pub(super) shown: Vec<(u64, ConsumerTraced)>,
 }
 
 impl Dtrace {
@@ -122,6 +127,7 @@ impl Dtrace {
             cut: 0,
             stdout: vec![],
             stderr: vec![],
+            shown: vec![],
         }
     }
 
@@ -214,6 +220,9 @@ impl Dtrace {
                 Some((life, Fact::Death)) => life.exit_printed = true,
                 None => {}
             }
+            if let Traced::Consumer(traced) = record.traced {
+                self.shown.push((record.stamp, *traced));
+            }
             if self.unflushed.len() >= STDIO_BUFFER {
                 let rest = self.unflushed.split_off(STDIO_BUFFER);
                 self.stdout.append(&mut std::mem::replace(&mut self.unflushed, rest).into_bytes());
@@ -276,20 +285,21 @@ const fn wall(stamp: u64) -> u64 {
 /// One line, as the D program prints it: the layout is `d-scripts/wire.d`'s.
 fn print_record(out: &mut String, record: &Record) {
     let (at, cpu) = (record.stamp, record.cpu);
-    let written = match record.traced {
+    let written = match &record.traced {
         Traced::Begin => writeln!(out, "B {at} {}", wall(at)),
         Traced::Tick => writeln!(out, "T {at} {}", wall(at)),
         Traced::Create { child, forker, parent, flags } => {
             writeln!(out, "C {at} {cpu} {child} {forker} {parent} {flags:x}")
         }
         Traced::Exit { pid, parent, status } => {
-            writeln!(out, "X {at} {cpu} {pid} {parent} {} {status}", how_it_ended(status))
+            writeln!(out, "X {at} {cpu} {pid} {parent} {} {status}", how_it_ended(*status))
         }
         Traced::Exec { pid } => writeln!(out, "E {at} {cpu} {pid}"),
         Traced::ExecFail { pid, errno } => writeln!(out, "F {at} {cpu} {pid} {errno}"),
         Traced::Mark { entered, capacity, returned } => {
             writeln!(out, "M {at} {cpu} {entered} {capacity} {returned} 0")
         }
+        Traced::Consumer(traced) => traced.print(out, at, cpu),
     };
     debug_assert!(written.is_ok(), "a String takes everything");
 }
@@ -328,7 +338,7 @@ mod tests {
             (Traced::Mark { entered: 5, capacity: 1024, returned: 3 }, Kind::Mark),
         ];
         for (i, (traced, _)) in all.iter().enumerate() {
-            dtrace.fire(i as u64, 0, *traced, None, &mut truth);
+            dtrace.fire(i as u64, 0, traced.clone(), None, &mut truth);
         }
         dtrace.finish(100, &mut truth);
         let text = String::from_utf8(dtrace.stdout).unwrap();

@@ -4,9 +4,9 @@ use super::arena::Id;
 use super::dtrace::Traced;
 use super::kernel::{Event, Kernel, MS, US};
 use super::kqueue::{Newborn, Registered, Standing, Turn};
-use super::procs::{Forking, Proc, State, Waiting};
+use super::procs::{Attached, Forking, Proc, State, Waiting};
 use super::shape::{ForkKind, Program};
-use super::truth::Fault;
+use super::truth::{Fault, Followed};
 use crate::model::{Fact, KernelTime};
 
 impl Kernel<'_> {
@@ -20,7 +20,7 @@ impl Kernel<'_> {
         let Some(proc) = self.procs.table.get(forker) else { return };
         let (forker_pid, forker_life, klist) = (proc.pid, proc.life, proc.klist.clone());
         self.forks += 1;
-        let life = forker_life.map(|l| self.truth.born(pid, forker_pid, Some(l)));
+        let life = forker_life.map(|l| self.born(pid, forker_pid, Some(l)));
         self.tree += usize::from(life.is_some());
         let cpu = self.any_cpu();
         let parent = self.parent_of(forker, kind);
@@ -40,12 +40,9 @@ impl Kernel<'_> {
             flags: kind.flags(),
             vfork: kind == ForkKind::Vfork,
             early,
-            tracked: false,
             knotes: klist,
             in_flux: None,
-            missed_at: None,
-            child_noted: false,
-            exit_noted: false,
+            followed: vec![Followed::default(); 1 + self.consumers.len()],
         };
         if let Some(thread) = self.procs.threads.get_mut(thread) {
             thread.last_child = Some(child);
@@ -61,29 +58,33 @@ impl Kernel<'_> {
         else {
             return;
         };
-        if let Some(id) = forking.in_flux.take() {
-            self.kqueue.end_fork(id);
+        if let Some(at) = forking.in_flux.take() {
+            self.queues[at.queue].end_fork(at.knote);
         }
         let (child, pid, life) = (forking.child, forking.pid, forking.life);
-        let Some(knote) = forking.knotes.pop() else { return self.knotes_followed(thread) };
+        let Some(at) = forking.knotes.pop() else { return self.knotes_followed(thread) };
         let mut done = Registered::default();
-        let turn = self.kqueue.begin_fork(knote);
+        let turn = self.queues[at.queue].begin_fork(at.knote);
         match turn {
             Turn::Nothing => {}
             Turn::SkippedInFlux => self.truth.fault(self.now, Fault::InFlux, pid.get()),
             Turn::SkippedScan => self.truth.fault(self.now, Fault::ScanSkip, pid.get()),
             Turn::Register => {
                 let newborn = Newborn { pid, life, standing: self.standing(child) };
-                done = self.register(knote, newborn, child);
+                done = self.register(at, newborn, child);
             }
         }
+        let tracker = self.queues[at.queue].tracker;
         if let Some(f) = self.procs.threads.get_mut(thread).and_then(|t| t.forking.as_mut()) {
-            f.tracked |= turn != Turn::Nothing;
-            f.child_noted |= done.child;
-            f.exit_noted |= done.exit;
-            f.in_flux = (turn == Turn::Register).then_some(knote);
+            f.in_flux = (turn == Turn::Register).then_some(at);
+            let followed = &mut f.followed[tracker];
+            followed.tracked |= turn != Turn::Nothing;
+            followed.asked |= if done.attached.is_empty() { 0 } else { done.asked };
+            followed.child_noted |= done.child;
+            followed.exit_noted |= done.exit;
+            followed.not_followed |= done.no_track_memory;
             if turn != Turn::Nothing && !(done.child && done.exit) {
-                f.missed_at.get_or_insert(self.now);
+                followed.missed_at.get_or_insert(self.now);
             }
         }
         let flux = if turn == Turn::Register { self.options.flux_us * US } else { 0 };
@@ -91,11 +92,12 @@ impl Kernel<'_> {
         self.after(delay, Event::KnoteFork(thread));
     }
 
-    fn register(&mut self, knote: Id, newborn: Newborn, child: Id) -> Registered {
+    fn register(&mut self, at: Attached, newborn: Newborn, child: Id) -> Registered {
         let (rng, rate) = (&mut self.rng, self.options.alloc_fail);
-        let done = self.kqueue.register(knote, newborn, || !rng.chance(rate));
+        let done = self.queues[at.queue].register(at.knote, newborn, || !rng.chance(rate));
         if let Some(proc) = self.procs.table.get_mut(child) {
-            proc.klist.extend_from_slice(&done.attached);
+            let attached = done.attached.iter().map(|knote| Attached { knote: *knote, ..at });
+            proc.klist.extend(attached);
         }
         // Still in the table: the status that the dying process has not written yet.
         let stale = done.child && self.exiting.contains_key(&child);
@@ -110,12 +112,12 @@ impl Kernel<'_> {
                 self.truth.fault(self.now, fault, newborn.pid.get());
             }
         }
-        self.truth.most_knotes = self.truth.most_knotes.max(self.kqueue.len());
+        self.truth.most_knotes = self.truth.most_knotes.max(self.queues[at.queue].len());
         done
     }
 
     /// What pfind and zpfind see of the child.
-    fn standing(&self, child: Id) -> Standing {
+    pub(super) fn standing(&self, child: Id) -> Standing {
         match self.procs.table.get(child) {
             Some(Proc { state: State::Alive, .. }) => Standing::Alive,
             Some(proc) => Standing::Exiting(proc.xstat),
@@ -128,14 +130,11 @@ impl Kernel<'_> {
         let Some(t) = self.procs.threads.get(thread) else { return };
         let Some(f) = t.forking.as_ref() else { return };
         let (life, forker) = (f.life, self.procs.table.get(t.proc).and_then(|p| p.life));
-        let (tracked, child_noted, exit_noted) = (f.tracked, f.child_noted, f.exit_noted);
-        let at = f.missed_at.unwrap_or(self.now);
         if let (Some(life), Some(forker)) = (life, forker) {
-            if !child_noted {
-                self.truth.lost(life, Fact::Birth, forker, tracked, at);
-            }
-            if !exit_noted {
-                self.truth.lost(life, Fact::Death, forker, tracked, at);
+            let truths = self.consumers.iter_mut().map(|consumer| &mut consumer.truth);
+            for (truth, followed) in std::iter::once(&mut self.truth).chain(truths).zip(&f.followed)
+            {
+                truth.followed(life, forker, followed, self.now);
             }
         }
         let delay = self.window();
@@ -172,5 +171,8 @@ impl Kernel<'_> {
         }
         let traced = Traced::Create { child, forker: forker_pid, parent, flags: forking.flags };
         self.trace(cpu, traced, life.map(|l| (l, Fact::Birth)));
+        if life.is_some() {
+            self.consumers_meet(child);
+        }
     }
 }

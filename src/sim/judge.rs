@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use super::options::Options;
 use super::truth::{Life, Truth};
 use crate::check::Config;
-use crate::check::finding::Finding;
+use crate::check::finding::{Delivered, Finding};
 use crate::input::Input;
-use crate::model::{Fact, Pid, Verdict, words};
+use crate::model::{Fact, Pid, TreeId, Verdict, words};
 use crate::pipeline::Pipeline;
 
 /// One run: the whole of it.
@@ -209,25 +209,57 @@ fn keys_of_life(life: &Life) -> impl Iterator<Item = Key> {
     .flatten()
 }
 
-/// The keys of a finding; those of the fact that it is about come first.
-fn keys_of_finding(finding: &Finding) -> impl Iterator<Item = Key> {
+/// The keys of a finding; those of the fact that it is about come first. Calls of the mirror are known by their numbers, those
+/// of consumers by the times at which they returned.
+fn keys_of_finding(finding: &Finding, by: By) -> impl Iterator<Item = Key> {
     let pid = finding.pid;
+    let call = |note: Delivered| match by {
+        By::Mirror => note.batch,
+        By::Consumer => note.at.0,
+    };
     let birth = [
         finding.dtrace.created.map(|t| Key::Created(pid, t.0)),
-        finding.kqueue.child.map(|c| Key::Child(pid, c.batch)),
+        finding.kqueue.child.map(|c| Key::Child(pid, call(c))),
     ];
     let death = [
         finding.dtrace.exited.map(|t| Key::Exited(pid, t.0)),
-        finding.kqueue.exit.map(|e| Key::Exit(pid, e.batch)),
+        finding.kqueue.exit.map(|e| Key::Exit(pid, call(e))),
     ];
     let (first, second) = if finding.fact == Fact::Birth { (birth, death) } else { (death, birth) };
     first.into_iter().chain(second).flatten()
 }
 
-/// Matches every finding with the life that it is about, and counts.
+/// Who was told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum By {
+    Mirror,
+    Consumer,
+}
+
+/// The score of the mirror and of all consumers.
 pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
+    let mut score = score_consumers(case, truth, findings);
+    if case.options.mirror {
+        score.merge(score_tracker(case, By::Mirror, TreeId(0), truth, findings));
+    }
+    Score { runs: 1, ..score }
+}
+
+/// The score of all consumers.
+pub fn score_consumers(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
+    let mut score = Score::default();
+    for (n, told) in truth.consumers.iter().enumerate() {
+        let tree = TreeId(n as u16 + u16::from(case.options.mirror));
+        score.merge(score_tracker(case, By::Consumer, tree, told, findings));
+    }
+    Score { runs: 1, ..score }
+}
+
+/// Matches every finding about this tree with the life that it is about, and counts.
+fn score_tracker(case: &Case, by: By, tree: TreeId, truth: &Truth, findings: &[Finding]) -> Score {
     let lives: Vec<&Life> = truth.lives().collect();
-    let (verdicts, strays) = matched(&lives, findings);
+    let findings = findings.iter().filter(|finding| finding.tree == tree);
+    let (verdicts, strays) = matched(&lives, findings, by);
     let mut score = Score { runs: 1, ..Score::default() };
     let mut misses: Vec<(Miss, Pid)> = vec![];
     for stray in strays {
@@ -236,7 +268,11 @@ pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
         let death = stray.fact == Fact::Death;
         misses.push((Miss { death, truth: None, verdict: Some(verdict) }, stray.pid));
     }
-    let told = told_of(&lives);
+    let told = match by {
+        By::Mirror => told_of(&lives),
+        // What a consumer watches may have been registered before DTrace came, or while it was blind.
+        By::Consumer => vec![[false; 2]; lives.len()],
+    };
     for (i, life) in lives.iter().enumerate() {
         for fact in [Fact::Birth, Fact::Death] {
             let (verdict, told) = (verdicts[i][fact as usize], told[i][fact as usize]);
@@ -255,7 +291,8 @@ pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
 /// The verdicts on each life, births first, and the findings that are about none.
 fn matched<'a>(
     lives: &[&Life],
-    findings: &'a [Finding],
+    findings: impl Iterator<Item = &'a Finding>,
+    by: By,
 ) -> (Vec<[Option<Verdict>; 2]>, Vec<&'a Finding>) {
     let mut index: HashMap<Key, Vec<usize>> = HashMap::new();
     for (i, life) in lives.iter().enumerate() {
@@ -267,7 +304,7 @@ fn matched<'a>(
     let mut strays = vec![];
     for finding in findings {
         let fact = finding.fact as usize;
-        let life = keys_of_finding(finding)
+        let life = keys_of_finding(finding, by)
             .filter_map(|key| index.get(&key))
             .flatten()
             .copied()
@@ -292,7 +329,12 @@ impl Score {
         verdict: Option<Verdict>,
         told: bool,
     ) -> Option<Miss> {
-        let really = life.outcome(fact)?;
+        let Some(really) = life.outcome(fact) else {
+            return verdict.filter(|verdict| *verdict != Verdict::Undecided).map(|verdict| {
+                self.classes[fact as usize][verdict.index()].said += 1;
+                Miss { death: fact == Fact::Death, truth: None, verdict: Some(verdict.index()) }
+            });
+        };
         self.facts += 1;
         self.overlapping += u64::from(life.at(fact).is_some_and(|at| truth.blind_at(at)));
         let classes = &mut self.classes[fact as usize];
@@ -350,4 +392,10 @@ pub fn shortest(miss: &Miss, case: &Case) -> Case {
         }
     }
     best
+}
+
+/// Runs a case through the real pipeline and holds the verdicts on what consumers were told against its truth.
+pub fn judge_consumers(case: &Case) -> Score {
+    let (truth, findings) = verdicts(case);
+    score_consumers(case, &truth, &findings)
 }

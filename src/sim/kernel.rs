@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::ops::ControlFlow;
 
-use super::arena::Id;
+use super::arena::{Arena, Id};
+use super::consumers::{self, Consumer, Step, Thread as Caller};
 use super::dtrace::{Dtrace, Traced};
 use super::kqueue::Kqueue;
 use super::options::Options;
@@ -28,6 +29,12 @@ const MONO_OFFSET: u64 = 7 * SECOND + 123_456_789;
 const LINGER: u64 = SECOND;
 /// How much of the truth an endless run keeps.
 const KEEP: usize = 1 << 14;
+/// The same with consumers, some of which read rarely.
+const LINGER_CONSUMERS: u64 = 6 * SECOND;
+/// When the root begins if there are consumers: what happens within the settle time after DTrace's first record is undecided.
+pub(super) const CONSUMED: u64 = COMPILE + SECOND;
+/// The number of the mirror's kqueue: that of the exporter's own reader.
+pub(super) const MIRROR: usize = 0;
 /// dtrace needs this long to compile and enable its program.
 pub(super) const COMPILE: u64 = 150 * MS;
 
@@ -76,6 +83,8 @@ pub(super) enum Event {
     ReadStdout,
     /// Somebody reads dtrace's stderr.
     ReadStderr,
+    /// A consumer takes its next step.
+    Consumer(Step),
     /// The kernel kills the DTrace session.
     Abort,
     /// The supervisor starts dtrace again.
@@ -98,7 +107,10 @@ pub(super) struct Kernel<'a> {
     pub(super) procs: Procs,
     /// The status of each process between P_WEXIT and the setting of its p_xstat.
     pub(super) exiting: HashMap<Id, u32>,
-    pub(super) kqueue: Kqueue,
+    pub(super) queues: Vec<Kqueue>,
+    pub(super) consumers: Vec<Consumer>,
+    /// Their threads.
+    pub(super) callers: Arena<Caller>,
     pub(super) reader: Reader,
     pub(super) dtrace: Dtrace,
     pub(super) truth: Truth,
@@ -136,8 +148,10 @@ impl<'a> Kernel<'a> {
         Kernel {
             procs: Procs::new(pid_max, last_pid),
             exiting: HashMap::new(),
-            kqueue: Kqueue::new(options.regime, notes, options.max_knotes as usize),
-            reader: Reader::new(rng.below(u64::from(options.cpus.max(1))) as u32),
+            queues: vec![Kqueue::new(0, options.regime, options.max_knotes as usize)],
+            consumers: consumers::all(seed, options),
+            callers: Arena::default(),
+            reader: Reader::new(rng.below(u64::from(options.cpus.max(1))) as u32, notes),
             dtrace: Dtrace::new(options, &mut rng),
             options,
             rng,
@@ -161,7 +175,10 @@ impl<'a> Kernel<'a> {
 
     /// Runs until the load is done and both witnesses have fallen silent, or the sink has had enough.
     pub(super) fn run(mut self) -> Truth {
-        self.push(Input::Tree { id: TreeId(0), name: self.options.shape.as_str() });
+        if self.options.mirror {
+            self.push(Input::Tree { id: TreeId(0), name: self.options.shape.as_str() });
+        }
+        self.boot_consumers();
         self.push(Input::DtraceUp { at: self.mono() });
         self.boot();
         while !self.stopped {
@@ -169,6 +186,12 @@ impl<'a> Kernel<'a> {
             self.now = at;
             self.handle(event);
             self.wake_reader();
+            self.wake_callers();
+        }
+        for consumer in self.consumers {
+            let mut truth = consumer.truth;
+            truth.complete(&self.truth);
+            self.truth.consumers.push(truth);
         }
         self.truth
     }
@@ -188,7 +211,12 @@ impl<'a> Kernel<'a> {
         let known = self.rng.chance(0.5);
         self.after(if known { COMPILE + 50 * MS } else { MS }, Event::Root);
         self.after(COMPILE, Event::Begin);
-        self.after(COMPILE + 100 * MS, Event::Call);
+        if self.options.mirror {
+            self.after(COMPILE + 100 * MS, Event::Call);
+        }
+        if !self.consumers.is_empty() {
+            self.after(CONSUMED, Event::Attached);
+        }
         self.after(SECOND / 2, Event::Forks);
         if self.options.foreign_us > 0 {
             let thread = self.add_thread(daemon, shape::foreign(self.options), None);
@@ -206,7 +234,7 @@ impl<'a> Kernel<'a> {
     fn fork_root(&mut self) {
         let (pid, forker) = (self.procs.find_pid(), self.procs.pid_of(self.reader_proc));
         let (Some(pid), Some(forker)) = (pid, forker) else { return };
-        let life = self.truth.born(pid, forker, None);
+        let life = self.born(pid, forker, None);
         self.root = self.spawn(Some(pid), self.reader_proc, Some(life));
         self.tree += 1;
         self.add_thread(self.root, shape::root(self.options, self.endless), None);
@@ -215,7 +243,7 @@ impl<'a> Kernel<'a> {
         self.trace(cpu, traced, None);
     }
 
-    fn spawn(&mut self, pid: Option<Pid>, parent: Id, life: Option<LifeId>) -> Id {
+    pub(super) fn spawn(&mut self, pid: Option<Pid>, parent: Id, life: Option<LifeId>) -> Id {
         let cpu = self.any_cpu();
         match pid.or_else(|| self.procs.find_pid()) {
             Some(pid) => self.procs.insert(Proc::new(pid, parent, life, cpu)),
@@ -259,6 +287,7 @@ impl<'a> Kernel<'a> {
             Event::Print => self.print(),
             Event::ReadStdout => self.read_stdout(),
             Event::ReadStderr => self.read_stderr(),
+            Event::Consumer(step) => self.consumer_step(step),
             Event::Abort => self.abort(),
             Event::Restart => self.restart(),
             Event::Forks => self.count_forks(),
@@ -297,12 +326,13 @@ impl<'a> Kernel<'a> {
 
     /// A probe fires now, in the context of a process.
     pub(super) fn trace(&mut self, cpu: u32, traced: Traced, fact: Option<(LifeId, Fact)>) {
-        self.dtrace.fire(self.now, cpu, traced, fact, &mut self.truth);
         let fork_or_exit = matches!(traced, Traced::Create { .. } | Traced::Exit { .. });
-        if fork_or_exit && self.rng.chance(self.options.twice) {
+        let twice = (fork_or_exit && self.rng.chance(self.options.twice)).then(|| traced.clone());
+        self.dtrace.fire(self.now, cpu, traced, fact, &mut self.truth);
+        if let Some(traced) = twice {
             let again = self.now + 100 + self.rng.below(800);
-            self.dtrace.fire(again, cpu, traced, None, &mut self.truth);
             self.truth.fault(self.now, Fault::PrintedTwice, traced.pid());
+            self.dtrace.fire(again, cpu, traced, None, &mut self.truth);
         }
     }
 
@@ -329,13 +359,37 @@ impl<'a> Kernel<'a> {
     pub(super) fn nothing_queued(&mut self) {
         if self.tree == 0 && !self.ending {
             self.ending = true;
-            self.after(LINGER, Event::Stop);
+            let linger = if self.consumers.is_empty() { LINGER } else { LINGER_CONSUMERS };
+            self.after(linger, Event::Stop);
+        }
+    }
+
+    /// A process of the tree is forked.
+    pub(super) fn born(&mut self, pid: Pid, forker: Pid, forker_life: Option<LifeId>) -> LifeId {
+        for consumer in &mut self.consumers {
+            consumer.truth.born(pid, forker, forker_life);
+        }
+        self.truth.born(pid, forker, forker_life)
+    }
+
+    /// The truth of every tracker.
+    pub(super) fn truths(&mut self) -> impl Iterator<Item = &mut Truth> {
+        let consumers = self.consumers.iter_mut().map(|consumer| &mut consumer.truth);
+        std::iter::once(&mut self.truth).chain(consumers)
+    }
+
+    /// The truth of tracker number `tracker`.
+    pub(super) fn truth_of(&mut self, tracker: usize) -> &mut Truth {
+        match tracker.checked_sub(1) {
+            Some(consumer) => &mut self.consumers[consumer].truth,
+            None => &mut self.truth,
         }
     }
 
     fn stop(&mut self) {
         if self.dtrace.running() {
             self.dtrace.finish(self.now, &mut self.truth);
+            self.consumers_shown();
         } else {
             self.truth.blinded(self.blind_since, u64::MAX);
         }
@@ -343,7 +397,9 @@ impl<'a> Kernel<'a> {
         while !self.dtrace.stdout.is_empty() {
             self.read_stdout();
         }
-        self.push(Input::TreeGone { id: TreeId(0) });
+        if self.options.mirror {
+            self.push(Input::TreeGone { id: TreeId(0) });
+        }
         self.push(Input::End);
         self.stopped = true;
     }

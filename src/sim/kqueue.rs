@@ -1,11 +1,15 @@
 //! The accused: one kqueue with EVFILT_PROC knotes, as `kern_event.c` moves them (13.2, and 10.1 for the merged
 //! regimes).
 
+mod changes;
+
 use std::collections::{HashMap, VecDeque};
 
 use super::arena::{Arena, Id};
 use super::truth::LifeId;
 use crate::model::{Kevent, Pid, Regime, TreeId, note};
+
+pub(super) use changes::{Change, Changed, Target};
 
 /// One knote.
 #[derive(Debug)]
@@ -19,6 +23,9 @@ struct Knote {
     data: i64,
     flags: u32,
     queued: bool,
+    /// KN_DISABLED: it is not queued, whatever happens; and whether something has happened meanwhile (KN_ACTIVE).
+    disabled: bool,
+    active: bool,
     /// knote_fork has it in flux with the list lock dropped.
     in_flux: bool,
     /// A kevent(2) call is copying it out (KN_SCAN).
@@ -68,6 +75,8 @@ pub(super) enum Turn {
 pub(super) struct Registered {
     /// Knotes to be put on the child's list, in this order.
     pub(super) attached: Vec<Id>,
+    /// What they wait for.
+    pub(super) asked: u32,
     /// There is a NOTE_CHILD.
     pub(super) child: bool,
     /// There will be a NOTE_EXIT.
@@ -87,6 +96,8 @@ pub(super) struct Registered {
 pub(super) struct Read {
     pub(super) life: Option<LifeId>,
     pub(super) event: Option<Kevent>,
+    /// The knote was freed, or disabled (EV_DISPATCH).
+    pub(super) used_up: bool,
     /// A NOTE_TRACKERR vanished in the copying.
     pub(super) trackerr_lost: bool,
 }
@@ -96,38 +107,42 @@ pub(super) struct Read {
 pub(super) enum Head {
     /// A knote in flux: the reader waits for it.
     Blocked,
-    /// A knote that was freed: nothing.
+    /// A knote that was freed, or disabled: nothing.
     Freed,
     /// A knote, dequeued and being copied from now on.
     Scan(Id),
 }
 
-/// The reader's kqueue.
+/// A kqueue: of the exporter's reader, or of a consumer.
 pub(super) struct Kqueue {
+    /// Whose it is: 0 is the exporter's own reader, the others are consumers.
+    pub(super) tracker: usize,
     regime: Regime,
-    notes: u32,
     max_knotes: usize,
     knotes: Arena<Knote>,
-    /// Merged regimes register through the (ident, filter) lookup.
-    by_pid: HashMap<Pid, Id>,
+    /// The (ident, filter) lookup: the knotes of each pid, the newest last. Merged regimes register through it.
+    by_pid: HashMap<Pid, Vec<Id>>,
     active: VecDeque<Id>,
+    /// How many kevent(2) calls are between their marker and the last knote before that.
+    pub(super) scans: u32,
 }
 
 impl Kqueue {
-    pub(super) fn new(regime: Regime, notes: u32, max_knotes: usize) -> Kqueue {
+    pub(super) fn new(tracker: usize, regime: Regime, max_knotes: usize) -> Kqueue {
         Kqueue {
+            tracker,
             regime,
-            notes,
             max_knotes,
             knotes: Arena::default(),
             by_pid: HashMap::new(),
             active: VecDeque::new(),
+            scans: 0,
         }
     }
 
     /// EV_ADD|EV_CLEAR by the reader.
-    pub(super) fn attach(&mut self, pid: Pid, life: Option<LifeId>) -> Id {
-        self.insert(pid, life, self.notes, note::EV_CLEAR, 0, 0)
+    pub(super) fn attach(&mut self, pid: Pid, life: Option<LifeId>, notes: u32) -> Id {
+        self.insert(pid, life, notes, note::EV_CLEAR, 0, 0)
     }
 
     fn insert(
@@ -147,6 +162,8 @@ impl Kqueue {
             data,
             flags,
             queued: false,
+            disabled: false,
+            active: false,
             in_flux: false,
             scanning: false,
             racing: 0,
@@ -154,7 +171,7 @@ impl Kqueue {
             emptied: false,
         };
         let id = self.knotes.insert(knote);
-        self.by_pid.insert(ident, id);
+        self.by_pid.entry(ident).or_default().push(id);
         if fflags != 0 {
             self.activate(id);
         }
@@ -172,12 +189,25 @@ impl Kqueue {
     }
 
     fn activate(&mut self, id: Id) {
-        if let Some(knote) = self.knotes.get_mut(id)
-            && !knote.queued
-        {
+        let Some(knote) = self.knotes.get_mut(id) else { return };
+        knote.active = true;
+        if !knote.queued && !knote.disabled {
             knote.queued = true;
             self.active.push_back(id);
         }
+    }
+
+    /// Frees a knote.
+    fn free(&mut self, id: Id) {
+        let Some(knote) = self.knotes.remove(id) else { return };
+        if let Some(knotes) = self.by_pid.get_mut(&knote.ident) {
+            knotes.retain(|other| *other != id);
+        }
+    }
+
+    /// The knote that the lookup finds: the newest.
+    fn find(&self, pid: Pid) -> Option<Id> {
+        self.by_pid.get(&pid)?.last().copied()
     }
 
     /// knote_fork comes to this knote of the forker.
@@ -214,7 +244,7 @@ impl Kqueue {
         if done.no_child_memory || done.no_track_memory || done.no_process {
             self.tell_forker(parent, note::TRACKERR);
         }
-        done
+        Registered { asked: wanted, ..done }
     }
 
     /// 13.2 `kern_event.c:581-602`: a oneshot knote for NOTE_CHILD, then one for everything else. The first keeps
@@ -257,7 +287,7 @@ impl Kqueue {
         allocate: &mut impl FnMut(&Kqueue) -> bool,
     ) -> Registered {
         let mut done = Registered::default();
-        if let Some(old) = self.by_pid.get(&child.pid).and_then(|id| self.knotes.get_mut(*id)) {
+        if let Some(old) = self.find(child.pid).and_then(|id| self.knotes.get_mut(id)) {
             old.wanted = wanted;
             done.reused = true;
         } else if !allocate(self) {
@@ -301,43 +331,36 @@ impl Kqueue {
         }
     }
 
-    /// KNOTE(NOTE_EXEC).
-    pub(super) fn exec(&mut self, list: &[Id]) {
-        for id in list.iter().rev() {
-            let Some(knote) = self.knotes.get_mut(*id) else { continue };
-            knote.fflags |= knote.wanted & note::EXEC;
-            if knote.fflags != 0 {
-                self.activate(*id);
-            }
+    /// KNOTE(NOTE_EXEC) comes to this knote of the process.
+    pub(super) fn exec(&mut self, id: Id) {
+        let Some(knote) = self.knotes.get_mut(id) else { return };
+        knote.fflags |= knote.wanted & note::EXEC;
+        if knote.fflags != 0 {
+            self.activate(id);
         }
     }
 
-    /// KNOTE(NOTE_EXIT), which takes every knote off the list of the process. Returns the notes that are lost with it:
-    /// NOTE_EXIT if each knote that waits for it lost it, NOTE_CHILD if it was pending on one of them.
+    /// KNOTE(NOTE_EXIT) comes to this knote, and takes it off the list of the process. Returns the notes that are lost with
+    /// it, and those that are not.
     ///
     /// A knote loses all its notes if kevent(2) has taken it off the queue because of another note, and waits for the
     /// lock that the dying process holds: filt_proc then finds no process and reports nothing (13.2 `kern_event.c:519-547`,
     /// `2234-2250`). A knote with EV_ONESHOT is copied without that lock. `scanned` says whether it happens to a knote.
     pub(super) fn exit(
         &mut self,
-        list: &[Id],
+        id: Id,
         status: u32,
         mut scanned: impl FnMut() -> bool,
-    ) -> u32 {
-        let (mut lost, mut kept) = (0, 0);
-        for id in list.iter().rev() {
-            let Some(knote) = self.knotes.get_mut(*id) else { continue };
-            let pending = knote.queued || knote.scanning;
-            let notes = knote.fflags | knote.wanted & note::EXIT;
-            if pending && knote.fflags != 0 && knote.flags & note::EV_ONESHOT == 0 && scanned() {
-                knote.emptied = true;
-                lost |= notes;
-            } else {
-                kept |= notes;
-                self.exit_one(*id, status);
-            }
+    ) -> (u32, u32) {
+        let Some(knote) = self.knotes.get_mut(id) else { return (0, 0) };
+        let pending = knote.queued || knote.scanning;
+        let notes = knote.fflags | knote.wanted & note::EXIT;
+        if pending && knote.fflags != 0 && knote.flags & note::EV_ONESHOT == 0 && scanned() {
+            knote.emptied = true;
+            return (notes, 0);
         }
-        lost & (note::CHILD | note::EXIT) & !kept
+        self.exit_one(id, status);
+        (0, notes)
     }
 
     fn exit_one(&mut self, id: Id, status: u32) {
@@ -359,12 +382,15 @@ impl Kqueue {
             self.active.pop_front();
             return Some(Head::Freed);
         };
-        if knote.in_flux {
+        if knote.in_flux || knote.scanning {
             return Some(Head::Blocked);
         }
         self.active.pop_front();
         knote.queued = false;
-        knote.scanning = true;
+        if knote.disabled {
+            return Some(Head::Freed);
+        }
+        (knote.scanning, knote.active) = (true, false);
         Some(Head::Scan(id))
     }
 
@@ -380,16 +406,15 @@ impl Kqueue {
             udata: TreeId(0).cookie(),
         });
         let trackerr_lost = knote.racing & note::TRACKERR != 0;
-        let read = Read { life: knote.life, event, trackerr_lost };
-        if knote.drop || (event.is_some() && knote.flags & note::EV_ONESHOT != 0) {
-            let ident = knote.ident;
-            self.knotes.remove(id);
-            if self.by_pid.get(&ident) == Some(&id) {
-                self.by_pid.remove(&ident);
-            }
+        let life = knote.life;
+        let freed = knote.drop || (event.is_some() && knote.flags & note::EV_ONESHOT != 0);
+        let used_up = freed || (event.is_some() && knote.flags & note::EV_DISPATCH != 0);
+        if freed {
+            self.free(id);
         } else {
             (knote.fflags, knote.data, knote.racing, knote.scanning) = (0, 0, 0, false);
+            knote.disabled |= used_up;
         }
-        Some(read)
+        Some(Read { life, event, used_up, trackerr_lost })
     }
 }

@@ -4,6 +4,7 @@
 //! happened, so verdicts can be held against it. A run is a function of its seed and [`Options`] alone, byte for byte.
 
 mod arena;
+mod consumers;
 mod dtrace;
 mod forks;
 pub mod grid;

@@ -182,6 +182,12 @@ options! {
         /// By how much the reader's clock jumps in the middle of the run, in milliseconds
         reader_step_ms("MS", within(-STEP_MS..=STEP_MS)): i64 = 0,
     }
+    "Its consumers" {
+        /// How many processes use kqueue themselves, each in its own way; DTrace alone watches them
+        consumers("N", within(0..=64)): u32 = 0,
+        /// Whether the exporter's own reader watches the tree too
+        mirror("BOOL", yes_or_no): bool = true,
+    }
     "Its DTrace" {
         /// DTrace's buffer for each CPU, in bytes
         buffer("BYTES", within(0..=1 << 30)): u32 = 4 << 20,

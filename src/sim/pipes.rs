@@ -48,6 +48,7 @@ impl Kernel<'_> {
             return;
         }
         let (printed, over) = self.dtrace.print(&mut self.truth);
+        self.consumers_shown();
         self.deliver();
         let took = printed * self.options.print_us * US;
         if over {
@@ -98,6 +99,21 @@ impl Kernel<'_> {
         }
         self.truth.fault(self.now, Fault::Abort, 0);
         self.blind_since = self.dtrace.abort();
+        self.dtrace_down();
+    }
+
+    /// dtrace(1) is ended, to be started again with a program for other consumers.
+    pub(super) fn restart_dtrace(&mut self) {
+        if self.dtrace.running() {
+            self.blind_since = self.dtrace.stamp(self.now, 0);
+            self.dtrace.finish(self.now, &mut self.truth);
+            self.dtrace_down();
+        }
+    }
+
+    fn dtrace_down(&mut self) {
+        self.consumers_shown();
+        self.consumers_forgotten();
         self.read_stderr();
         while !self.dtrace.stdout.is_empty() {
             self.read_stdout();

@@ -1,8 +1,10 @@
 //! Processes and threads, and the pids that they take.
 
+use std::collections::HashMap;
+
 use super::arena::{Arena, Id};
 use super::shape::{Op, Program};
-use super::truth::LifeId;
+use super::truth::{Followed, LifeId};
 use crate::model::Pid;
 
 /// How far a process has come.
@@ -14,6 +16,14 @@ pub(super) enum State {
     Exiting,
     /// It waits to be reaped.
     Zombie,
+}
+
+/// A knote on the list of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Attached {
+    /// The number of its kqueue.
+    pub(super) queue: usize,
+    pub(super) knote: Id,
 }
 
 /// A process.
@@ -28,7 +38,7 @@ pub(super) struct Proc {
     /// p_xstat: the wait(2) status once it is set.
     pub(super) xstat: u32,
     /// p_klist, oldest first: the kernel walks it from the newest.
-    pub(super) klist: Vec<Id>,
+    pub(super) klist: Vec<Attached>,
     pub(super) children: Vec<Id>,
     pub(super) threads: Vec<Id>,
     /// Reaps without being asked: init and the reader.
@@ -79,15 +89,11 @@ pub(super) struct Forking {
     /// The child runs before its knotes exist.
     pub(super) early: bool,
     /// Knotes of the forker that knote_fork has yet to visit, the next one last.
-    pub(super) knotes: Vec<Id>,
+    pub(super) knotes: Vec<Attached>,
     /// The knote that is in flux now.
-    pub(super) in_flux: Option<Id>,
-    /// A knote of the forker followed this fork, or would have.
-    pub(super) tracked: bool,
-    /// When a knote of the forker first failed to register the child.
-    pub(super) missed_at: Option<u64>,
-    pub(super) child_noted: bool,
-    pub(super) exit_noted: bool,
+    pub(super) in_flux: Option<Attached>,
+    /// What was done for each tracker.
+    pub(super) followed: Vec<Followed>,
 }
 
 /// A thread of a process.
@@ -126,6 +132,8 @@ pub(super) struct Procs {
     pub(super) table: Arena<Proc>,
     pub(super) threads: Arena<Thread>,
     taken: Vec<bool>,
+    /// Which process has a pid.
+    owners: HashMap<Pid, Id>,
     last_pid: u32,
     pid_max: u32,
 }
@@ -138,6 +146,7 @@ impl Procs {
             table: Arena::default(),
             threads: Arena::default(),
             taken: vec![false; pid_max as usize + 1],
+            owners: HashMap::new(),
             last_pid,
             pid_max,
         }
@@ -167,6 +176,7 @@ impl Procs {
             *taken = true;
         }
         let id = self.table.insert(proc);
+        self.owners.insert(pid, id);
         if let Some(parent) = self.table.get_mut(parent) {
             parent.children.push(id);
         }
@@ -179,10 +189,16 @@ impl Procs {
         if let Some(taken) = self.taken.get_mut(proc.pid.get() as usize) {
             *taken = false;
         }
+        self.owners.remove(&proc.pid);
         if let Some(parent) = self.table.get_mut(proc.parent) {
             parent.children.retain(|c| *c != id);
         }
         Some(proc)
+    }
+
+    /// The process with this pid, zombies included.
+    pub(super) fn find(&self, pid: Pid) -> Option<Id> {
+        self.owners.get(&pid).copied()
     }
 
     pub(super) fn pid_of(&self, id: Id) -> Option<Pid> {

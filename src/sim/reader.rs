@@ -2,8 +2,9 @@
 
 use super::arena::Id;
 use super::dtrace::Traced;
-use super::kernel::{Event, Kernel, MS, US};
+use super::kernel::{Event, Kernel, MIRROR, MS, US};
 use super::kqueue::Head;
+use super::procs::Attached;
 use super::truth::Fault;
 use crate::input::{Attach, Batch, Input};
 use crate::model::{Kevent, MonoTime, TreeId, note};
@@ -14,6 +15,8 @@ const TIMEOUT: u64 = 200 * MS;
 /// The reader's state inside and between its calls.
 #[derive(Debug)]
 pub(super) struct Reader {
+    /// What it asks for.
+    notes: u32,
     seq: u64,
     cpu: u32,
     before: MonoTime,
@@ -21,8 +24,6 @@ pub(super) struct Reader {
     entered: u64,
     /// It sleeps until something is queued.
     sleeping: bool,
-    /// It is between its marker and the last knote before that.
-    pub(super) scanning: bool,
     timed_out: bool,
     /// How many queued knotes lie before the scan's marker.
     left: usize,
@@ -33,14 +34,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(cpu: u32) -> Reader {
+    pub(super) fn new(cpu: u32, notes: u32) -> Reader {
         Reader {
+            notes,
             seq: 0,
             cpu,
             before: MonoTime(0),
             entered: 0,
             sleeping: false,
-            scanning: false,
             timed_out: false,
             left: 0,
             events: vec![],
@@ -65,7 +66,7 @@ impl Kernel<'_> {
         }
         let seq = self.reader.seq;
         self.after(TIMEOUT, Event::Timeout(seq));
-        if self.kqueue.queued() > 0 {
+        if self.queues[MIRROR].queued() > 0 {
             self.after(US / 2, Event::Wake);
         } else {
             self.reader.sleeping = true;
@@ -74,8 +75,8 @@ impl Kernel<'_> {
 
     fn attach_root(&mut self) {
         let Some(root) = self.procs.table.get_mut(self.root) else { return };
-        let knote = self.kqueue.attach(root.pid, root.life);
-        root.klist.push(knote);
+        let knote = self.queues[MIRROR].attach(root.pid, root.life, self.reader.notes);
+        root.klist.push(Attached { queue: MIRROR, knote });
         let attach = Attach {
             tree: TreeId(0),
             pid: root.pid,
@@ -84,11 +85,14 @@ impl Kernel<'_> {
             notes: Attach::USUAL_NOTES,
         };
         self.reader.attached.push(attach);
+        if let Some(life) = root.life.and_then(|life| self.truth.life(life)) {
+            life.asked = Attach::USUAL_NOTES;
+        }
     }
 
     /// After every event: something may have been queued for a sleeping reader.
     pub(super) fn wake_reader(&mut self) {
-        if self.reader.sleeping && self.kqueue.queued() > 0 {
+        if self.reader.sleeping && self.queues[MIRROR].queued() > 0 {
             self.reader.sleeping = false;
             let delay = self.rng.latency(self.options.reader_us * US);
             self.after(delay, Event::Wake);
@@ -107,8 +111,8 @@ impl Kernel<'_> {
 
     /// kqueue_scan puts its marker behind what is queued now.
     pub(super) fn wake(&mut self) {
-        self.reader.left = self.kqueue.queued();
-        self.reader.scanning = true;
+        self.reader.left = self.queues[MIRROR].queued();
+        self.queues[MIRROR].scans += 1;
         self.scan();
     }
 
@@ -117,7 +121,7 @@ impl Kernel<'_> {
         if self.reader.left == 0 || full {
             return self.scanned();
         }
-        match self.kqueue.head() {
+        match self.queues[MIRROR].head() {
             Some(Head::Blocked) => {
                 let delay = self.rng.around(US);
                 self.after(delay, Event::Scan);
@@ -136,7 +140,7 @@ impl Kernel<'_> {
     }
 
     pub(super) fn copied(&mut self, knote: Id) {
-        if let Some(read) = self.kqueue.read(knote) {
+        if let Some(read) = self.queues[MIRROR].read(knote) {
             if read.trackerr_lost {
                 let who = read.life.and_then(|l| self.truth.life(l)).map_or(0, |l| l.pid.get());
                 self.truth.fault(self.now, Fault::LostUpdate, who);
@@ -153,7 +157,7 @@ impl Kernel<'_> {
     }
 
     /// A fault that no kernel is known to have: data that is neither a pid nor a status.
-    fn scribble(&mut self, event: &mut Kevent) {
+    pub(super) fn scribble(&mut self, event: &mut Kevent) {
         let carries = event.fflags & (note::CHILD | note::EXIT) != 0;
         if carries && self.rng.chance(self.options.corrupt) {
             event.data += 1_000_000;
@@ -163,13 +167,13 @@ impl Kernel<'_> {
 
     /// The marker, or the end of the reader's array, has been reached.
     fn scanned(&mut self) {
-        self.reader.scanning = false;
+        self.queues[MIRROR].scans -= 1;
         if !self.reader.events.is_empty() || self.reader.timed_out {
             let delay = self.rng.around(US);
             return self.after(delay, Event::Return);
         }
         // Everything that was queued turned out to be nothing: it sleeps on.
-        if self.kqueue.queued() > 0 {
+        if self.queues[MIRROR].queued() > 0 {
             self.after(US / 2, Event::Wake);
         } else {
             self.reader.sleeping = true;
@@ -196,7 +200,7 @@ impl Kernel<'_> {
             attached: &attached,
             events: &events,
         }));
-        if !attached.is_empty() {
+        if !attached.is_empty() && self.consumers.is_empty() {
             self.after(50 * US, Event::Attached);
         }
         self.reader.seq += 1;

@@ -90,7 +90,9 @@ impl Kernel<'_> {
 
     fn exec(&mut self, id: Id, proc: Id) {
         let Some(p) = self.procs.table.get(proc) else { return };
-        self.kqueue.exec(&p.klist);
+        for at in p.klist.iter().rev() {
+            self.queues[at.queue].exec(at.knote);
+        }
         let (cpu, pid, parent) = (p.cpu, p.pid, p.parent);
         self.trace(cpu, Traced::Exec { pid }, None);
         self.vfork_done(parent, proc);
@@ -149,8 +151,10 @@ impl Kernel<'_> {
         for thread in threads {
             self.procs.threads.remove(thread);
         }
-        if let Some(life) = life.and_then(|l| self.truth.life(l)) {
-            life.status = Some(WaitStatus(status));
+        for truth in self.truths() {
+            if let Some(life) = life.and_then(|l| truth.life(l)) {
+                life.status = Some(WaitStatus(status));
+            }
         }
         if !races && let Some(proc) = self.procs.table.get_mut(id) {
             proc.xstat = status;
@@ -183,11 +187,29 @@ impl Kernel<'_> {
         let status = self.set_status(id);
         let Some(proc) = self.procs.table.get_mut(id) else { return };
         let (list, pid, life) = (std::mem::take(&mut proc.klist), proc.pid, proc.life);
-        let (scanning, rng, rate) = (self.reader.scanning, &mut self.rng, self.options.lost_exit);
-        let lost = self.kqueue.exit(&list, status, || scanning && rng.chance(rate));
-        if let Some(life) = life.filter(|_| lost & note::EXIT != 0) {
-            self.truth.fault(self.now, Fault::LostExit, pid.get());
-            self.truth.vanished(life, lost & note::CHILD != 0, self.now);
+        let mut notes = vec![(0, 0); 1 + self.consumers.len()];
+        for at in list.iter().rev() {
+            let (queue, rng, rate) =
+                (&mut self.queues[at.queue], &mut self.rng, self.options.lost_exit);
+            let scanning = queue.scans > 0;
+            let (lost, kept) = queue.exit(at.knote, status, || scanning && rng.chance(rate));
+            let of_tracker = &mut notes[queue.tracker];
+            *of_tracker = (of_tracker.0 | lost, of_tracker.1 | kept);
+        }
+        for (tracker, (lost, kept)) in notes.into_iter().enumerate() {
+            let (now, truth) = (self.now, self.truth_of(tracker));
+            let known = life.and_then(|life| truth.life(life));
+            if known.is_some_and(|life| life.unwatched && life.asked & note::EXIT != 0)
+                && (lost | kept) & note::EXIT == 0
+                && let Some(life) = life
+            {
+                truth.vanished(life, note::EXIT, now);
+            }
+            let lost = lost & (note::CHILD | note::EXIT) & !kept;
+            if let Some(life) = life.filter(|_| lost != 0) {
+                self.truth.fault(self.now, Fault::LostExit, pid.get());
+                self.truth_of(tracker).vanished(life, lost, now);
+            }
         }
         let next =
             if self.options.exit_note_first { Event::ExitProbe(id) } else { Event::Zombie(id) };
@@ -233,6 +255,9 @@ impl Kernel<'_> {
         let Some(proc) = self.procs.reap(id) else { return };
         if proc.life.is_some() {
             self.tree -= 1;
+            if !self.options.mirror {
+                self.nothing_queued();
+            }
         }
     }
 

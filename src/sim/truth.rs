@@ -75,14 +75,22 @@ pub struct Life {
     pub birth: Option<Verdict>,
     /// What became of its NOTE_EXIT.
     pub death: Option<Verdict>,
-    /// The batch with its first NOTE_CHILD.
+    /// The batch with its first NOTE_CHILD; of a consumer: when DTrace showed the call that returned it to return.
     pub child_batch: Option<u64>,
-    /// The batch with its NOTE_EXIT.
+    /// The batch with its NOTE_EXIT; of a consumer: as above.
     pub exit_batch: Option<u64>,
     /// How many more NOTE_CHILD it had than one.
     pub duplicates: u32,
     /// When the reader last got NOTE_TRACKERR about it.
     trackerr_at: Option<u64>,
+    /// What kqueue was asked to report of it: nothing else is a fact.
+    pub(super) asked: u32,
+    /// It was announced, but the knote that would have followed it found no memory.
+    half_tracked: bool,
+    /// It was registered, but the knote of an earlier life of its pid was there: nothing watches it.
+    pub(super) unwatched: bool,
+    /// When DTrace showed the calls that returned its NOTE_CHILD and its NOTE_EXIT, of a consumer, to return.
+    shown: [Option<u64>; 2],
 }
 
 impl Life {
@@ -101,6 +109,21 @@ impl Life {
             Fact::Death => self.exited,
         }
     }
+}
+
+/// What knote_fork has done with a child, for one tracker.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Followed {
+    /// A knote of the forker followed this fork, or would have.
+    pub(super) tracked: bool,
+    /// What the child's knotes wait for.
+    pub(super) asked: u32,
+    /// When a knote of the forker first failed to register the child.
+    pub(super) missed_at: Option<u64>,
+    pub(super) child_noted: bool,
+    pub(super) exit_noted: bool,
+    /// A knote to follow it found no memory.
+    pub(super) not_followed: bool,
 }
 
 /// Why a note will not come.
@@ -142,6 +165,8 @@ pub struct Truth {
     pub trackerr_reports: u64,
     /// The most knotes that were alive at once.
     pub most_knotes: usize,
+    /// What each consumer was told: the same lives, as its kqueues reported them.
+    pub consumers: Vec<Truth>,
 }
 
 impl Truth {
@@ -157,6 +182,7 @@ impl Truth {
             collisions: 0,
             trackerr_reports: 0,
             most_knotes: 0,
+            consumers: vec![],
         }
     }
 
@@ -180,6 +206,7 @@ impl Truth {
             self.lives.pop_front();
             self.forgotten += 1;
         }
+        let asked = forker_life.and_then(|f| self.life(f)).map_or(0, |forker| forker.asked);
         self.lives.push_back(Life {
             pid,
             forker,
@@ -195,6 +222,10 @@ impl Truth {
             exit_batch: None,
             duplicates: 0,
             trackerr_at: None,
+            asked: if asked & note::TRACK != 0 { asked } else { 0 },
+            half_tracked: false,
+            unwatched: false,
+            shown: [None; 2],
         });
         self.forgotten + self.lives.len() as u64 - 1
     }
@@ -215,16 +246,24 @@ impl Truth {
         }
     }
 
+    /// knote_fork is done with this life: what was asked for and is not among the notes that will come is lost.
+    pub(super) fn followed(&mut self, life: LifeId, forker: LifeId, followed: &Followed, now: u64) {
+        let asked = self.life(forker).map_or(0, |forker| forker.asked);
+        let Some(child) = self.life(life) else { return };
+        child.asked = followed.asked | if asked & note::TRACK != 0 { child.asked } else { 0 };
+        child.half_tracked = followed.not_followed;
+        let (owed, at) = (child.asked, followed.missed_at.unwrap_or(now));
+        if owed & note::TRACK != 0 && !followed.child_noted {
+            self.lost(life, Fact::Birth, forker, followed.tracked, at);
+        }
+        if owed & note::EXIT != 0 && !followed.exit_noted {
+            self.lost(life, Fact::Death, forker, followed.tracked, at);
+        }
+    }
+
     /// A note that will not come, because of what happened at `at` in the forker's knote_fork; `tracked` says whether
     /// the forker had a knote that tracks.
-    pub(super) fn lost(
-        &mut self,
-        life: LifeId,
-        fact: Fact,
-        forker: LifeId,
-        tracked: bool,
-        at: u64,
-    ) {
+    fn lost(&mut self, life: LifeId, fact: Fact, forker: LifeId, tracked: bool, at: u64) {
         let reported = self.life(forker).is_some_and(|f| f.trackerr_at >= Some(at));
         let why = if tracked { Why::Missed } else { Why::Untracked };
         self.losses.push(Loss { life, fact, forker, at, why });
@@ -233,15 +272,51 @@ impl Truth {
         }
     }
 
-    /// NOTE_EXIT of this process will not come, nor NOTE_CHILD if that was `pending` too, and nothing will ever say so.
-    pub(super) fn vanished(&mut self, id: LifeId, pending: bool, at: u64) {
-        let Some(forker) = self.life(id).and_then(|life| life.forker_life).filter(|_| pending)
-        else {
-            return self.settle(id, Fact::Death, Verdict::LostSilent);
-        };
-        for fact in [Fact::Birth, Fact::Death] {
-            let loss = Loss { life: id, fact, forker, at, why: Why::Vanished };
-            self.losses.push(loss);
+    /// The kqueues that were asked are gone, and what they had not reported yet: nothing of it is a fact any more.
+    pub(super) fn forget(&mut self) {
+        self.losses.clear();
+        self.lives.iter_mut().for_each(|life| life.asked = 0);
+    }
+
+    /// What the whole kernel knows of the lives, and of DTrace, besides what was reported of them here.
+    pub(super) fn complete(&mut self, whole: &Truth) {
+        for (mine, life) in self.lives.iter_mut().zip(&whole.lives) {
+            *mine = Life {
+                birth: mine.birth,
+                death: mine.death,
+                child_batch: mine.shown[0],
+                exit_batch: mine.shown[1],
+                duplicates: mine.duplicates,
+                ..life.clone()
+            };
+        }
+        self.blind.clone_from(&whole.blind);
+    }
+
+    /// DTrace has shown that a call returned these notes of this life to a consumer, at `at`.
+    pub(super) fn shown(&mut self, life: LifeId, fflags: u32, at: u64) {
+        let Some(life) = self.life(life) else { return };
+        for (shown, bit) in life.shown.iter_mut().zip([note::CHILD, note::EXIT]) {
+            if fflags & bit != 0 {
+                shown.get_or_insert(at);
+            }
+        }
+    }
+
+    /// These notes of this process will not come, and nothing will ever say so.
+    pub(super) fn vanished(&mut self, id: LifeId, notes: u32, at: u64) {
+        let lost = [(note::CHILD, Fact::Birth), (note::EXIT, Fact::Death)];
+        let lost = lost.into_iter().filter(|(bit, _)| notes & bit != 0).map(|(_, fact)| fact);
+        let forker = self.life(id).and_then(|life| life.forker_life);
+        match forker.filter(|_| notes & note::CHILD != 0) {
+            Some(forker) => self.losses.extend(lost.map(|fact| Loss {
+                life: id,
+                fact,
+                forker,
+                at,
+                why: Why::Vanished,
+            })),
+            None => lost.for_each(|fact| self.settle(id, fact, Verdict::LostSilent)),
         }
     }
 
@@ -286,12 +361,13 @@ impl Truth {
         let losses = std::mem::take(&mut self.losses);
         for loss in losses {
             let forker = self.life(loss.forker).map(|f| (f.birth, f.death));
+            let half_tracked = self.life(loss.forker).is_some_and(|f| f.half_tracked);
             let is_lost = |outcome: Option<Verdict>| outcome.is_some_and(Verdict::is_lost);
             match (now(&loss), loss.why, forker) {
                 (true, Why::Untracked | Why::Vanished, Some((birth, _))) if is_lost(birth) => {
                     self.settle(loss.life, loss.fact, Verdict::LostInherited);
                 }
-                (true, Why::Untracked, Some((_, death))) if is_lost(death) => {
+                (true, Why::Untracked, Some((_, death))) if is_lost(death) || half_tracked => {
                     self.settle(loss.life, loss.fact, Verdict::LostInherited);
                 }
                 // The forker's own birth is not settled yet.

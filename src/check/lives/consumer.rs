@@ -5,17 +5,13 @@
 //! any of them delivered it, and is missing only when all of them were drained.
 
 use super::drain::Queue;
-use super::life::{FactState, Registered};
+use super::life::{FactState, Life, Registered};
 use super::waiting::Evidence;
 use super::{Basis, Context, Lives};
+use crate::check::judge::UNORDERED_NS;
 use crate::check::stats::Refusal;
 use crate::check::timeline::event::Registration;
-use crate::model::{KernelTime, Kevent, Pid, TreeId, note};
-
-/// flags of a change (13.2 `sys/event.h`).
-const EV_DELETE: u32 = 0x0002;
-const EV_DISABLE: u32 = 0x0008;
-const EV_DISPATCH: u32 = 0x0080;
+use crate::model::{KernelTime, Kevent, Pid, Regime, TreeId, Witness, note};
 
 /// So many lives are kept before those are forgotten that are of no tree.
 pub(super) const MOST_STRANGERS: usize = 1 << 14;
@@ -24,9 +20,8 @@ impl Lives {
     /// A consumer has registered a process, or changed a registration.
     pub(super) fn registration(&mut self, cx: &mut Context, tree: TreeId, change: &Registration) {
         let queue = self.queues.iter().find(|queue| queue.descriptor == change.queue);
-        if queue.and_then(|queue| queue.address).is_some_and(|address| address != change.kqueue) {
-            // The kqueue before it was closed, which nothing shows.
-            self.end(cx);
+        if queue.is_some_and(|queue| queue.address != Some(change.kqueue)) {
+            self.closed(cx, change.queue);
         }
         let Some(pid) = change.pid else { return };
         if change.errno != 0 {
@@ -35,14 +30,51 @@ impl Lives {
             return;
         }
         self.learn_queue(change.queue, Some(change.kqueue), change.entered);
-        let muted = change.flags & (EV_DELETE | EV_DISABLE) != 0;
+        let muted = change.flags & (note::EV_DELETE | note::EV_DISABLE) != 0;
+        // What is registered anew after its end may be an old knote, of which nothing needs to come.
+        let before = self.table.newest(pid).filter(|slot| self.table[*slot].is_tracked());
+        let ended = before.and_then(|slot| self.table[slot].exited);
+        let ended = ended.is_some_and(|exited| exited < change.entered);
         if !muted {
             self.watch(cx, tree, pid, change);
         }
-        if let Some(slot) = self.table.newest(pid) {
-            let life = &mut self.table[slot];
-            (life.muted, life.enabled) = (muted, change.at);
+        let Some(slot) = self.table.newest(pid) else { return };
+        let life = &mut self.table[slot];
+        // The first registration that is seen is no change.
+        if life.asked.is_some() || life.registered.is_none() {
+            life.changed = Some(change.at);
         }
+        (life.muted, life.enabled) = (muted || ended, change.at);
+        // Whatever a change is for, it says anew what is asked for (13.2 `kern_event.c`, `kqueue_register`: kn_sfflags).
+        life.asked = Some(change.notes);
+    }
+
+    /// This event has freed its knote (EV_ONESHOT), or disabled it (EV_DISPATCH). Of NOTE_CHILD with EV_ONESHOT see
+    /// [`Lives::may_be_used_up`].
+    pub(super) fn use_up(&mut self, pid: Pid, event: &Kevent) {
+        let used_up = event.flags & (note::EV_ONESHOT | note::EV_DISPATCH) != 0;
+        let of_birth = event.fflags & note::CHILD != 0 && event.flags & note::EV_ONESHOT != 0;
+        if let Some(slot) =
+            self.table.latest(pid, Life::is_tracked).filter(|_| used_up && !of_birth)
+        {
+            self.table[slot].muted = true;
+        }
+    }
+
+    /// Whether the knote of this child may have been freed by its NOTE_CHILD: on a split kernel that has a knote of its own,
+    /// which is EV_ONESHOT; on a merged one its user has asked for that.
+    pub(super) fn may_be_used_up(&self, cx: &Context, life: &Life) -> bool {
+        let oneshot = life.child.is_some_and(|note| note.flags & note::EV_ONESHOT != 0);
+        self.tree.is_some() && oneshot && cx.verdicts.stats.regime != Regime::Split
+    }
+
+    /// A child inherits what its forker's knote asks for now. If that has just changed, it is not known from when to when the
+    /// kernel followed the forker: nothing of the child needs to be reported.
+    pub(super) fn inherited(&self, forker: usize, created: KernelTime) -> Option<u32> {
+        let forker = &self.table[forker];
+        let just_changed = forker.changed.is_some_and(|at| created <= at.plus(UNORDERED_NS));
+        let followed = |notes: &u32| notes & note::TRACK != 0 && !forker.muted && !just_changed;
+        forker.asked.map(|notes| Some(notes).filter(followed).unwrap_or(0))
     }
 
     fn watch(&mut self, cx: &mut Context, tree: TreeId, pid: Pid, change: &Registration) {
@@ -52,17 +84,23 @@ impl Lives {
             cx.verdicts.tree(tree).notes |= notes;
         }
         self.asked_together(cx, tree, notes);
-        let several = notes & (note::FORK | note::EXEC) != 0;
-        self.used_up |= several && flags & (note::EV_ONESHOT | EV_DISPATCH) != 0;
+        *self.oneshot.get_or_insert_default() |= flags & note::EV_ONESHOT != 0;
         // It succeeded: the process runs, or has ended and was not waited for.
-        let newest = self.table.newest(pid).filter(|slot| {
+        let newest = self.table.newest(pid);
+        let over = newest.filter(|slot| {
             let life = &self.table[*slot];
-            life.exit.is_none() && !life.death.is_final()
+            life.exit.is_some() || life.death.is_final()
         });
-        let slot = newest.unwrap_or_else(|| self.begin(cx, pid, at));
+        let missed = |slot: usize| cx.sight.missed(Witness::Dtrace, self.table[slot].proven, at);
+        if over.is_some_and(|slot| !missed(slot)) {
+            // Another kqueue has reported its end, or an old knote is there: no other life has begun.
+            return;
+        }
+        let open = newest.filter(|slot| Some(*slot) != over);
+        let slot = open.unwrap_or_else(|| self.begin(cx, pid, at));
         if self.table[slot].child.is_none() {
             self.change(cx, slot, |life| {
-                life.registered = Some(Registered { entered, at, notes });
+                life.registered = Some(Registered { entered, at });
                 life.tree.get_or_insert(tree);
                 life.proven = life.proven.max(entered);
             });
@@ -132,7 +170,7 @@ impl Lives {
         let tree = self.tree;
         self.change(cx, slot, |life| {
             let (entered, registered) = (KernelTime(0), KernelTime(0));
-            life.registered = Some(Registered { entered, at: registered, notes: 0 });
+            life.registered = Some(Registered { entered, at: registered });
             life.tree = tree;
         });
     }
@@ -154,7 +192,20 @@ impl Lives {
         self.process.get_or_insert(process);
     }
 
-    /// The consumer has ended, or a kqueue of it was closed: nothing more will be delivered of what is open.
+    /// A kqueue was closed, which only another one with its descriptor shows; or its registrations were not seen, so that it
+    /// may have been. Which processes it watched is not known: nothing needs to be reported of those that there are.
+    fn closed(&mut self, cx: &mut Context, descriptor: i32) {
+        self.queues.retain(|queue| queue.descriptor != descriptor);
+        if self.queues.is_empty() {
+            return self.end(cx);
+        }
+        self.give_up_all(cx);
+        self.drains.clear();
+        self.anew = self.now;
+        self.table.slots().into_iter().for_each(|slot| self.table[slot].muted = true);
+    }
+
+    /// The consumer has ended, or the only kqueue of it was closed: nothing more will be delivered of what is open.
     fn end(&mut self, cx: &mut Context) {
         self.give_up_all(cx);
         cx.sight.drained(self.number, KernelTime(u64::MAX));
@@ -162,7 +213,7 @@ impl Lives {
         for slot in self.table.slots() {
             self.change(cx, slot, |life| life.death = FactState::NoFact);
         }
-        let process = self.process;
-        *self = Lives { process, ..Lives::new(self.config, self.number, self.tree) };
+        let (process, anew) = (self.process, self.now);
+        *self = Lives { process, anew, ..Lives::new(self.config, self.number, self.tree) };
     }
 }

@@ -5,9 +5,9 @@ use super::life::{FactState, Life};
 use super::waiting::{Evidence, Waiting};
 use super::{Context, Lives};
 use crate::check::clues::Named;
-use crate::check::judge;
+use crate::check::judge::{self, UNORDERED_NS};
 use crate::check::stats::{Order, TreeStats};
-use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict};
+use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, note};
 
 /// A host whose threads were once held up for so long may hold one up for so many times that.
 const HELD_UP_TIMES: u64 = 4;
@@ -105,11 +105,20 @@ impl Lives {
     pub(super) fn asks_for(&self, cx: &Context, life: &Life, bit: u32) -> bool {
         let tree = life.tree.or(self.tree);
         let tree = tree.and_then(|tree| cx.verdicts.stats.trees.get(usize::from(tree.0)));
-        let notes = match life.registered {
-            Some(registered) if registered.notes != 0 => registered.notes,
-            _ => tree.map_or(0, |tree| tree.notes),
-        };
-        !life.muted && (notes == 0 || notes & bit != 0)
+        let of_tree = tree.map(|tree| tree.notes).filter(|notes| *notes != 0);
+        let used_up = life.muted || self.may_be_used_up(cx, life);
+        !used_up && life.asked.or(of_tree).is_none_or(|notes| notes & bit != 0)
+    }
+
+    /// Whether the kernel was to announce this child when its forker created it.
+    pub(super) fn asks_for_child(&self, cx: &Context, child: &Life, forker: &Life) -> bool {
+        let just_changed = forker.changed.zip(child.created).is_some_and(|(changed, created)| {
+            changed.since(created).max(created.since(changed)) <= UNORDERED_NS
+        });
+        match child.asked {
+            Some(notes) => notes & note::TRACK != 0 && !just_changed,
+            None => self.asks_for(cx, forker, note::TRACK),
+        }
     }
 
     /// Changes a life, and the gauges of its tree with it.

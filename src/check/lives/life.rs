@@ -43,8 +43,9 @@ pub(crate) struct Note {
     pub(crate) flags: u32,
     pub(crate) fflags: u32,
     pub(crate) data: i64,
-    /// The number of the call.
+    /// The number of the call, and the descriptor of its kqueue.
     pub(crate) call: u64,
+    pub(crate) queue: i32,
     /// When the call returned.
     pub(crate) at: KernelTime,
     /// The queue had been drained at this time, before the note was in it.
@@ -63,8 +64,6 @@ impl Note {
 pub(crate) struct Registered {
     pub(crate) entered: KernelTime,
     pub(crate) at: KernelTime,
-    /// The fflags that it asked for; 0 if that is not known.
-    pub(crate) notes: u32,
 }
 
 /// How many calls had been placed at certain times: they tell which call could have brought which note.
@@ -99,6 +98,10 @@ pub(crate) struct Life {
     pub(crate) exit: Option<Note>,
     /// Registered by kqueue's user, not by the kernel: its birth is no fact.
     pub(crate) registered: Option<Registered>,
+    /// What its knote was asked for, by its registration or by that of its ancestor; `None` if no registration was seen.
+    pub(crate) asked: Option<u32>,
+    /// When a registration of it was changed.
+    pub(crate) changed: Option<KernelTime>,
     /// Its knote was deleted, disabled or used up: what was asked for is not delivered any more.
     pub(crate) muted: bool,
     /// When its knote was registered or changed last: what it has to deliver may have been queued only then.
@@ -132,6 +135,8 @@ impl Life {
             child: None,
             exit: None,
             registered: None,
+            asked: None,
+            changed: None,
             muted: false,
             enabled: KernelTime(0),
             trackerr: Reports::default(),
@@ -176,6 +181,17 @@ impl Life {
     pub(crate) fn is_lost_alive(&self) -> bool {
         let lost = self.birth.verdict().is_some_and(Verdict::is_lost);
         lost && !self.is_tracked() && self.exited.is_none() && !self.death.is_final()
+    }
+
+    /// Whether the data of this NOTE_CHILD is what DTrace reported of it.
+    pub(crate) fn fits_birth(&self, note: &Note) -> bool {
+        self.forker.is_some_and(|forker| i64::from(forker.get()) == note.data)
+            || note.is_collision() && self.fits_death(note.data)
+    }
+
+    /// Whether the data of a NOTE_EXIT is what DTrace reported of it.
+    pub(crate) fn fits_death(&self, data: i64) -> bool {
+        self.status.is_some_and(|status| i64::from(status.0) == data)
     }
 
     /// Whether DTrace's evidence allows that it ran at this time.

@@ -26,7 +26,7 @@ use super::sight::Sight;
 use super::stats::Order;
 use super::timeline::event::{Call, Event};
 use super::verdicts::Verdicts;
-use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, Witness, note};
+use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, Witness, note};
 use consumer::MOST_STRANGERS;
 use drain::{Drain, Queue};
 use life::{FactState, Note};
@@ -54,8 +54,8 @@ pub(crate) struct Lives {
     queues: Vec<Queue>,
     /// Drains of a consumer's queues that do not count yet, each with the return of its call.
     drains: VecDeque<(KernelTime, Drain)>,
-    /// A knote of it may be used up, or disabled, by the first event (EV_ONESHOT, EV_DISPATCH).
-    used_up: bool,
+    /// It has asked for EV_ONESHOT, as far as its registrations were seen; `None` as long as none was.
+    oneshot: Option<bool>,
     /// Beyond so many lives those of no tree are forgotten, and up to when that was done.
     most_strangers: usize,
     forgotten: Option<KernelTime>,
@@ -69,6 +69,8 @@ pub(crate) struct Lives {
     published: KernelTime,
     /// When the first process was registered.
     watching: Option<KernelTime>,
+    /// When what was open was given up, and the lives that are over were forgotten: notes of them may still come.
+    anew: KernelTime,
     /// How long a note, or its probe, may be behind: the settle time, and more on a host that holds up its threads.
     patience_ns: u64,
 }
@@ -93,7 +95,7 @@ impl Lives {
             process: None,
             queues: if tree.is_none() { vec![own] } else { vec![] },
             drains: VecDeque::new(),
-            used_up: false,
+            oneshot: tree.is_none().then_some(false),
             most_strangers: MOST_STRANGERS,
             forgotten: None,
             table: Table::new(),
@@ -103,6 +105,7 @@ impl Lives {
             now: KernelTime(0),
             published: KernelTime(0),
             watching: None,
+            anew: KernelTime(0),
             patience_ns: config.settle_ns,
         }
     }
@@ -189,6 +192,7 @@ impl Lives {
             fflags: event.fflags,
             data: event.data,
             call: call.seq,
+            queue: call.queue,
             at: call.at,
             not_before: self.drained_before(call),
         };
@@ -199,12 +203,15 @@ impl Lives {
         }
         let mut about = born;
         if has(note::EXIT) {
-            about = about.or_else(|| self.exiting(cx, pid, tree, note.data));
+            about = about.or_else(|| self.exiting(cx, pid, tree, &note));
             if let Some(slot) = about {
                 self.note_exit(cx, slot, tree, note);
             }
         } else if !has(note::CHILD) {
             self.sign_of_life(cx, pid, tree, note.not_before);
+        }
+        if self.tree.is_some() && !has(note::EXIT) {
+            self.use_up(pid, event);
         }
         self.reached(about?, event)
     }
@@ -219,11 +226,7 @@ impl Lives {
     ) -> Option<usize> {
         let expecting = self.expecting_child_note(pid, &note);
         if expecting.is_none()
-            && let Some(slot) = self.table.newest(pid)
-            && let life = &self.table[slot]
-            && life.is_tracked()
-            && life.exit.is_none()
-            && !life.settled
+            && let Some(slot) = self.announced(pid, &note)
         {
             self.tree_of(cx, slot).duplicate_child_notes += 1;
             return note.is_collision().then_some(slot);
@@ -243,6 +246,12 @@ impl Lives {
     fn note_exit(&mut self, cx: &mut Context, slot: usize, tree: TreeId, note: Note) {
         if self.table[slot].exit.is_some() {
             return self.repeated_exit(cx, tree);
+        }
+        let child = self.table[slot].child.filter(|child| child.queue == note.queue);
+        if child.is_some_and(|child| child.flags & note::EV_ONESHOT != 0 && child.call < note.call)
+        {
+            // The knote of NOTE_CHILD was freed, and there was another one.
+            cx.verdicts.stats.regime = Regime::Split;
         }
         self.change(cx, slot, |life| {
             life.exit = Some(note);
@@ -320,6 +329,7 @@ impl Lives {
             settle_ns: self.config.settle_ns,
             patience_ns: self.patience_ns,
             watching: self.watching.unwrap_or_default(),
+            anew: self.anew,
             regime: cx.verdicts.stats.regime,
             now: self.now,
         }

@@ -3,6 +3,7 @@
 use super::life::{Life, Note, Registered};
 use super::table::Table;
 use super::{Context, Lives};
+use crate::check::judge::UNORDERED_NS;
 use crate::check::stats::Order;
 use crate::input::Attach;
 use crate::model::{KernelTime, Kevent, Pid, Regime, TreeId, Witness, note};
@@ -32,7 +33,8 @@ impl Lives {
             return;
         }
         self.change(cx, slot, |life| {
-            life.registered = Some(Registered { entered, at, notes: attach.notes });
+            life.registered = Some(Registered { entered, at });
+            life.asked = Some(attach.notes).filter(|notes| *notes != 0);
             life.tree.get_or_insert(attach.tree);
             life.proven = life.proven.max(entered);
         });
@@ -56,12 +58,9 @@ impl Lives {
         tree: TreeId,
         drained: KernelTime,
     ) {
-        let used_up = self.used_up;
         match self.table.latest(pid, Life::is_tracked) {
             Some(slot) if self.table[slot].exit.is_none() => {
-                let life = &mut self.table[slot];
-                life.proven = life.proven.max(drained);
-                life.muted |= used_up;
+                self.table[slot].proven = self.table[slot].proven.max(drained);
             }
             _ if self.is_from_before(pid) => self.prove_registered(cx, pid, drained),
             _ => self.tree_violation(cx, tree, Order::UnknownProcess),
@@ -79,12 +78,35 @@ impl Lives {
                 self.table.chain(pid).take_while(|s| !self.table[*s].is_known_to_kqueue());
             unknown.filter(|s| !over(&self.table[*s]))
         };
-        let fits = |slot: &usize| {
+        let fits = |slot: &usize| self.table[*slot].fits_birth(note);
+        let overtaken = |life: &Life| life.exit.is_some() && !life.is_tracked();
+        let announced = |life: &Life| life.is_tracked() && life.fits_birth(note);
+        expecting().filter(fits).last().or_else(|| match self.crossed(pid, note, announced) {
+            Some(_) => None,
+            None => expecting().last().or_else(|| self.crossed(pid, note, overtaken)),
+        })
+    }
+
+    /// The life that a further NOTE_CHILD is about.
+    pub(super) fn announced(&self, pid: Pid, note: &Note) -> Option<usize> {
+        let newest = self.table.newest(pid).filter(|slot| {
             let life = &self.table[*slot];
-            life.forker.is_some_and(|f| i64::from(f.get()) == note.data)
-                || note.is_collision() && life.status.is_some_and(|s| i64::from(s.0) == note.data)
+            life.is_tracked() && life.exit.is_none() && !life.settled
+        });
+        newest.or_else(|| self.crossed(pid, note, |life| life.is_tracked()))
+    }
+
+    /// The life that NOTE_CHILD is about although later notes of it came before: several threads of a consumer may read one
+    /// kqueue, and several of its kqueues may report one process. It was created since this kqueue was drained.
+    fn crossed(&self, pid: Pid, note: &Note, which: impl Fn(&Life) -> bool) -> Option<usize> {
+        let crossed = |life: &Life| {
+            let elsewhere = life.child.filter(|child| child.queue != note.queue);
+            let since = life.created.or(elsewhere.map(|child| child.at));
+            which(life)
+                && since.is_some_and(|at| at.plus(UNORDERED_NS) > note.not_before)
+                && (life.fits_birth(note) || elsewhere.is_some())
         };
-        expecting().filter(fits).last().or_else(|| expecting().last())
+        self.table.latest(pid, crossed).filter(|_| self.tree.is_some())
     }
 
     /// The life that a lone NOTE_EXIT is about. `None` if it was delivered before.
@@ -93,10 +115,9 @@ impl Lives {
         cx: &mut Context,
         pid: Pid,
         tree: TreeId,
-        data: i64,
+        note: &Note,
     ) -> Option<usize> {
-        let fits =
-            |t: &Table, s: usize| t[s].status.is_some_and(|status| i64::from(status.0) == data);
+        let fits = |t: &Table, s: usize| t[s].fits_death(note.data);
         let tracked = self.table.latest(pid, Life::is_tracked);
         let newer = self
             .table
@@ -104,6 +125,13 @@ impl Lives {
             .take_while(|s| Some(*s) != tracked && !self.table[*s].is_known_to_kqueue())
             .last();
         let tracked_open = tracked.filter(|s| self.table[*s].exit.is_none());
+        if let Some(open) = tracked_open.filter(|slot| !fits(&self.table, *slot))
+            && self.ended_elsewhere(pid, note)
+        {
+            // If this one ends in the same way, its note may have been taken for that of the life before.
+            self.table[open].muted |= self.table[open].status.is_none();
+            return None;
+        }
         match (tracked_open, newer) {
             // It has ended before anything proved that it was watched.
             (None, _) if self.is_from_before(pid) => None,
@@ -129,13 +157,25 @@ impl Lives {
         }
     }
 
+    /// Whether another kqueue of a consumer has reported this end of an earlier life of the pid, since this one was drained.
+    fn ended_elsewhere(&self, pid: Pid, note: &Note) -> bool {
+        let since = |exited: KernelTime| exited.plus(self.patience_ns) > note.not_before;
+        let ended = |life: &Life| {
+            life.exit.is_some_and(|exit| exit.queue != note.queue)
+                && life.exited.is_some_and(since)
+                && life.fits_death(note.data)
+        };
+        self.table.latest(pid, ended).is_some()
+    }
+
     /// A lone NOTE_CHILD shows how many knotes a child has: on split kernels its own knote is EV_ONESHOT
     /// (13.2 `kern_event.c:581`), on merged ones it is the tracking knote (10.1 `kern_event.c:504`).
     pub(super) fn observe_regime(&self, cx: &mut Context, event: &Kevent) {
         let regime = &mut cx.verdicts.stats.regime;
         if event.fflags & (note::CHILD | note::EXIT) == note::CHILD {
             if event.flags & note::EV_ONESHOT != 0 {
-                *regime = Regime::Split;
+                // Unless its user may have asked for that.
+                *regime = if self.oneshot == Some(false) { Regime::Split } else { *regime };
             } else if *regime == Regime::Unknown {
                 *regime = Regime::MergedStatus;
             }

@@ -182,7 +182,7 @@ impl Lives {
             forker.registered.is_some_and(|registered| life.created < Some(registered.entered))
         };
         match forker.filter(|forker| forker.tree.is_some()) {
-            Some(forker) if !self.asks_for(cx, forker, note::TRACK) => None,
+            Some(forker) if !self.asks_for_child(cx, life, forker) => None,
             Some(forker) if life.tree.is_none() && before(forker) => None,
             Some(forker) => life.tree.or(forker.tree),
             None => life.tree.filter(|_| self.asks_for(cx, life, note::TRACK)),
