@@ -58,7 +58,7 @@ fn announced(life: &Life, created: KernelTime, note: &Note, policy: &Policy<'_>)
     let (from, to) = (created.min(note.at).min(drained), created.max(note.at));
     match note.is_collision() {
         true if is_status(life.status, note) => Verdict::Overwritten,
-        _ if policy.may_be_another_life(from, to) => Verdict::Undecided,
+        _ if policy.may_be_another_life(from, to) || policy.may_be_old(note) => Verdict::Undecided,
         true => Verdict::Overwritten,
         false => Verdict::Corrupt,
     }
@@ -130,7 +130,7 @@ fn ended(life: &Life, exited: KernelTime, note: &Note, policy: &Policy<'_>) -> V
     // It may be about another life, if one was missed since this one is proven.
     let drained = note.not_before.max(policy.watching);
     let from = life.proven.min(exited).min(drained);
-    if policy.may_be_another_life(from, exited.max(note.at)) {
+    if policy.may_be_another_life(from, exited.max(note.at)) || policy.may_be_old(note) {
         return Verdict::Undecided;
     }
     let ppid_won = match life.forker {
@@ -166,7 +166,7 @@ impl Policy<'_> {
     fn kqueue_only(&self, from: KernelTime, note: &Note) -> Verdict {
         let to = note.at.plus(self.patience_ns);
         let blind = self.sight.missed(Witness::Dtrace, from, to);
-        let forgotten = self.may_be_forgotten(from) || note.not_before < self.anew;
+        let forgotten = self.may_be_forgotten(from) || self.may_be_old(note);
         if blind || forgotten { Verdict::Undecided } else { Verdict::KqueueOnly }
     }
 
@@ -176,6 +176,11 @@ impl Policy<'_> {
         self.sight.missed(Witness::Dtrace, from, to)
             || self.sight.missed(self.notes_in, from.minus(self.settle_ns), to)
             || self.may_be_forgotten(from)
+    }
+
+    /// Whether a note may be about a life that has been forgotten: its queue may hold it since long ago.
+    fn may_be_old(&self, note: &Note) -> bool {
+        note.not_before < self.anew
     }
 
     /// Whether a life since then may have been forgotten.

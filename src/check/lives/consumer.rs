@@ -29,7 +29,7 @@ impl Lives {
             consumer.refused[Refusal::of(change.errno).index()] += 1;
             return;
         }
-        self.learn_queue(change.queue, Some(change.kqueue), change.entered);
+        self.learn_queue(change.queue, Some(change.kqueue));
         let muted = change.flags & (note::EV_DELETE | note::EV_DISABLE) != 0;
         // What is registered anew after its end may be an old knote, of which nothing needs to come.
         let before = self.table.newest(pid).filter(|slot| self.table[*slot].is_tracked());
@@ -70,10 +70,16 @@ impl Lives {
 
     /// A child inherits what its forker's knote asks for now. If that has just changed, it is not known from when to when the
     /// kernel followed the forker: nothing of the child needs to be reported.
-    pub(super) fn inherited(&self, forker: usize, created: KernelTime) -> Option<u32> {
+    pub(super) fn inherited(
+        &self,
+        cx: &Context,
+        forker: usize,
+        created: KernelTime,
+    ) -> Option<u32> {
         let forker = &self.table[forker];
         let just_changed = forker.changed.is_some_and(|at| created <= at.plus(UNORDERED_NS));
-        let followed = |notes: &u32| notes & note::TRACK != 0 && !forker.muted && !just_changed;
+        let used_up = forker.muted || self.may_be_used_up(cx, forker);
+        let followed = |notes: &u32| notes & note::TRACK != 0 && !used_up && !just_changed;
         forker.asked.map(|notes| Some(notes).filter(followed).unwrap_or(0))
     }
 
@@ -115,11 +121,17 @@ impl Lives {
         }
     }
 
-    /// This kqueue watches processes.
-    pub(super) fn learn_queue(&mut self, descriptor: i32, address: Option<u64>, at: KernelTime) {
+    /// This kqueue watches processes. It may hold notes of long ago, until it is seen to be drained.
+    pub(super) fn learn_queue(&mut self, descriptor: i32, address: Option<u64>) {
         match self.queues.iter_mut().find(|queue| queue.descriptor == descriptor) {
             Some(queue) => queue.address = queue.address.or(address),
-            None => self.queues.push(Queue { descriptor, address, drained: at }),
+            None => {
+                if !self.queues.is_empty() {
+                    // What the others had not to report of was forgotten.
+                    self.anew = self.now;
+                }
+                self.queues.push(Queue { descriptor, address, drained: KernelTime(0) });
+            }
         }
     }
 

@@ -179,7 +179,7 @@ impl Lives {
         // What came was asked for: a recording of an old version does not say it.
         cx.verdicts.tree(tree).notes |= event.fflags & (note::FORK | note::EXEC);
         if self.tree.is_some() {
-            self.learn_queue(call.queue, None, call.entered.unwrap_or_default());
+            self.learn_queue(call.queue, None);
             self.learn_notes(cx, tree, event);
         }
         let Some(pid) = Pid::new(event.ident) else {

@@ -145,7 +145,8 @@ impl Lives {
                 Some(slot)
             }
             (None, None) => {
-                let delivered = tracked.and_then(|s| self.table[s].exit);
+                let known = self.table.latest(pid, Life::is_known_to_kqueue);
+                let delivered = known.and_then(|s| self.table[s].exit);
                 let dtrace = Witness::Dtrace;
                 if delivered.is_some_and(|note| !cx.sight.missed(dtrace, note.at, self.now)) {
                     self.repeated_exit(cx, tree);
@@ -169,16 +170,19 @@ impl Lives {
     }
 
     /// A lone NOTE_CHILD shows how many knotes a child has: on split kernels its own knote is EV_ONESHOT
-    /// (13.2 `kern_event.c:581`), on merged ones it is the tracking knote (10.1 `kern_event.c:504`).
+    /// (13.2 `kern_event.c:581`), on merged ones it is the tracking knote (10.1 `kern_event.c:504`). That is EV_ONESHOT too if a
+    /// consumer has asked for it, or if the process has ended and NOTE_EXIT was not asked for.
     pub(super) fn observe_regime(&self, cx: &mut Context, event: &Kevent) {
         let regime = &mut cx.verdicts.stats.regime;
-        if event.fflags & (note::CHILD | note::EXIT) == note::CHILD {
-            if event.flags & note::EV_ONESHOT != 0 {
-                // Unless its user may have asked for that.
-                *regime = if self.oneshot == Some(false) { Regime::Split } else { *regime };
-            } else if *regime == Regime::Unknown {
-                *regime = Regime::MergedStatus;
-            }
+        if event.fflags & (note::CHILD | note::EXIT) != note::CHILD {
+            return;
+        }
+        let ended = self.tree.is_some() && event.flags & note::EV_EOF != 0;
+        match event.flags & note::EV_ONESHOT {
+            0 if *regime == Regime::Unknown => *regime = Regime::MergedStatus,
+            0 => {}
+            _ if self.oneshot == Some(false) && !ended => *regime = Regime::Split,
+            _ => {}
         }
     }
 

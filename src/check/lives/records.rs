@@ -29,7 +29,7 @@ impl Lives {
         let calls = self.calls;
         let forked_before =
             living.map_or(0, |f| std::mem::replace(&mut self.table[f].calls.forked, calls));
-        let inherited = living.and_then(|forker| self.inherited(forker, at));
+        let inherited = living.and_then(|forker| self.inherited(cx, forker, at));
         let life = &mut self.table[slot];
         (life.created, life.forker, life.forker_life) = (Some(at), Some(forker), forker_life);
         life.asked = life.asked.or(inherited);
