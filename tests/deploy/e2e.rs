@@ -1,5 +1,5 @@
 //! From a kernel that loses processes to an alert at a webhook, with a real Prometheus, the rules that operators load, and a
-//! real Alertmanager. The same losses inside a blind window fire no alert.
+//! real Alertmanager; the same from a supervisor that is watched as a consumer. The same losses inside a blind window fire no alert.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,8 @@ use kqproc_exporter::sim::{Options, Shape};
 use serde_json::Value;
 
 use crate::common::eventually;
-use crate::common::exporter::{Exporter, simulate};
+use crate::common::exporter::{Exporter, serve, simulate};
+use crate::common::played_consumer::{Run, Sleeper};
 use crate::project::read;
 use crate::stack::{Daemon, get, webhook};
 
@@ -33,6 +34,57 @@ fn hurried(file: &str) -> String {
     out + rest
 }
 
+/// A Prometheus with the hurried rules that scrapes these exporters.
+fn prometheus(exporters: &[SocketAddr], alertmanager: &Daemon) -> Daemon {
+    let targets: Vec<String> = exporters.iter().map(|exporter| format!("'{exporter}'")).collect();
+    let config = format!(
+        "global: {{scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}}\n\
+         rule_files: [recording.yml, alerts.yml]\n\
+         scrape_configs: [{{job_name: kqproc, static_configs: [{{targets: [{}]}}]}}]\n\
+         alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{}']}}]}}]}}\n",
+        targets.join(", "),
+        alertmanager.address
+    );
+    let rules = ["recording.yml", "alerts.yml"].map(|file| (file, hurried(file)));
+    let files = rules.each_ref().map(|(name, text)| (*name, text.as_str()));
+    Daemon::prometheus(&config, &files)
+}
+
+/// A supervisor that a real kernel did not give two ends of 10,833, as DTrace saw it.
+#[test]
+fn an_end_that_a_supervisor_did_not_receive_pages() {
+    let supervisor = Sleeper::start();
+    let run = Run::of_recording("consumer-15.1-lost-exit");
+    let stand_in = run.played_by("ticks-late", supervisor.pid());
+    let exporter = Exporter::start(serve([
+        format!("--consumer=nosh=pid:{}", supervisor.pid()),
+        format!("--dtrace.path={}", stand_in.path.display()),
+    ]));
+    let (hook, alerts) = webhook();
+    let alertmanager = Daemon::alertmanager(hook);
+    let prometheus = prometheus(&[exporter.addr], &alertmanager);
+    eventually("a clear sight", || {
+        let answer = prometheus.query("instance:kqproc_clear_sight:bool8m == 1");
+        (!answer.is_empty()).then_some(())
+    });
+    std::fs::write(stand_in.file("go"), "").unwrap();
+    let page = eventually("the page", || {
+        alerts.try_iter().find(|alert| alert["labels"]["severity"] == "critical")
+    });
+    assert_eq!(page["status"], "firing");
+    assert_eq!(page["labels"]["alertname"], "KqprocConsumerLost");
+    assert_eq!(page["labels"]["tree"], "nosh");
+    let evidence = page["annotations"]["incidents_url"].as_str().unwrap();
+    let of_tree = evidence.strip_prefix(&format!("http://{}", exporter.addr)).unwrap();
+    assert!(get(exporter.addr, of_tree).unwrap().contains("lost_silent"));
+    let status = exporter.request("GET", "/", "Accept: text/html\r\n");
+    for lost in [6712, 8541] {
+        let pid = supervisor.pid();
+        let not_received = format!("nosh, pid {pid}, did not receive NOTE_EXIT of {lost}");
+        assert!(status.text().contains(&not_received), "{not_received}");
+    }
+}
+
 #[test]
 fn a_loss_in_sight_reaches_the_webhook_and_one_inside_a_blind_window_does_not() {
     // Threads that fork at once: a kernel of today passes over knotes in flux and does not report it.
@@ -44,16 +96,7 @@ fn a_loss_in_sight_reaches_the_webhook_and_one_inside_a_blind_window_does_not() 
     let [seeing, blind] = exporters.each_ref().map(|exporter| exporter.addr);
     let (hook, alerts) = webhook();
     let alertmanager = Daemon::alertmanager(hook);
-    let config = format!(
-        "global: {{scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}}\n\
-         rule_files: [recording.yml, alerts.yml]\n\
-         scrape_configs: [{{job_name: kqproc, static_configs: [{{targets: ['{seeing}', '{blind}']}}]}}]\n\
-         alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{}']}}]}}]}}\n",
-        alertmanager.address
-    );
-    let rules = ["recording.yml", "alerts.yml"].map(|file| (file, hurried(file)));
-    let files = rules.each_ref().map(|(name, text)| (*name, text.as_str()));
-    let prometheus = Daemon::prometheus(&config, &files);
+    let prometheus = prometheus(&[seeing, blind], &alertmanager);
 
     let mut received: Vec<Value> = Vec::new();
     let page = eventually("the page", || {

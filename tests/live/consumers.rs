@@ -4,69 +4,22 @@
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::common::eventually;
 use crate::common::exporter::{self, Exporter, PROGRAM};
+use crate::common::played_consumer::{Run, Sleeper};
 use crate::common::stand_in_dtrace::StandInDtrace;
-use crate::common::{eventually, fixture};
 use kqproc_exporter::input::Input;
-use kqproc_exporter::model::Pid;
+use kqproc_exporter::model::{Pid, Verdict};
 use kqproc_exporter::source::dtrace::{self, Limits};
 use kqproc_exporter::source::live::{Config, Error, Live};
 use kqproc_exporter::source::replay::Replay;
 use kqproc_exporter::source::target::{Root, Target};
 use nix::sys::signal::{Signal, kill};
-
-/// A process that is killed when dropped.
-struct Process(Child);
-
-impl Process {
-    fn asleep() -> Process {
-        Process(Command::new("sleep").arg("1000").spawn().expect("it starts"))
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::new(self.0.id().into()).expect("a pid")
-    }
-
-    fn end(&mut self) {
-        self.0.kill().expect("it runs");
-        self.0.wait().expect("it ends");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A stand-in that prints what a real dtrace(1) printed about a consumer, as if that had been process `pid`.
-fn plays(behaviour: &str, run: &str, pid: Pid) -> StandInDtrace {
-    let stand_in = StandInDtrace::new(behaviour);
-    let folder = fixture("consumer").join(run);
-    let text = fs::read_to_string(folder.join("dtrace.txt")).expect("a run");
-    let recorded = fs::read_to_string(folder.join("pid.txt")).expect("its pid");
-    let mut played = String::new();
-    for line in text.lines() {
-        let is_pid = |field: &str| field == recorded.trim();
-        let own = pid.to_string();
-        let fields = line.split(' ').map(|field| if is_pid(field) { &own } else { field });
-        match line.as_bytes().first() {
-            Some(b'C' | b'X') => played += &fields.collect::<Vec<_>>().join(" "),
-            _ => played += line,
-        }
-        played.push('\n');
-    }
-    // The last records are decided when something later is printed.
-    let last = played.lines().filter_map(|line| line.split(' ').nth(1)?.parse::<u64>().ok()).max();
-    let later = last.expect("a time") + 60_000_000_000;
-    played += &format!("T {later} 1\n");
-    fs::write(stand_in.file("stdout"), played).expect("written");
-    stand_in
-}
+use serde_json::Value;
 
 /// The configuration of a source with this dtrace and this consumer.
 fn config_of(dtrace: &StandInDtrace, consumer: Root) -> Config {
@@ -87,7 +40,7 @@ fn prepare(config: Config) -> Result<Live, Error> {
 #[test]
 fn a_consumer_is_found_by_its_pid_file_and_found_again() {
     let stand_in = StandInDtrace::new("falls-silent");
-    let (mut first, second) = (Process::asleep(), Process::asleep());
+    let (mut first, second) = (Sleeper::start(), Sleeper::start());
     let pids = [first.pid(), second.pid()];
     let file = stand_in.file("pid");
     let live = prepare(config_of(&stand_in, Root::PidFile(file.clone()))).expect("prepared");
@@ -129,7 +82,7 @@ fn a_consumer_is_found_by_its_pid_file_and_found_again() {
 #[test]
 fn a_consumer_that_is_named_by_its_pid_must_be_there() {
     let stand_in = StandInDtrace::new("falls-silent");
-    let mut gone = Process::asleep();
+    let mut gone = Sleeper::start();
     let pid = gone.pid();
     gone.end();
     let Err(error) = prepare(config_of(&stand_in, Root::Pid(pid))) else {
@@ -139,14 +92,11 @@ fn a_consumer_that_is_named_by_its_pid_must_be_there() {
     assert!(error.to_string().starts_with(&expected), "{error}");
 }
 
-/// What dtrace(1) printed, byte by byte, and who the consumer is.
-#[test]
-fn what_is_recorded_of_a_consumer_is_what_dtrace_printed() {
-    let consumer = Process::asleep();
-    let stand_in = plays("replay", "split-exit-only", consumer.pid());
+/// A recording of this consumer, of all that the stand-in prints.
+fn record(stand_in: &StandInDtrace, consumer: Pid) -> PathBuf {
     let output = stand_in.file("run.kqr");
     let recorder = Command::new(PROGRAM)
-        .args(["record", "--consumer", &format!("supervisor=pid:{}", consumer.pid())])
+        .args(["record", "--consumer", &format!("supervisor=pid:{consumer}")])
         .arg("--dtrace.path")
         .arg(&stand_in.path)
         .arg("--output")
@@ -154,10 +104,27 @@ fn what_is_recorded_of_a_consumer_is_what_dtrace_printed() {
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    let mut recorder = Process(recorder);
+    let mut recorder = Sleeper(recorder);
     eventually("all is printed", || stand_in.file("played").exists().then_some(()));
     kill(nix::unistd::Pid::from_raw(recorder.0.id() as i32), Signal::SIGINT).expect("it runs");
     assert!(recorder.0.wait().expect("it ends").success());
+    output
+}
+
+/// An exporter that watches this consumer.
+fn serve(stand_in: &StandInDtrace, consumer: Pid) -> Exporter {
+    Exporter::start(exporter::serve([
+        format!("--consumer=supervisor=pid:{consumer}"),
+        format!("--dtrace.path={}", stand_in.path.display()),
+    ]))
+}
+
+/// What dtrace(1) printed, byte by byte, and who the consumer is.
+#[test]
+fn what_is_recorded_of_a_consumer_is_what_dtrace_printed() {
+    let consumer = Sleeper::start();
+    let stand_in = Run::of_fixture("split-exit-only").played_by("replay", consumer.pid());
+    let output = record(&stand_in, consumer.pid());
     let (mut consumers, mut stdout) = (Vec::new(), Vec::new());
     let replay = Replay::open(&output).expect("a recording");
     assert!(replay.meta().program.contains(&format!("/pid == {}/", consumer.pid())));
@@ -181,12 +148,9 @@ fn what_a_consumer_gets_is_judged_on_the_metrics_page() {
     for (run, births, deaths) in
         [("split-exit-only", None, 270.0), ("split15-attached-chain-stall", Some(120.0), 121.0)]
     {
-        let consumer = Process::asleep();
-        let stand_in = plays("ticks", run, consumer.pid());
-        let exporter = Exporter::start(exporter::serve([
-            format!("--consumer=supervisor=pid:{}", consumer.pid()),
-            format!("--dtrace.path={}", stand_in.path.display()),
-        ]));
+        let consumer = Sleeper::start();
+        let stand_in = Run::of_fixture(run).played_by("ticks", consumer.pid());
+        let exporter = serve(&stand_in, consumer.pid());
         let agreed =
             |fact: &str| format!(r#"kqproc_{fact}_total{{tree="supervisor",verdict="agreed"}}"#);
         let samples = exporter.scrape_until(|s| s.get(&agreed("deaths")) == Some(&deaths));
@@ -199,6 +163,33 @@ fn what_a_consumer_gets_is_judged_on_the_metrics_page() {
         assert_eq!(others.collect::<Vec<_>>(), [], "{run}");
         assert_eq!(exporter.stop().code(), Some(0));
     }
+}
+
+/// One NOTE_EXIT of 428 was lost.
+#[test]
+fn what_was_recorded_of_a_consumer_replays_with_the_verdicts_of_the_live_run() {
+    let consumer = Sleeper::start();
+    let run = Run::of_recording("consumer-15.1-one-lost-exit");
+    let live = run.played_by("ticks", consumer.pid());
+    let exporter = serve(&live, consumer.pid());
+    let count = |fact: &str, verdict: &str| {
+        format!(r#"kqproc_{fact}_total{{tree="supervisor",verdict="{verdict}"}}"#)
+    };
+    let samples =
+        exporter.scrape_until(|samples| samples.get(&count("deaths", "agreed")) == Some(&427.0));
+    let stand_in = run.played_by("replay", consumer.pid());
+    let recorded = record(&stand_in, consumer.pid());
+    let replay = Command::new(PROGRAM).args(["replay", "--format=json"]).arg(&recorded).output();
+    let replay: Value = serde_json::from_slice(&replay.expect("it starts").stdout).expect("JSON");
+    for fact in ["births", "deaths"] {
+        let by_verdict = &replay["trees"]["supervisor"][fact];
+        for verdict in Verdict::ALL {
+            let expected = by_verdict[verdict.as_str()].as_f64();
+            let live = samples.get(&count(fact, verdict.as_str())).copied();
+            assert_eq!(live, expected, "{fact} {verdict}");
+        }
+    }
+    assert_eq!(replay["trees"]["supervisor"]["deaths"]["lost_silent"], 1);
 }
 
 #[test]
@@ -227,7 +218,7 @@ my sv    812  NOTE_EXIT|NOTE_TRACK              3      20.0  --consumer=my_sv=pi
         text.lines().map(|l| l.split_whitespace().map(str::to_owned).collect()).collect()
     };
     assert_eq!(lines(&table), lines(expected), "{table}");
-    let json: serde_json::Value = serde_json::from_str(&ask("json")).expect("JSON");
+    let json: Value = serde_json::from_str(&ask("json")).expect("JSON");
     assert_eq!(json["consumers"][1]["flag"], "--consumer=my_sv=pid:812");
     assert_eq!(json["consumers"][1]["events_per_second"], 20.0);
 }
