@@ -171,3 +171,98 @@ fn refused_registrations_are_counted_by_errno() {
     let refused: Vec<_> = refused.filter(|(_, n)| *n > 0).collect();
     assert_eq!(refused, [("ENOENT", 1), ("ESRCH", 2), ("other", 1)]);
 }
+
+/// An EV_ONESHOT knote goes with its first event, an EV_DISPATCH one is disabled by it: it has nothing more to deliver.
+#[test]
+fn a_knote_that_its_first_event_has_used_up_is_not_missed() {
+    for flag in [EV_ONESHOT, EV_DISPATCH] {
+        let mut script = Script::new(0);
+        script.register(100, (3, "a1"), 50, EV_ADD | flag, NOTE_EXIT | NOTE_FORK, 0);
+        let mut unused = script.clone();
+        unused.exit(200, 50);
+        unused.idle(300, &[3]);
+        assert_eq!(unused.deaths(), LOST, "{flag:x}");
+        script.call(150, 3, &[(-5, 50, NOTE_FORK, 0)]);
+        let mut enabled = script.clone();
+        script.exit(200, 50);
+        script.idle(300, &[3]);
+        assert_eq!(script.deaths(), NONE, "{flag:x}");
+        enabled.register(160, (3, "a1"), 50, EV_ADD | EV_ENABLE, NOTE_EXIT, 0);
+        enabled.exit(200, 50);
+        enabled.idle(300, &[3]);
+        assert_eq!(enabled.deaths(), LOST, "{flag:x}");
+    }
+}
+
+/// Disabled, it keeps what happened, and delivers it once it is enabled: behind what was queued in between.
+#[test]
+fn what_happened_to_a_disabled_knote_is_delivered_when_it_is_enabled() {
+    let mut script = Script::new(NOTE_EXIT);
+    script.create(20, 60, 9);
+    script.register(30, (3, "a1"), 60, EV_ADD, NOTE_EXIT, 0);
+    script.register(100, (3, "a1"), 50, EV_DISABLE, 0, 0);
+    script.exit(200, 50);
+    script.exit(3000, 60);
+    script.register(3100, (3, "a1"), 50, EV_ENABLE, NOTE_EXIT, 0);
+    script.call_with_room(1, 3200, 3, &[(-5, 60, NOTE_EXIT, 256)]);
+    script.line(format!("T {} 1", ns(3500)));
+    script.call_with_room(1, 3900, 3, &[(-5, 50, NOTE_EXIT, 256)]);
+    script.idle(4000, &[3]);
+    assert_eq!(script.deaths(), [(Verdict::Agreed, 2)]);
+    assert_eq!(script.0.stats().trees[0].order_violations, [0; Order::COUNT]);
+}
+
+/// A process that has ended and was not waited for can be registered: its NOTE_EXIT is queued then, behind what is there.
+#[test]
+fn a_process_that_is_registered_after_its_end_is_not_lost() {
+    let mut script = Script::new(NOTE_EXIT);
+    script.create(20, 60, 9);
+    script.exit(200, 60);
+    script.exit(3000, 50);
+    script.register(3100, (3, "a1"), 60, EV_ADD, NOTE_EXIT, 0);
+    script.call_with_room(1, 3200, 3, &[(-5, 50, NOTE_EXIT, 256)]);
+    script.line(format!("T {} 1", ns(3500)));
+    script.call_with_room(1, 3900, 3, &[(-5, 60, NOTE_EXIT, 256)]);
+    script.idle(4000, &[3]);
+    assert_eq!(script.deaths(), [(Verdict::Agreed, 2)]);
+}
+
+/// The pid of a process that has ended is used again, and registered again.
+#[test]
+fn a_pid_that_is_registered_again_is_another_life() {
+    let mut script = Script::new(NOTE_EXIT);
+    script.exit(200, 50);
+    script.call(201, 3, &[(-5, 50, NOTE_EXIT, 256)]);
+    script.create(1000, 50, 9);
+    script.register(1100, (3, "a1"), 50, EV_ADD, NOTE_EXIT, 0);
+    script.exit(1200, 50);
+    script.idle(1300, &[3]);
+    assert_eq!(script.deaths(), [(Verdict::Agreed, 1), (Verdict::LostSilent, 1)]);
+}
+
+/// Another thread of the consumer's is in kevent(2), and registers, at the same time.
+#[test]
+fn threads_of_a_consumer_are_kept_apart() {
+    let mut script = Script::new(NOTE_EXIT);
+    script.create(20, 60, 9);
+    let begin = script.0.lines.len();
+    // The registration of one thread is between those of the other, and their events are copied out in turn.
+    script.register(100, (3, "a1"), 60, EV_ADD, NOTE_EXIT, 0);
+    script.call(400, 3, &[(-5, 60, NOTE_EXIT, 256)]);
+    let of_other = |line: &String| line.replace(" 0 77 ", " 0 78 ");
+    let other: Vec<String> = script.0.lines.drain(begin..).map(|line| of_other(&line)).collect();
+    let [registers, registered, copied, returned] = &other[..] else { panic!("four lines") };
+    script.line(registers.clone());
+    script.line(format!("A {} 0 77 1 3 a1 70 -5 1 80000000 0 9", ns(100) + 100));
+    script.line(format!("a {} 0 77 3 9", ns(100) + 200));
+    script.line(registered.clone());
+    script.exit(200, 60);
+    script.exit(201, 50);
+    script.line(copied.clone());
+    script.call(400, 3, &[(-5, 50, NOTE_EXIT, 256)]);
+    script.line(returned.replace(&ns(400).to_string(), &(ns(400) + 10).to_string()));
+    script.idle(500, &[3]);
+    assert_eq!(script.deaths(), [(Verdict::Agreed, 2)]);
+    let tree = &script.0.stats().trees[0];
+    assert_eq!((tree.refused_registrations(), tree.order_violations), (1, [0; Order::COUNT]));
+}

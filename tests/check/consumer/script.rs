@@ -10,6 +10,9 @@ pub(super) const NOTE_FORK: u32 = 0x4000_0000;
 pub(super) const NOTE_CHILD: u32 = 0x4;
 pub(super) const EV_ADD: u32 = 0x1;
 pub(super) const EV_DELETE: u32 = 0x2;
+pub(super) const EV_ENABLE: u32 = 0x4;
+pub(super) const EV_ONESHOT: u32 = 0x10;
+pub(super) const EV_DISPATCH: u32 = 0x80;
 pub(super) const EV_DISABLE: u32 = 0x8;
 
 /// When they begin, in milliseconds.
