@@ -183,6 +183,9 @@ fn a_knote_that_its_first_event_has_used_up_is_not_missed() {
         unused.idle(300, &[3]);
         assert_eq!(unused.deaths(), LOST, "{flag:x}");
         script.call(150, 3, &[(-5, 50, NOTE_FORK, 0)]);
+        // An event has the flags of its knote.
+        let copied = script.0.lines.iter_mut().rfind(|line| line.starts_with("N ")).unwrap();
+        *copied = copied.replacen(" -5 20 ", &format!(" -5 {:x} ", 0x20 | flag), 1);
         let mut enabled = script.clone();
         script.exit(200, 50);
         script.idle(300, &[3]);
