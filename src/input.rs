@@ -177,7 +177,7 @@ impl Batch<'_> {
 /// kqueue_scan puts a marker at the end of the queue and stops at it, or when `nevents` are full (13.2 `kern_event.c`,
 /// `kqueue_scan`). If a change failed or asked for a receipt, the kernel returns without a look at the queue
 /// (`kqueue_kevent`). `returned` is below 0 if the call failed.
-pub const fn took_all(nevents: i64, returned: i64, receipts: bool) -> bool {
+pub(crate) const fn took_all(nevents: i64, returned: i64, receipts: bool) -> bool {
     !receipts && 0 <= returned && returned < nevents
 }
 

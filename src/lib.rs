@@ -20,6 +20,8 @@
 //! # Ok::<(), kqproc_exporter::recording::Error>(())
 //! ```
 
+// What no other crate of the repository uses is pub(crate).
+#![deny(unreachable_pub)]
 // What can fail says how.
 #![deny(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 // No input ends the process. (Tests may: they say what they expect.)

@@ -85,7 +85,7 @@ impl fmt::Display for WaitStatus {
 /// One of the two sources of evidence, which reports facts or misses them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Witness {
+pub(crate) enum Witness {
     /// EVFILT_PROC events from kevent(2): the accused.
     Kqueue,
     /// The proc provider's probes: the truth, as long as it does not look away.
@@ -109,24 +109,25 @@ macro_rules! words {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         $vis enum $name { $($(#[$vmeta])* $variant,)+ }
 
+        #[allow(dead_code, reason = "not every set needs all of them")]
         impl $name {
             /// Every value, in the order of [`Self::index`].
-            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+            $vis const ALL: &'static [$name] = &[$($name::$variant),+];
             /// How many values there are.
-            pub const COUNT: usize = Self::ALL.len();
+            $vis const COUNT: usize = Self::ALL.len();
 
             /// The place of this value in [`Self::ALL`].
-            pub const fn index(self) -> usize {
+            $vis const fn index(self) -> usize {
                 self as usize
             }
 
             /// Its name in metrics, JSON and tables.
-            pub const fn as_str(self) -> &'static str {
+            $vis const fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $word),+ }
             }
 
             /// The value with this name.
-            pub fn from_word(word: &str) -> Option<$name> {
+            $vis fn from_word(word: &str) -> Option<$name> {
                 Self::ALL.iter().copied().find(|v| v.as_str() == word)
             }
         }
@@ -209,7 +210,7 @@ impl Verdict {
 
     /// Whether other evidence about the process may show why kqueue never reported the fact. The reason of an inherited loss is
     /// the loss of the forker.
-    pub const fn needs_clues(self) -> bool {
+    pub(crate) const fn needs_clues(self) -> bool {
         match self {
             Verdict::LostReported | Verdict::LostSilent => true,
             Verdict::Agreed
@@ -252,7 +253,7 @@ words! {
 
 impl Regime {
     /// One knote carries both notes of a child: they collide as soon as the reader is late.
-    pub const fn is_merged(self) -> bool {
+    pub(crate) const fn is_merged(self) -> bool {
         matches!(self, Regime::MergedStatus | Regime::MergedPpid)
     }
 }
@@ -291,7 +292,7 @@ words! {
 /// Values of kevent.filter (13.2 `sys/event.h`).
 pub mod filter {
     /// EVFILT_PROC.
-    pub const PROC: i16 = -5;
+    pub(crate) const PROC: i16 = -5;
 }
 
 /// Bits of kevent.flags and kevent.fflags for EVFILT_PROC, with FreeBSD's values (13.2 `sys/event.h`), so that
@@ -368,7 +369,7 @@ pub struct Kevent {
 impl Kevent {
     /// Whether it tells what became of a change (EV_RECEIPT, or a change that failed): `fflags` is what was asked for and
     /// `data` the errno, 0 if it succeeded (13.2 `kern_event.c:1377`). It is no event of the process.
-    pub const fn is_receipt(&self) -> bool {
+    pub(crate) const fn is_receipt(&self) -> bool {
         self.flags & note::EV_ERROR != 0
     }
 }
@@ -386,7 +387,7 @@ impl TreeId {
     }
 
     /// The tree whose cookie this is.
-    pub const fn from_cookie(udata: u64) -> Option<TreeId> {
+    pub(crate) const fn from_cookie(udata: u64) -> Option<TreeId> {
         if udata & !0xffff == Self::COOKIE { Some(TreeId(udata as u16)) } else { None }
     }
 }

@@ -108,7 +108,7 @@ impl Finding {
     }
 
     /// Whether it may know something of a process that kqueue never announced: news for the finding on its other fact.
-    pub fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         self.kqueue.child.is_none() && self.clues != Clues::default()
     }
 

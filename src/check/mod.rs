@@ -45,7 +45,7 @@ use timeline::event::Event;
 use verdicts::Verdicts;
 
 /// More consumers than these are not judged: each takes as much memory as the mirror.
-pub const MOST_CONSUMERS: usize = 64;
+pub(crate) const MOST_CONSUMERS: usize = 64;
 
 /// The cross-checker.
 pub struct Checker {
@@ -77,7 +77,7 @@ impl Checker {
     }
 
     /// A tree has no process to watch.
-    pub fn tree_gone(&mut self, id: TreeId) {
+    pub(crate) fn tree_gone(&mut self, id: TreeId) {
         self.cx.verdicts.tree(id).attached = false;
     }
 
@@ -136,7 +136,7 @@ impl Checker {
     }
 
     /// A line of dtrace's stdout that is no record.
-    pub fn bad_line(&mut self, reason: Reason) {
+    pub(crate) fn bad_line(&mut self, reason: Reason) {
         self.stats_mut().bad_lines[reason.index()] += 1;
         if reason != Reason::Duplicate {
             self.timeline.bad_line();
@@ -151,20 +151,20 @@ impl Checker {
     }
 
     /// dtrace(1) printed on stderr, read at `read`, what is not understood: it may be about drops.
-    pub fn unknown_message(&mut self, read: MonoTime) {
+    pub(crate) fn unknown_message(&mut self, read: MonoTime) {
         self.stats_mut().unknown_messages += 1;
         self.timeline.drops(read);
     }
 
     /// dtrace was started.
-    pub fn dtrace_up(&mut self) {
+    pub(crate) fn dtrace_up(&mut self) {
         let restarted = std::mem::replace(&mut self.up, true);
         self.stats_mut().dtrace_restarts += u64::from(restarted);
         self.timeline.dtrace_up();
     }
 
     /// dtrace is gone.
-    pub fn dtrace_down(&mut self, observer: &mut impl Observer) {
+    pub(crate) fn dtrace_down(&mut self, observer: &mut impl Observer) {
         self.timeline.dtrace_down();
         self.run(observer);
     }
@@ -184,7 +184,7 @@ impl Checker {
     }
 
     /// Calls `first..first + count` were read and could not be kept.
-    pub fn batches_lost(&mut self, first: u64, count: u64) {
+    pub(crate) fn batches_lost(&mut self, first: u64, count: u64) {
         let lost = &mut self.stats_mut().evictions[Table::Events.index()];
         *lost = lost.saturating_add(count);
         self.timeline.calls_lost(first.saturating_add(count));

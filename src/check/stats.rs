@@ -287,7 +287,7 @@ pub struct Stats {
 
 impl Stats {
     /// A time on DTrace's clock in nanoseconds since 1970, as exact as the wall clock was.
-    pub fn wall_of(&self, at: KernelTime) -> Option<u64> {
+    pub(crate) fn wall_of(&self, at: KernelTime) -> Option<u64> {
         let (tick, wall) = self.wall.filter(|(_, wall)| *wall != 0)?;
         wall.saturating_add(at.since(tick)).checked_sub(tick.since(at))
     }
@@ -326,7 +326,7 @@ impl Stats {
     }
 
     /// Adds the counters of a run that has ended. Gauges and the regime stay as they are.
-    pub fn add_past(&mut self, past: &Stats) {
+    pub(crate) fn add_past(&mut self, past: &Stats) {
         for (i, tree) in past.trees.iter().enumerate() {
             match self.trees.get_mut(i) {
                 Some(now) => now.add_past(tree),

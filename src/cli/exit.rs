@@ -7,36 +7,36 @@ use std::process::ExitCode;
 use crate::source::{directory, replay};
 
 /// The command line is wrong.
-pub const USAGE: u8 = 64;
+pub(crate) const USAGE: u8 = 64;
 /// What was read is not what it should be.
-pub const DATAERR: u8 = 65;
+pub(crate) const DATAERR: u8 = 65;
 /// A file to be read is not there.
-pub const NOINPUT: u8 = 66;
+pub(crate) const NOINPUT: u8 = 66;
 /// Something that is needed is not there: no dtrace, no kqueue, an address that is taken.
-pub const UNAVAILABLE: u8 = 69;
+pub(crate) const UNAVAILABLE: u8 = 69;
 /// Anything else.
-pub const SOFTWARE: u8 = 70;
+pub(crate) const SOFTWARE: u8 = 70;
 /// The system refused what it should be able to give.
-pub const OSERR: u8 = 71;
+pub(crate) const OSERR: u8 = 71;
 /// Reading or writing failed.
-pub const IOERR: u8 = 74;
+pub(crate) const IOERR: u8 = 74;
 /// Another try may succeed.
-pub const TEMPFAIL: u8 = 75;
+pub(crate) const TEMPFAIL: u8 = 75;
 /// Root, or the right to open a file, is missing.
-pub const NOPERM: u8 = 77;
+pub(crate) const NOPERM: u8 = 77;
 /// The configuration is wrong.
-pub const CONFIG: u8 = 78;
+pub(crate) const CONFIG: u8 = 78;
 
 /// An error that knows with which status the process should exit. It reads as the error within.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     status: u8,
     error: anyhow::Error,
 }
 
 impl Failure {
     /// An error with which the process exits with `status`.
-    pub fn new(status: u8, error: impl Into<anyhow::Error>) -> Failure {
+    pub(crate) fn new(status: u8, error: impl Into<anyhow::Error>) -> Failure {
         Failure { status, error: error.into() }
     }
 }
@@ -54,7 +54,7 @@ impl std::error::Error for Failure {
 }
 
 /// Gives an error its exit status.
-pub trait OrExit<T> {
+pub(crate) trait OrExit<T> {
     /// The value, or an error with which the process exits with `status`.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
 }
 
 /// The error and its causes, each once: many texts have their cause in them already.
-pub fn error_text(error: &anyhow::Error) -> String {
+pub(crate) fn error_text(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {

@@ -13,7 +13,7 @@ use crate::metrics::{Origin, Source};
 use crate::recording::Meta;
 use crate::sim;
 use crate::source::live::{self, Live};
-use crate::source::replay::{Error, Paced, Replay, Wait};
+use crate::source::replay::{Error, Paced, Replay};
 use crate::source::stop::Stop;
 use crate::source::sysctl::kernel_info;
 
@@ -108,7 +108,7 @@ impl Feed {
     }
 
     /// Has `state` show the processor time of the processes that it takes besides this one, if it takes any.
-    pub fn measure_cpu(&self, state: &State) {
+    pub(crate) fn measure_cpu(&self, state: &State) {
         if let Feed::Live(live) = self {
             let meter = live.cpu_meter();
             state.cpu().of_helpers(move || {
@@ -167,22 +167,13 @@ fn open(path: &Option<PathBuf>) -> Result<Replay, Error> {
 }
 
 /// A sink that gets inputs in their own time, or so many times faster, until `stop`.
-pub(super) fn paced<S: Sink>(sink: S, speed: f64, stop: &Stop) -> Paced<S, Interruptible<'_>> {
-    Paced::new(sink, speed, Interruptible { began: Instant::now(), stop })
-}
-
-/// Waits until it is time, or until the service is to end.
-pub(super) struct Interruptible<'a> {
-    began: Instant,
-    stop: &'a Stop,
-}
-
-impl Wait for Interruptible<'_> {
-    fn until(&mut self, since_start: Duration) -> ControlFlow<()> {
-        let left = since_start.saturating_sub(self.began.elapsed());
+pub(super) fn paced<S: Sink>(sink: S, speed: f64, stop: &Stop) -> impl Sink {
+    let began = Instant::now();
+    Paced::new(sink, speed, move |since_start: Duration| {
+        let left = since_start.saturating_sub(began.elapsed());
         if !left.is_zero() {
-            self.stop.wait(0, left);
+            stop.wait(0, left);
         }
-        if self.stop.is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
+        if stop.is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
 }

@@ -14,7 +14,7 @@ use crate::pipeline::Pipeline;
 const PUBLISH: Duration = Duration::from_millis(100);
 
 /// One pipeline after the other; their counters add up.
-pub struct Ingest {
+pub(crate) struct Ingest {
     pipeline: Pipeline<Incidents>,
     config: Config,
     /// The counters of the pipelines before.
@@ -27,12 +27,12 @@ pub struct Ingest {
 
 impl Ingest {
     /// Publishes to `state` what a cross-checker finds that is configured so.
-    pub fn new(state: State, config: Config) -> Ingest {
+    pub(crate) fn new(state: State, config: Config) -> Ingest {
         Ingest::part(state, config, 0)
     }
 
     /// The same for one of several kernels, number `part` from 0.
-    pub fn part(state: State, config: Config, part: usize) -> Ingest {
+    pub(crate) fn part(state: State, config: Config, part: usize) -> Ingest {
         Ingest {
             pipeline: Pipeline::new(config, state.incidents_of_part(part)),
             config,
@@ -44,7 +44,7 @@ impl Ingest {
     }
 
     /// Takes the next input.
-    pub fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
+    pub(crate) fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
         match &input {
             Input::Batch(_) => self.state.set_source(Source::Kqueue, true),
             Input::Stdout { .. } => self.state.set_source(Source::Dtrace, true),
@@ -68,7 +68,7 @@ impl Ingest {
     }
 
     /// The source has ended; another one begins, and the counters go on.
-    pub fn begin_again(&mut self) {
+    pub(crate) fn begin_again(&mut self) {
         self.publish();
         let fresh = Pipeline::new(self.config, self.state.incidents_of_part(self.part));
         let ended = std::mem::replace(&mut self.pipeline, fresh);

@@ -14,7 +14,7 @@ use crate::source::target;
 
 /// What an exporter passes on when it starts its keeper.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub(crate) struct Args {
     #[arg(long)]
     dtrace: Option<PathBuf>,
     #[arg(long)]

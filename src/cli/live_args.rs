@@ -12,7 +12,7 @@ use crate::source::live::{self, Config, Live};
 use crate::source::target::{Root, Target};
 
 /// The tree of a command that was given after `--`.
-pub const COMMAND_TREE: &str = "command";
+pub(crate) const COMMAND_TREE: &str = "command";
 
 /// What to watch on this kernel, and how.
 #[derive(clap::Args, Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct LiveArgs {
 /// How dtrace(1) is run.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "dtrace")]
-pub struct DtraceArgs {
+pub(crate) struct DtraceArgs {
     /// Where dtrace(1) is [default: /usr/sbin/dtrace]
     #[arg(long = "dtrace.path", value_name = "FILE")]
     dtrace_path: Option<PathBuf>,
@@ -65,7 +65,7 @@ pub struct DtraceArgs {
 
 impl DtraceArgs {
     /// The supervisor's options: the defaults where no flag was given.
-    pub fn options(&self) -> dtrace::Options {
+    pub(crate) fn options(&self) -> dtrace::Options {
         self.over(dtrace::Options::default())
     }
 
@@ -118,7 +118,7 @@ enum NoteArg {
 ///
 /// # Errors
 /// It is not; with the status that says whether the command line, the configuration, or this host is to blame.
-pub fn prepare(config: Config, open: Open) -> anyhow::Result<Live> {
+pub(crate) fn prepare(config: Config, open: Open) -> anyhow::Result<Live> {
     Live::prepare(config, open).map_err(|error| {
         let status = match error {
             live::Error::Targets(_) => CONFIG,
@@ -130,17 +130,17 @@ pub fn prepare(config: Config, open: Open) -> anyhow::Result<Live> {
 
 impl LiveArgs {
     /// Whether any of these flags, or a command, was given.
-    pub fn is_given(&self) -> bool {
+    pub(crate) fn is_given(&self) -> bool {
         self.config(None) != Config::default()
     }
 
     /// The configuration of the live source. With `linger` it ends so long after the command has ended.
-    pub fn config(&self, linger: Option<Duration>) -> Config {
+    pub(crate) fn config(&self, linger: Option<Duration>) -> Config {
         Config { linger, ..self.over(Config::default()) }
     }
 
     /// `base` and the trees that the flags name, in its other settings but for the flags that were given.
-    pub fn over(&self, base: Config) -> Config {
+    pub(crate) fn over(&self, base: Config) -> Config {
         let mut targets = base.targets;
         targets.extend_from_slice(&self.targets);
         if !self.command.is_empty() {

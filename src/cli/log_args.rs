@@ -13,7 +13,7 @@ use super::progress::AroundTheBar;
 /// What is logged, and how. Logs go to stderr.
 #[derive(clap::Args, Clone, Copy, PartialEq, Debug)]
 #[command(next_help_heading = "Log")]
-pub struct LogArgs {
+pub(crate) struct LogArgs {
     /// Log messages of this severity and above: debug, info, warn, error
     #[arg(
         id = "log.level",
@@ -37,7 +37,7 @@ pub struct LogArgs {
 
 /// How severe a message is.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     /// What a developer of the exporter wants to see.
     Debug,
     /// What happened.
@@ -50,7 +50,7 @@ pub enum LogLevel {
 
 /// How a message is written.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// `time=... level=INFO msg="..." key=value`
     Logfmt,
     /// One JSON object a line.
@@ -59,7 +59,7 @@ pub enum LogFormat {
 
 impl LogArgs {
     /// Sends this process's log to stderr. Later calls change nothing.
-    pub fn init(self) {
+    pub(crate) fn init(self) {
         let level = match self.level {
             LogLevel::Debug => Level::DEBUG,
             LogLevel::Info => Level::INFO,

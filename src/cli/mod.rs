@@ -15,9 +15,9 @@ pub mod feed;
 mod fetch;
 mod ingest;
 mod keeper;
-pub mod live_args;
+pub(crate) mod live_args;
 mod load;
-pub mod log_args;
+pub(crate) mod log_args;
 mod output;
 mod playing;
 #[cfg(unix)]

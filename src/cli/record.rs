@@ -25,7 +25,7 @@ use crate::source::kqueue::Open;
 
 /// What to record, and where to.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub(crate) struct Args {
     /// Where to write; further parts get a number before the ending: run.1.kqr
     #[arg(long, value_name = "FILE")]
     output: PathBuf,

@@ -17,7 +17,7 @@ use crate::report::summary::{self, Summary};
 
 /// What to replay, and how to say what was found.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub(crate) struct Args {
     /// A recording or its parts in their order, or a folder with dtrace.txt and pid.txt or kevents.jsonl
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,

@@ -19,7 +19,7 @@ use crate::source::replay::Error;
 
 /// What to report on, and how.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub(crate) struct Args {
     /// A recording or its parts in their order, or a folder with dtrace.txt and pid.txt or kevents.jsonl
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,

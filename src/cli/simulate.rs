@@ -35,7 +35,7 @@ const ROUNDS: u64 = 24;
 #[command(group = clap::ArgGroup::new("served").multiple(true).requires("serve").args([
     "user", "listen_addresses", "telemetry_path", "config_file", "max_requests",
 ]))]
-pub struct Args {
+pub(crate) struct Args {
     /// The seed: with the flags below it is the whole of a run, byte for byte
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,

@@ -32,7 +32,7 @@ use crate::source::target::{Root, Target};
 
 /// Which loads, and how slow the reader is to be.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub(crate) struct Args {
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,

@@ -17,7 +17,7 @@ const STEADY: Duration = Duration::from_millis(350);
 
 /// One finding, by the number that it keeps.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Incident {
+pub(crate) struct Incident {
     /// From 1, in the order of the verdicts.
     pub id: u64,
     /// Which of the service's parts found it, as `State::publish_part` numbers them.

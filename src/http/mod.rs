@@ -38,9 +38,8 @@ pub mod web_args;
 mod web_config;
 
 pub use about::About;
-pub use incidents::{Incident, Incidents};
+pub use incidents::Incidents;
 pub use limits::Limits;
 pub use query::encode;
 pub use server::{BindError, Server};
 pub use state::State;
-pub use web_config::WebConfigError;

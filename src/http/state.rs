@@ -172,13 +172,13 @@ impl State {
     }
 
     /// Whether the source is attached and delivers now.
-    pub fn is_up(&self, source: Source) -> bool {
+    pub(crate) fn is_up(&self, source: Source) -> bool {
         self.0.sources[source.index()].load(Ordering::Relaxed) & UP != 0
     }
 
     /// The configured sources that have never delivered anything: none once the service is ready. A source that goes away
     /// later is shown by `source_up` and does not make the service unready.
-    pub fn awaited(&self) -> Vec<Source> {
+    pub(crate) fn awaited(&self) -> Vec<Source> {
         let delivered =
             |s: &Source| self.0.sources[s.index()].load(Ordering::Relaxed) & HAS_BEEN_UP;
         self.0.about.sources.iter().filter(|s| delivered(s) == 0).copied().collect()

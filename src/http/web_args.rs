@@ -62,7 +62,7 @@ impl ListenAddress {
     ///
     /// # Errors
     /// The host is a name that cannot be resolved.
-    pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+    pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let host = if self.host.is_empty() { "::" } else { &self.host };
         Ok((host, self.port).to_socket_addrs()?.collect())
     }

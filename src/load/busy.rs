@@ -28,7 +28,7 @@ impl Busy {
     ///
     /// # Errors
     /// [`Error`]: a call failed.
-    pub fn per_second(self, time: Duration) -> Result<f64, Error> {
+    pub(crate) fn per_second(self, time: Duration) -> Result<f64, Error> {
         let begun = processor_time()?;
         let times = match self {
             Busy::Forks => forks(time)?,
@@ -97,4 +97,4 @@ fn calls(time: Duration) -> nix::Result<u64> {
 }
 
 /// The call of [`Busy::Calls`] on this system.
-pub const CALL: &str = if cfg!(target_os = "freebsd") { "kevent(2)" } else { "poll(2)" };
+pub(crate) const CALL: &str = if cfg!(target_os = "freebsd") { "kevent(2)" } else { "poll(2)" };

@@ -56,7 +56,7 @@ pub struct Plan {
 
 impl Plan {
     /// How many processes are born if every round succeeds.
-    pub fn processes(&self) -> u64 {
+    pub(crate) fn processes(&self) -> u64 {
         let each = match self.shape {
             Shape::Chain => u64::from(self.depth) + 1,
             Shape::Orphan | Shape::Forkexit => 2,
@@ -72,19 +72,19 @@ pub struct Tally {
     /// Children of the root by wait(2) status.
     pub statuses: BTreeMap<u32, u64>,
     /// Forks of the root that failed (EAGAIN, ENOMEM) and were tried again.
-    pub fork_failures: u64,
+    pub(crate) fork_failures: u64,
     /// Time was up before all was done.
-    pub timed_out: bool,
+    pub(crate) timed_out: bool,
 }
 
 impl Tally {
     /// Rounds whose child was forked and waited for.
-    pub fn rounds(&self) -> u64 {
+    pub(crate) fn rounds(&self) -> u64 {
         self.statuses.values().sum()
     }
 
     /// Rounds in which a child could not fork in its turn.
-    pub fn cut_short(&self) -> u64 {
+    pub(crate) fn cut_short(&self) -> u64 {
         self.statuses.get(&(u32::from(child::CUT_SHORT) << 8)).copied().unwrap_or(0)
     }
 

@@ -2,19 +2,13 @@
 
 /// A limit low enough that a few thousand forks use every pid twice, high enough for a small system's processes.
 /// FreeBSD refuses less than 300 (13.2 `sys/kern/kern_mib.c`, sysctl_kern_pid_max).
-pub const FOR_REUSE: i32 = 1500;
+pub(crate) const FOR_REUSE: i32 = 1500;
 
 /// The lowered limit. The old one comes back when this is dropped: on return, on error and on panic.
 #[derive(Debug)]
-pub struct Lowered {
+pub(crate) struct Lowered {
+    #[cfg(target_os = "freebsd")]
     before: i32,
-}
-
-impl Lowered {
-    /// What the limit was, and will be again.
-    pub const fn before(&self) -> i32 {
-        self.before
-    }
 }
 
 #[cfg(target_os = "freebsd")]
@@ -31,7 +25,7 @@ mod freebsd {
         ///
         /// # Errors
         /// EPERM without root or in a jail, EINVAL for a limit that the kernel does not take.
-        pub fn to(limit: i32) -> io::Result<Lowered> {
+        pub(crate) fn to(limit: i32) -> io::Result<Lowered> {
             let before = exchange(limit)?;
             Ok(Lowered { before })
         }
@@ -73,7 +67,7 @@ impl Lowered {
     ///
     /// # Errors
     /// Always.
-    pub fn to(_limit: i32) -> std::io::Result<Lowered> {
+    pub(crate) fn to(_limit: i32) -> std::io::Result<Lowered> {
         Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "only FreeBSD has kern.pid_max"))
     }
 }

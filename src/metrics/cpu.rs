@@ -48,12 +48,15 @@ struct Sample {
 
 impl CpuUsage {
     /// There are a keeper and a dtrace(1): `read` asks for their times and may block. Only the first call counts.
-    pub fn of_helpers(&self, read: impl Fn() -> Option<[Duration; 2]> + Send + Sync + 'static) {
+    pub(crate) fn of_helpers(
+        &self,
+        read: impl Fn() -> Option<[Duration; 2]> + Send + Sync + 'static,
+    ) {
         let _ = self.helpers.set(Box::new(read));
     }
 
     /// Reads all times, unless that was done within the last second or is being done. May block for as long as the keeper does.
-    pub fn read(&self) {
+    pub(crate) fn read(&self) {
         let Ok(mut asked) = self.asked.try_lock() else { return };
         if asked.is_some_and(|at| at.elapsed() < EVERY) {
             return;
@@ -81,7 +84,7 @@ impl CpuUsage {
     }
 
     /// What each process has used since the start, as far as that is known.
-    pub fn seconds(&self) -> Vec<(OwnProcess, f64)> {
+    pub(crate) fn seconds(&self) -> Vec<(OwnProcess, f64)> {
         let newest = self.samples().back().map_or([None; OwnProcess::COUNT], |s| s.times);
         let known = |process: &OwnProcess| Some((*process, newest[process.index()]?.as_secs_f64()));
         OwnProcess::ALL.iter().filter_map(known).collect()
@@ -89,7 +92,7 @@ impl CpuUsage {
 
     /// Of one processor, the share that each process has used in the last minute, and the time for which that holds: longer if
     /// nothing was read for longer, shorter soon after the start. `None` before it was read twice.
-    pub fn recent(&self) -> Option<(Duration, Vec<(OwnProcess, f64)>)> {
+    pub(crate) fn recent(&self) -> Option<(Duration, Vec<(OwnProcess, f64)>)> {
         let samples = self.samples();
         let (oldest, newest) = (samples.front()?, samples.back()?);
         let time = newest.at.duration_since(oldest.at);

@@ -10,4 +10,4 @@ pub mod table;
 
 pub use cpu::{CpuUsage, OwnProcess};
 pub use facts::{Facts, Origin, Source};
-pub use page::{Pages, Rendered};
+pub use page::Pages;

@@ -18,7 +18,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// An exposition format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Format {
+pub(crate) enum Format {
     /// Prometheus text 0.0.4.
     Text,
     /// OpenMetrics 1.0.
@@ -27,7 +27,7 @@ pub enum Format {
 
 impl Format {
     /// The value of `Content-Type`.
-    pub const fn content_type(self) -> &'static str {
+    pub(crate) const fn content_type(self) -> &'static str {
         match self {
             Format::Text => "text/plain; version=0.0.4; charset=utf-8",
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -50,7 +50,7 @@ struct Encoded {
 
 impl Rendered {
     /// The page's bytes.
-    pub fn bytes(&self, format: Format, gzip: bool) -> Bytes {
+    pub(crate) fn bytes(&self, format: Format, gzip: bool) -> Bytes {
         let encoded = match format {
             Format::Text => &self.text,
             Format::OpenMetrics => &self.openmetrics,

@@ -35,7 +35,7 @@ impl Answer {
     }
 
     /// The exit status that says it: 0 sound, 1 unsound, 2 undecided.
-    pub const fn exit_status(self) -> u8 {
+    pub(crate) const fn exit_status(self) -> u8 {
         self as u8
     }
 
@@ -65,7 +65,7 @@ pub struct Tally {
 
 impl Tally {
     /// The counts of this fact.
-    pub fn of(tree: &TreeStats, fact: Fact) -> Tally {
+    pub(crate) fn of(tree: &TreeStats, fact: Fact) -> Tally {
         let by = tree.of(fact);
         let reported = match fact {
             Fact::Birth => tree.births_reported,
@@ -88,22 +88,22 @@ impl Tally {
     }
 
     /// Facts that kqueue got wrong.
-    pub const fn wrong(&self) -> u64 {
+    pub(crate) const fn wrong(&self) -> u64 {
         self.lost + self.overwritten + self.corrupt
     }
 
     /// Facts with a decision.
-    pub const fn decided(&self) -> u64 {
+    pub(crate) const fn decided(&self) -> u64 {
         self.agreed + self.wrong()
     }
 
     /// All facts.
-    pub const fn total(&self) -> u64 {
+    pub(crate) const fn total(&self) -> u64 {
         self.decided() + self.open
     }
 
     /// Something is decided, and at most 5 % is not.
-    pub const fn enough(&self) -> bool {
+    pub(crate) const fn enough(&self) -> bool {
         self.decided() > 0 && self.open.saturating_mul(20) <= self.total()
     }
 }

@@ -39,7 +39,7 @@ pub struct Card {
     /// What the kevents of all runs have shown of it.
     pub regime: Regime,
     /// How it should deliver the notes, by its version.
-    pub regime_expected: Regime,
+    pub(crate) regime_expected: Regime,
     /// Whether NOTE_FORK costs exits; `None` unless one shape was run with and without it.
     pub exit_race: Option<ExitRace>,
     /// One for each load, in the order in which they ran.
@@ -56,7 +56,7 @@ pub struct Row {
     /// What kqueue got wrong, in words; empty for nothing.
     pub wrong: String,
     /// How long NOTE_CHILD and NOTE_EXIT took to be delivered.
-    pub delivery: Latency,
+    pub(crate) delivery: Latency,
     /// Counts, rates and advice of this load alone.
     #[serde(flatten)]
     pub report: Report,

@@ -7,7 +7,7 @@ use super::table::Table;
 
 /// Speeds that were measured in turn without and with a D program, as `check --cost` prints them.
 #[derive(Clone, PartialEq, Serialize, Debug)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// The D program.
     pub program: String,
     /// How long it all took, the starts and ends of dtrace among it.
@@ -18,7 +18,7 @@ pub struct Cost {
 
 /// The speed of one busy process, without and with a D program.
 #[derive(Clone, PartialEq, Serialize, Debug)]
-pub struct Speed {
+pub(crate) struct Speed {
     /// What it does, in the plural: `forks`.
     pub what: String,
     /// How often in a second of its processor time without the D program: the median.
@@ -28,12 +28,12 @@ pub struct Speed {
     /// Of each pair of measurements, the speed with the D program as a part of the speed without it.
     pub ratio: Spread,
     /// The ratios differ among each other by less than their median differs from 1.
-    pub is_beyond_noise: bool,
+    pub(crate) is_beyond_noise: bool,
 }
 
 /// Values of one thing.
 #[derive(Clone, Copy, PartialEq, Serialize, Debug)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// The least.
     pub min: f64,
     /// As many are below as above.
@@ -55,7 +55,7 @@ impl Spread {
 
 impl Speed {
     /// Of pairs of speeds, each without and then with the D program, measured one right after the other.
-    pub fn of(what: &str, pairs: &[(f64, f64)]) -> Speed {
+    pub(crate) fn of(what: &str, pairs: &[(f64, f64)]) -> Speed {
         let ratio = Spread::of(pairs.iter().map(|(without, with)| with / without));
         Speed {
             what: what.to_owned(),
@@ -85,7 +85,7 @@ impl Speed {
 
 impl Cost {
     /// For a terminal.
-    pub fn text(&self, paint: Paint) -> String {
+    pub(crate) fn text(&self, paint: Paint) -> String {
         let mut table = Table::new(&[
             "a CPU second",
             "#without",

@@ -30,7 +30,7 @@ pub enum Hue {
 
 impl Paint {
     /// `text` in this hue.
-    pub fn dye(self, hue: Hue, text: &str) -> String {
+    pub(crate) fn dye(self, hue: Hue, text: &str) -> String {
         let style = hue.style();
         if self == Paint::Plain { text.to_owned() } else { format!("{style}{text}{style:#}") }
     }
@@ -38,7 +38,7 @@ impl Paint {
 
 impl Hue {
     /// The class of the pages' stylesheets that shows it.
-    pub const fn class(self) -> &'static str {
+    pub(crate) const fn class(self) -> &'static str {
         match self {
             Hue::Good => "good",
             Hue::Bad => "bad",
@@ -49,7 +49,7 @@ impl Hue {
     }
 
     /// How a terminal shows it. Both of a terminal's backgrounds bear these.
-    pub const fn style(self) -> Style {
+    pub(crate) const fn style(self) -> Style {
         match self {
             Hue::Plain => Style::new(),
             Hue::Good => AnsiColor::Green.on_default(),
@@ -62,7 +62,7 @@ impl Hue {
 }
 
 /// `text` without anything that steers a terminal: control characters are spelled out.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
@@ -71,7 +71,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// `1234567` as `1,234,567`.
-pub fn thousands(n: u64) -> String {
+pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -84,7 +84,7 @@ pub fn thousands(n: u64) -> String {
 }
 
 /// `1 birth`, `2 births`: `noun` gets an s where English wants one.
-pub fn count_of(n: u64, noun: &str) -> String {
+pub(crate) fn count_of(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(n), if n == 1 { "" } else { "s" })
 }
 

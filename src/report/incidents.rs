@@ -14,7 +14,7 @@ const KEPT: usize = 256;
 
 /// Keeps the newest incidents that are asked for.
 #[derive(Debug, Default)]
-pub struct IncidentLog {
+pub(crate) struct IncidentLog {
     tree: Option<String>,
     verdict: Option<VerdictFilter>,
     id: Option<u64>,
@@ -27,7 +27,7 @@ pub struct IncidentLog {
 
 impl IncidentLog {
     /// The newest `limit` incidents of this tree and verdict, if any is given.
-    pub fn newest(
+    pub(crate) fn newest(
         limit: usize,
         tree: Option<String>,
         verdict: Option<VerdictFilter>,
@@ -36,17 +36,17 @@ impl IncidentLog {
     }
 
     /// The incident with this number.
-    pub fn one(id: u64) -> IncidentLog {
+    pub(crate) fn one(id: u64) -> IncidentLog {
         IncidentLog { id: Some(id), limit: 1, ..IncidentLog::default() }
     }
 
     /// How many incidents there were of those that are asked for, kept or not.
-    pub fn matched(&self) -> u64 {
+    pub(crate) fn matched(&self) -> u64 {
         self.matched
     }
 
     /// Those that are asked for, newest first. `stats` are the counters at the end of the run.
-    pub fn list(&self, stats: &Stats, source: &str, osrelease: &str) -> IncidentList {
+    pub(crate) fn list(&self, stats: &Stats, source: &str, osrelease: &str) -> IncidentList {
         let newest = self.kept.iter().rev().take(self.limit);
         IncidentList {
             origin: "replay".into(),
@@ -58,7 +58,7 @@ impl IncidentLog {
     }
 
     /// The newest one with its time line.
-    pub fn last_in_full(&self, stats: &Stats) -> Option<IncidentDto> {
+    pub(crate) fn last_in_full(&self, stats: &Stats) -> Option<IncidentDto> {
         self.kept.back().map(|(id, finding)| IncidentDto::in_full(*id, finding, stats))
     }
 

@@ -7,19 +7,19 @@ const Z: f64 = 1.959_963_984_540_054;
 
 /// A share of trials with its 95 % confidence interval, all from 0 to 1.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub struct Interval {
+pub(crate) struct Interval {
     /// What was observed; `None` without any trial.
     pub rate: Option<f64>,
     /// The lower bound.
-    pub low: f64,
+    pub(crate) low: f64,
     /// The upper bound.
-    pub high: f64,
+    pub(crate) high: f64,
 }
 
 impl Interval {
     /// `events` of `trials` by Wilson's score: it holds for few trials and for none or all of them, where the
     /// textbook interval is empty (E. B. Wilson, 1927).
-    pub fn wilson(events: u64, trials: u64) -> Interval {
+    pub(crate) fn wilson(events: u64, trials: u64) -> Interval {
         if trials == 0 {
             return Interval { rate: None, low: 0.0, high: 1.0 };
         }
@@ -35,7 +35,7 @@ impl Interval {
     }
 
     /// For a person: `33.0 % (32.1 to 34.0)`; `0, below 0.19 %` where nothing happened.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self.rate {
             None => "-".to_owned(),
             Some(0.0) => format!("0, below {} %", percent(self.high)),

@@ -23,7 +23,7 @@ pub struct Kernel {
 /// | above | 11.0 and later | split | r295012; 12.3, 13.2 and 15.1 `kern_event.c`, measured on 13.2 and 15.1 |
 ///
 /// A snapshot of 10-STABLE between r297977 and 10.4, or of 11-CURRENT before r295012, differs from its neighbours.
-pub const fn regime_by_osreldate(osreldate: u32) -> Regime {
+pub(crate) const fn regime_by_osreldate(osreldate: u32) -> Regime {
     match osreldate {
         0..700_000 => Regime::Unknown,
         700_000..1_004_000 => Regime::MergedStatus,

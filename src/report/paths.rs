@@ -31,14 +31,14 @@ pub struct KernelPath {
     /// What it takes to happen.
     pub condition: &'static str,
     /// Where it happens.
-    pub releases: &'static str,
+    pub(crate) releases: &'static str,
     /// How sure it is that this was the path.
     pub sure: Sure,
 }
 
 impl KernelPath {
     /// What is known of it beside its sentence; empty values are not known.
-    pub const fn facts(&self) -> [(&'static str, &'static str); 4] {
+    pub(crate) const fn facts(&self) -> [(&'static str, &'static str); 4] {
         [
             ("where", self.function),
             ("when", self.condition),
@@ -221,7 +221,7 @@ const BLIND: KernelPath = KernelPath {
 };
 
 /// More than one NOTE_CHILD for one process: harmless to a tracker that ignores repeats, and no finding of its own.
-pub const DUPLICATE_CHILD: KernelPath = KernelPath {
+pub(crate) const DUPLICATE_CHILD: KernelPath = KernelPath {
     sentence: "The child forked before its NOTE_CHILD was read: knote_fork took both of its knotes for trackers and \
                announced the grandchild twice, its child four times, and so on.",
     function: "filt_procattach keeps NOTE_TRACK in the NOTE_CHILD knote (13.2 kern_event.c:446), knote_fork (:555)",

@@ -1,7 +1,7 @@
 //! Wall-clock time as people and programs write it.
 
 /// Nanoseconds since 1970 as RFC 3339 in UTC, to the millisecond.
-pub fn utc(ns: u64) -> String {
+pub(crate) fn utc(ns: u64) -> String {
     let (seconds, ms) = (ns / 1_000_000_000, ns / 1_000_000 % 1000);
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);

@@ -38,11 +38,11 @@ pub struct Report {
     /// The kernel.
     pub kernel: Kernel,
     /// How it should deliver the notes, by its version.
-    pub regime_expected: Regime,
+    pub(crate) regime_expected: Regime,
     /// What was done to it.
     pub run: Run,
     /// How often each verdict falls.
-    pub rates: Rates,
+    pub(crate) rates: Rates,
     /// NOTE_CHILD too many for each birth; `None` without births.
     pub duplicates_per_birth: Option<f64>,
     /// From a fact to the kevent(2) return that delivered it.
@@ -51,7 +51,7 @@ pub struct Report {
 
 /// Shares of the decided facts (of all facts for `kqueue_only` and `undecided`), with 95 % intervals.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// Of births, by verdict.
     pub births: ByWord<Interval>,
     /// Of deaths, by verdict.
@@ -73,9 +73,9 @@ pub struct Latency {
     /// Half of the notes came at least as soon.
     pub p50_ns: u64,
     /// 99 % of the notes came at least as soon.
-    pub p99_ns: u64,
+    pub(crate) p99_ns: u64,
     /// All notes came at least as soon.
-    pub max_ns: u64,
+    pub(crate) max_ns: u64,
     /// How many notes were measured.
     pub count: u64,
 }

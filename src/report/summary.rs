@@ -23,12 +23,12 @@ impl<T> ByWord<T> {
     }
 
     /// The words and their values.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         self.0.iter().map(|(word, value)| (word.as_str(), value))
     }
 
     /// The value of this word.
-    pub fn get(&self, word: &str) -> Option<&T> {
+    pub(crate) fn get(&self, word: &str) -> Option<&T> {
         self.iter().find(|(own, _)| *own == word).map(|(_, value)| value)
     }
 }
@@ -81,7 +81,7 @@ pub struct Totals {
     /// Orders of events that the kernel should not give, by kind.
     pub order_violations: ByWord<u64>,
     /// What is wrong in the table of a tracker that believes every kevent, by kind.
-    pub tree_damage: ByWord<u64>,
+    pub(crate) tree_damage: ByWord<u64>,
     /// Facts that a tracker would have got right with each strategy, and gets wrong with one kqueue alone.
     pub recovered: ByWord<u64>,
 }
@@ -114,7 +114,7 @@ pub struct Dtrace {
     /// Records decoded.
     pub records: u64,
     /// Lines of stdout that were no record.
-    pub decode_errors: u64,
+    pub(crate) decode_errors: u64,
     /// What dtrace reported that it dropped, by kind.
     pub drops: ByWord<u64>,
     /// Seconds in which it may have missed something, by reason.
@@ -123,7 +123,7 @@ pub struct Dtrace {
 
 impl Summary {
     /// The summary of these counters.
-    pub fn of(stats: &Stats) -> Summary {
+    pub(crate) fn of(stats: &Stats) -> Summary {
         Summary {
             answer: sentence(stats),
             decision: Answer::of(stats),
@@ -149,7 +149,7 @@ impl Summary {
 
 impl Totals {
     /// The counts of this tree.
-    pub fn of(tree: &TreeStats) -> Totals {
+    pub(crate) fn of(tree: &TreeStats) -> Totals {
         let verdicts = |by: &[u64; Verdict::COUNT]| {
             ByWord::new(Verdict::ALL.iter().map(|v| (v.as_str(), by[v.index()])))
         };

@@ -6,7 +6,7 @@ use crate::model::Verdict;
 
 /// Which incidents are asked for by their verdict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum VerdictFilter {
+pub(crate) enum VerdictFilter {
     /// Every `lost_*`.
     Lost,
     /// This one.
@@ -15,18 +15,18 @@ pub enum VerdictFilter {
 
 impl VerdictFilter {
     /// Every filter.
-    pub fn all() -> impl Iterator<Item = VerdictFilter> {
+    pub(crate) fn all() -> impl Iterator<Item = VerdictFilter> {
         let others = Verdict::ALL.iter().filter(|verdict| !verdict.is_good());
         [VerdictFilter::Lost].into_iter().chain(others.map(|verdict| VerdictFilter::One(*verdict)))
     }
 
     /// The filter of this name.
-    pub fn from_word(word: &str) -> Option<VerdictFilter> {
+    pub(crate) fn from_word(word: &str) -> Option<VerdictFilter> {
         VerdictFilter::all().find(|wanted| wanted.as_str() == word)
     }
 
     /// Its name.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             VerdictFilter::Lost => "lost",
             VerdictFilter::One(verdict) => verdict.as_str(),
@@ -34,7 +34,7 @@ impl VerdictFilter {
     }
 
     /// Whether this verdict is asked for.
-    pub fn has(self, verdict: Verdict) -> bool {
+    pub(crate) fn has(self, verdict: Verdict) -> bool {
         match self {
             VerdictFilter::Lost => verdict.is_lost(),
             VerdictFilter::One(one) => one == verdict,

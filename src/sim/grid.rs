@@ -7,7 +7,7 @@ use crate::model::Regime;
 use crate::model::Shape;
 
 /// The regimes of the grid.
-pub const REGIMES: [Regime; 3] = [Regime::Split, Regime::MergedStatus, Regime::MergedPpid];
+pub(crate) const REGIMES: [Regime; 3] = [Regime::Split, Regime::MergedStatus, Regime::MergedPpid];
 /// Reader stalls in milliseconds.
 const STALLS: [u64; 3] = [0, 40, 400];
 /// DTrace's buffers in bytes: enough for everything, too small now and then, far too small.
@@ -20,7 +20,7 @@ const STEPS_MS: [i64; 8] = [-9_000, -1_000, -130, -20, 20, 130, 1_000, 9_000];
 const FAILURES: [f64; 3] = [0.0, 0.002, 0.05];
 
 /// How many cases one round of the grid has.
-pub const CELLS: u64 =
+pub(crate) const CELLS: u64 =
     (REGIMES.len() * Shape::COUNT * STALLS.len() * BUFFERS.len() * FAILURES.len()) as u64;
 
 /// What may be wrong with the clocks and with the order of dtrace's output: nothing, in half of all cases.

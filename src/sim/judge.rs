@@ -56,13 +56,13 @@ impl std::fmt::Display for Case {
 
 /// How the facts of one class fared. The class of a fact is what really became of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Class {
+pub(crate) struct Class {
     /// Facts of this class that got a verdict other than undecided.
     pub decided: u64,
     /// Facts of this class that stayed undecided.
     pub undecided: u64,
     /// Facts of this class that neither witness told of: nobody can count them.
-    pub unheard: u64,
+    pub(crate) unheard: u64,
     /// Verdicts that name this class.
     pub said: u64,
     /// Verdicts that name this class and are right.
@@ -71,12 +71,12 @@ pub struct Class {
 
 impl Class {
     /// Of the verdicts that name this class, the share that is right.
-    pub fn precision(&self) -> Option<f64> {
+    pub(crate) fn precision(&self) -> Option<f64> {
         (self.said > 0).then(|| self.right as f64 / self.said as f64)
     }
 
     /// Of the decided facts of this class, the share that was recognised.
-    pub fn recall(&self) -> Option<f64> {
+    pub(crate) fn recall(&self) -> Option<f64> {
         (self.decided > 0).then(|| self.right as f64 / self.decided as f64)
     }
 
@@ -129,26 +129,26 @@ pub struct Score {
     /// How many facts there were.
     pub facts: u64,
     /// How many of them lie in a time in which DTrace was really blind.
-    pub overlapping: u64,
+    pub(crate) overlapping: u64,
     /// By fact and class: births first, then deaths.
-    pub classes: [[Class; Verdict::COUNT]; 2],
+    pub(crate) classes: [[Class; Verdict::COUNT]; 2],
     /// What went wrong.
     pub misses: BTreeMap<Miss, Found>,
 }
 
 impl Score {
     /// The classes of this fact.
-    pub fn of(&self, fact: Fact) -> &[Class; Verdict::COUNT] {
+    pub(crate) fn of(&self, fact: Fact) -> &[Class; Verdict::COUNT] {
         &self.classes[fact as usize]
     }
 
     /// How many facts stayed undecided.
-    pub fn undecided(&self) -> u64 {
+    pub(crate) fn undecided(&self) -> u64 {
         self.classes.iter().flatten().map(|c| c.undecided).sum()
     }
 
     /// Adds another score. The order of adding does not matter.
-    pub fn merge(&mut self, other: Score) {
+    pub(crate) fn merge(&mut self, other: Score) {
         self.runs += other.runs;
         self.facts += other.facts;
         self.overlapping += other.overlapping;
@@ -377,7 +377,7 @@ fn told_of(lives: &[&Life]) -> Vec<[bool; 2]> {
 }
 
 /// The same case with the smallest count that still shows this miss: a run is a prefix of every longer one.
-pub fn shortest(miss: &Miss, case: &Case) -> Case {
+pub(crate) fn shortest(miss: &Miss, case: &Case) -> Case {
     let fails = |count: u32| {
         let mut shorter = case.clone();
         shorter.options.count = count;

@@ -25,7 +25,8 @@ use crate::input::Sink;
 
 pub use crate::model::Shape;
 pub use options::Options;
-pub use truth::{Fault, Injected, Life, LifeId, Truth};
+pub(crate) use truth::Fault;
+pub use truth::Truth;
 
 /// Runs the load of `options` once and tells the truth about it.
 ///

@@ -8,19 +8,19 @@ use crate::model::{Fact, Regime, Verdict};
 
 /// The scores of a swarm, apart for each [`Sight`] and each regime.
 #[derive(Clone, Debug, Default)]
-pub struct Quality {
+pub(crate) struct Quality {
     scores: [[Score; REGIMES.len()]; Sight::COUNT],
 }
 
 /// What the runs are asked to show. A share counts as 1 where it is written as 1.000.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Goals {
+pub(crate) struct Goals {
     /// DTrace saw everything: precision and recall are 1 in every class.
     pub exact: bool,
     /// It did not, or its clock was wrong: precision is 1 in every class that accuses the kernel.
     pub fair: bool,
     /// It was blind at times: fewer than twice as many facts are undecided as really overlap a drop.
-    pub bold: bool,
+    pub(crate) bold: bool,
 }
 
 fn is_one(share: Option<f64>) -> bool {
@@ -29,14 +29,14 @@ fn is_one(share: Option<f64>) -> bool {
 
 impl Quality {
     /// Runs case number `n` of the grid and counts it.
-    pub fn add(&mut self, n: u64) {
+    pub(crate) fn add(&mut self, n: u64) {
         let case = grid::case(n);
         let regime = REGIMES.iter().position(|r| *r == case.options.regime).unwrap_or(0);
         self.scores[case.sight().index()][regime].merge(judge(&case));
     }
 
     /// Adds what another thread counted.
-    pub fn merge(&mut self, other: Quality) {
+    pub(crate) fn merge(&mut self, other: Quality) {
         for (mine, theirs) in
             self.scores.iter_mut().flatten().zip(other.scores.into_iter().flatten())
         {
@@ -53,7 +53,7 @@ impl Quality {
     }
 
     /// Which goals are met.
-    pub fn goals(&self) -> Goals {
+    pub(crate) fn goals(&self) -> Goals {
         let [clear, blind, unsure] =
             [Sight::Clear, Sight::Blind, Sight::Unsure].map(|s| self.total(s));
         let exact = |class: &Class| is_one(class.precision()) && is_one(class.recall());
@@ -69,7 +69,7 @@ impl Quality {
     }
 
     /// The page.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let goals = self.goals();
         let mut page = String::from(INTRODUCTION);
         let _ = writeln!(page, "\n## Goals\n\n| goal | met |\n|---|---|");

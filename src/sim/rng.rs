@@ -29,7 +29,7 @@ impl Rng {
     }
 
     /// A duration around `mean`: from half of it to one and a half.
-    pub const fn around(&mut self, mean: u64) -> u64 {
+    pub(crate) const fn around(&mut self, mean: u64) -> u64 {
         mean / 2 + self.below(mean)
     }
 

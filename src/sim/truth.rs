@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::model::{Fact, KernelTime, Kevent, Pid, Verdict, WaitStatus, note, words};
 
 /// The number of a process of the tree, in the order of forking. The root is 0.
-pub type LifeId = u64;
+pub(crate) type LifeId = u64;
 
 words! {
     /// What was made to go wrong.
@@ -54,21 +54,21 @@ pub struct Injected {
 
 /// One process of the tree.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Life {
+pub(crate) struct Life {
     /// Its pid.
     pub pid: Pid,
     /// Who forked it.
     pub forker: Pid,
     /// The forker's life.
-    pub forker_life: Option<LifeId>,
+    pub(crate) forker_life: Option<LifeId>,
     /// When proc:::create fired.
     pub created: Option<KernelTime>,
     /// Whether dtrace printed that.
-    pub create_printed: bool,
+    pub(crate) create_printed: bool,
     /// When proc:::exit fired.
     pub exited: Option<KernelTime>,
     /// Whether dtrace printed that.
-    pub exit_printed: bool,
+    pub(crate) exit_printed: bool,
     /// How it ended.
     pub status: Option<WaitStatus>,
     /// What became of its NOTE_CHILD; none for the root, whose birth is no fact of ours.
@@ -95,7 +95,7 @@ pub struct Life {
 
 impl Life {
     /// What became of this fact.
-    pub fn outcome(&self, fact: Fact) -> Option<Verdict> {
+    pub(crate) fn outcome(&self, fact: Fact) -> Option<Verdict> {
         match fact {
             Fact::Birth => self.birth,
             Fact::Death => self.death,
@@ -103,7 +103,7 @@ impl Life {
     }
 
     /// When DTrace's probe for this fact fired.
-    pub fn at(&self, fact: Fact) -> Option<KernelTime> {
+    pub(crate) fn at(&self, fact: Fact) -> Option<KernelTime> {
         match fact {
             Fact::Birth => self.created,
             Fact::Death => self.exited,
@@ -187,17 +187,17 @@ impl Truth {
     }
 
     /// The lives, in the order of forking.
-    pub fn lives(&self) -> impl Iterator<Item = &Life> {
+    pub(crate) fn lives(&self) -> impl Iterator<Item = &Life> {
         self.lives.iter()
     }
 
     /// Whether DTrace was really blind at that time.
-    pub fn blind_at(&self, at: KernelTime) -> bool {
+    pub(crate) fn blind_at(&self, at: KernelTime) -> bool {
         self.blind.iter().any(|(from, to)| (*from..=*to).contains(&at))
     }
 
     /// How often this fault was injected.
-    pub fn count(&self, fault: Fault) -> usize {
+    pub(crate) fn count(&self, fault: Fault) -> usize {
         self.faults.iter().filter(|f| f.fault == fault).count()
     }
 

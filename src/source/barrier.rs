@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 /// The hidden subcommand that waits: `run-behind-barrier FD -- COMMAND...`, see [`run`].
-pub const SUBCOMMAND: &str = "run-behind-barrier";
+pub(crate) const SUBCOMMAND: &str = "run-behind-barrier";
 
 /// How many bytes of a command's stderr are kept, from its end.
 const STDERR_TAIL: u64 = 4096;

@@ -5,12 +5,12 @@ use nix::time::{ClockId, clock_gettime};
 use crate::model::MonoTime;
 
 /// CLOCK_MONOTONIC now.
-pub fn now() -> MonoTime {
+pub(crate) fn now() -> MonoTime {
     MonoTime(nanoseconds(ClockId::CLOCK_MONOTONIC))
 }
 
 /// CLOCK_REALTIME now, in nanoseconds since 1970.
-pub fn wall_now() -> u64 {
+pub(crate) fn wall_now() -> u64 {
     nanoseconds(ClockId::CLOCK_REALTIME)
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::directory::{self, Directory};
 use crate::input::{Batch, Input, Sink};
@@ -61,7 +61,7 @@ impl Replay {
     ///
     /// # Errors
     /// Those of [`Replay::open`].
-    pub fn open_through(
+    pub(crate) fn open_through(
         path: &Path,
         through: impl FnOnce(File) -> Box<dyn Read + Send>,
     ) -> Result<Replay, Error> {
@@ -150,47 +150,23 @@ fn play<R: Read>(reader: &mut Reader<R>, sink: &mut impl Sink) -> Result<(), rec
     result
 }
 
-/// Waits until so long after the first call; `Break` ends the replay.
-pub trait Wait {
-    /// Waits.
-    fn until(&mut self, since_start: Duration) -> ControlFlow<()>;
-}
-
-impl<F: FnMut(Duration) -> ControlFlow<()>> Wait for F {
-    fn until(&mut self, since_start: Duration) -> ControlFlow<()> {
-        self(since_start)
-    }
-}
-
-/// [`Wait`] by sleeping.
-#[derive(Default, Debug)]
-pub struct Sleep(Option<Instant>);
-
-impl Wait for Sleep {
-    fn until(&mut self, since_start: Duration) -> ControlFlow<()> {
-        let elapsed = self.0.get_or_insert_with(Instant::now).elapsed();
-        std::thread::sleep(since_start.saturating_sub(elapsed));
-        ControlFlow::Continue(())
-    }
-}
-
-/// A sink that passes inputs on in their own time.
+/// A sink that passes inputs on in their own time: `wait` waits until so long after the first one; its `Break` ends the replay.
 #[derive(Debug)]
-pub struct Paced<S, W> {
+pub(crate) struct Paced<S, W> {
     sink: S,
     wait: W,
     speed: f64,
     start: Option<MonoTime>,
 }
 
-impl<S: Sink, W: Wait> Paced<S, W> {
+impl<S: Sink, W: FnMut(Duration) -> ControlFlow<()>> Paced<S, W> {
     /// Plays `speed` times as fast as it was recorded. 0, infinite or less than 0: without any wait.
-    pub fn new(sink: S, speed: f64, wait: W) -> Paced<S, W> {
+    pub(crate) fn new(sink: S, speed: f64, wait: W) -> Paced<S, W> {
         Paced { sink, wait, speed, start: None }
     }
 }
 
-impl<S: Sink, W: Wait> Sink for Paced<S, W> {
+impl<S: Sink, W: FnMut(Duration) -> ControlFlow<()>> Sink for Paced<S, W> {
     fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
         // Time 0 means that it is not known when it was.
         if let Some(at) = time(&input).filter(|at| *at != MonoTime(0)) {
@@ -199,7 +175,7 @@ impl<S: Sink, W: Wait> Sink for Paced<S, W> {
             if self.speed > 0.0
                 && let Ok(since_start) = Duration::try_from_secs_f64(seconds)
             {
-                self.wait.until(since_start)?;
+                (self.wait)(since_start)?;
             }
         }
         self.sink.push(input)

@@ -52,7 +52,7 @@ impl Stop {
     }
 
     /// How often the end was asked for.
-    pub fn requests(&self) -> u32 {
+    pub(crate) fn requests(&self) -> u32 {
         self.state().requests
     }
 
@@ -62,7 +62,7 @@ impl Stop {
     }
 
     /// Waits so long, or until the end is asked for once more than `seen` times.
-    pub fn wait(&self, seen: u32, timeout: Duration) {
+    pub(crate) fn wait(&self, seen: u32, timeout: Duration) {
         let state = self.state();
         // Waking too early is harmless: every caller looks again at what it waits for.
         drop(self.0.requested.wait_timeout_while(state, timeout, |state| state.requests <= seen));

@@ -6,7 +6,7 @@ use std::io;
 
 /// The kernel, as recordings and the metric kernel_info name it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct KernelInfo {
+pub(crate) struct KernelInfo {
     /// System, release and machine, such as `FreeBSD 13.2-RELEASE amd64`.
     pub uname: String,
     /// The release, such as `13.2-RELEASE`.
@@ -16,7 +16,7 @@ pub struct KernelInfo {
 }
 
 /// The kernel that we run on.
-pub fn kernel_info() -> KernelInfo {
+pub(crate) fn kernel_info() -> KernelInfo {
     let Ok(uname) = nix::sys::utsname::uname() else { return KernelInfo::default() };
     let text = |s: &std::ffi::OsStr| s.to_string_lossy().into_owned();
     let (system, release) = (text(uname.sysname()), text(uname.release()));
@@ -29,7 +29,7 @@ pub fn kernel_info() -> KernelInfo {
 
 /// The sum of vm.stats.vm.v_forks, v_vforks and v_rforks, as a number that only grows.
 #[derive(Debug, Default)]
-pub struct ForkCounter {
+pub(crate) struct ForkCounter {
     counters: [Growing; 3],
 }
 
@@ -38,7 +38,7 @@ impl ForkCounter {
     ///
     /// # Errors
     /// The error of sysctl(3); always on systems other than FreeBSD.
-    pub fn read(&mut self) -> io::Result<u64> {
+    pub(crate) fn read(&mut self) -> io::Result<u64> {
         Ok(self.take(fork_counters()?))
     }
 
@@ -73,7 +73,7 @@ impl Growing {
 
 /// What may hide other users' processes from an unprivileged one, and the value with which it does so (13.2
 /// `kern_prot.c`, `cr_canseeotheruids` and `cr_canseeothergids`; mac_seeotheruids(4) where it is loaded).
-pub const HIDING: [(&str, i32); 3] = [
+pub(crate) const HIDING: [(&str, i32); 3] = [
     ("security.bsd.see_other_uids", 0),
     ("security.bsd.see_other_gids", 0),
     ("security.mac.seeotheruids.enabled", 1),
@@ -81,16 +81,16 @@ pub const HIDING: [(&str, i32); 3] = [
 
 /// What hides the processes in jails from an unprivileged one outside of them, and the value with which it does so (13.2
 /// `kern_prot.c`, `cr_canseejailproc`).
-pub const HIDING_JAILED: (&str, i32) = ("security.bsd.see_jail_proc", 0);
+pub(crate) const HIDING_JAILED: (&str, i32) = ("security.bsd.see_jail_proc", 0);
 
 /// Whether [`HIDING_JAILED`] hides them here.
-pub fn hides_jailed() -> bool {
+pub(crate) fn hides_jailed() -> bool {
     let (name, hides) = HIDING_JAILED;
     integer(name) == Some(hides)
 }
 
 /// The first of [`HIDING`] that hides them here.
-pub fn hidden_by() -> Option<&'static str> {
+pub(crate) fn hidden_by() -> Option<&'static str> {
     HIDING.iter().find(|(name, hides)| integer(name) == Some(*hides)).map(|(name, _)| *name)
 }
 

@@ -55,7 +55,7 @@ pub fn is_name(text: &str) -> bool {
 
 /// Why a pid file names no process.
 #[derive(Debug, thiserror::Error)]
-pub enum PidFileError {
+pub(crate) enum PidFileError {
     /// It is not there (yet), cannot be read, or is a folder, a pipe, or the like.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -69,7 +69,7 @@ pub enum PidFileError {
 ///
 /// # Errors
 /// [`PidFileError`]. At most 64 bytes of the file are read.
-pub fn read_pid_file(path: &Path) -> Result<Pid, PidFileError> {
+pub(crate) fn read_pid_file(path: &Path) -> Result<Pid, PidFileError> {
     let mut bytes = Vec::new();
     plain_file::open(path)?.take(64).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
@@ -86,7 +86,7 @@ pub(crate) fn pid(digits: &str) -> Result<Pid, String> {
 }
 
 /// The pid of this number, where it can be a root.
-pub fn root_pid(number: u64) -> Option<Pid> {
+pub(crate) fn root_pid(number: u64) -> Option<Pid> {
     Pid::new(number).filter(|pid| pid.get() != 0)
 }
 

@@ -32,9 +32,9 @@ words! {
 pub(super) type Values = [u64; MAX_FIELDS];
 
 /// getpriority's first argument right before and right after a kevent(2) call: `kp` and `kq`, and no user's id.
-pub const BEFORE_CALL: i32 = 0x6b70;
+pub(crate) const BEFORE_CALL: i32 = 0x6b70;
 /// See [`BEFORE_CALL`].
-pub const AFTER_CALL: i32 = 0x6b71;
+pub(crate) const AFTER_CALL: i32 = 0x6b71;
 
 /// Decodes one line (without its newline): `each` gets its record, or its records, of which a line with events has one for
 /// each. None for an empty line: dtrace prints one when it ends.

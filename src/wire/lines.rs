@@ -3,11 +3,11 @@
 use memchr::memchr;
 
 /// A longer line is garbage: the longest record has about 90 bytes.
-pub const MAX_LINE: usize = 4096;
+pub(crate) const MAX_LINE: usize = 4096;
 
 /// Puts lines together across reads. Holds at most [`MAX_LINE`] bytes; allocates once.
 #[derive(Default, Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     partial: Vec<u8>,
     /// Inside a line that is too long: its bytes are dropped up to the next newline.
     skipping: bool,
@@ -24,7 +24,7 @@ pub enum Line<'a> {
 
 impl Lines {
     /// Hands over every line that `bytes` completes.
-    pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
         while let Some((head, [_newline, rest @ ..])) =
             memchr(b'\n', bytes).and_then(|end| bytes.split_at_checked(end))
         {
@@ -56,12 +56,12 @@ impl Lines {
 
     /// Whether the next byte begins a line.
     #[inline]
-    pub fn is_between(&self) -> bool {
+    pub(crate) fn is_between(&self) -> bool {
         self.partial.is_empty() && !self.skipping
     }
 
     /// The stream has ended: whether it ended in the middle of a line. Ready for another stream.
-    pub fn finish(&mut self) -> bool {
+    pub(crate) fn finish(&mut self) -> bool {
         let cut = !self.partial.is_empty();
         self.partial.clear();
         self.skipping = false;

@@ -60,7 +60,7 @@ impl Kind {
     }
 
     /// Whether the last field, a consumer's pid, may be left out.
-    pub const fn is_of_consumer(self) -> bool {
+    pub(crate) const fn is_of_consumer(self) -> bool {
         matches!(self, Kind::Register | Kind::RegDone | Kind::Copyout | Kind::Call)
     }
 }
@@ -261,7 +261,7 @@ pub struct Mark {
 
 impl Mark {
     /// Whether it may be the mark of call number `seq` with this `nevents`.
-    pub fn is_of(&self, seq: u64, capacity: u32) -> bool {
+    pub(crate) fn is_of(&self, seq: u64, capacity: u32) -> bool {
         self.seq.map_or(self.capacity == capacity, |low| low == seq as u32)
     }
 }

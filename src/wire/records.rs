@@ -60,7 +60,7 @@ pub enum Printed<'a> {
 }
 
 /// Every message of dtrace(1) begins like this (`dt_handle.c`, `dtrace.c`).
-pub const MESSAGE: &[u8] = b"dtrace: ";
+pub(crate) const MESSAGE: &[u8] = b"dtrace: ";
 
 impl Records {
     /// Hands over everything that the lines are which `bytes` completes.

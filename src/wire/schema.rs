@@ -7,10 +7,10 @@ use dtrace_parser::{BitWidth, DataType, File, Integer, Sign};
 use super::record::Kind;
 
 /// The text of `d-scripts/wire.d`.
-pub const WIRE_D: &str = include_str!("../../d-scripts/wire.d");
+pub(crate) const WIRE_D: &str = include_str!("../../d-scripts/wire.d");
 
 /// No record has more fields, but for [`Kind::Copyout`].
-pub const MAX_FIELDS: usize = 12;
+pub(crate) const MAX_FIELDS: usize = 12;
 
 /// Events on a line of [`Kind::Copyout`] (13.2 `kern_event.c`, `KQ_NEVENTS`), and the fields before them and of each.
 pub const EVENTS: usize = 8;
@@ -25,7 +25,7 @@ pub struct Field {
     /// Printed with %x; otherwise with %d.
     pub hex: bool,
     /// A minus sign is allowed.
-    pub signed: bool,
+    pub(crate) signed: bool,
     /// The largest value; for signed fields the smallest is `-max - 1`.
     pub max: u64,
 }
@@ -53,7 +53,7 @@ pub struct Schema([Vec<Layout>; 128]);
 impl Schema {
     /// The layouts of the records that begin with `letter`, the usual one first. They differ in their number of fields.
     #[inline]
-    pub fn layouts(&self, letter: u8) -> &[Layout] {
+    pub(crate) fn layouts(&self, letter: u8) -> &[Layout] {
         self.0.get(usize::from(letter)).map_or(&[], Vec::as_slice)
     }
 
@@ -86,7 +86,7 @@ impl Schema {
 impl Field {
     /// Whether its numbers usually have more than eight digits: time stamps.
     #[inline]
-    pub fn is_long(&self) -> bool {
+    pub(crate) fn is_long(&self) -> bool {
         self.max > u64::from(u32::MAX)
     }
 

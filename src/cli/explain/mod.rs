@@ -15,7 +15,7 @@ use crate::report::verdict_filter::VerdictFilter;
 
 /// Which process, and who is asked.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub(crate) struct Args {
     /// The process, as the running exporter or a recording knows it; without it, the latest incidents are listed
     #[arg(value_parser = StringValueParser::new().try_map(|text| pid(&text)))]
     pid: Option<Pid>,

@@ -7,7 +7,7 @@ use crate::http::web_args::{ListenAddress, WebArgs};
 use crate::source::sysctl::{HIDING, HIDING_JAILED};
 
 /// What a host is asked. Everything else in this module is pure.
-pub trait Probe {
+pub(crate) trait Probe {
     /// The operating system, as `std::env::consts::OS` spells it.
     fn os(&self) -> &str;
     /// The effective user.
@@ -28,7 +28,7 @@ pub trait Probe {
 
 /// How a program ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Ran {
+pub(crate) enum Ran {
     /// Exit status 0; its standard output.
     Well(String),
     /// Another exit status; the first line that it wrote to standard error.
@@ -41,7 +41,7 @@ pub enum Ran {
 
 /// Whether a file can be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Access {
+pub(crate) enum Access {
     /// It can.
     Readable,
     /// It is not there.
@@ -54,16 +54,16 @@ pub enum Access {
 
 /// The D program that serve would run.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// Its name.
     pub program: String,
     /// Why it has no cause probes, if it was to have them.
-    pub no_causes: Option<String>,
+    pub(crate) no_causes: Option<String>,
 }
 
 /// What serve would need.
 #[derive(Clone, Debug)]
-pub struct Wants<'a> {
+pub(crate) struct Wants<'a> {
     /// The configuration file.
     pub config: Option<&'a Path>,
     /// How it would be reached over HTTP.
@@ -72,7 +72,7 @@ pub struct Wants<'a> {
 
 /// What was found out.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The operating system.
     pub os: String,
     /// System, release and machine; empty where uname(1) is missing.
@@ -93,19 +93,19 @@ pub struct Facts {
 
 /// What was found out about a FreeBSD host. `None` where a sysctl is missing.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FreeBsd {
+pub(crate) struct FreeBsd {
     /// kern.osreldate.
     pub osreldate: Option<u32>,
     /// security.jail.jailed.
-    pub jailed: Option<bool>,
+    pub(crate) jailed: Option<bool>,
     /// kern.securelevel.
-    pub securelevel: Option<i32>,
+    pub(crate) securelevel: Option<i32>,
     /// The sysctl that hides other users' processes from users other than root.
-    pub hidden_by: Option<&'static str>,
+    pub(crate) hidden_by: Option<&'static str>,
     /// Another one hides processes in jails from users other than root.
-    pub hides_jailed: bool,
+    pub(crate) hides_jailed: bool,
     /// kern.features.kdtrace_hooks: only there if the kernel has KDTRACE_HOOKS (`sys/kern/kern_dtrace.c`).
-    pub hooks: bool,
+    pub(crate) hooks: bool,
     /// Whether dtraceall was loaded before dtrace(1) ran.
     pub modules: bool,
     /// /dev/dtrace/dtrace, after dtrace(1) ran: it loads the modules itself if it may (libdtrace `dt_open.c`).
@@ -115,11 +115,11 @@ pub struct FreeBsd {
 }
 
 /// The gate to DTrace: a process that can open it may do everything (13.2 `dtrace.c:8282`).
-pub const DEVICE: &str = "/dev/dtrace/dtrace";
+pub(crate) const DEVICE: &str = "/dev/dtrace/dtrace";
 
 impl Facts {
     /// Asks the host. On FreeBSD, dtrace(1) loads its modules on the way if they are not loaded.
-    pub fn gather(probe: &dyn Probe, wants: &Wants<'_>) -> Facts {
+    pub(crate) fn gather(probe: &dyn Probe, wants: &Wants<'_>) -> Facts {
         let uname = match probe.run(Path::new("uname"), &["-srm"]) {
             Ran::Well(out) => out.trim().to_owned(),
             _ => String::new(),

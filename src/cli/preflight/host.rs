@@ -22,7 +22,7 @@ const ENOUGH: u64 = 1 << 20;
 
 /// The host that we run on.
 #[derive(Clone, Debug)]
-pub struct Host {
+pub(crate) struct Host {
     /// As whom serve would serve.
     pub user: UserArgs,
     /// How it would run dtrace(1).

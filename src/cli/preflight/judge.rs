@@ -13,7 +13,7 @@ use crate::source::sysctl::HIDING_JAILED;
 const OLDEST: u32 = 1_203_000;
 
 /// One line for each prerequisite, in the order in which they depend on each other.
-pub fn judge(facts: &Facts) -> Vec<Line> {
+pub(crate) fn judge(facts: &Facts) -> Vec<Line> {
     let mut lines = match &facts.freebsd {
         Some(freebsd) => on_freebsd(facts, freebsd),
         None => elsewhere(facts),

@@ -1,14 +1,14 @@
 //! Would `serve` work here? Facts are gathered through [`facts::Probe`] and judged by pure functions.
 
-pub mod facts;
-pub mod host;
-pub mod judge;
+pub(crate) mod facts;
+pub(crate) mod host;
+pub(crate) mod judge;
 #[cfg(test)]
 mod tests;
 
 /// How a prerequisite stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
+pub(crate) enum Status {
     /// As it should be.
     Ok,
     /// serve works, but not as well as it could.
@@ -21,7 +21,7 @@ pub enum Status {
 
 impl Status {
     /// The word for it at the beginning of a line.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Status::Ok => "ok",
             Status::Warn => "warn",
@@ -33,7 +33,7 @@ impl Status {
 
 /// One prerequisite.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// Its name, in one word.
     pub what: &'static str,
     /// How it stands.
@@ -41,12 +41,12 @@ pub struct Line {
     /// What was found.
     pub found: String,
     /// What to do; empty where there is nothing to do.
-    pub remedy: String,
+    pub(crate) remedy: String,
     /// The exit status (sysexits(3)) if this is the first line that fails.
     pub exit: u8,
 }
 
 /// The exit status for these lines: that of the first that fails, 0 if none does.
-pub fn exit_status(lines: &[Line]) -> u8 {
+pub(crate) fn exit_status(lines: &[Line]) -> u8 {
     lines.iter().find(|line| line.status == Status::Fail).map_or(0, |line| line.exit)
 }

@@ -13,11 +13,11 @@ use crate::report::paths::{KernelPath, path};
 use crate::report::rfc3339;
 
 /// A word of a closed set, or a sentence. Another release may send one that this one does not know.
-pub type Text = Cow<'static, str>;
+pub(crate) type Text = Cow<'static, str>;
 
 /// The incidents that were asked for, newest first.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct IncidentList {
+pub(crate) struct IncidentList {
     /// Whose they are: this host's kernel (`live`), or another one's.
     pub origin: Text,
     /// Which recording, or which run of a simulation.
@@ -33,7 +33,7 @@ pub struct IncidentList {
 /// One fact that the witnesses did not agree on. Keys that are not known are ignored; those that explain nothing may be
 /// missing.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct IncidentDto {
+pub(crate) struct IncidentDto {
     /// The number that it keeps.
     pub id: u64,
     /// When the fact happened; `null` where the source did not tell the wall clock.
@@ -73,7 +73,7 @@ pub struct IncidentDto {
 
 /// The kevents about an incarnation.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct KqueueDto {
+pub(crate) struct KqueueDto {
     /// The kevent with NOTE_CHILD.
     pub child: Option<KeventDto>,
     /// The kevent with NOTE_EXIT.
@@ -84,7 +84,7 @@ pub struct KqueueDto {
 
 /// A kevent.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct KeventDto {
+pub(crate) struct KeventDto {
     /// Its notes by name.
     pub fflags: String,
     /// Its flags in hexadecimal.
@@ -99,18 +99,17 @@ pub struct KeventDto {
 
 /// A [`KernelPath`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "they are those of a KernelPath")]
-pub struct PathDto {
+pub(crate) struct PathDto {
     pub sentence: Text,
     pub function: Text,
     pub condition: Text,
-    pub releases: Text,
+    pub(crate) releases: Text,
     pub sure: Text,
 }
 
 /// One row in an incarnation's time line.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct TimelineRow {
+pub(crate) struct TimelineRow {
     /// When, on DTrace's clock, in nanoseconds.
     pub at: KernelTime,
     /// `dtrace` or `kqueue`; the exporter itself where `null`.
@@ -125,7 +124,7 @@ pub struct TimelineRow {
 
 impl IncidentDto {
     /// This finding without its time line.
-    pub fn of(id: u64, finding: &Finding, stats: &Stats) -> IncidentDto {
+    pub(crate) fn of(id: u64, finding: &Finding, stats: &Stats) -> IncidentDto {
         let at = happened(finding);
         IncidentDto {
             id,
@@ -150,7 +149,7 @@ impl IncidentDto {
     }
 
     /// This finding with its time line.
-    pub fn in_full(id: u64, finding: &Finding, stats: &Stats) -> IncidentDto {
+    pub(crate) fn in_full(id: u64, finding: &Finding, stats: &Stats) -> IncidentDto {
         let timeline = timeline(finding, tree_name(finding, stats));
         IncidentDto { timeline, ..IncidentDto::of(id, finding, stats) }
     }
@@ -178,7 +177,7 @@ impl From<KernelPath> for PathDto {
 }
 
 /// Everything that was reported about the finding's incarnation in a tree of this name, in order, and the verdict.
-pub fn timeline(finding: &Finding, tree: &str) -> Vec<TimelineRow> {
+pub(crate) fn timeline(finding: &Finding, tree: &str) -> Vec<TimelineRow> {
     let row = |(at, event): (KernelTime, TimelineEvent)| TimelineRow {
         at,
         witness: event.witness().map(|witness| match witness {

@@ -4,7 +4,7 @@ use crate::model::{KernelTime, Kevent, Pid, WaitStatus, Witness, note};
 
 /// Something that a witness reported of a process, or that kept it from reporting.
 #[derive(Clone, PartialEq, Debug)]
-pub enum TimelineEvent {
+pub(crate) enum TimelineEvent {
     /// proc:::create.
     Created {
         /// Who forked it.
@@ -82,7 +82,7 @@ pub enum TimelineEvent {
 
 impl TimelineEvent {
     /// Which witness reported it; `None` for a gap.
-    pub fn witness(&self) -> Option<Witness> {
+    pub(crate) fn witness(&self) -> Option<Witness> {
         match self {
             TimelineEvent::Created { .. }
             | TimelineEvent::Forked { .. }
@@ -103,7 +103,7 @@ impl TimelineEvent {
     }
 
     /// The event in the time line of `pid`, as text.
-    pub fn text(&self, pid: Pid) -> String {
+    pub(crate) fn text(&self, pid: Pid) -> String {
         match self {
             TimelineEvent::Created { forker } => format!("create, forked by {forker}"),
             TimelineEvent::Forked { child } => format!("forks {child}"),
@@ -144,7 +144,7 @@ impl TimelineEvent {
 
 /// An event and its time.
 #[derive(Clone, PartialEq, Debug)]
-pub struct TimelineEntry {
+pub(crate) struct TimelineEntry {
     /// On DTrace's clock; of a call whose mark is missing, the latest time that it can have returned.
     pub at: KernelTime,
     /// What was reported.

@@ -1,7 +1,7 @@
 //! The evidence behind a finding as text: the one place that phrases what the witnesses reported. The way through the kernel
 //! that fits it is in [`super::paths`].
 
-pub mod dto;
+pub(crate) mod dto;
 pub mod event;
 
 use crate::check::finding::{Delivered, DtraceEvidence, Finding, KqueueEvidence};
@@ -38,7 +38,7 @@ fn named_unannounced(finding: &Finding) -> Option<KernelTime> {
 }
 
 /// What DTrace reported, in short.
-pub fn dtrace_said(finding: &Finding) -> String {
+pub(crate) fn dtrace_said(finding: &Finding) -> String {
     let dtrace = &finding.dtrace;
     let forked = dtrace.forker.map(|forker| format!("forked by {forker}"));
     let ended = dtrace.status.map(|status| format!("ended with {status}"));
@@ -46,7 +46,7 @@ pub fn dtrace_said(finding: &Finding) -> String {
 }
 
 /// What kqueue reported, in short, in a tree of this name.
-pub fn kqueue_said(finding: &Finding, tree: &str) -> String {
+pub(crate) fn kqueue_said(finding: &Finding, tree: &str) -> String {
     let pid = finding.pid;
     let notes = kevents(finding).map(|delivered| kevent(&delivered.event, pid));
     let trackerr = finding.kqueue.trackerr.then(|| "NOTE_TRACKERR on the forker".to_owned());
@@ -80,7 +80,7 @@ pub fn judged(finding: &Finding) -> String {
 }
 
 /// The verdict in a time line, and what a consumer did not receive, in a tree of this name.
-pub fn judged_in_full(finding: &Finding, tree: &str) -> String {
+pub(crate) fn judged_in_full(finding: &Finding, tree: &str) -> String {
     let not_received = not_received(finding, tree).map(|what| format!(": {what}"));
     judged(finding) + &not_received.unwrap_or_default()
 }
@@ -104,7 +104,7 @@ pub fn happened(finding: &Finding) -> KernelTime {
 }
 
 /// The tree's name, empty in the moment before it is published.
-pub fn tree_name<'a>(finding: &Finding, stats: &'a Stats) -> &'a str {
+pub(crate) fn tree_name<'a>(finding: &Finding, stats: &'a Stats) -> &'a str {
     stats.trees.get(usize::from(finding.tree.0)).map_or("", |tree| &tree.name)
 }
 

@@ -14,7 +14,7 @@ use crate::wire::record::{Copyout, Record, Register};
 const MAX_ENTRIES: usize = 10_000;
 
 /// Follows the pipeline of a replay for one pid.
-pub struct Collector {
+pub(crate) struct Collector {
     pid: Pid,
     /// What was reported, in the order of reading.
     pub entries: Vec<TimelineEntry>,
@@ -25,7 +25,7 @@ pub struct Collector {
     /// The processes that are consumers, and their trees.
     consumers: Vec<(TreeId, Pid)>,
     /// Entries that found no room.
-    pub left_out: u64,
+    pub(crate) left_out: u64,
     newest: KernelTime,
     /// Its creates after which the queue was not drained yet.
     undrained: Vec<KernelTime>,
@@ -35,7 +35,7 @@ pub struct Collector {
 
 impl Collector {
     /// A collector without anything yet.
-    pub fn new(pid: Pid) -> Collector {
+    pub(crate) fn new(pid: Pid) -> Collector {
         Collector {
             pid,
             entries: vec![],

@@ -13,7 +13,7 @@ use crate::report::summary::row_hue;
 
 words! {
     /// Whose line it is.
-    pub enum Voice {
+    pub(crate) enum Voice {
         /// DTrace.
         Dtrace = "dtrace",
         /// kqueue.
@@ -36,7 +36,7 @@ impl From<Witness> for Voice {
 
 /// One life of the pid: an incarnation.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
-pub struct Life {
+pub(crate) struct Life {
     /// The tree that it belongs to; `None` for a process that is not watched.
     pub tree: Option<String>,
     /// Since when, on DTrace's clock in nanoseconds; `None` if its beginning was not seen.
@@ -55,7 +55,7 @@ pub struct Line {
     /// On DTrace's clock, in nanoseconds.
     pub at: KernelTime,
     /// Whose line it is.
-    pub voice: Voice,
+    pub(crate) voice: Voice,
     /// What happened.
     pub text: String,
     /// How often it happened on end.
@@ -67,7 +67,7 @@ pub struct Line {
 
 /// A verdict and the way through the kernel behind it.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Judged {
+pub(crate) struct Judged {
     /// Which fact: birth or death.
     pub fact: Text,
     /// What became of it.
@@ -78,7 +78,7 @@ pub struct Judged {
 
 /// Repeated NOTE_CHILD kevents.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub struct Duplicates {
+pub(crate) struct Duplicates {
     /// How many too many.
     pub count: u64,
     /// Why.

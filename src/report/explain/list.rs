@@ -11,7 +11,7 @@ use crate::report::kernel::Kernel;
 
 impl IncidentList {
     /// A line for each incident of a running exporter, newest first. `is_filtered`: not all of them were asked for.
-    pub fn of_exporter(&self, exporter: &str, is_filtered: bool, paint: Paint) -> String {
+    pub(crate) fn of_exporter(&self, exporter: &str, is_filtered: bool, paint: Paint) -> String {
         let mut out = self.origin(exporter, paint);
         out += &self.rows(&format!("at {exporter}"), is_filtered, paint);
         if self.skipped > 0 {
@@ -22,7 +22,7 @@ impl IncidentList {
     }
 
     /// A line for each incident of a recording, newest first: some of the `matched` that were asked for.
-    pub fn of_recording(
+    pub(crate) fn of_recording(
         &self,
         source: &str,
         kernel: &Kernel,
@@ -75,7 +75,7 @@ impl IncidentList {
     }
 
     /// The lives of a pid, newest first: the time line of each, and under it why it went as it did.
-    pub fn lives(&self, pid: Pid, exporter: &str, paint: Paint) -> String {
+    pub(crate) fn lives(&self, pid: Pid, exporter: &str, paint: Paint) -> String {
         let mut out = self.origin(exporter, paint);
         let title = printable(&format!("pid {pid} at {exporter}"));
         let _ = writeln!(out, "{}", paint.dye(Hue::Title, &title));
@@ -161,7 +161,7 @@ fn life(incidents: &[&IncidentDto]) -> Life {
 
 impl IncidentDto {
     /// For a person: the time line, and under it why it went as it did.
-    pub fn text(&self, paint: Paint) -> String {
+    pub(crate) fn text(&self, paint: Paint) -> String {
         let title = format!("incident {}, pid {}, tree {}", self.id, self.pid, self.tree);
         let mut out = paint.dye(Hue::Title, &printable(&title));
         let time = self.time.as_deref().unwrap_or("time of day unknown");

@@ -24,7 +24,7 @@ const FORK_NS: u64 = 50_000_000;
 
 /// All that is known of one pid.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// The pid.
     pub pid: Pid,
     /// What was played.
@@ -36,12 +36,12 @@ pub struct Explanation {
     /// Its lives, oldest first.
     pub lives: Vec<Life>,
     /// Words that found no room.
-    pub left_out: u64,
+    pub(crate) left_out: u64,
 }
 
 impl Explanation {
     /// Puts together what was collected. There is no life if neither witness reported this pid.
-    pub fn of(
+    pub(crate) fn of(
         pid: Pid,
         collected: &Collector,
         regime: Regime,
@@ -62,7 +62,7 @@ impl Explanation {
     }
 
     /// For a person: the time line of each life, and under it why it went as it did.
-    pub fn text(&self, paint: Paint) -> String {
+    pub(crate) fn text(&self, paint: Paint) -> String {
         let mut out = String::new();
         let _ = writeln!(
             out,

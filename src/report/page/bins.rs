@@ -8,18 +8,18 @@ const MAX_BINS: usize = 240;
 const WIDTH: u64 = 10_000_000;
 
 /// What a bin can hold.
-pub trait Bin: Copy {
+pub(crate) trait Bin: Copy {
     /// The bin that covers this one and the next.
     fn merge(self, next: Self) -> Self;
 }
 
 /// How much happened in the bin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Counts<const N: usize>(pub [u64; N]);
+pub(crate) struct Counts<const N: usize>(pub [u64; N]);
 
 /// How things stood at the end of the bin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Levels<const N: usize>(pub [u64; N]);
+pub(crate) struct Levels<const N: usize>(pub [u64; N]);
 
 impl<const N: usize> Bin for Counts<N> {
     fn merge(mut self, next: Self) -> Self {
@@ -36,7 +36,7 @@ impl<const N: usize> Bin for Levels<N> {
 
 /// The bins. One that nothing was put into is `None`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Bins<T> {
+pub(crate) struct Bins<T> {
     start: Option<KernelTime>,
     width: u64,
     bins: Vec<Option<T>>,
@@ -50,7 +50,7 @@ impl<T> Default for Bins<T> {
 
 impl<T: Bin> Bins<T> {
     /// Merges `value` into the bin of this time. What comes from before the first time goes to the first bin.
-    pub fn put(&mut self, at: KernelTime, value: T) {
+    pub(crate) fn put(&mut self, at: KernelTime, value: T) {
         let start = *self.start.get_or_insert(at);
         while at.since(start) / self.width >= MAX_BINS as u64 {
             self.width = self.width.saturating_mul(2);
@@ -70,22 +70,22 @@ impl<T: Bin> Bins<T> {
     }
 
     /// Has the first bin begin at this time, unless something is in it already.
-    pub fn begin(&mut self, at: KernelTime) {
+    pub(crate) fn begin(&mut self, at: KernelTime) {
         self.start.get_or_insert(at);
     }
 
     /// When the first bin begins.
-    pub fn start(&self) -> Option<KernelTime> {
+    pub(crate) fn start(&self) -> Option<KernelTime> {
         self.start
     }
 
     /// The width of a bin in seconds.
-    pub fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         self.width as f64 / 1e9
     }
 
     /// The bins from the first on.
-    pub fn get(&self) -> &[Option<T>] {
+    pub(crate) fn get(&self) -> &[Option<T>] {
         &self.bins
     }
 }

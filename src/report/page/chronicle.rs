@@ -17,7 +17,7 @@ const DEEPEST: usize = 32;
 
 /// Births and NOTE_CHILD kevents of one generation: 1 for the children of a root.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct Generation {
+pub(crate) struct Generation {
     /// Processes that kqueue announced.
     pub births: u64,
     /// NOTE_CHILD kevents about them.
@@ -25,7 +25,7 @@ pub struct Generation {
 }
 
 /// Follows the inputs, the findings and the counters of a run.
-pub struct Chronicle {
+pub(crate) struct Chronicle {
     /// Facts by verdict, at the time when they happened.
     pub verdicts: Bins<Counts<{ Verdict::COUNT }>>,
     /// Tree damage.
@@ -79,12 +79,12 @@ impl Chronicle {
     }
 
     /// By generation, the children of the roots first.
-    pub fn generations(&self) -> &[Generation] {
+    pub(crate) fn generations(&self) -> &[Generation] {
         &self.generations
     }
 
     /// The first incidents of each verdict, in the order in which they were decided.
-    pub fn incidents(&self) -> Vec<Finding> {
+    pub(crate) fn incidents(&self) -> Vec<Finding> {
         let mut all: Vec<Finding> = self.incidents.iter().flatten().copied().collect();
         all.sort_by_key(|finding| finding.decided);
         all

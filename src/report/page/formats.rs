@@ -14,7 +14,7 @@ use crate::report::section::{literal, markdown, text};
 
 impl Page {
     /// As one HTML file.
-    pub fn html(&self) -> String {
+    pub(crate) fn html(&self) -> String {
         let summary = &self.report.summary;
         let header = Header {
             decision: summary.decision,
@@ -26,7 +26,7 @@ impl Page {
     }
 
     /// As Markdown, without the plots.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let mut out = String::new();
         let _ = write!(
             out,
@@ -39,7 +39,7 @@ impl Page {
     }
 
     /// The sections for a terminal, without the plots.
-    pub fn details(&self, paint: Paint) -> String {
+    pub(crate) fn details(&self, paint: Paint) -> String {
         text(&self.sections(), paint)
     }
 

@@ -1,7 +1,7 @@
 //! The report of a recording or a run: one page for a person (HTML, Markdown) and the same for a program (JSON).
 
 mod bins;
-pub mod chronicle;
+pub(crate) mod chronicle;
 mod formats;
 mod plots;
 mod sections;
@@ -37,7 +37,7 @@ pub struct Origin {
 
 /// Everything that the page says.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Page {
+pub(crate) struct Page {
     /// The one page of `stress`: the answer, counts, rates, latencies.
     #[serde(flatten)]
     pub report: Report,
@@ -50,13 +50,13 @@ pub struct Page {
     /// What each way to use NOTE_TRACK would have got right.
     pub strategies: ByWord<StrategyRow>,
     /// NOTE_CHILD by generation.
-    pub generations: Vec<Generation>,
+    pub(crate) generations: Vec<Generation>,
     /// The first incidents of each verdict.
     pub incidents: Vec<Incident>,
     /// How many facts are not agreed, of which those are the first.
-    pub incidents_total: u64,
+    pub(crate) incidents_total: u64,
     /// Facts and damage over time.
-    pub over_time: OverTime,
+    pub(crate) over_time: OverTime,
     #[serde(skip)]
     totals: TreeStats,
     #[serde(skip)]
@@ -84,7 +84,7 @@ pub struct StrategyRow {
 
 /// A fact that is not agreed.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Incident {
+pub(crate) struct Incident {
     /// On DTrace's clock, in nanoseconds.
     pub at: KernelTime,
     /// The same as a person writes it; `None` if that is not known.
@@ -107,20 +107,20 @@ pub struct Incident {
 
 /// Equal bins from the beginning of the run on.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct OverTime {
+pub(crate) struct OverTime {
     /// The width of a bin of `verdicts`, in seconds.
-    pub verdicts_bin_seconds: f64,
+    pub(crate) verdicts_bin_seconds: f64,
     /// Facts by verdict, at the time when they happened.
     pub verdicts: ByWord<Vec<u64>>,
     /// The width of a bin of `damage`, in seconds.
-    pub damage_bin_seconds: f64,
+    pub(crate) damage_bin_seconds: f64,
     /// Tree damage at the end of each bin.
     pub damage: ByWord<Vec<u64>>,
 }
 
 impl Page {
     /// The page for these counters.
-    pub fn of(
+    pub(crate) fn of(
         stats: &Stats,
         chronicle: &Chronicle,
         kernel: Kernel,

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use crate::model::Pid;
 
 /// For kernels with p_xexit in struct proc and td_sa in struct thread.
-pub const CONSUMER: &str = include_str!("../../../d-scripts/consumer.d");
+pub(crate) const CONSUMER: &str = include_str!("../../../d-scripts/consumer.d");
 /// The same for 9.x and 10.x.
-pub const CONSUMER_XSTAT: &str = include_str!("../../../d-scripts/consumer-xstat.d");
+pub(crate) const CONSUMER_XSTAT: &str = include_str!("../../../d-scripts/consumer-xstat.d");
 
 /// What comes before the clauses that are of consumers alone.
 const CLAUSES: &str = "/* Consumers. */\n";
@@ -17,7 +17,7 @@ const PREDICATE: &str = "/pid == $1/";
 
 /// The clauses of `program` ([`CONSUMER`] or [`CONSUMER_XSTAT`]) that are of consumers alone, for these `pids`: one clause
 /// a probe, however many they are. Nothing without a pid.
-pub fn clauses(program: &str, pids: &[Pid]) -> String {
+pub(crate) fn clauses(program: &str, pids: &[Pid]) -> String {
     let mut predicate = String::new();
     for pid in pids {
         let or = if predicate.is_empty() { "" } else { " || " };

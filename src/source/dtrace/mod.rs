@@ -7,7 +7,7 @@ mod policy;
 mod process;
 pub mod programs;
 mod supervisor;
-pub mod survey;
+pub(crate) mod survey;
 mod trial;
 
 use std::path::{Path, PathBuf};

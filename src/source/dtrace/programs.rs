@@ -18,13 +18,13 @@ const CAUSES: &str = include_str!("../../../d-scripts/causes.d");
 const MARKS: &str = "\nsyscall::getpriority:entry\n";
 
 /// The programs for FreeBSD 11 and later, and for older releases.
-pub const PLAIN: [Program; 2] = [
+pub(crate) const PLAIN: [Program; 2] = [
     Program { name: "proc.d", parts: &[PROC], consumer: CONSUMER },
     Program { name: "proc-xstat.d", parts: &[PROC_XSTAT], consumer: CONSUMER_XSTAT },
 ];
 
 /// The same with the cause probes, which do not compile on every kernel.
-pub const WITH_CAUSES: [Program; 2] = [
+pub(crate) const WITH_CAUSES: [Program; 2] = [
     Program { name: "proc-causes.d", parts: &[CAUSES, PROC], consumer: CONSUMER },
     Program { name: "proc-xstat-causes.d", parts: &[CAUSES, PROC_XSTAT], consumer: CONSUMER_XSTAT },
 ];
@@ -42,7 +42,7 @@ pub(crate) const ALL: [Program; 5] =
 
 /// A D program of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Program {
+pub(crate) struct Program {
     /// The file in which dtrace(1) gets it, and its errors name it.
     pub name: &'static str,
     /// The texts of d-scripts/ that it is made of.
@@ -58,7 +58,7 @@ impl Program {
     }
 
     /// Its text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.parts.join("\n")
     }
 

@@ -11,7 +11,7 @@ use crate::source::keeper::{self, Keeper};
 
 /// What was seen.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// How long dtrace(1) watched, in seconds.
     pub seconds: f64,
     /// Who used EVFILT_PROC, by pid.
@@ -20,7 +20,7 @@ pub struct Survey {
 
 /// A process that uses EVFILT_PROC.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct User {
+pub(crate) struct User {
     /// Its pid.
     pub pid: u64,
     /// The name of its program, as the kernel has it.
@@ -37,7 +37,11 @@ pub struct User {
 ///
 /// # Errors
 /// [`Error`]: dtrace(1) cannot be run, or does not trace.
-pub fn survey(program: &Path, options: &Options, duration: Duration) -> Result<Survey, Error> {
+pub(crate) fn survey(
+    program: &Path,
+    options: &Options,
+    duration: Duration,
+) -> Result<Survey, Error> {
     let keeper = Keeper::start(program, &options.job(Named::default())?).map_err(Error::Keeper)?;
     compile(&keeper, &CONSUMERS, &[])?.map_err(Error::Compile)?;
     let mut dtrace = keeper.start_dtrace(&CONSUMERS, &[]).map_err(|error| match error {

@@ -11,7 +11,7 @@ use super::protocol::Request;
 
 /// How much processor time was used since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CpuTimes {
+pub(crate) struct CpuTimes {
     /// By the keeper.
     pub keeper: Duration,
     /// By every dtrace(1) that it has run, trial compilations among them.
@@ -33,11 +33,11 @@ impl CpuTimes {
 
 /// Asks a keeper for its [`CpuTimes`]. It does not keep the keeper alive.
 #[derive(Clone, Debug)]
-pub struct CpuMeter(pub(super) Weak<Inner>);
+pub(crate) struct CpuMeter(pub(super) Weak<Inner>);
 
 impl CpuMeter {
     /// Wakes the keeper and waits for its answer. `None` if it is gone, or busy with another request.
-    pub fn read(&self) -> Option<CpuTimes> {
+    pub(crate) fn read(&self) -> Option<CpuTimes> {
         let keeper = self.0.upgrade()?;
         let socket = match keeper.socket.try_lock() {
             Ok(socket) => socket,

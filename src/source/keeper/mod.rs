@@ -26,12 +26,12 @@ use super::dtrace::programs::Program;
 use super::target::root_pid;
 use crate::model::Pid;
 
-pub use self::cpu::{CpuMeter, CpuTimes};
-pub use self::platform::close_inherited;
+pub(crate) use self::cpu::CpuMeter;
+pub(crate) use self::platform::close_inherited;
 pub use self::root::{Job, run};
 
 /// The hidden subcommand that keeps dtrace for the process at the other end of its stdin.
-pub const SUBCOMMAND: &str = "keep-dtrace";
+pub(crate) const SUBCOMMAND: &str = "keep-dtrace";
 
 /// How long an answer may take that waits for no other process: a kernel may be busy with its probes when a dtrace is reaped.
 const PATIENCE: Duration = Duration::from_secs(60);

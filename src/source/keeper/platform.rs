@@ -28,14 +28,14 @@ pub(super) fn die_with_parent() -> io::Result<()> {
 
 /// Closes every inherited descriptor but stdin, stdout and stderr. Only before it has opened anything itself.
 #[cfg(target_os = "freebsd")]
-pub fn close_inherited() {
+pub(crate) fn close_inherited() {
     // SAFETY: nothing in this process owns a descriptor from 3 up yet.
     unsafe { libc::closefrom(3) }
 }
 
 /// Closes every inherited descriptor but stdin, stdout and stderr. Only before it has opened anything itself.
 #[cfg(target_os = "linux")]
-pub fn close_inherited() {
+pub(crate) fn close_inherited() {
     use nix::libc::{SYS_close_range, c_uint, syscall};
 
     let (first, last, flags): (c_uint, c_uint, c_uint) = (3, c_uint::MAX, 0);
@@ -45,7 +45,7 @@ pub fn close_inherited() {
 
 /// Elsewhere it keeps them.
 #[cfg(not(any(target_os = "freebsd", target_os = "linux")))]
-pub fn close_inherited() {}
+pub(crate) fn close_inherited() {}
 
 /// Makes a descriptor good for read(2) and poll(2) and nothing else, for the process that will have it (capsicum(4)).
 #[cfg(target_os = "freebsd")]

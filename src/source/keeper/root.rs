@@ -43,7 +43,7 @@ pub struct Job {
     /// How long a trial compilation may take.
     pub compile: Duration,
     /// The pid files that it may read for the exporter, which may not be allowed to.
-    pub pid_files: Vec<PathBuf>,
+    pub(crate) pid_files: Vec<PathBuf>,
     /// The consumers that were named by their pids.
     pub consumers: Vec<Pid>,
 }

@@ -62,7 +62,7 @@ pub struct Process {
     /// Its parent now.
     pub parent: Pid,
     /// It has ended and waits to be reaped.
-    pub zombie: bool,
+    pub(crate) zombie: bool,
 }
 
 /// What the reader needs of a kernel.

@@ -154,12 +154,12 @@ impl Live {
     }
 
     /// Whether a kqueue of our own is read: not if consumers alone are watched.
-    pub fn reads_kqueue(&self) -> bool {
+    pub(crate) fn reads_kqueue(&self) -> bool {
         self.kernel.is_some()
     }
 
     /// What tells how much processor time the keeper and dtrace(1) use.
-    pub fn cpu_meter(&self) -> CpuMeter {
+    pub(crate) fn cpu_meter(&self) -> CpuMeter {
         self.dtrace.keeper().cpu_meter()
     }
 
