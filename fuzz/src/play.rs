@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use kqproc_exporter::check::Config;
-use kqproc_exporter::check::stats::Table;
+use kqproc_exporter::check::stats::BoundedTable;
 use kqproc_exporter::input::{Attach, Batch, Input};
 use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId, note};
 use kqproc_exporter::pipeline::Pipeline;
@@ -57,7 +57,7 @@ impl Play {
     fn check(&self) {
         let stats = self.pipeline.stats();
         stats.assert_conserved();
-        let evicted = stats.evictions[Table::Incarnations.index()];
+        let evicted = stats.evictions[BoundedTable::Incarnations.index()];
         assert!(
             stats.incarnations() <= self.most * (1 + self.consumers.len() as u64),
             "{} lives, {evicted} evicted",

@@ -38,7 +38,7 @@ use clues::Cause;
 use finding::Observer;
 use lives::{Context, Lives};
 use sight::Sight;
-use stats::{Fill, Stats, Table};
+use stats::{BoundedTable, Fill, Stats};
 use timeline::Timeline;
 pub use timeline::event::Call;
 use timeline::event::Event;
@@ -185,7 +185,7 @@ impl Checker {
 
     /// Calls `first..first + count` were read and could not be kept.
     pub(crate) fn batches_lost(&mut self, first: u64, count: u64) {
-        let lost = &mut self.stats_mut().evictions[Table::Events.index()];
+        let lost = &mut self.stats_mut().evictions[BoundedTable::Events.index()];
         *lost = lost.saturating_add(count);
         self.timeline.calls_lost(first.saturating_add(count));
     }
@@ -233,7 +233,7 @@ impl Checker {
         self.timeline.publish(&mut verdicts.stats);
         let entries = self.lives.iter().map(|lives| lives.len() as u64).sum();
         let capacity = (self.config.capacity as u64).saturating_mul(self.lives.len() as u64);
-        self.stats_mut().tables[Table::Incarnations.index()] = Fill { entries, capacity };
+        self.stats_mut().tables[BoundedTable::Incarnations.index()] = Fill { entries, capacity };
     }
 
     fn stats_mut(&mut self) -> &mut Stats {

@@ -45,7 +45,7 @@ words! {
 
 words! {
     /// The tables that are bounded.
-    pub enum Table {
+    pub enum BoundedTable {
         /// Incarnations that are alive or not yet settled.
         Incarnations = "incarnations",
         /// DTrace's records that wait for their turn.
@@ -66,7 +66,7 @@ pub struct Fill {
 
 words! {
     /// The notes that kevents are counted by.
-    pub enum Note {
+    pub enum NoteKind {
         /// NOTE_CHILD.
         Child = "child",
         /// NOTE_EXIT.
@@ -256,7 +256,7 @@ pub struct Stats {
     /// How often dtrace was started again.
     pub dtrace_restarts: u64,
     /// Kevents by note; one with two bits counts under both.
-    pub kevents: [u64; Note::COUNT],
+    pub kevents: [u64; NoteKind::COUNT],
     /// Kevents by batch.
     pub batch_sizes: Histogram,
     /// From when a fact happened to its verdict, on DTrace's clock, in nanoseconds.
@@ -268,7 +268,7 @@ pub struct Stats {
     /// Gauge: DTrace may be missing something right now.
     pub dtrace_blind_now: bool,
     /// What was dropped from a table because it was full.
-    pub evictions: [u64; Table::COUNT],
+    pub evictions: [u64; BoundedTable::COUNT],
     /// kqueue_register failures by errno, from the cause probes.
     pub trackerr_causes: std::collections::BTreeMap<i32, u64>,
     /// In-flux skips, from the cause probes.
@@ -281,8 +281,8 @@ pub struct Stats {
     pub began: u64,
     /// Gauge: the newest heartbeat, and the same in nanoseconds since 1970.
     pub wall: Option<(KernelTime, u64)>,
-    /// Gauges: how full each table is, indexed by [`Table::index`].
-    pub tables: [Fill; Table::COUNT],
+    /// Gauges: how full each table is, indexed by [`BoundedTable::index`].
+    pub tables: [Fill; BoundedTable::COUNT],
 }
 
 impl Stats {
@@ -294,7 +294,7 @@ impl Stats {
 
     /// Incarnations in the table.
     pub fn incarnations(&self) -> u64 {
-        self.tables[Table::Incarnations.index()].entries
+        self.tables[BoundedTable::Incarnations.index()].entries
     }
 
     /// Seconds from DTrace's first record to its last.
@@ -311,15 +311,15 @@ impl Stats {
     /// Counts an event by its notes, or a receipt, which is none.
     pub(crate) fn count_kevent(&mut self, event: &Kevent) {
         if event.is_receipt() {
-            self.kevents[Note::Receipt.index()] += 1;
+            self.kevents[NoteKind::Receipt.index()] += 1;
             return;
         }
         for (bit, kind) in [
-            (note::CHILD, Note::Child),
-            (note::EXIT, Note::Exit),
-            (note::FORK, Note::Fork),
-            (note::EXEC, Note::Exec),
-            (note::TRACKERR, Note::Trackerr),
+            (note::CHILD, NoteKind::Child),
+            (note::EXIT, NoteKind::Exit),
+            (note::FORK, NoteKind::Fork),
+            (note::EXEC, NoteKind::Exec),
+            (note::TRACKERR, NoteKind::Trackerr),
         ] {
             self.kevents[kind.index()] += u64::from(event.fflags & bit != 0);
         }

@@ -10,7 +10,8 @@ use super::process::Process;
 use super::table::{self, Def, Type};
 use crate::check::damage::Damage;
 use crate::check::stats::{
-    BlindReason, ConsumerStats, Fill, Histogram, Note, Order, Refusal, Stats, Table, TreeStats,
+    BlindReason, BoundedTable, ConsumerStats, Fill, Histogram, NoteKind, Order, Refusal, Stats,
+    TreeStats,
 };
 use crate::check::strategies::Strategy;
 use crate::model::{Verdict, Winner};
@@ -85,12 +86,12 @@ fn trees(out: &mut Families, trees: &[TreeStats]) {
     each(table::TRACKED_PROCESSES, |t| t.tracked);
     each(table::LOST_PROCESSES, |t| t.lost_alive);
     each(table::GHOST_PROCESSES, |t| t.ghosts);
-    let latency = |t: &TreeStats, note: Note, h: &Histogram| {
+    let latency = |t: &TreeStats, note: NoteKind, h: &Histogram| {
         let labels = [t.name.as_str(), note.as_str()];
         histogram(table::DELIVERY_LATENCY, &labels, h, SECONDS, 1e9)
     };
     let latencies = trees.iter().flat_map(|t| {
-        [latency(t, Note::Child, &t.child_latency), latency(t, Note::Exit, &t.exit_latency)]
+        [latency(t, NoteKind::Child, &t.child_latency), latency(t, NoteKind::Exit, &t.exit_latency)]
     });
     out.add(table::DELIVERY_LATENCY, latencies);
 }
@@ -127,7 +128,7 @@ fn causes(out: &mut Families, stats: &Stats) {
 }
 
 fn witnesses(out: &mut Families, stats: &Stats) {
-    out.by_label(table::KEVENTS, Note::ALL, |n| stats.kevents[n.index()]);
+    out.by_label(table::KEVENTS, NoteKind::ALL, |n| stats.kevents[n.index()]);
     out.by_label(table::DTRACE_RECORDS, Kind::ALL, |k| stats.records[k.index()]);
     out.by_label(table::DTRACE_DROPS, DropKind::ALL, |k| stats.drops[k.index()]);
     out.one(table::DTRACE_RESTARTS, stats.dtrace_restarts as f64);
@@ -147,13 +148,13 @@ fn witnesses(out: &mut Families, stats: &Stats) {
     out.add(def, blind);
 
     let def = table::EVICTIONS;
-    let evictions = Table::ALL
+    let evictions = BoundedTable::ALL
         .iter()
         .map(|t| number(def, &[t.as_str(), "capacity"], stats.evictions[t.index()] as f64));
     out.add(def, evictions);
 
     let gauges = |def: Def, of: fn(Fill) -> u64| {
-        Table::ALL
+        BoundedTable::ALL
             .iter()
             .map(move |t| number(def, &[t.as_str()], of(stats.tables[t.index()]) as f64))
     };
@@ -261,7 +262,7 @@ macro_rules! label {
         }
     })+ };
 }
-label!(Verdict, Winner, Damage, Strategy, Order, Note, Kind, DropKind);
+label!(Verdict, Winner, Damage, Strategy, Order, NoteKind, Kind, DropKind);
 
 fn labelled(def: Def, values: &[&str]) -> Metric {
     debug_assert_eq!(def.labels.len(), values.len(), "labels of {}", def.name);

@@ -2,7 +2,7 @@
 //! one verdict.
 
 use kqproc_exporter::check::finding::Finding;
-use kqproc_exporter::check::stats::{Stats, Table};
+use kqproc_exporter::check::stats::{BoundedTable, Stats};
 use kqproc_exporter::check::{Checker, Config};
 use kqproc_exporter::input::{Attach, Batch};
 use kqproc_exporter::model::{
@@ -147,7 +147,7 @@ fn a_hundred_thousand_live_processes_have_room() {
     let stats = kernel.end();
     assert_eq!(stats.trees[0].births[Verdict::Agreed.index()], 99_900);
     assert_eq!(stats.trees[0].deaths[Verdict::Agreed.index()], 99_900);
-    assert_eq!(stats.evictions, [0; Table::COUNT]);
+    assert_eq!(stats.evictions, [0; BoundedTable::COUNT]);
     assert_eq!(stats.incarnations(), 1, "only the root is left");
 }
 
@@ -161,12 +161,12 @@ fn a_fork_bomb_that_is_never_drained_is_given_up_piece_by_piece() {
         kernel.create(number + 1, number);
         kernel.exit(number);
     }
-    let full = kernel.checker.stats().tables[Table::Incarnations.index()];
+    let full = kernel.checker.stats().tables[BoundedTable::Incarnations.index()];
     assert!(full.entries > full.capacity / 4 * 3, "{full:?}");
     kernel.tick(1000 * MS);
     assert!(kernel.largest <= config.capacity as u64, "{}", kernel.largest);
     let stats = kernel.end();
-    assert!(stats.evictions[Table::Incarnations.index()] > 80_000);
+    assert!(stats.evictions[BoundedTable::Incarnations.index()] > 80_000);
     let lost: u64 =
         Verdict::ALL.iter().filter(|v| v.is_lost()).map(|v| stats.trees[0].births[v.index()]).sum();
     assert!(lost <= config.capacity as u64, "given up is not lost: {lost}");
@@ -202,8 +202,8 @@ fn events_whose_marks_never_come_wait_in_bounded_room() {
         checker.batch(&batch, &mut ());
     }
     checker.publish();
-    assert_eq!(checker.stats().evictions[Table::Events.index()], 10_000 - 1024);
-    let full = checker.stats().tables[Table::Events.index()];
+    assert_eq!(checker.stats().evictions[BoundedTable::Events.index()], 10_000 - 1024);
+    let full = checker.stats().tables[BoundedTable::Events.index()];
     assert_eq!(full.entries, full.capacity, "a full table counts as full");
     checker.end(&mut ());
     checker.publish();

@@ -10,7 +10,7 @@ use crate::common::exporter::{Exporter, PROGRAM, simulate};
 use crate::common::unusable_files::UNUSABLE_FILES;
 use crate::common::{eventually, path, read};
 use kqproc_exporter::check::Config;
-use kqproc_exporter::check::stats::Table;
+use kqproc_exporter::check::stats::BoundedTable;
 use kqproc_exporter::input::{Attach, Batch, Input};
 use kqproc_exporter::model::{Kevent, MonoTime, Pid, TreeId, Verdict, note};
 use kqproc_exporter::pipeline::Pipeline;
@@ -202,7 +202,7 @@ fn lives_without_an_end_or_a_beginning_fill_no_table() {
     let text: String = (1..5000).map(|n| format!("X {n}000000 0 {} 1 1 0\n", n % 500)).collect();
     exits.push(Input::Stdout { at: MonoTime(0), bytes: text.as_bytes() });
     assert!(exits.stats().incarnations() <= 101, "{}", exits.stats().incarnations());
-    assert!(exits.stats().evictions[Table::Incarnations.index()] > 1000);
+    assert!(exits.stats().evictions[BoundedTable::Incarnations.index()] > 1000);
 }
 
 /// A pipeline with one tree and dtrace running.
@@ -230,7 +230,7 @@ fn batches_lost_beyond_number_are_no_overflow() {
         pipeline.push(Input::BatchesLost { first: u64::MAX, count: u64::MAX, from, to });
     }
     pipeline.push(Input::End);
-    assert_eq!(pipeline.stats().evictions[Table::Events.index()], u64::MAX);
+    assert_eq!(pipeline.stats().evictions[BoundedTable::Events.index()], u64::MAX);
 }
 
 #[test]

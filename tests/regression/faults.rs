@@ -8,7 +8,7 @@ use crate::common::inputs::{
     each_line, inputs, moved, play, reader_stepped, skewed, sorted_in_passes, stepped,
 };
 use crate::common::recording;
-use kqproc_exporter::check::stats::{BlindReason, Note, Stats};
+use kqproc_exporter::check::stats::{BlindReason, NoteKind, Stats};
 use kqproc_exporter::input::{Attach, OwnedInput};
 use kqproc_exporter::model::{Fact, Kevent, Pid, TreeId, Verdict, note};
 use kqproc_exporter::wire::decode::Reason;
@@ -164,7 +164,7 @@ fn fault_06_ev_error_is_no_note() {
     let without = play(&inputs(&fixture("06-ev-error-is-no-note-without")));
     let with = play(&inputs(&fixture("06-ev-error-is-no-note-with")));
     assert_eq!(verdicts(&with), verdicts(&without));
-    assert_eq!(with.kevents[Note::Receipt.index()], 1);
+    assert_eq!(with.kevents[NoteKind::Receipt.index()], 1);
     assert_eq!(with.trees[0].order_violations, without.trees[0].order_violations);
 }
 
@@ -185,7 +185,7 @@ fn fault_06_receipts_at_any_place_change_no_verdict() {
             }
             let with = play(&recording);
             assert_eq!(verdicts(&with), verdicts(&without), "{name}");
-            assert_eq!(with.kevents[Note::Receipt.index()], receipts, "{name}");
+            assert_eq!(with.kevents[NoteKind::Receipt.index()], receipts, "{name}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! A process has one birth and one death for a consumer, however many kqueues of it watch the process: the fact was reported if
 //! any of them delivered it, and is missing only when all of them were drained.
 
-use super::drain::Queue;
+use super::drain::WatchedQueue;
 use super::life::{FactState, Life, Registered};
 use super::waiting::Evidence;
 use super::{Basis, Context, Lives};
@@ -130,7 +130,7 @@ impl Lives {
                     // What the others had not to report of was forgotten.
                     self.anew = self.now;
                 }
-                self.queues.push(Queue { descriptor, address, drained: KernelTime(0) });
+                self.queues.push(WatchedQueue { descriptor, address, drained: KernelTime(0) });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Drains: when a queue has delivered every note of a fact.
 
 use super::life::FactState;
-use super::waiting::{Evidence, Waiting};
+use super::waiting::{Evidence, WaitingFact};
 use super::{Basis, Context, Lives};
 use crate::check::judge::UNORDERED_NS;
 use crate::check::timeline::event::Call;
@@ -15,7 +15,7 @@ const SLEPT_NS: u64 = 150_000_000;
 
 /// A kqueue that watches processes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Queue {
+pub(super) struct WatchedQueue {
     pub(super) descriptor: i32,
     /// Its address in the kernel, if a registration has shown it.
     pub(super) address: Option<u64>,
@@ -114,7 +114,7 @@ impl Lives {
             while let Some(waiting) = self.deadlines.due(note, is_due) {
                 match self.queued(&waiting) {
                     at if is_due(at) => self.settle(cx, note, waiting, Basis::Complete),
-                    at => self.deadlines.push(note, Waiting { at, ..waiting }),
+                    at => self.deadlines.push(note, WaitingFact { at, ..waiting }),
                 }
             }
         }
@@ -123,7 +123,7 @@ impl Lives {
 
     /// When the note of this fact was queued, or a little before. That of a process that had ended already is queued by its
     /// registration, that of a disabled knote when it is enabled.
-    fn queued(&self, waiting: &Waiting) -> KernelTime {
+    fn queued(&self, waiting: &WaitingFact) -> KernelTime {
         let enabled = self.table.find(waiting.life).map(|slot| self.table[slot].enabled);
         match waiting.fact {
             Fact::Birth => waiting.at,

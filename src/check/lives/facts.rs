@@ -2,7 +2,7 @@
 //! shows besides the verdict.
 
 use super::life::{FactState, Life};
-use super::waiting::{Evidence, Waiting};
+use super::waiting::{Evidence, WaitingFact};
 use super::{Context, Lives};
 use crate::check::clues::Named;
 use crate::check::judge::{self, UNORDERED_NS};
@@ -149,6 +149,6 @@ impl Lives {
     /// From now on `fact` waits for this evidence.
     pub(super) fn wait(&mut self, slot: usize, evidence: Evidence, fact: Fact, at: KernelTime) {
         let life = self.table.pin(slot);
-        self.deadlines.push(evidence, Waiting { life, fact, at });
+        self.deadlines.push(evidence, WaitingFact { life, fact, at });
     }
 }

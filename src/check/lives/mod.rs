@@ -28,10 +28,10 @@ use super::timeline::event::{Call, Event};
 use super::verdicts::Verdicts;
 use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, Witness, note};
 use consumer::MOST_STRANGERS;
-use drain::{Drain, Queue};
+use drain::{Drain, WatchedQueue};
 use life::{FactState, Note};
-use table::Table;
-use waiting::{Deadlines, Evidence};
+use table::LifeTable;
+use waiting::{Evidence, WaitingFacts};
 
 /// What the lives of all trackers share: what the witnesses may have missed, and where verdicts go.
 pub(crate) struct Context {
@@ -48,10 +48,10 @@ pub(crate) struct Lives {
     tree: Option<TreeId>,
     /// The consumer's process, as far as DTrace's records have come.
     process: Option<Pid>,
-    table: Table,
-    deadlines: Deadlines,
+    table: LifeTable,
+    deadlines: WaitingFacts,
     /// The kqueues of it that watch processes.
-    queues: Vec<Queue>,
+    queues: Vec<WatchedQueue>,
     /// Drains of a consumer's queues that do not count yet, each with the return of its call.
     drains: VecDeque<(KernelTime, Drain)>,
     /// It has asked for EV_ONESHOT, as far as its registrations were seen; `None` as long as none was.
@@ -87,7 +87,7 @@ enum Basis {
 impl Lives {
     pub(crate) fn new(config: Config, number: usize, tree: Option<TreeId>) -> Lives {
         let (descriptor, drained) = (Call::OWN_QUEUE, KernelTime(0));
-        let own = Queue { descriptor, address: None, drained };
+        let own = WatchedQueue { descriptor, address: None, drained };
         Lives {
             config,
             number,
@@ -98,8 +98,8 @@ impl Lives {
             oneshot: tree.is_none().then_some(false),
             most_strangers: MOST_STRANGERS,
             forgotten: None,
-            table: Table::new(),
-            deadlines: Deadlines::default(),
+            table: LifeTable::new(),
+            deadlines: WaitingFacts::default(),
             calls: 0,
             unmarked: 0,
             now: KernelTime(0),

@@ -1,7 +1,7 @@
 //! Which registration, and which note, is about which life of its pid.
 
 use super::life::{Life, Note, Registered};
-use super::table::Table;
+use super::table::LifeTable;
 use super::{Context, Lives};
 use crate::check::judge::UNORDERED_NS;
 use crate::check::stats::Order;
@@ -117,7 +117,7 @@ impl Lives {
         tree: TreeId,
         note: &Note,
     ) -> Option<usize> {
-        let fits = |t: &Table, s: usize| t[s].fits_death(note.data);
+        let fits = |t: &LifeTable, s: usize| t[s].fits_death(note.data);
         let tracked = self.table.latest(pid, Life::is_tracked);
         let newer = self
             .table

@@ -3,10 +3,10 @@
 
 use super::life::{FactState, Life};
 use super::trackerr::Reported;
-use super::waiting::{Evidence, Waiting};
+use super::waiting::{Evidence, WaitingFact};
 use super::{Basis, Context, Lives};
 use crate::check::judge::UNORDERED_NS;
-use crate::check::stats::Table as Bounded;
+use crate::check::stats::BoundedTable;
 use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, note};
 
 /// How long a decided loss is remembered, to know a late note when it comes.
@@ -50,9 +50,9 @@ impl Lives {
         self.forget_strangers(cx);
         while self.table.len() >= self.config.capacity {
             let Some((evidence, waiting)) = self.deadlines.oldest() else { return };
-            let Waiting { life, at, .. } = waiting;
+            let WaitingFact { life, at, .. } = waiting;
             if self.table.find(life).is_some() && evidence != Evidence::LateNote {
-                cx.verdicts.stats.evictions[Bounded::Incarnations.index()] += 1;
+                cx.verdicts.stats.evictions[BoundedTable::Incarnations.index()] += 1;
                 cx.sight.given_up(self.number, at, self.now);
             }
             self.settle(cx, evidence, waiting, Basis::GivenUp);
@@ -64,7 +64,7 @@ impl Lives {
         &mut self,
         cx: &mut Context,
         evidence: Evidence,
-        Waiting { life, fact, .. }: Waiting,
+        WaitingFact { life, fact, .. }: WaitingFact,
         basis: Basis,
     ) {
         let Some(slot) = self.table.find(life) else { return };

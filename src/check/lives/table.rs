@@ -21,16 +21,16 @@ struct Slot {
     older: u32,
 }
 
-pub(crate) struct Table {
+pub(crate) struct LifeTable {
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// The newest life of each pid.
     newest: Vec<u32>,
 }
 
-impl Table {
-    pub(crate) fn new() -> Table {
-        Table { slots: Vec::new(), free: Vec::new(), newest: vec![NONE; Pid::MAX as usize + 1] }
+impl LifeTable {
+    pub(crate) fn new() -> LifeTable {
+        LifeTable { slots: Vec::new(), free: Vec::new(), newest: vec![NONE; Pid::MAX as usize + 1] }
     }
 
     /// How many lives there are.
@@ -52,13 +52,13 @@ impl Table {
         slot as usize
     }
 
-    /// Something names this life, and will need it: it stays until [`Table::unpin`].
+    /// Something names this life, and will need it: it stays until [`LifeTable::unpin`].
     pub(crate) fn pin(&mut self, slot: usize) -> Handle {
         self.slots[slot].pins += 1;
         self.handle(slot)
     }
 
-    /// Undoes one [`Table::pin`]. Forgets the life if nothing will be reported of it any more.
+    /// Undoes one [`LifeTable::pin`]. Forgets the life if nothing will be reported of it any more.
     pub(crate) fn unpin(&mut self, slot: usize) {
         let Slot { life, pins, .. } = &mut self.slots[slot];
         *pins -= 1;
@@ -121,14 +121,14 @@ impl Table {
     }
 }
 
-impl std::ops::Index<usize> for Table {
+impl std::ops::Index<usize> for LifeTable {
     type Output = Life;
     fn index(&self, slot: usize) -> &Life {
         &self.slots[slot].life
     }
 }
 
-impl std::ops::IndexMut<usize> for Table {
+impl std::ops::IndexMut<usize> for LifeTable {
     fn index_mut(&mut self, slot: usize) -> &mut Life {
         &mut self.slots[slot].life
     }
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_pid_has_a_chain_of_lives_and_a_handle_outlives_its_own() {
-        let mut table = Table::new();
+        let mut table = LifeTable::new();
         let pid = Pid::new(7).expect("a pid");
         let (a, b) = (table.begin(pid, KernelTime(1)), table.begin(pid, KernelTime(2)));
         let (ha, hb) = (table.handle(a), table.handle(b));

@@ -10,7 +10,7 @@ use crate::model::KernelTime;
 
 /// A call that returned NOTE_TRACKERR. Calls are counted from 1.
 #[derive(Clone, Copy, Debug)]
-struct Report {
+struct TrackerrReport {
     call: u64,
     at: KernelTime,
     /// The drain before it that did not bring the note.
@@ -37,7 +37,7 @@ pub(crate) struct Reports(Option<Box<Latest>>);
 
 #[derive(Clone, Debug, Default)]
 struct Latest {
-    latest: VecDeque<Report>,
+    latest: VecDeque<TrackerrReport>,
     /// The last call whose note has explained a loss.
     explained: u64,
 }
@@ -69,7 +69,11 @@ impl Latest {
             return;
         }
         let (at, not_before) = (note.at, note.not_before);
-        keep_latest(&mut self.latest, Self::KEPT, Report { call, at, not_before, unmarked });
+        keep_latest(
+            &mut self.latest,
+            Self::KEPT,
+            TrackerrReport { call, at, not_before, unmarked },
+        );
     }
 
     fn about(&self, child: &Life) -> Reported {
@@ -85,8 +89,8 @@ impl Latest {
         let first = child.calls.announced.min(child.calls.created + 1);
         // With many copies of the forker's knotes the failure may be long after the first NOTE_CHILD.
         let last = child.created.unwrap_or_default().max(note.at);
-        let since = |report: &&Report| report.call >= first && report.not_before <= last;
-        let just_before = |report: &&Report| report.call + 1 == first;
+        let since = |report: &&TrackerrReport| report.call >= first && report.not_before <= last;
+        let just_before = |report: &&TrackerrReport| report.call + 1 == first;
         let report = self.latest.iter().find(since);
         match report.or_else(|| self.latest.iter().find(just_before)) {
             None => Reported::No,
@@ -100,15 +104,16 @@ impl Latest {
     /// failures, and several threads may fork at once: an older note, or one that has explained a loss, may mean this one.
     fn about_missed(&self, child: &Life) -> Reported {
         let created = child.created.unwrap_or_default();
-        let before = |report: &&Report| report.call <= child.calls.created;
-        let held_up = |report: &&Report| {
+        let before = |report: &&TrackerrReport| report.call <= child.calls.created;
+        let held_up = |report: &&TrackerrReport| {
             before(report)
                 && report.call > child.calls.forked_before
                 && report.call > self.explained
         };
-        let later =
-            |report: &&Report| !before(report) && report.not_before <= created.plus(UNORDERED_NS);
-        let perhaps = |report: &&Report| {
+        let later = |report: &&TrackerrReport| {
+            !before(report) && report.not_before <= created.plus(UNORDERED_NS)
+        };
+        let perhaps = |report: &&TrackerrReport| {
             before(report)
                 && (report.call > child.calls.forked_before
                     || created.since(report.at) <= UNORDERED_NS)

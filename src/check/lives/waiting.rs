@@ -1,4 +1,4 @@
-//! Deadlines of the facts that wait for evidence: one queue for each kind of evidence.
+//! WaitingFacts of the facts that wait for evidence: one queue for each kind of evidence.
 
 use std::collections::VecDeque;
 
@@ -27,7 +27,7 @@ impl Evidence {
 
 /// A fact that waits for evidence, since `at`. Its life is pinned.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
+pub(super) struct WaitingFact {
     pub(super) life: Handle,
     pub(super) fact: Fact,
     pub(super) at: KernelTime,
@@ -35,10 +35,10 @@ pub(super) struct Waiting {
 
 /// In the order of the timeline, each kind for itself: their deadlines differ, and change.
 #[derive(Debug, Default)]
-pub(super) struct Deadlines([VecDeque<Waiting>; Evidence::COUNT]);
+pub(super) struct WaitingFacts([VecDeque<WaitingFact>; Evidence::COUNT]);
 
-impl Deadlines {
-    pub(super) fn push(&mut self, evidence: Evidence, waiting: Waiting) {
+impl WaitingFacts {
+    pub(super) fn push(&mut self, evidence: Evidence, waiting: WaitingFact) {
         self.0[evidence as usize].push_back(waiting);
     }
 
@@ -47,12 +47,12 @@ impl Deadlines {
     }
 
     /// Those that wait for this evidence, the oldest first.
-    pub(super) fn of(&self, evidence: Evidence) -> impl Iterator<Item = &Waiting> {
+    pub(super) fn of(&self, evidence: Evidence) -> impl Iterator<Item = &WaitingFact> {
         self.0[evidence as usize].iter()
     }
 
     /// Takes out those that wait for this evidence, the oldest first.
-    pub(super) fn take(&mut self, evidence: Evidence) -> VecDeque<Waiting> {
+    pub(super) fn take(&mut self, evidence: Evidence) -> VecDeque<WaitingFact> {
         std::mem::take(&mut self.0[evidence as usize])
     }
 
@@ -61,12 +61,12 @@ impl Deadlines {
         &mut self,
         evidence: Evidence,
         is_due: impl Fn(KernelTime) -> bool,
-    ) -> Option<Waiting> {
+    ) -> Option<WaitingFact> {
         self.0[evidence as usize].pop_front_if(|waiting| is_due(waiting.at))
     }
 
     /// The one to be given up next: the oldest of its kind.
-    pub(super) fn oldest(&mut self) -> Option<(Evidence, Waiting)> {
+    pub(super) fn oldest(&mut self) -> Option<(Evidence, WaitingFact)> {
         let mut kinds = Evidence::GIVEN_UP.into_iter();
         kinds.find_map(|evidence| Some((evidence, self.0[evidence as usize].pop_front()?)))
     }

@@ -18,7 +18,7 @@ const CAPACITIES: u64 = 1024;
 
 /// A call without what it returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Head {
+pub(super) struct CallHead {
     pub(super) seq: u64,
     capacity: u32,
     pub(super) before: MonoTime,
@@ -32,9 +32,9 @@ pub(super) struct Head {
     stepped_back: bool,
 }
 
-impl Head {
-    fn of(batch: &Batch<'_>, stepped_back: bool) -> Head {
-        Head {
+impl CallHead {
+    fn of(batch: &Batch<'_>, stepped_back: bool) -> CallHead {
+        CallHead {
             seq: batch.seq,
             capacity: batch.capacity,
             before: batch.before,
@@ -49,8 +49,8 @@ impl Head {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Calls {
-    waiting: VecDeque<Head>,
+pub(super) struct WaitingCalls {
+    waiting: VecDeque<CallHead>,
     /// What these calls returned and registered, one call after the other.
     events: VecDeque<Kevent>,
     attached: VecDeque<Attach>,
@@ -60,10 +60,10 @@ pub(super) struct Calls {
     /// The number behind the last call that was taken out.
     placed_seq: u64,
     /// The last calls that were taken out without their marks: no two with one capacity.
-    unmarked: VecDeque<Head>,
+    unmarked: VecDeque<CallHead>,
 }
 
-impl Calls {
+impl WaitingCalls {
     /// Takes a call. `false` if its number is not a new one.
     pub(super) fn push(&mut self, batch: &Batch<'_>) -> bool {
         if batch.seq < self.next_seq {
@@ -75,7 +75,7 @@ impl Calls {
         self.next_seq = batch.seq.saturating_add(1);
         let stepped_back = batch.before < self.returned || batch.after < batch.before;
         self.returned = batch.after;
-        self.waiting.push_back(Head::of(batch, stepped_back));
+        self.waiting.push_back(CallHead::of(batch, stepped_back));
         self.events.extend(batch.events);
         self.attached.extend(batch.attached);
         true
@@ -92,7 +92,7 @@ impl Calls {
         self.waiting.front_mut().is_some_and(|head| std::mem::take(&mut head.stepped_back))
     }
 
-    pub(super) fn first(&self) -> Option<&Head> {
+    pub(super) fn first(&self) -> Option<&CallHead> {
         self.waiting.front()
     }
 
@@ -102,7 +102,7 @@ impl Calls {
     }
 
     /// Moves the first call, which has found its mark, into `call`, all but its place.
-    pub(super) fn take_marked(&mut self, call: &mut Call) -> Option<Head> {
+    pub(super) fn take_marked(&mut self, call: &mut Call) -> Option<CallHead> {
         let head = self.waiting.pop_front()?;
         self.placed_seq = head.seq.saturating_add(1);
         (call.tracker, call.queue) = (0, Call::OWN_QUEUE);
@@ -113,9 +113,9 @@ impl Calls {
     }
 
     /// The same for the first call if its mark is missing; that may yet come too late.
-    pub(super) fn take_unmarked(&mut self, call: &mut Call) -> Option<Head> {
+    pub(super) fn take_unmarked(&mut self, call: &mut Call) -> Option<CallHead> {
         let head = self.take_marked(call)?;
-        let again = |old: &Head| old.seq.saturating_add(CAPACITIES) <= head.seq;
+        let again = |old: &CallHead| old.seq.saturating_add(CAPACITIES) <= head.seq;
         while self.unmarked.front().is_some_and(again) {
             self.unmarked.pop_front();
         }
@@ -126,8 +126,8 @@ impl Calls {
     /// Where the call of this mark is: nearly always the first one. Capacities repeat after 1024 calls; then the clock tells
     /// them apart, and what was returned. If no call fits, it is the nearest call with this capacity, unless that was lost.
     pub(super) fn place_of(&self, mark: &Mark, clock: &ClockMap) -> Option<usize> {
-        let named = |head: &Head| mark.is_of(head.seq, head.capacity);
-        let fits = |head: &Head| {
+        let named = |head: &CallHead| mark.is_of(head.seq, head.capacity);
+        let fits = |head: &CallHead| {
             named(head)
                 && mark
                     .returned
@@ -148,9 +148,9 @@ impl Calls {
     }
 
     /// The call of this mark among those that did not wait for theirs, if it is one of the latest.
-    pub(super) fn take_late(&mut self, mark: &Mark) -> Option<Head> {
+    pub(super) fn take_late(&mut self, mark: &Mark) -> Option<CallHead> {
         let recent = self.placed_seq.saturating_sub(CAPACITIES);
-        let named = |head: &Head| mark.is_of(head.seq, head.capacity) && head.seq >= recent;
+        let named = |head: &CallHead| mark.is_of(head.seq, head.capacity) && head.seq >= recent;
         let place = self.unmarked.iter().position(named)?;
         // Marks come in order.
         self.unmarked.drain(..=place).next_back()

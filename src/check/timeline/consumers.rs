@@ -1,4 +1,4 @@
-//! Consumers: what the user's own trackers register and get from kevent(2), all of it in DTrace's stream.
+//! ConsumerCalls: what the user's own trackers register and get from kevent(2), all of it in DTrace's stream.
 //!
 //! The kernel copies out at most eight events at a time (KQ_NEVENTS), so a call is all that its thread was copied until it
 //! returns. It cannot have looked at the queue before the thread's previous call returned, or its own registrations were done,
@@ -17,15 +17,15 @@ const MAX_THREADS: usize = 256;
 const MAX_EVENTS: usize = 1 << 16;
 
 #[derive(Debug, Default)]
-pub(super) struct Consumers {
+pub(super) struct ConsumerCalls {
     /// Who they are, and the numbers of their trackers.
     running: Vec<(Pid, usize)>,
-    threads: Vec<Thread>,
+    threads: Vec<ConsumerThread>,
 }
 
 /// A thread of a consumer.
 #[derive(Debug)]
-struct Thread {
+struct ConsumerThread {
     tracker: usize,
     tid: u32,
     /// The registration under way.
@@ -49,7 +49,7 @@ pub(super) struct Returned {
     pub(super) returned: i32,
 }
 
-impl Consumers {
+impl ConsumerCalls {
     /// Tracker number `tracker` is this process now. One that it was before stays until its exit comes, or a record of this
     /// one: DTrace's records are behind the news.
     pub(super) fn set(&mut self, tracker: usize, pid: Pid) {
@@ -92,15 +92,15 @@ impl Consumers {
     }
 
     /// The thread `tid` of a consumer. Pid 0 is the only one of the stream.
-    fn thread(&mut self, consumer: Pid, tid: u32) -> Option<&mut Thread> {
+    fn thread(&mut self, consumer: Pid, tid: u32) -> Option<&mut ConsumerThread> {
         let only = self.running.len() == 1 && consumer.get() == 0;
         let tracker = self.running.iter().find(|(pid, _)| only || *pid == consumer)?.1;
-        let is_it = |thread: &Thread| thread.tracker == tracker && thread.tid == tid;
+        let is_it = |thread: &ConsumerThread| thread.tracker == tracker && thread.tid == tid;
         let place = self.threads.iter().position(is_it).unwrap_or_else(|| {
             if self.threads.len() == MAX_THREADS {
                 self.threads.remove(0);
             }
-            self.threads.push(Thread {
+            self.threads.push(ConsumerThread {
                 tracker,
                 tid,
                 registering: None,

@@ -31,7 +31,7 @@ pub struct Call {
     pub tracker: usize,
     /// The descriptor of its kqueue, or [`Call::OWN_QUEUE`].
     pub queue: i32,
-    /// Its number: see [`crate::input::Batch::seq`]. Calls of consumers are counted by the timeline.
+    /// Its number: see [`crate::input::Batch::seq`]. WaitingCalls of consumers are counted by the timeline.
     pub seq: u64,
     /// When it returned; the latest possible time if its mark is missing.
     pub at: KernelTime,

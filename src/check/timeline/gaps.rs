@@ -1,7 +1,7 @@
 //! DTrace's stream comes into the timeline: its records, news of dtrace(1), and with each the times in which a witness may have
 //! missed something, or in which the order of the two streams is not known because a clock jumped.
 
-use super::calls::Head;
+use super::calls::CallHead;
 use super::records::Arrival;
 use super::{BlindReason, ClockMap, Event, Gap, Span, Timeline};
 use crate::model::{KernelTime, MonoTime, Pid, Witness};
@@ -130,7 +130,7 @@ impl Timeline {
         self.reconcile.sample(at, total);
     }
 
-    /// Calls before `next_seq` could not be kept: between the call before them and the one after them kqueue may have
+    /// WaitingCalls before `next_seq` could not be kept: between the call before them and the one after them kqueue may have
     /// delivered anything.
     pub(crate) fn calls_lost(&mut self, next_seq: u64) {
         self.calls.skip(next_seq);
@@ -151,7 +151,7 @@ impl Timeline {
     }
 
     /// The call of this mark is at hand: what was missing until a mark was missing until then.
-    pub(super) fn close_gaps(&mut self, head: &Head, marked: KernelTime) {
+    pub(super) fn close_gaps(&mut self, head: &CallHead, marked: KernelTime) {
         if self.missing.calls.take_if(|next| head.seq >= *next).is_some() {
             self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Until(marked));
         }
@@ -177,7 +177,7 @@ impl Timeline {
     /// A call between these two clock readings returned at `at`.
     pub(super) fn learn(&mut self, before: MonoTime, after: MonoTime, at: KernelTime) {
         if !self.clock.marked(before, after, at) {
-            // Records of before and of after it may stand among each other, up to the newest.
+            // RecordQueue of before and of after it may stand among each other, up to the newest.
             let to = self.newest().max(at);
             self.jumped(self.marked.min(at), to);
         }

@@ -19,17 +19,17 @@ mod records;
 
 use std::collections::VecDeque;
 
-use super::stats::{BlindReason, Fill, Stats, Table};
+use super::stats::{BlindReason, BoundedTable, Fill, Stats};
 use crate::input::Batch;
 use crate::model::{KernelTime, MonoTime, Pid};
 use crate::wire::record::{Mark, Record};
-use calls::Calls;
+use calls::WaitingCalls;
 use clock::{ClockMap, STEP_NS};
-use consumers::{Consumers, Returned};
+use consumers::{ConsumerCalls, Returned};
 use event::{Call, Event, Gap, Span};
 use passes::Passes;
 use reconcile::Reconcile;
-use records::{Records, Waiting};
+use records::{QueuedRecord, RecordQueue};
 
 /// So many events may wait for each record that may.
 const EVENTS: usize = 4;
@@ -39,10 +39,10 @@ const SILENCE_NS: u64 = 8_000_000_000;
 #[derive(Default)]
 pub(crate) struct Timeline {
     config: super::Config,
-    records: Records,
+    records: RecordQueue,
     /// The reader's calls that wait for their marks.
-    calls: Calls,
-    consumers: Consumers,
+    calls: WaitingCalls,
+    consumers: ConsumerCalls,
     /// How many calls of consumers there were.
     consumer_calls: u64,
     clock: ClockMap,
@@ -65,7 +65,7 @@ pub(crate) struct Timeline {
     /// No marks can come: dtrace is not there.
     away: bool,
     ended: bool,
-    /// Records that could not wait for their call, calls that could not wait for their mark, for want of room.
+    /// RecordQueue that could not wait for their call, calls that could not wait for their mark, for want of room.
     hurried_records: u64,
     hurried_calls: u64,
 }
@@ -156,7 +156,7 @@ impl Timeline {
     }
 
     fn turn(&mut self) -> Turn {
-        let Some(&Waiting { at, record, .. }) = self.records.first() else {
+        let Some(&QueuedRecord { at, record, .. }) = self.records.first() else {
             return self.turn_of_call();
         };
         if !self.is_due(at) && !self.is_full() {
@@ -265,7 +265,7 @@ impl Timeline {
 
     fn place_record(&mut self) {
         self.hurried_records += u64::from(self.is_full());
-        let Some(Waiting { at, record, printed }) = self.records.hand_on() else { return };
+        let Some(QueuedRecord { at, record, printed }) = self.records.hand_on() else { return };
         self.come_to(at);
         if let Some(consumer) = record.consumer() {
             let replaced = self.consumers.succeeded(consumer);
@@ -342,10 +342,10 @@ impl Timeline {
         let fill = |entries, capacity| Fill { entries: entries as u64, capacity: capacity as u64 };
         let Timeline { config: super::Config { capacity, .. }, .. } = *self;
         let events = fill(self.calls.events_waiting(EVENTS), capacity.saturating_mul(EVENTS));
-        stats.tables[Table::Records.index()] = fill(self.records.len(), capacity);
-        stats.tables[Table::Events.index()] = events;
-        stats.evictions[Table::Records.index()] = self.hurried_records;
-        stats.evictions[Table::Events.index()] += std::mem::take(&mut self.hurried_calls);
+        stats.tables[BoundedTable::Records.index()] = fill(self.records.len(), capacity);
+        stats.tables[BoundedTable::Events.index()] = events;
+        stats.evictions[BoundedTable::Records.index()] = self.hurried_records;
+        stats.evictions[BoundedTable::Events.index()] += std::mem::take(&mut self.hurried_calls);
         stats.clock = self.now.0;
         stats.began = self.first.unwrap_or_default().0;
         stats.reconcile_delta = self.reconcile.delta;

@@ -11,7 +11,7 @@ const TOLERANCE: i64 = 8;
 
 #[derive(Default)]
 pub(crate) struct Reconcile {
-    samples: VecDeque<Sample>,
+    samples: VecDeque<ForkSample>,
     last: Option<Baseline>,
     creates: u64,
     /// DTrace saw nothing before this.
@@ -20,7 +20,7 @@ pub(crate) struct Reconcile {
     pub(crate) delta: i64,
 }
 
-struct Sample {
+struct ForkSample {
     at: MonoTime,
     total: u64,
     /// The creates before the earliest time at which it can have been taken.
@@ -48,7 +48,7 @@ impl Reconcile {
         if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
         }
-        self.samples.push_back(Sample { at, total, least: None });
+        self.samples.push_back(ForkSample { at, total, least: None });
     }
 
     /// DTrace's order has come to `now`: the span in which it has missed forks, where there is one.
@@ -66,7 +66,7 @@ impl Reconcile {
             sample.least = Some(creates);
         }
         let to = clock.latest(first).filter(|at| *at <= now)?;
-        let Sample { at, total, least } = self.samples.pop_front()?;
+        let ForkSample { at, total, least } = self.samples.pop_front()?;
         let from = clock.earliest(at).filter(|at| *at >= self.since)?;
         let new = Baseline { from, total, least: least.unwrap_or(creates), most: creates };
         let old = self.last.replace(new)?;

@@ -29,7 +29,7 @@ impl Arrival {
 
 /// A record that waits for its turn.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct QueuedRecord {
     pub(crate) at: KernelTime,
     pub(crate) record: Record,
     /// The latest time stamp that was printed up to this record. If a clock stepped back, the record happened after what is
@@ -39,9 +39,9 @@ pub(crate) struct Waiting {
 
 /// The records that wait for their turn.
 #[derive(Debug, Default)]
-pub(crate) struct Records {
+pub(crate) struct RecordQueue {
     /// In the order of their times.
-    queue: VecDeque<Waiting>,
+    queue: VecDeque<QueuedRecord>,
     /// A record whose time nothing confirms yet.
     held: Option<Record>,
     /// The latest time stamp so far.
@@ -50,14 +50,14 @@ pub(crate) struct Records {
     last: Option<Record>,
 }
 
-impl Records {
+impl RecordQueue {
     /// The latest time stamp so far.
     pub(crate) fn newest(&self) -> Option<KernelTime> {
         self.newest
     }
 
     /// The one whose turn is next.
-    pub(crate) fn first(&self) -> Option<&Waiting> {
+    pub(crate) fn first(&self) -> Option<&QueuedRecord> {
         self.queue.front()
     }
 
@@ -121,7 +121,7 @@ impl Records {
     }
 
     /// Hands on the first one.
-    pub(crate) fn hand_on(&mut self) -> Option<Waiting> {
+    pub(crate) fn hand_on(&mut self) -> Option<QueuedRecord> {
         let first = self.queue.pop_front()?;
         self.last = Some(first.record);
         Some(first)
@@ -134,7 +134,7 @@ impl Records {
             None if self.last == Some(record) => return Arrival::refused(Reason::Duplicate, at),
             _ => {}
         }
-        self.queue.push_back(Waiting { at, record, printed: at });
+        self.queue.push_back(QueuedRecord { at, record, printed: at });
         Arrival::QUEUED
     }
 
@@ -149,7 +149,7 @@ impl Records {
             return Arrival::refused(Reason::Duplicate, at);
         }
         let printed = self.newest.unwrap_or(at);
-        self.queue.insert(place, Waiting { at, record, printed });
+        self.queue.insert(place, QueuedRecord { at, record, printed });
         Arrival::QUEUED
     }
 }

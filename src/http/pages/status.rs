@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::spark::{rate, spark};
 use super::{banner, incident, page};
-use crate::check::stats::{Histogram, Note, Stats, TreeStats};
+use crate::check::stats::{Histogram, NoteKind, Stats, TreeStats};
 use crate::http::about::About;
 use crate::http::history::{Hour, Series, count};
 use crate::http::incidents::Incident;
@@ -295,7 +295,7 @@ impl Status<'_> {
                         }
                         @for tree in &self.stats.trees {
                             @for (note, latency) in
-                                [(Note::Child, &tree.child_latency), (Note::Exit, &tree.exit_latency)]
+                                [(NoteKind::Child, &tree.child_latency), (NoteKind::Exit, &tree.exit_latency)]
                             {
                                 tr {
                                     th scope="row" { (Clean(&tree.name)) }
