@@ -26,6 +26,11 @@
  *                    ident, filter, flags, fflags, data (0 beyond that many), then pid
  *   M      call      timestamp, cpu, tid, kqueue's descriptor, nevents, events returned (-1: failed), errno, pid: a
  *                    kevent(2) call of a consumer. It has more fields than the M of a mark.
+ *
+ * Sums that consumers.d prints at its end, besides B and T. They come from aggregations: a sum is a uint64_t, printed with %@d,
+ * and the last field is text (%s), which may have blanks in it.
+ *   U      registered  pid, fflags, registrations with them, name of the process
+ *   G      received    pid, events of EVFILT_PROC that it got, name of the process
  */
 provider kqproc {
 	probe begin(uint64_t, uint64_t);
@@ -53,4 +58,9 @@ provider kqproc {
 	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
 	    int32_t);
 	probe call(uint64_t, uint32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t);
+};
+
+provider kqproc_survey {
+	probe registered(int32_t, uint32_t*, uint64_t, char*);
+	probe received(int32_t, uint64_t, char*);
 };

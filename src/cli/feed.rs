@@ -25,6 +25,8 @@ pub enum Feed {
     Replay {
         /// It, at its beginning.
         first: Replay,
+        /// Those that it holds.
+        sources: Vec<Source>,
         /// Where to find it for another time; `None` for the one that is part of the program.
         path: Option<PathBuf>,
         /// Whether to begin again at its end.
@@ -54,7 +56,8 @@ impl Feed {
     /// # Errors
     /// It is none, or cannot be read.
     pub fn replay(path: Option<PathBuf>, repeat: bool, speed: f64) -> Result<Feed, Error> {
-        Ok(Feed::Replay { first: open(&path)?, path, repeat, speed })
+        let sources = sources(open(&path)?);
+        Ok(Feed::Replay { first: open(&path)?, sources, path, repeat, speed })
     }
 
     /// The recordings that are part of the program.
@@ -75,7 +78,7 @@ impl Feed {
 
     /// The kernel and the origin that the service shows.
     pub fn about(&self) -> About {
-        let (origin, detail, meta) = match self {
+        let (origin, detail, meta, sources) = match self {
             Feed::Live(live) => {
                 let kernel = kernel_info();
                 let is_read = |source: &Source| *source != Source::Kqueue || live.reads_kqueue();
@@ -88,14 +91,16 @@ impl Feed {
                 };
             }
             Feed::Demo { about, .. } => return about.clone(),
-            Feed::Replay { first, path, .. } => {
+            Feed::Replay { first, sources, path, .. } => {
                 let name = path.as_ref().map(|path| path.display().to_string());
-                (Origin::Replay, name.unwrap_or("bundled recording".to_owned()), first.meta())
+                let name = name.unwrap_or("bundled recording".to_owned());
+                (Origin::Replay, name, first.meta(), sources.clone())
             }
             Feed::Simulate { seed, options } => {
                 // Prometheus takes an empty label for a missing one: the series could not be grouped by release.
                 let meta = Meta { uname: "FreeBSD simulated".to_owned(), ..Meta::default() };
-                (Origin::Simulate, format!("--seed {seed} {options}"), meta)
+                let sources = vec![Source::Kqueue, Source::Dtrace];
+                (Origin::Simulate, format!("--seed {seed} {options}"), meta, sources)
             }
         };
         About {
@@ -103,7 +108,7 @@ impl Feed {
             detail,
             osrelease: meta.osrelease().to_owned(),
             osreldate: meta.osreldate,
-            sources: vec![Source::Kqueue, Source::Dtrace],
+            sources,
         }
     }
 
@@ -130,7 +135,7 @@ impl Feed {
             Feed::Live(live) => {
                 live.run(&mut |input: Input<'_>| ingest.push(input))?;
             }
-            Feed::Replay { first, path, repeat, speed } => {
+            Feed::Replay { first, path, repeat, speed, .. } => {
                 let mut next = Some(first);
                 while let Some(replay) = next.take() {
                     let played =
@@ -156,6 +161,25 @@ impl Feed {
             }
         }
         Ok(())
+    }
+}
+
+/// A recording of consumers alone holds no calls of a reader.
+fn sources(replay: Replay) -> Vec<Source> {
+    let (mut trees, mut consumers) = (0, 0);
+    // Trees come first. One that is damaged there is found out when it is played.
+    let _ = replay.play(&mut |input: Input<'_>| {
+        match input {
+            Input::Tree { .. } => trees += 1,
+            Input::Consumer { .. } => consumers += 1,
+            Input::Config(_) => {}
+            _ => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    });
+    match consumers {
+        1.. if consumers == trees => vec![Source::Dtrace],
+        _ => vec![Source::Kqueue, Source::Dtrace],
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::common::exporter::{self, Exporter};
-use crate::common::promtool;
+use crate::common::{promtool, recording};
 use nix::sys::signal::Signal;
 
 fn births(samples: &BTreeMap<String, f64>) -> f64 {
@@ -67,4 +67,13 @@ fn sigterm_stops_it() {
     let exporter = replay(&[]);
     assert_eq!(exporter.get("/-/healthy").status, 200);
     assert_eq!(exporter.stop().code(), Some(0));
+}
+
+/// No call of a reader is in it.
+#[test]
+fn a_recording_of_consumers_alone_is_ready() {
+    let recording = recording("consumer-15.1-one-lost-exit");
+    let exporter = replay(&["--speed=0", "--recording", recording.to_str().unwrap()]);
+    exporter.scrape_until(|samples| births(samples) == 429.0);
+    assert_eq!(exporter.get("/-/ready").status, 200);
 }

@@ -12,6 +12,9 @@ use crate::source::sysctl::HIDING_JAILED;
 /// A binary of ours runs on 12.3 and later (the C library's ABI).
 const OLDEST: u32 = 1_203_000;
 
+/// From 15.0 on the sysctl kern.proc.kq lists knotes, which holds them in flux (measured on 15.1).
+const LISTS_KNOTES: u32 = 1_500_000;
+
 /// One line for each prerequisite, in the order in which they depend on each other.
 pub(crate) fn judge(facts: &Facts) -> Vec<Line> {
     let mut lines = match &facts.freebsd {
@@ -86,7 +89,18 @@ fn on_freebsd(facts: &Facts, freebsd: &FreeBsd) -> Vec<Line> {
         program(freebsd),
     ];
     lines.extend(freebsd.dtrace.as_ref().ok().map(causes));
+    lines.extend((freebsd.osreldate >= Some(LISTS_KNOTES)).then(knotes));
     lines
+}
+
+/// Nothing that `serve` needs, but what must not be done beside it.
+fn knotes() -> Line {
+    line(
+        "knotes",
+        Status::Warn,
+        "procstat kqueue (sysctl kern.proc.kq) makes this kernel lose events of the process that it looks at",
+        "do not use it on a supervisor at work; `kqproc_exporter consumers` shows what one asks for without it",
+    )
 }
 
 fn kernel(uname: &str, osreldate: Option<u32>) -> Line {

@@ -256,6 +256,13 @@ fn one_program_is_enough_and_causes_are_a_luxury() {
 }
 
 #[test]
+fn a_kernel_that_lists_knotes_is_not_to_be_asked_for_them() {
+    let lines = lines(&FakeHost { osreldate: "1501000", ..freebsd_13_2() });
+    assert_eq!((names(&lines, Status::Warn), exit_status(&lines)), (vec!["knotes"], 0));
+    assert!(text(&lines, "knotes").contains("kern.proc.kq"), "{lines:?}");
+}
+
+#[test]
 fn a_kernel_that_is_too_old() {
     let lines = lines(&FakeHost { osreldate: "1003000", ..freebsd_13_2() });
     assert_eq!(names(&lines, Status::Fail), ["kernel"]);

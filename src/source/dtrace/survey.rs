@@ -111,7 +111,10 @@ fn fields<const N: usize>(text: &str) -> Option<[&str; N]> {
 
 #[cfg(test)]
 mod tests {
+    use dtrace_parser::{BitWidth, DataType, File, Integer};
+
     use super::*;
+    use crate::wire::schema::WIRE_D;
 
     #[test]
     fn the_sums_of_a_process_come_together() {
@@ -129,10 +132,29 @@ mod tests {
         assert_eq!(Survey::read("B 1 1\nU 812 80000001 3 sh\n"), None, "it was cut off");
     }
 
+    /// The letter of a sum, as the comment of wire.d has it, and its format.
+    fn sum_of(probe: &dtrace_parser::Probe) -> String {
+        let row = WIRE_D.lines().find(|line| line.contains(&format!(" {} ", probe.name)));
+        let letter = row.and_then(|row| row.split_whitespace().nth(1)).expect("a row");
+        let conversion = |field: &DataType| match field {
+            DataType::Integer(Integer { width: BitWidth::Bit64, .. }) => " %@d",
+            DataType::Integer(_) => " %d",
+            DataType::Pointer(_) => " %x",
+            DataType::String => " %s",
+        };
+        letter.to_owned() + &probe.types.iter().map(conversion).collect::<String>()
+    }
+
     #[test]
-    fn the_program_prints_what_is_read() {
+    fn the_program_prints_what_the_wire_defines() {
         let text = CONSUMERS.text();
-        for format in ["B %d %d", "T %d %d", "U %d %x %@d %s", "G %d %@d %s"] {
+        let wire = File::try_from(WIRE_D).expect("wire.d");
+        let survey = wire.providers().iter().find(|provider| provider.name == "kqproc_survey");
+        let sums = survey.expect("its sums").probes.iter().map(sum_of);
+        let formats: Vec<String> =
+            ["B %d %d", "T %d %d"].map(str::to_owned).into_iter().chain(sums).collect();
+        assert_eq!(formats[2..], ["U %d %x %@d %s", "G %d %@d %s"], "what is read");
+        for format in formats {
             assert_eq!(text.matches(&format!("(\"{format}\\n\", ")).count(), 1, "{format}");
         }
         assert_eq!(text.matches("print").count() - text.matches("prints").count(), 4);
