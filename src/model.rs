@@ -13,7 +13,7 @@ impl Pid {
     /// The highest pid that FreeBSD uses; `kern.pid_max` may only lower it.
     pub const MAX: u32 = 99_999;
 
-    /// The pid with this number, or `None` where no FreeBSD process can have it.
+    /// The pid with this number, or `None` if no FreeBSD process can have it.
     pub const fn new(number: u64) -> Option<Pid> {
         if number <= Pid::MAX as u64 { Some(Pid(number as u32)) } else { None }
     }
@@ -46,7 +46,7 @@ impl fmt::Display for Pid {
 pub struct KernelTime(pub u64);
 
 impl KernelTime {
-    /// Nanoseconds from `earlier` to `self`; 0 where `earlier` is not earlier.
+    /// Nanoseconds from `earlier` to `self`; 0 if `earlier` is not earlier.
     pub const fn since(self, earlier: KernelTime) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

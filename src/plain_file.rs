@@ -1,4 +1,4 @@
-//! Files that a person wrote, and that anything may have replaced since: a pipe would be waited for, a device read for ever.
+//! Reads files that a person wrote, if they are plain files of 1 MiB at most: a pipe would be waited for, a device read for ever.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};

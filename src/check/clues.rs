@@ -38,7 +38,7 @@ pub(crate) struct Cause {
     pub(crate) at: KernelTime,
     pub(crate) forker: Pid,
     pub(crate) child: Pid,
-    /// Why kqueue_register failed; `None` where knote_fork skipped a knote in flux.
+    /// Why kqueue_register failed; `None` if knote_fork skipped a knote in flux.
     pub(crate) errno: Option<i32>,
 }
 

@@ -65,7 +65,7 @@ pub struct Delivered {
     pub event: Kevent,
     /// The kevent(2) call.
     pub batch: u64,
-    /// When that call returned, on DTrace's clock (estimated where its mark is missing).
+    /// When that call returned, on DTrace's clock (estimated if its mark is missing).
     pub at: KernelTime,
 }
 
@@ -112,7 +112,7 @@ impl Finding {
         self.kqueue.child.is_none() && self.clues != Clues::default()
     }
 
-    /// Where these are the two facts of one incarnation, what was known when either got its verdict is known of both.
+    /// If these are the two facts of one incarnation, what was known when either got its verdict is known of both.
     pub fn share(&mut self, other: &mut Finding) {
         let name = |f: &Finding| (f.tree, f.pid, f.dtrace.created);
         if self.dtrace.created.is_some() && name(self) == name(other) && self.fact != other.fact {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Adds the latest, at the cost of the oldest where there would be more than `most`.
+/// Adds the latest, at the cost of the oldest if there would be more than `most`.
 #[inline]
 pub(super) fn keep_latest<T>(kept: &mut VecDeque<T>, most: usize, latest: T) {
     if kept.len() == most {

@@ -17,7 +17,7 @@ pub(super) struct Args {
     command: Vec<OsString>,
 }
 
-/// Returns only where the command did not begin: with the exit statuses of env(1) and sh(1).
+/// Returns only if the command did not begin: with the exit statuses of env(1) and sh(1).
 pub(super) fn run(args: &Args) -> ExitCode {
     let error = barrier::run(args.descriptor, &args.command);
     match error.kind() {

@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let cli = Cli::command();
     let commands = cli.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
     let mut shown = Command::new(NAME).version(env!("CARGO_PKG_VERSION")).subcommands(commands);
-    // Into memory first: clap_complete panics where it cannot write.
+    // Into memory first: clap_complete panics if it cannot write.
     let mut text = Vec::new();
     generate(args.shell, &mut shown, NAME, &mut text);
     output::print(&String::from_utf8(text)?)?;

@@ -55,7 +55,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What runs with these flags and this file, where there is one: its trees and those of the flags; else a flag that
+    /// What runs with these flags and this file, if there is one: its trees and those of the flags; else a flag that
     /// was given before the file, and the file before the defaults.
     ///
     /// # Errors

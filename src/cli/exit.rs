@@ -81,7 +81,7 @@ pub(crate) fn error_text(error: &anyhow::Error) -> String {
     text
 }
 
-/// The exit status for this error: its own where it has one, what the system's error means otherwise.
+/// The exit status for this error: its own if it has one, what the system's error means otherwise.
 pub fn status_of(error: &anyhow::Error) -> u8 {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.status;

@@ -102,7 +102,7 @@ where
     }
 }
 
-/// A field's value: text is quoted where it must be, anything else never.
+/// A field's value: text is quoted if it must be, anything else never.
 enum Value {
     Text(String),
     Plain(String),

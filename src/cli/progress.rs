@@ -1,4 +1,4 @@
-//! How far something has come: on stderr, only where that is a terminal, only what takes long, and gone when it is done.
+//! A progress bar on stderr, only if that is a terminal and the work takes long; it is gone when the work is done.
 //!
 //! The working thread stores a number and goes on; a thread of its own draws.
 
@@ -28,7 +28,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// `what` is being done, "replaying run.kqr"; it is done at `total`, where that is known.
+    /// `what` is being done, "replaying run.kqr"; it is done at `total`, if that is known.
     pub(super) fn new(what: &str, total: Option<u64>) -> Progress {
         let done = Arc::new(AtomicU64::new(0));
         let drawing = stderr().is_terminal().then(|| {
@@ -55,7 +55,7 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if let Some((end, thread)) = self.drawing.take() {
             drop(end);
-            // Where it panicked there is nothing on the terminal that could be taken away.
+            // If it panicked there is nothing on the terminal that could be taken away.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! `record`: both witnesses' words into a file, from this kernel or from a directory.
+//! `record`: the evidence of both witnesses into a file, from this kernel or from a directory.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

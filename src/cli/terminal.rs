@@ -12,7 +12,7 @@ pub(crate) fn tell(line: impl Display) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Colour where stdout is a terminal that knows colours, unless `NO_COLOR` is set (no-color.org): decided as clap does
+/// Colour if stdout is a terminal that knows colours, unless `NO_COLOR` is set (no-color.org): decided as clap does
 /// for its own texts.
 pub(super) fn paint_for_stdout() -> Paint {
     of(AutoStream::choice(&io::stdout()))

@@ -49,7 +49,7 @@ pub enum UserError {
 /// The user that this process runs as.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// The user's name, or number where it has none.
+    /// The user's name, or number if it has none.
     pub name: String,
     /// May do everything.
     pub is_root: bool,

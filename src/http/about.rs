@@ -11,7 +11,7 @@ pub struct About {
     pub detail: String,
     /// The kernel's release, `13.2-RELEASE`.
     pub osrelease: String,
-    /// Its `__FreeBSD_version`; 0 where it is not known.
+    /// Its `__FreeBSD_version`; 0 if it is not known.
     pub osreldate: u32,
     /// The sources that must have delivered something before the service is ready.
     pub sources: Vec<Source>,

@@ -94,7 +94,7 @@ impl Observer for Incidents {
 }
 
 impl Incidents {
-    /// The same incidents, where a part reports its findings.
+    /// The same incidents, if a part reports its findings.
     pub(super) fn of_part(&self, part: usize) -> Incidents {
         Incidents { part, ..self.clone() }
     }

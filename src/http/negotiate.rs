@@ -6,7 +6,7 @@ use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 use super::query::{self, BadQuery};
 use crate::metrics::page::Format;
 
-/// OpenMetrics where the client likes it at least as well as plain text, as Prometheus does.
+/// OpenMetrics if the client likes it at least as well as plain text, as Prometheus does.
 pub(super) fn format(headers: &HeaderMap) -> Format {
     let (mut open, mut text) = (0.0, 0.0);
     for choice in choices(headers, ACCEPT) {
@@ -50,7 +50,7 @@ impl Shape {
         })
     }
 
-    /// A page where the client likes one at least as well as data, as a browser does; else data.
+    /// A page if the client likes one at least as well as data, as a browser does; else data.
     pub(super) fn liked(headers: &HeaderMap) -> Shape {
         let quality = |name: &str| {
             let named = choices(headers, ACCEPT).filter(|c| c.name.eq_ignore_ascii_case(name));

@@ -65,7 +65,7 @@ impl Peers {
         }
     }
 
-    /// A place for a new connection; waits for one where all the others are being answered.
+    /// A place for a new connection; waits for one if all the others are being answered.
     pub(super) async fn admit(self: &Arc<Self>) -> Option<Seat> {
         let place = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => place,

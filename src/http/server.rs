@@ -82,7 +82,7 @@ impl Server {
         self
     }
 
-    /// Where it listens, with the real port where 0 was asked for.
+    /// Where it listens, with the real port if 0 was asked for.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|l| l.local_addr().ok()).collect()
     }

@@ -28,7 +28,7 @@ impl Snapshot {
         self.parts.get(incident.part).unwrap_or(&self.total)
     }
 
-    /// What each kernel is called, and how it delivers its notes, where there are several.
+    /// What each kernel is called, and how it delivers its notes, if there are several.
     pub(super) fn kernels(&self) -> impl Iterator<Item = (&str, Regime)> {
         let several = if self.parts.len() > 1 { self.parts.as_slice() } else { &[] };
         several

@@ -80,7 +80,7 @@ impl State {
         self.publish_part(0, stats);
     }
 
-    /// The same where several kernels are shown: this one is number `part`, from 0.
+    /// The same if several kernels are shown: this one is number `part`, from 0.
     pub(crate) fn publish_part(&self, part: usize, stats: Stats) {
         let mut parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if parts.len() <= part {

@@ -45,7 +45,7 @@ impl<T> Timed<T> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Passes a write's result on; fails where the client has not taken a byte for too long.
+    /// Passes a write's result on; fails if the client has not taken a byte for too long.
     fn timed_write<R>(
         &mut self,
         cx: &mut Context<'_>,

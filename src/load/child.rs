@@ -32,7 +32,7 @@ pub(super) enum Job {
     Exit(u8),
     /// Fail to exec, then exit 127.
     Enoent,
-    /// Run [`TRUE`]; exit 126 where there is none.
+    /// Run [`TRUE`]; exit 126 if there is none.
     Exec,
     /// Die by SIGKILL.
     Signal,

@@ -1,4 +1,4 @@
-//! When the next round may begin.
+//! The pace of the load: when the next round may begin.
 
 use std::time::{Duration, Instant};
 

@@ -54,7 +54,7 @@ mod number {
     pub(super) const EXIT: i64 = libc::SYS_exit;
 }
 
-/// vfork(2) of a child that runs `program`, or exits with `status` where there is none or it cannot be run.
+/// vfork(2) of a child that runs `program`, or exits with `status` if there is none or it cannot be run.
 /// Async-signal-safe.
 ///
 /// The child borrows our memory and our stack until then, and a function that returns twice is not something that

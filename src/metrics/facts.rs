@@ -34,7 +34,7 @@ pub struct Facts {
     pub origin: Origin,
     /// The kernel's release, `13.2-RELEASE`.
     pub osrelease: String,
-    /// The kernel's `__FreeBSD_version`; 0 where it is not known.
+    /// The kernel's `__FreeBSD_version`; 0 if it is not known.
     pub osreldate: u32,
     /// Each configured source, and whether it is attached and delivers.
     pub sources: Vec<(Source, bool)>,

@@ -1,3 +1,5 @@
+//! The reader of recordings: block by block, up to the first damage.
+
 use std::io::{self, Read};
 
 use crc32fast::Hasher;
@@ -30,7 +32,7 @@ impl<R: Read> Reader<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// [`Error`], where it is not a recording or even its header is damaged.
+    /// [`Error`], if it is not a recording or even its header is damaged.
     pub fn new(mut input: R) -> Result<Reader<R>, Error> {
         let mut header = Vec::new();
         fill(&mut input, 12, &mut header).map_err(|source| Error::Io { offset: 0, source })?;
@@ -65,7 +67,7 @@ impl<R: Read> Reader<R> {
     /// The next input, `None` at the end.
     ///
     /// # Errors
-    /// [`Error`], once, where the file is damaged or cut: nothing can be read behind that.
+    /// [`Error`], once, if the file is damaged or cut: nothing can be read behind that.
     #[allow(
         clippy::should_implement_trait,
         reason = "an input borrows from the reader: no Iterator can do that"

@@ -1,3 +1,5 @@
+//! The writer of recordings: inputs go into blocks, which are compressed and checked one by one.
+
 use std::io::{self, Write};
 
 use crc32fast::Hasher;

@@ -1,4 +1,4 @@
-//! How sure a rate is.
+//! Confidence intervals of rates.
 
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ impl Interval {
         Interval { rate: Some(p), low, high }
     }
 
-    /// For a person: `33.0 % (32.1 to 34.0)`; `0, below 0.19 %` where nothing happened.
+    /// For a person: `33.0 % (32.1 to 34.0)`; `0, below 0.19 %` if nothing happened.
     pub(crate) fn text(&self) -> String {
         match self.rate {
             None => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! The kernel that was watched, and what it should do.
+//! The kernel that was watched, and the regime that its release should have.
 
 use serde::Serialize;
 

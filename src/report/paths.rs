@@ -1,4 +1,4 @@
-//! Why it happened: from the pattern that a finding shows to the code in the kernel that makes exactly this pattern.
+//! Kernel paths: from the pattern that a finding shows to the code in the kernel that makes exactly this pattern.
 //!
 //! Line numbers are of FreeBSD 10.1, 10.4 and 13.2 `sys/kern/kern_event.c`. Pure: one table and one function.
 
@@ -26,7 +26,7 @@ words! {
 pub struct KernelPath {
     /// What happened, in one sentence.
     pub sentence: &'static str,
-    /// The functions in which it happens; empty where the kernel has no part in it.
+    /// The functions in which it happens; empty if the kernel has no part in it.
     pub function: &'static str,
     /// What it takes to happen.
     pub condition: &'static str,

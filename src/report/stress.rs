@@ -1,4 +1,4 @@
-//! What is known after one run: verdicts, rates, latencies, and whether a tracker can trust this kernel.
+//! The report of one run: verdicts, rates, latencies, and whether a tracker can trust this kernel.
 //!
 //! The exit status is that of [`Answer`]: 0 sound, 1 unsound, 2 undecided. One thing makes a sound run undecided: the
 //! load forked more processes than the witnesses reported births, by more than 5 %.

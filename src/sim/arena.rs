@@ -1,4 +1,4 @@
-//! Things under numbers that are never used twice.
+//! A table whose keys are numbers that are never used twice.
 
 use std::collections::HashMap;
 

@@ -311,7 +311,7 @@ fn matched<'a>(
             .find(|life| verdicts[*life][fact].is_none());
         match life {
             Some(life) => verdicts[life][fact] = Some(finding.verdict),
-            // Nobody's fact: harmless where it says nothing, a false word otherwise.
+            // Nobody's fact: harmless if it says nothing, a false word otherwise.
             None if finding.verdict == Verdict::Undecided => {}
             None => strays.push(finding),
         }
@@ -362,7 +362,7 @@ impl Score {
 }
 
 /// Of which facts the witnesses told. DTrace tells of every process on the machine: that one of them belongs to the tree
-/// shows only where the line of creates to the root is unbroken, or where kqueue names it.
+/// shows only if the line of creates to the root is unbroken, or if kqueue names it.
 fn told_of(lives: &[&Life]) -> Vec<[bool; 2]> {
     let mut known = vec![false; lives.len()];
     let mut told = Vec::with_capacity(lives.len());

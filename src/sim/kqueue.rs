@@ -49,7 +49,7 @@ pub(super) struct Newborn {
 /// What the registration finds under the child's pid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Standing {
-    /// A living process: always so where the child runs only after knote_fork.
+    /// A living process: always so if the child runs only after knote_fork.
     Alive,
     /// It has exited or is about to; its p_xstat now.
     Exiting(u32),

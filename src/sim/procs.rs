@@ -31,7 +31,7 @@ pub(super) struct Attached {
 pub(super) struct Proc {
     pub(super) pid: Pid,
     pub(super) parent: Id,
-    /// Its place in the truth, where it belongs to the tree.
+    /// Its place in the truth, if it belongs to the tree.
     pub(super) life: Option<LifeId>,
     pub(super) cpu: u32,
     pub(super) state: State,

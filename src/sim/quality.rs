@@ -12,7 +12,7 @@ pub(crate) struct Quality {
     scores: [[Score; REGIMES.len()]; Sight::COUNT],
 }
 
-/// What the runs are asked to show. A share counts as 1 where it is written as 1.000.
+/// What the runs are asked to show. A share counts as 1 if it is written as 1.000.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Goals {
     /// DTrace saw everything: precision and recall are 1 in every class.
@@ -174,7 +174,7 @@ fn classes(page: &mut String, score: &Score) {
     }
 }
 
-/// Why it can go wrong, where that is known.
+/// Why it can go wrong, if that is known.
 fn why(miss: &Miss) -> &'static str {
     use Verdict::{Corrupt, LostReported, LostSilent, Overwritten};
     let verdict = |index: Option<usize>| index.map(|index| Verdict::ALL[index]);

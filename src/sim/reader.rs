@@ -211,7 +211,7 @@ impl Kernel<'_> {
         self.after(pause, Event::Call);
     }
 
-    /// What the reader does between two calls: its bookkeeping, and a stall where one is due.
+    /// What the reader does between two calls: its bookkeeping, and a stall if one is due.
     fn pause(&mut self, returned: u64) -> u64 {
         let work = self.rng.around(5 * US + returned * 200);
         let stalls = self.options.stall_ms > 0

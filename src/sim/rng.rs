@@ -1,4 +1,4 @@
-//! The one source of chance: SplitMix64, so that no dependency can ever change what a seed means.
+//! The random number generator of a simulated run: SplitMix64, so that no dependency can ever change what a seed means.
 
 /// A stream of numbers that depends on its seed alone.
 #[derive(Clone, Debug)]

@@ -142,7 +142,7 @@ impl Kernel<'_> {
         }
     }
 
-    /// exit1: the status is known to the dying process at once; its p_xstat is set a little later where it races.
+    /// exit1: the status is known to the dying process at once; its p_xstat is set a little later if it races.
     fn exit(&mut self, id: Id, status: u32) {
         let races = self.races();
         let Some(proc) = self.procs.table.get_mut(id) else { return };

@@ -14,7 +14,7 @@ pub(crate) fn wall_now() -> u64 {
     nanoseconds(ClockId::CLOCK_REALTIME)
 }
 
-/// 0 where the system has no such clock; every Unix has both.
+/// 0 if the system has no such clock; every Unix has both.
 fn nanoseconds(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
 }

@@ -30,7 +30,7 @@ pub(crate) fn own() -> io::Result<Own> {
     })
 }
 
-/// Reads kern.proc.nfds of this process: /dev/fd would show three where fdescfs is not mounted. The kernel takes 0 for
+/// Reads kern.proc.nfds of this process: /dev/fd would show three if fdescfs is not mounted. The kernel takes 0 for
 /// the caller and no other pid (12.3 `kern_descrip.c:3424`).
 pub(crate) fn open_fds() -> io::Result<c_int> {
     let mut count: c_int = 0;

@@ -1,4 +1,4 @@
-//! Who feeds the pipeline: a live kernel, a recording, a simulated kernel. Platform code is here and in `load` only.
+//! Sources of the pipeline's inputs: a live kernel, recordings. Platform code is here and in `load` only.
 
 #[cfg(unix)]
 pub mod barrier;

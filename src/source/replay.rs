@@ -52,7 +52,7 @@ impl Replay {
     /// Opens a recording file or a directory.
     ///
     /// # Errors
-    /// [`Error`], where it is neither or cannot be read.
+    /// [`Error`], if it is neither or cannot be read.
     pub fn open(path: &Path) -> Result<Replay, Error> {
         Replay::open_through(path, |file| Box::new(file))
     }
@@ -116,7 +116,7 @@ impl Replay {
     /// Pushes everything into `sink`, [`Input::End`] always as the last, unless `sink` breaks off.
     ///
     /// # Errors
-    /// [`Error::Recording`] where the file is damaged or cut, after everything before that was pushed.
+    /// [`Error::Recording`] if the file is damaged or cut, after everything before that was pushed.
     pub fn play(self, sink: &mut impl Sink) -> Result<(), Error> {
         match self {
             Replay::Recording { path, mut reader } => {

@@ -11,7 +11,7 @@ pub(crate) struct KernelInfo {
     pub uname: String,
     /// The release, such as `13.2-RELEASE`.
     pub osrelease: String,
-    /// kern.osreldate, such as 1302001; 0 where the system has none.
+    /// kern.osreldate, such as 1302001; 0 if the system has none.
     pub osreldate: u32,
 }
 
@@ -72,7 +72,7 @@ impl Growing {
 }
 
 /// What may hide other users' processes from an unprivileged one, and the value with which it does so (13.2
-/// `kern_prot.c`, `cr_canseeotheruids` and `cr_canseeothergids`; mac_seeotheruids(4) where it is loaded).
+/// `kern_prot.c`, `cr_canseeotheruids` and `cr_canseeothergids`; mac_seeotheruids(4) if it is loaded).
 pub(crate) const HIDING: [(&str, i32); 3] = [
     ("security.bsd.see_other_uids", 0),
     ("security.bsd.see_other_gids", 0),
@@ -167,7 +167,7 @@ pub(super) fn table(name: &CStr, table: &mut Vec<u8>) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::ENOMEM))
 }
 
-/// sysctlbyname(3): how many bytes it wrote to `value`, or would write where there is none.
+/// sysctlbyname(3): how many bytes it wrote to `value`, or would write if there is none.
 #[cfg(target_os = "freebsd")]
 fn by_name(name: &CStr, value: Option<&mut [u8]>) -> io::Result<usize> {
     let (to, mut len) = match value {

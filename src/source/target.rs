@@ -85,7 +85,7 @@ pub(crate) fn pid(digits: &str) -> Result<Pid, String> {
     pid.ok_or_else(|| format!("{digits:?} is not a pid (1 to {})", Pid::MAX))
 }
 
-/// The pid of this number, where it can be a root.
+/// The pid of this number, if it can be a root.
 pub(crate) fn root_pid(number: u64) -> Option<Pid> {
     Pid::new(number).filter(|pid| pid.get() != 0)
 }

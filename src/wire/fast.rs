@@ -85,7 +85,7 @@ fn hex(text: &[u8], start: usize) -> Option<(u64, usize)> {
     (1..=HEXADECIMAL).contains(&(at - start)).then_some((value, at))
 }
 
-/// The value of eight digits, in parallel within one word; `None` where one of them is none.
+/// The value of eight digits, in parallel within one word; `None` if one of them is none.
 #[inline(always)]
 fn eight_digits(text: &[u8; 8]) -> Option<u64> {
     const EACH: u64 = 0x0101_0101_0101_0101;

@@ -97,7 +97,7 @@ impl Records {
     }
 }
 
-/// A line that is no record. A message may stand where the line of a record was cut: dtrace writes its records in
+/// A line that is no record. A message may stand if the line of a record was cut: dtrace writes its records in
 /// blocks, and its messages at once.
 #[cold]
 fn no_record(line: &[u8], reason: Reason, each: &mut impl FnMut(Printed<'_>)) {

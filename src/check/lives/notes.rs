@@ -1,4 +1,4 @@
-//! Which registration, and which note, is about which life of its pid.
+//! The join of kqueue's evidence to lives: which registration, and which note, is about which life of its pid.
 
 use super::life::{Life, Note, Registered};
 use super::table::LifeTable;

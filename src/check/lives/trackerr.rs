@@ -84,7 +84,7 @@ impl Latest {
     }
 
     /// The knote for its exit may have failed right after the one that announced it was queued: the note came after the
-    /// create, or since NOTE_CHILD; or with the call before that, where the forker's knote was just being read.
+    /// create, or since NOTE_CHILD; or with the call before that, if the forker's knote was just being read.
     fn about_announced(&self, child: &Life, note: &Note) -> Reported {
         let first = child.calls.announced.min(child.calls.created + 1);
         // With many copies of the forker's knotes the failure may be long after the first NOTE_CHILD.

@@ -1,4 +1,4 @@
-//! WaitingFacts of the facts that wait for evidence: one queue for each kind of evidence.
+//! The facts that wait for evidence: one queue for each kind of evidence.
 
 use std::collections::VecDeque;
 

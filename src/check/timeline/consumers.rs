@@ -1,4 +1,4 @@
-//! ConsumerCalls: what the user's own trackers register and get from kevent(2), all of it in DTrace's stream.
+//! Consumers: what the user's own trackers register and get from kevent(2), all of it in DTrace's stream.
 //!
 //! The kernel copies out at most eight events at a time (KQ_NEVENTS), so a call is all that its thread was copied until it
 //! returns. It cannot have looked at the queue before the thread's previous call returned, or its own registrations were done,

@@ -51,7 +51,7 @@ impl Reconcile {
         self.samples.push_back(ForkSample { at, total, least: None });
     }
 
-    /// DTrace's order has come to `now`: the span in which it has missed forks, where there is one.
+    /// DTrace's order has come to `now`: the span in which it has missed forks, if there is one.
     pub(crate) fn advance(
         &mut self,
         now: KernelTime,

@@ -91,7 +91,7 @@ impl RecordQueue {
         }
     }
 
-    /// Takes a record far from all others, or the very first: where the one before was as far, they confirm each other.
+    /// Takes a record far from all others, or the very first: if the one before was as far, they confirm each other.
     fn confirm(&mut self, at: KernelTime, record: Record, now: KernelTime) -> Arrival {
         match self.held.take() {
             Some(held) if held == record => {

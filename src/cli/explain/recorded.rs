@@ -1,4 +1,4 @@
-//! What a recording says: the lives of a pid, one incident, or the list of incidents.
+//! `explain` of a recording: the lives of a pid, one incident, or the list of incidents.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

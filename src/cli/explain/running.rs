@@ -1,4 +1,4 @@
-//! What a running exporter knows.
+//! `explain` of a running exporter, which is asked for its incidents over HTTP.
 
 use std::fmt::Write;
 

@@ -91,7 +91,7 @@ pub(crate) struct Facts {
     pub freebsd: Option<FreeBsd>,
 }
 
-/// What was found out about a FreeBSD host. `None` where a sysctl is missing.
+/// What was found out about a FreeBSD host. `None` if a sysctl is missing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct FreeBsd {
     /// kern.osreldate.

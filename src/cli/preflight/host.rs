@@ -1,4 +1,4 @@
-//! The host that we run on.
+//! The probes of the host that we run on.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};

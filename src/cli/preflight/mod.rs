@@ -40,7 +40,7 @@ pub(crate) struct Line {
     pub status: Status,
     /// What was found.
     pub found: String,
-    /// What to do; empty where there is nothing to do.
+    /// What to do; empty if there is nothing to do.
     pub(crate) remedy: String,
     /// The exit status (sysexits(3)) if this is the first line that fails.
     pub exit: u8,

@@ -33,7 +33,7 @@ impl Guard {
         }
     }
 
-    /// What `new` lacks of this guard, for an operator to read; nothing where it is as strong or stronger.
+    /// What `new` lacks of this guard, for an operator to read; nothing if it is as strong or stronger.
     pub(super) fn lost_in(&self, new: &Guard) -> Vec<String> {
         let mut lost = Vec::new();
         match (self.tls, new.tls) {

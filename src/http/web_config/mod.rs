@@ -41,7 +41,7 @@ pub enum WebConfigError {
     Bad {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with its line where it has one.
+        /// What is wrong, with its line if it has one.
         what: String,
     },
 }
@@ -76,11 +76,11 @@ struct Look {
     seen: Vec<Stamp>,
 }
 
-/// Modification time, size and inode of a file; `None` where there is none.
+/// Modification time, size and inode of a file; `None` if there is none.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
 impl WebConfig {
-    /// Reads the file, where there is one.
+    /// Reads the file, if there is one.
     pub(super) fn load(path: Option<&Path>) -> Result<WebConfig, WebConfigError> {
         let Some(path) = path else { return Ok(WebConfig::default()) };
         let rules = Rules::read(path)?;

@@ -36,7 +36,7 @@ pub(crate) struct IncidentList {
 pub(crate) struct IncidentDto {
     /// The number that it keeps.
     pub id: u64,
-    /// When the fact happened; `null` where the source did not tell the wall clock.
+    /// When the fact happened; `null` if the source did not tell the wall clock.
     pub time: Option<String>,
     /// The same on DTrace's clock, in nanoseconds.
     #[serde(default)]
@@ -66,7 +66,7 @@ pub(crate) struct IncidentDto {
     /// Where the runbook speaks of it.
     #[serde(default)]
     pub runbook: String,
-    /// Everything in the order of its time; empty where it was not asked for.
+    /// Everything in the order of its time; empty if it was not asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub timeline: Vec<TimelineRow>,
 }

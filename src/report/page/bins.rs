@@ -1,4 +1,4 @@
-//! Something over time, in at most so many equal bins: when more would be needed, neighbours are merged.
+//! A time series in at most so many equal bins: if more would be needed, neighbours are merged.
 
 use crate::model::KernelTime;
 

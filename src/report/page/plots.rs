@@ -49,7 +49,7 @@ impl Axes<'_> {
         }
     }
 
-    /// Draws them and what `draw` adds into a string; empty where nothing can be drawn.
+    /// Draws them and what `draw` adds into a string; empty if nothing can be drawn.
     fn with(self, draw: impl for<'a> FnOnce(&mut Chart<'a>) -> Drawn<'a>) -> String {
         let mut svg = String::new();
         let done = {

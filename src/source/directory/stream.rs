@@ -3,7 +3,7 @@
 //! dtrace(1) may print the CPUs' buffers one after the other, so the lines are sorted by their time stamps first, unless
 //! the clock of some CPU steps back: then the order of the file is all there is. A call has its place if a mark names it:
 //! an `m` line by its number. A program from before those printed a `K` line for each call instead; they are counted, and
-//! made into `m` lines where all counts agree.
+//! made into `m` lines if all counts agree.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! What becomes of dtrace's output: stdout goes to the pipeline, stderr to the pipeline and to the log.
+//! The readers of dtrace's output: stdout goes to the pipeline, stderr to the pipeline and to the log.
 
 use std::sync::Arc;
 

@@ -37,11 +37,11 @@ pub(crate) const STDERR_BUFFERS: usize = 64;
 pub struct Options {
     /// Its path; `None` for `/usr/sbin/dtrace`.
     pub path: Option<PathBuf>,
-    /// Its principal buffer on each CPU, such as `8m`. It halves it by itself where memory is short.
+    /// Its principal buffer on each CPU, such as `8m`. It halves it by itself if memory is short.
     pub bufsize: String,
     /// How often it reads its buffers, such as `10hz`.
     pub switchrate: String,
-    /// Whether to run the cause probes, where they compile.
+    /// Whether to run the cause probes, if they compile.
     pub causes: bool,
     /// How long a trial compilation may take.
     pub compile: Duration,
@@ -78,7 +78,7 @@ impl Options {
         Ok(Job { dtrace: path, bufsize, switchrate, marks, compile, pid_files, consumers })
     }
 
-    /// The switchrate as a period in nanoseconds; `None` where it is no rate.
+    /// The switchrate as a period in nanoseconds; `None` if it is no rate.
     pub fn switch_ns(&self) -> Option<u64> {
         period_ns(&self.switchrate)
     }

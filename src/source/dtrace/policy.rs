@@ -1,4 +1,5 @@
-//! When to start dtrace, when to take it for hung, when to try again: decisions alone, no process and no clock.
+//! The supervisor's policy: when to start dtrace, when to take it for hung, when to try again. Decisions alone, no process and
+//! no clock.
 
 use std::time::Duration;
 

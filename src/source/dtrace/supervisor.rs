@@ -1,4 +1,4 @@
-//! What keeps dtrace(1) running: carries out what the policy decides, reads its pipes, and tells the pipeline.
+//! The supervisor of dtrace(1): carries out what the policy decides, reads its pipes, and tells the pipeline.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::sync::mpsc::SyncSender;

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long its own end may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What to do where descriptors are missing.
+/// What to do if descriptors are missing.
 const NO_ROOM: &str = "raise the limit of open files (ulimit -n)";
 
 /// The keeper does not answer, and no other process can run dtrace.
@@ -221,7 +221,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let socket = self.socket.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // It fails where the keeper has closed its end already.
+        // It fails if the keeper has closed its end already.
         let _ = socket.shutdown(Shutdown::Both);
         if self.ended().is_none() {
             tracing::warn!("the keeper, which runs dtrace, does not end; dtrace may still run");

@@ -1,4 +1,4 @@
-//! The kernel's side of dtrace(1): loaded where it is missing.
+//! The kernel's side of dtrace(1): loaded if it is missing.
 
 /// FreeBSD: /dev/dtrace/dtrace must be there and open to us; what was done to that end. A dtrace that the user chose
 /// answers for itself.
@@ -18,7 +18,7 @@ pub(super) fn prepare(chosen: bool) -> Result<String, String> {
     }
     let mut done = "";
     if !Path::new(DEVICE).exists() {
-        // -n: not an error where it is loaded already.
+        // -n: not an error if it is loaded already.
         let loaded = Command::new("/sbin/kldload").args(["-n", "dtraceall"]).output();
         let why = match &loaded {
             Ok(output) if output.status.success() => None,

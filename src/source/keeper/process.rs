@@ -96,7 +96,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Where it was buried, nothing is left to do.
+        // If it was buried, nothing is left to do.
         let _ = self.reap();
     }
 }

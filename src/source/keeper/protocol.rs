@@ -72,7 +72,7 @@ impl Request {
         to.write_all(&self.bytes())
     }
 
-    /// The next request; `None` where there will be no other. Descriptors that come with it are closed unseen.
+    /// The next request; `None` if there will be no other. Descriptors that come with it are closed unseen.
     pub(super) fn receive(mut from: &UnixStream) -> Option<Request> {
         let mut bytes = [0; Request::LEN];
         from.read_exact(&mut bytes).ok()?;

@@ -32,7 +32,7 @@ const MOST_CONSUMERS: usize = 64;
 /// All that a keeper may do. It is settled before the exporter hears from anybody.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Job {
-    /// dtrace(1), where it is not /usr/sbin/dtrace.
+    /// dtrace(1), if it is not /usr/sbin/dtrace.
     pub dtrace: Option<PathBuf>,
     /// Its principal buffer on each CPU.
     pub bufsize: String,

@@ -1,4 +1,4 @@
-//! Who is tracked, as far as the events tell, and who should be: the search for the descendants of a process that had
+//! The tracked processes, as far as the events show, and those that should be: the search for the descendants of a process that had
 //! children before we came.
 //!
 //! A tracked pid must never be registered again (one of its two knotes would be changed: 13.2 `kern_event.c:1586`).
@@ -102,7 +102,7 @@ impl Family {
         None
     }
 
-    /// Begins to look for descendants, again from the start where a search is under way.
+    /// Begins to look for descendants, again from the start if a search is under way.
     pub(super) fn search(&mut self) {
         self.search = Some(Search::default());
     }
@@ -112,7 +112,7 @@ impl Family {
         self.search.is_some()
     }
 
-    /// Lists the processes, where the search needs it.
+    /// Lists the processes, if the search needs it.
     pub(super) fn list(&mut self, kernel: &mut dyn Kernel) -> io::Result<()> {
         let Some(search) = self.search.as_mut().filter(|search| !search.listed) else {
             return Ok(());

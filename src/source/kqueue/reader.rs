@@ -98,7 +98,7 @@ pub(crate) struct Reader {
     returned: Vec<Kevent>,
 }
 
-/// The numbered call under way: more than one system call where it is interrupted.
+/// The numbered call under way: more than one system call if it is interrupted.
 #[derive(Debug, Default)]
 struct Call {
     seq: u64,
