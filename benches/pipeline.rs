@@ -8,7 +8,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use kqproc_exporter::check::stats::{Stats, TreeStats};
 use kqproc_exporter::check::{Checker, Config};
 use kqproc_exporter::input::{Batch, Input, OwnedInput};
-use kqproc_exporter::metrics::{Facts, Origin, Pages};
+use kqproc_exporter::metrics::{Facts, HostFacts, Origin, Pages};
 use kqproc_exporter::model::{MonoTime, TreeId};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::recording::{Meta, Reader, Writer};
@@ -150,9 +150,13 @@ fn encode_metrics(bencher: Bencher, trees: usize) {
     let stats = Arc::new(Stats { trees: (0..trees).map(tree).collect(), ..Stats::default() });
     let facts = || Facts {
         origin: Origin::Simulate,
-        osrelease: "simulated".to_string(),
-        osreldate: 0,
-        sources: vec![],
+        hosts: vec![HostFacts {
+            name: String::new(),
+            osrelease: "simulated".to_string(),
+            osreldate: 0,
+            sources: vec![],
+            stats: Arc::clone(&stats),
+        }],
         cpu: vec![],
         external_url: String::new(),
         reload_ok: true,

@@ -77,11 +77,11 @@ def quantile(q, metric, labels=HERE, keep=""):
 
 
 def by_release(expr, labels="osrelease"):
-    """Sums a vector with the labels job and instance (and more) by the release of the kernel that it came from."""
+    """Sums a vector with the labels job, instance and host (and more) by the release of the kernel that it came from."""
     return by(
         labels,
-        f"{expr} * on (job, instance) group_left (osrelease) "
-        f"max by (job, instance, osrelease) (kqproc_kernel_info{{{HERE}}})",
+        f"{expr} * on (job, instance, host) group_left (osrelease) "
+        f"max by (job, instance, host, osrelease) (kqproc_kernel_info{{{HERE}}})",
     )
 
 
@@ -322,23 +322,23 @@ HOST = [
 
 
 def per_release(metric, labels=HERE):
-    return by_release(by("job, instance", rate(metric, labels)))
+    return by_release(by("job, instance, host", rate(metric, labels)))
 
 
 def per_release_and(label, metric):
-    return by_release(by(f"job, instance, {label}", rate(metric)), f"osrelease, {label}")
+    return by_release(by(f"job, instance, host, {label}", rate(metric)), f"osrelease, {label}")
 
 
-RELEASE_FACTS = by_release(f"({facts(HERE, keep='job, instance')})")
-RELEASE_DECIDED = by_release(f"({facts(HERE + ',' + DECIDED, keep='job, instance')})")
-RELEASE_LOST = by_release(f"({facts(HERE + ',' + LOST, keep='job, instance')})")
+RELEASE_FACTS = by_release(f"({facts(HERE, keep='job, instance, host')})")
+RELEASE_DECIDED = by_release(f"({facts(HERE + ',' + DECIDED, keep='job, instance, host')})")
+RELEASE_LOST = by_release(f"({facts(HERE + ',' + LOST, keep='job, instance, host')})")
 
 FLEET = [
     ("At a glance", [
         Panel("bargauge", THIRD, "Hosts by kernel", "short",
               "How many exporters run on which release, and how its kernel delivers NOTE_CHILD and NOTE_EXIT.",
               ("{{osrelease}} {{regime}}",
-               by("osrelease, regime", by("instance, osrelease, regime", f"kqproc_kernel_info{{{HERE}}}", "max"), "count")),
+               by("osrelease, regime", by("instance, host, osrelease, regime", f"kqproc_kernel_info{{{HERE}}}", "max"), "count")),
               height=6, min=0),
         Panel("bargauge", THIRD, "Lost processes now, worst hosts", "short",
               "Processes that are alive and that kqueue does not know.",
@@ -366,7 +366,7 @@ FLEET = [
         series(HALF, "Corrupt values, by release", "ops",
                "Notes that came alone with a value that is neither the parent's pid nor the wait status.",
                ("{{osrelease}}",
-                by_release(f"({facts(HERE + ',' + CORRUPT, keep='job, instance')})")), shades=CORRUPT_COLOUR),
+                by_release(f"({facts(HERE + ',' + CORRUPT, keep='job, instance, host')})")), shades=CORRUPT_COLOUR),
         series(HALF, "Births and deaths, by release", "ops",
                "How much the tracked trees fork and exit.", ("{{osrelease}}", RELEASE_FACTS), shades=BLUE),
     ]),

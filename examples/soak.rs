@@ -45,5 +45,5 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     let kernel = StandInKernel::new(&args.folder, u32::MAX, Duration::from_micros(700), true);
     let live = Live::prepare(config, || Ok(Box::new(kernel.losing(100))))?;
-    args.service.serve(Feed::Live(Box::new(live)))
+    args.service.serve(Feed::live(Some(live), Vec::new()))
 }

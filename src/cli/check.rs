@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::config::Settings;
 use super::cost;
+use super::live_args::{CommandWords, command_words};
 use super::output;
 use super::preflight::facts::{Facts, Wants};
 use super::preflight::host::Host;
@@ -15,8 +16,11 @@ use super::progress::Progress;
 use super::terminal::paint_for_stdout;
 use super::user::UserArgs;
 use crate::http::web_args::WebArgs;
+use crate::model::Pid;
 use crate::report::format::{Hue, Paint, count_of, printable};
 use crate::source::dtrace::Options;
+use crate::source::live::RemoteConfig;
+use crate::source::target::{Root, Target};
 
 /// What serve would be given.
 #[derive(clap::Args, Debug)]
@@ -25,11 +29,11 @@ pub(super) struct Args {
     #[arg(id = "config.file", long = "config.file", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where dtrace(1) is; without it, where the TOML file says, or /usr/sbin/dtrace
-    #[arg(long = "dtrace.path", value_name = "FILE")]
+    #[arg(long = "dtrace.path", value_name = "FILE", conflicts_with = "command")]
     dtrace: Option<PathBuf>,
     /// Measure instead what watching costs others: how often a busy process can fork and call kevent(2) in a second of
     /// its processor time, without and with dtrace(1) in turn
-    #[arg(long)]
+    #[arg(long, conflicts_with = "command")]
     cost: bool,
     /// How long to measure; dtrace(1) takes its time to begin and to end besides, three times
     #[arg(long, value_name = "N", default_value_t = 12, requires = "cost", value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -37,6 +41,9 @@ pub(super) struct Args {
     /// How to print what was measured
     #[arg(long, value_enum, default_value_t = Format::Text, requires = "cost")]
     format: Format,
+    /// A command that runs dtrace(1) on another host; this one is not looked at then
+    #[arg(long = "dtrace.command", value_name = "COMMAND", value_parser = command_words)]
+    command: Option<CommandWords>,
     #[command(flatten)]
     user: UserArgs,
     #[command(flatten)]
@@ -54,16 +61,20 @@ enum Format {
 /// Prints a line for each prerequisite, or what watching costs. Exit status 0 when serve would work; otherwise what the first failing line
 /// says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let of_file = args.config.as_deref().and_then(|file| Settings::read(file).ok());
+    let of_file = of_file.unwrap_or_default();
     if args.cost {
-        let cost = cost::measure(&dtrace(args), Duration::from_secs(args.seconds))?;
+        let cost = cost::measure(&dtrace(args, of_file), Duration::from_secs(args.seconds))?;
         output::print(&match args.format {
             Format::Text => cost.text(paint_for_stdout()),
             Format::Json => serde_json::to_string_pretty(&cost)? + "\n",
         })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let wants = Wants { config: args.config.as_deref(), web: &args.web };
-    let host = Host { user: args.user.clone(), dtrace: dtrace(args) };
+    let remotes: Vec<_> = args.command.iter().map(remote).chain(of_file.remotes()).collect();
+    let this_host = args.command.is_none() && of_file.watches_this_host();
+    let wants = Wants { config: args.config.as_deref(), this_host, web: &args.web };
+    let host = Host { user: args.user.clone(), dtrace: dtrace(args, of_file), remotes };
     let progress = Progress::new("looking", None);
     let lines = judge(&Facts::gather(&host, &wants));
     drop(progress);
@@ -72,10 +83,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// How serve would run dtrace(1). A configuration file that cannot be used has a line of its own.
-fn dtrace(args: &Args) -> Options {
-    let of_file = args.config.as_deref().and_then(|file| Settings::read(file).ok());
-    let options = of_file.map(|settings| settings.live.dtrace).unwrap_or_default();
+fn dtrace(args: &Args, of_file: Settings) -> Options {
+    let options = of_file.live.dtrace;
     Options { path: args.dtrace.clone().or(options.path), ..options }
+}
+
+/// The host behind a command, with init(8) in the place of its consumers.
+fn remote(command: &CommandWords) -> RemoteConfig {
+    let init = Pid::new(1).map(|pid| Target { name: "init".to_owned(), root: Root::Pid(pid) });
+    RemoteConfig {
+        host: String::new(),
+        command: command.0.clone(),
+        dtrace: Options::default(),
+        consumers: init.into_iter().collect(),
+    }
 }
 
 /// The lines, and whether serve would work.

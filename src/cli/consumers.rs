@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::exit::{OrExit, UNAVAILABLE};
+use super::live_args::{CommandWords, command_words};
 use super::log_args::LogArgs;
 use super::output;
 use super::terminal::paint_for_stdout;
@@ -27,8 +28,11 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Where dtrace(1) is [default: /usr/sbin/dtrace]
-    #[arg(long = "dtrace.path", value_name = "FILE")]
+    #[arg(long = "dtrace.path", value_name = "FILE", conflicts_with = "command")]
     dtrace: Option<PathBuf>,
+    /// A command that runs dtrace(1) on another host, which is looked at: 'ssh -T root@HOST dtrace'
+    #[arg(long = "dtrace.command", value_name = "COMMAND", value_parser = command_words)]
+    command: Option<CommandWords>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -45,7 +49,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.log.init();
     let program =
         std::env::current_exe().context("cannot find this program").or_exit(UNAVAILABLE)?;
-    let options = Options { path: args.dtrace.clone(), ..Options::default() };
+    let command = args.command.clone().map(|words| words.0);
+    let options = Options { path: args.dtrace.clone(), command, ..Options::default() };
     let duration = Duration::from_secs(args.seconds);
     let survey = survey(&program, &options, duration).or_exit(UNAVAILABLE)?;
     output::print(&match args.format {

@@ -27,7 +27,7 @@ pub(super) fn measure(options: &Options, time: Duration) -> anyhow::Result<Cost>
         std::env::current_exe().context("cannot find this program").or_exit(UNAVAILABLE)?;
     let missing = if nix::unistd::geteuid().is_root() { UNAVAILABLE } else { NOPERM };
     let named = Named { trees: true, ..Named::default() };
-    let dtrace = Dtrace::find(&program, options, named, false).or_exit(missing)?;
+    let (dtrace, _keeper) = Dtrace::find(&program, options, named, false).or_exit(missing)?;
     let each = time / (4 * ROUNDS * Busy::COUNT as u32);
     let speeds = || speeds(&program, each);
     let progress = Progress::new("measuring", Some(ROUNDS.into()));

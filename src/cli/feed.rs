@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::demo;
@@ -12,15 +13,24 @@ use crate::input::{Input, Sink};
 use crate::metrics::{Origin, Source};
 use crate::recording::Meta;
 use crate::sim;
-use crate::source::live::{self, Live};
+use crate::source::live::{self, Live, Remote, Stdin};
 use crate::source::replay::{Error, Paced, Replay};
 use crate::source::stop::Stop;
-use crate::source::sysctl::kernel_info;
+use crate::source::sysctl::{KernelInfo, kernel_info};
 
 /// A source that is ready to begin.
 pub enum Feed {
-    /// This kernel.
-    Live(Box<Live>),
+    /// Running kernels.
+    Live {
+        /// This host's, if it is watched.
+        local: Option<Box<Live>>,
+        /// Other hosts'.
+        remotes: Vec<Remote>,
+        /// Ends all of them.
+        stop: Stop,
+    },
+    /// What a dtrace(1) that somebody else runs prints on stdin.
+    Stdin(Box<Stdin>),
     /// A recording, once or again and again.
     Replay {
         /// It, at its beginning.
@@ -51,6 +61,16 @@ pub enum Feed {
 }
 
 impl Feed {
+    /// This host, if it is watched, and others.
+    pub fn live(local: Option<Live>, remotes: Vec<Remote>) -> Feed {
+        let stop = Stop::default();
+        let stops = local.iter().map(Live::stop).chain(remotes.iter().map(Remote::stop));
+        for one in stops {
+            stop.on_request(move |_| one.request());
+        }
+        Feed::Live { local: local.map(Box::new), remotes, stop }
+    }
+
     /// A recording, or the one that is part of the program.
     ///
     /// # Errors
@@ -71,23 +91,49 @@ impl Feed {
     /// What ends [`Feed::run`].
     pub fn stop(&self) -> Stop {
         match self {
-            Feed::Live(live) => live.stop(),
+            Feed::Live { stop, .. } => stop.clone(),
+            Feed::Stdin(stdin) => stdin.stop(),
             Feed::Replay { .. } | Feed::Demo { .. } | Feed::Simulate { .. } => Stop::default(),
         }
     }
 
+    /// What the service begins with.
+    pub fn state(&self) -> State {
+        match self {
+            Feed::Live { local, remotes, .. } if !remotes.is_empty() => {
+                let names = remotes.iter().map(|remote| remote.host().to_owned()).collect();
+                State::with_remotes(self.about(), local.is_some(), names)
+            }
+            _ => State::new(self.about()),
+        }
+    }
+
     /// The kernel and the origin that the service shows.
-    pub fn about(&self) -> About {
+    fn about(&self) -> About {
         let (origin, detail, meta, sources) = match self {
-            Feed::Live(live) => {
-                let kernel = kernel_info();
-                let is_read = |source: &Source| *source != Source::Kqueue || live.reads_kqueue();
+            Feed::Live { local, .. } => {
+                let kernel = local.as_ref().map(|_| kernel_info()).unwrap_or_default();
+                let is_read = |source: &Source| match source {
+                    Source::Kqueue => local.as_ref().is_some_and(|live| live.reads_kqueue()),
+                    Source::Dtrace => true,
+                    Source::Sysctl => local.is_some(),
+                };
                 return About {
                     origin: Origin::Live,
                     detail: String::new(),
                     osrelease: kernel.osrelease,
                     osreldate: kernel.osreldate,
                     sources: Source::ALL.iter().copied().filter(is_read).collect(),
+                };
+            }
+            Feed::Stdin(_) => {
+                return About {
+                    origin: Origin::Live,
+                    detail: String::new(),
+                    // Prometheus takes an empty label for a missing one: the series could not be grouped by release.
+                    osrelease: "unknown".to_owned(),
+                    osreldate: 0,
+                    sources: vec![Source::Dtrace],
                 };
             }
             Feed::Demo { about, .. } => return about.clone(),
@@ -114,7 +160,7 @@ impl Feed {
 
     /// Has `state` show the processor time of the processes that it takes besides this one, if it takes any.
     pub(crate) fn measure_cpu(&self, state: &State) {
-        if let Feed::Live(live) = self {
+        if let Feed::Live { local: Some(live), .. } = self {
             let meter = live.cpu_meter();
             state.cpu().of_helpers(move || {
                 let times = meter.read()?;
@@ -129,12 +175,14 @@ impl Feed {
     /// # Errors
     /// This kernel cannot be watched, or cannot be watched any more.
     pub fn run(self, state: &State, check: Config, stop: &Stop) -> Result<(), live::Error> {
+        if let Feed::Live { local, remotes, stop } = self {
+            return run_live(local, remotes, state, check, &stop);
+        }
         let mut ingest = Ingest::new(state.clone(), check);
         match self {
             Feed::Demo { speed, .. } => demo::run(state, check, speed, stop),
-            Feed::Live(live) => {
-                live.run(&mut |input: Input<'_>| ingest.push(input))?;
-            }
+            Feed::Live { .. } => {}
+            Feed::Stdin(stdin) => stdin.run(&mut |input: Input<'_>| ingest.push(input))?,
             Feed::Replay { first, path, repeat, speed, .. } => {
                 let mut next = Some(first);
                 while let Some(replay) = next.take() {
@@ -181,6 +229,42 @@ fn sources(replay: Replay) -> Vec<Source> {
         1.. if consumers == trees => vec![Source::Dtrace],
         _ => vec![Source::Kqueue, Source::Dtrace],
     }
+}
+
+/// Every host on a thread of its own: what becomes of one does not hold up another. If this host cannot be watched any
+/// more, all of them end.
+fn run_live(
+    local: Option<Box<Live>>,
+    remotes: Vec<Remote>,
+    state: &State,
+    check: Config,
+    stop: &Stop,
+) -> Result<(), live::Error> {
+    let first = usize::from(local.is_some());
+    thread::scope(|scope| {
+        for (remote, part) in remotes.into_iter().zip(first..) {
+            let switch_ns = remote.switch_ns().unwrap_or(check.switch_ns);
+            let mut ingest = Ingest::part(state.clone(), Config { switch_ns, ..check }, part);
+            let state = state.clone();
+            let kernel = move |kernel: KernelInfo| {
+                if !kernel.osrelease.is_empty() {
+                    state.set_kernel_of_part(part, kernel.osrelease, kernel.osreldate);
+                }
+            };
+            scope.spawn(move || {
+                let host = remote.host().to_owned();
+                let ran = remote.run(&mut |input: Input<'_>| ingest.push(input), kernel);
+                if let Err(error) = ran {
+                    tracing::error!(host, "this host is not watched any more: {error}");
+                }
+            });
+        }
+        let Some(live) = local else { return Ok(()) };
+        let switch_ns = live.switch_ns().unwrap_or(check.switch_ns);
+        let mut ingest = Ingest::part(state.clone(), Config { switch_ns, ..check }, 0);
+        let ran = live.run(&mut |input: Input<'_>| ingest.push(input));
+        ran.map(drop).inspect_err(|_| stop.request())
+    })
 }
 
 fn open(path: &Option<PathBuf>) -> Result<Replay, Error> {

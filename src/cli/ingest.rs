@@ -23,6 +23,8 @@ pub(crate) struct Ingest {
     /// Which of the service's parts this is.
     part: usize,
     published: Option<Instant>,
+    /// What comes next belongs to another pipeline.
+    ended: bool,
 }
 
 impl Ingest {
@@ -40,24 +42,32 @@ impl Ingest {
             state,
             part,
             published: None,
+            ended: false,
         }
     }
 
     /// Takes the next input.
     pub(crate) fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
+        if self.ended {
+            self.begin_again();
+        }
         match &input {
-            Input::Batch(_) => self.state.set_source(Source::Kqueue, true),
-            Input::Stdout { .. } => self.state.set_source(Source::Dtrace, true),
-            Input::Forks { .. } => self.state.set_source(Source::Sysctl, true),
-            Input::DtraceDown { .. } => self.state.set_source(Source::Dtrace, false),
+            Input::Batch(_) => self.set_source(Source::Kqueue, true),
+            Input::Stdout { .. } => self.set_source(Source::Dtrace, true),
+            Input::Forks { .. } => self.set_source(Source::Sysctl, true),
+            Input::DtraceDown { .. } => self.set_source(Source::Dtrace, false),
             _ => {}
         }
-        let last = input == Input::End;
+        self.ended = input == Input::End;
         self.pipeline.push(input);
-        if last || self.published.is_none_or(|at| at.elapsed() >= PUBLISH) {
+        if self.ended || self.published.is_none_or(|at| at.elapsed() >= PUBLISH) {
             self.publish();
         }
         ControlFlow::Continue(())
+    }
+
+    fn set_source(&self, source: Source, up: bool) {
+        self.state.set_source_of_part(self.part, source, up);
     }
 
     fn publish(&mut self) {
@@ -69,6 +79,7 @@ impl Ingest {
 
     /// The source has ended; another one begins, and the counters go on.
     pub(crate) fn begin_again(&mut self) {
+        self.ended = false;
         self.publish();
         let fresh = Pipeline::new(self.config, self.state.incidents_of_part(self.part));
         let ended = std::mem::replace(&mut self.pipeline, fresh);

@@ -8,7 +8,7 @@ use super::exit::{CONFIG, Failure, UNAVAILABLE};
 use crate::duration::up_to_a_day;
 use crate::source::dtrace;
 use crate::source::kqueue::{Notes, Open};
-use crate::source::live::{self, Config, Live};
+use crate::source::live::{self, Config, Live, Remote, RemoteConfig};
 use crate::source::target::{Root, Target};
 
 /// The tree of a command that was given after `--`.
@@ -33,6 +33,17 @@ pub struct LiveArgs {
     /// Sleep so long before each kevent(2) call, as a slow tracker does: 50ms, 2s
     #[arg(long = "kqueue.stall", value_name = "DURATION", value_parser = up_to_a_day)]
     stall: Option<Duration>,
+
+    /// A command that runs dtrace(1) on another host, whose consumers are watched: 'ssh -T root@HOST dtrace'. It is run
+    /// by no shell, as the user that serves
+    #[arg(
+        long = "dtrace.command",
+        value_name = "COMMAND",
+        value_parser = command_words,
+        conflicts_with = "dtrace_path",
+        help_heading = "dtrace"
+    )]
+    dtrace_command: Option<CommandWords>,
 
     #[command(flatten)]
     dtrace: DtraceArgs,
@@ -61,6 +72,14 @@ pub(crate) struct DtraceArgs {
     /// Do without the fbt probes that say why the kernel lost something
     #[arg(long = "no-dtrace.causes")]
     no_causes: bool,
+}
+
+/// The words of a command line.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct CommandWords(pub(super) Vec<String>);
+
+pub(super) fn command_words(line: &str) -> Result<CommandWords, &'static str> {
+    dtrace::command::words(line).map(CommandWords)
 }
 
 impl DtraceArgs {
@@ -114,24 +133,39 @@ enum NoteArg {
     Exec,
 }
 
-/// What must be there before anything is watched.
+/// What must be there before anything of this host is watched.
 ///
 /// # Errors
 /// It is not; with the status that says whether the command line, the configuration, or this host is to blame.
 pub(crate) fn prepare(config: Config, open: Open) -> anyhow::Result<Live> {
-    Live::prepare(config, open).map_err(|error| {
-        let status = match error {
-            live::Error::Targets(_) => CONFIG,
-            _ => UNAVAILABLE,
-        };
-        Failure::new(status, error).into()
-    })
+    Live::prepare(config, open).map_err(with_status)
+}
+
+/// What is known before another host is reached.
+///
+/// # Errors
+/// It cannot be watched so; with its status.
+pub(super) fn prepare_remote(config: RemoteConfig) -> anyhow::Result<Remote> {
+    Remote::new(config).map_err(with_status)
+}
+
+fn with_status(error: live::Error) -> anyhow::Error {
+    let status = match error {
+        live::Error::Targets(_) => CONFIG,
+        _ => UNAVAILABLE,
+    };
+    Failure::new(status, error).into()
 }
 
 impl LiveArgs {
     /// Whether any of these flags, or a command, was given.
     pub(crate) fn is_given(&self) -> bool {
         self.config(None) != Config::default()
+    }
+
+    /// Whether any flag but `--consumer`, or a command, was given.
+    pub fn says_more_than_consumers(&self) -> bool {
+        LiveArgs { consumers: Vec::new(), ..self.clone() }.is_given()
     }
 
     /// The configuration of the live source. With `linger` it ends so long after the command has ended.
@@ -147,6 +181,8 @@ impl LiveArgs {
             let root = Root::Command(self.command.clone());
             targets.push(Target { name: COMMAND_TREE.to_owned(), root });
         }
+        let of_flag = self.dtrace_command.clone().map(|words| words.0);
+        let command = of_flag.or_else(|| base.dtrace.command.clone());
         let mut consumers = base.consumers;
         consumers.extend_from_slice(&self.consumers);
         Config {
@@ -154,7 +190,7 @@ impl LiveArgs {
             consumers,
             notes: self.notes.notes().unwrap_or(base.notes),
             stall: self.stall.unwrap_or(base.stall),
-            dtrace: self.dtrace.over(base.dtrace),
+            dtrace: dtrace::Options { command, ..self.dtrace.over(base.dtrace) },
             ..base
         }
     }

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::exit::{IOERR, OrExit, UNAVAILABLE};
-use super::live_args::{LiveArgs, prepare};
+use super::exit::{CONFIG, IOERR, OrExit, UNAVAILABLE};
+use super::live_args::{LiveArgs, prepare, prepare_remote};
 use super::log_args::LogArgs;
 use super::output;
 use super::progress::Progress;
@@ -22,6 +22,7 @@ use crate::model::{Pid, TreeId};
 use crate::recording::{Meta, Writer};
 use crate::source::directory::Directory;
 use crate::source::kqueue::Open;
+use crate::source::live;
 
 /// What to record, and where to.
 #[derive(clap::Args, Debug)]
@@ -82,11 +83,28 @@ fn record(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
     let source = args.live.config(Some(super::LINGER));
     let mut check = Config::default();
     check.switch_ns = source.dtrace.switch_ns().unwrap_or(check.switch_ns);
-    let live = prepare(source, open)?;
-    signals::hand_on_to(live.stop())?;
-    let parts = Parts::begin(args, live.meta(&args.note), check).or_exit(IOERR)?;
-    let mut recorder = Recorder { parts, written: Ok(()) };
-    live.run(&mut recorder).or_exit(UNAVAILABLE)?;
+    let begin = |meta| -> anyhow::Result<Recorder> {
+        let parts = Parts::begin(args, meta, check).or_exit(IOERR)?;
+        Ok(Recorder { parts, written: Ok(()) })
+    };
+    live::check(&source).or_exit(CONFIG)?;
+    let recorder = match source.remote() {
+        None => {
+            let live = prepare(source, open)?;
+            signals::hand_on_to(live.stop())?;
+            let mut recorder = begin(live.meta(&args.note))?;
+            live.run(&mut recorder).or_exit(UNAVAILABLE)?;
+            recorder
+        }
+        Some(remote) => {
+            let mut remote = prepare_remote(remote)?;
+            remote.reach().or_exit(UNAVAILABLE)?;
+            signals::hand_on_to(remote.stop())?;
+            let mut recorder = begin(remote.meta(&args.note))?;
+            remote.run(&mut recorder, |_| ()).or_exit(UNAVAILABLE)?;
+            recorder
+        }
+    };
     recorder.end()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -102,7 +120,11 @@ impl Sink for Recorder {
         if self.written.is_ok() {
             self.written = self.parts.append(&input);
         }
-        if self.written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        // Nothing is recorded behind an end: another host's, if that was booted, is another recording.
+        match &self.written {
+            Ok(()) if input != Input::End => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
     }
 }
 

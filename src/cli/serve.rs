@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::config::Settings;
 use super::exit::{CONFIG, Failure, NOPERM, OrExit, SOFTWARE, UNAVAILABLE, USAGE};
 use super::feed::Feed;
-use super::live_args::{LiveArgs, prepare};
+use super::live_args::{LiveArgs, prepare, prepare_remote};
 use super::log_args::LogArgs;
 use super::output;
 use super::signals::{Signals, survive_hangup};
@@ -21,7 +21,7 @@ use crate::check::Config;
 use crate::http::web_args::WebArgs;
 use crate::http::{BindError, Server, State};
 use crate::source::kqueue::Open;
-use crate::source::live;
+use crate::source::live::{self, Stdin};
 use crate::source::sysctl::{HIDING_JAILED, hidden_by, hides_jailed};
 
 /// How long the end of the service waits for what still runs.
@@ -99,6 +99,8 @@ enum SourceKind {
     Live,
     /// a recording of some kernel, in its own time
     Replay,
+    /// what a dtrace(1) prints on stdin, run by somebody else: dtrace -s consumer.d PID 2>&1 | ...
+    Stdin,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -114,25 +116,35 @@ fn start(args: Args, open: Open) -> anyhow::Result<ExitCode> {
     args.service.log.init();
     survive_hangup()?;
     let settings = Settings::load(args.config.file.as_deref(), &args.live).or_exit(CONFIG)?;
-    let source =
-        args.source.unwrap_or(match cfg!(target_os = "freebsd") || !settings.live.is_empty() {
-            true => SourceKind::Live,
-            false => SourceKind::Replay,
-        });
+    let source = args.source.unwrap_or(match cfg!(target_os = "freebsd") || settings.says_what() {
+        true => SourceKind::Live,
+        false => SourceKind::Replay,
+    });
     fits(source, &args).or_exit(USAGE)?;
     if args.config.check {
         args.service.user.settle().or_exit(NOPERM)?;
         return say_good(source, &settings, &args.service.web);
     }
-    let mut check = settings.check;
     let feed = match source {
         SourceKind::Live => {
-            check.switch_ns = settings.live.dtrace.switch_ns().unwrap_or(check.switch_ns);
+            watchable(&settings)?;
             // The keeper and the command start first, with the rights of the user who started the exporter.
-            let live = prepare(settings.live.clone(), open)?;
+            let local = match settings.watches_this_host() {
+                true => Some(prepare(settings.live.clone(), open)?),
+                false => None,
+            };
             let identity = settle(&args.service.user)?;
-            must_see_others(&identity, hidden_by())?;
-            Feed::Live(Box::new(live))
+            if local.is_some() {
+                must_see_others(&identity, hidden_by())?;
+            }
+            // A command is run as the user that serves.
+            let remotes = settings.remotes().map(prepare_remote).collect::<Result<_, _>>()?;
+            Feed::live(local, remotes)
+        }
+        SourceKind::Stdin => {
+            settle(&args.service.user)?;
+            let stdin = Stdin::new(settings.live.consumers.clone());
+            Feed::Stdin(Box::new(stdin.or_exit(CONFIG)?))
         }
         SourceKind::Replay => {
             settle(&args.service.user)?;
@@ -147,7 +159,8 @@ fn start(args: Args, open: Open) -> anyhow::Result<ExitCode> {
             }
         }
     };
-    let state = State::new(feed.about());
+    let state = feed.state();
+    let check = settings.check;
     if let Some(file) = args.config.file {
         if let Err(error) = Settings::load(Some(&file), &args.live) {
             tracing::warn!("a reload will fail: {error}");
@@ -161,8 +174,13 @@ fn start(args: Args, open: Open) -> anyhow::Result<ExitCode> {
 fn fits(source: SourceKind, args: &Args) -> anyhow::Result<()> {
     let of_replay = args.recording.is_some() || args.repeat || args.speed != NORMAL_SPEED;
     match source {
-        SourceKind::Live if of_replay => {
+        SourceKind::Live | SourceKind::Stdin if of_replay => {
             bail!("--recording, --speed and --loop go with --source replay")
+        }
+        SourceKind::Stdin if args.live.says_more_than_consumers() => {
+            bail!(
+                "--kqueue.*, --dtrace.* and a command after -- go with --source live; stdin has consumers alone"
+            )
         }
         SourceKind::Replay if args.live.is_given() => {
             bail!("--kqueue.*, --consumer, --dtrace.* and a command after -- go with --source live")
@@ -206,10 +224,18 @@ fn must_see_others(identity: &Identity, hidden_by: Option<&str>) -> anyhow::Resu
     }
 }
 
+/// Whether what is named can be watched.
+fn watchable(settings: &Settings) -> anyhow::Result<()> {
+    if settings.watches_this_host() || settings.live.remote().is_some() {
+        live::check(&settings.live).or_exit(CONFIG)?;
+    }
+    settings.remotes().try_for_each(|remote| prepare_remote(remote).map(drop))
+}
+
 /// `--config.check`: what was read already is good; the web configuration is to be.
 fn say_good(source: SourceKind, settings: &Settings, web: &WebArgs) -> anyhow::Result<ExitCode> {
     if source == SourceKind::Live {
-        live::check(&settings.live).or_exit(CONFIG)?;
+        watchable(settings)?;
     }
     Server::bind(&WebArgs { listen_addresses: Vec::new(), ..web.clone() }).or_exit(CONFIG)?;
     output::print("configuration is good\n")?;
@@ -234,7 +260,7 @@ impl ServiceArgs {
     pub fn serve(&self, feed: Feed) -> anyhow::Result<ExitCode> {
         self.log.init();
         settle(&self.user)?;
-        let state = State::new(feed.about());
+        let state = feed.state();
         serve(feed, state, Config::default(), &self.web)
     }
 }

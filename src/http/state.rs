@@ -11,7 +11,7 @@ use super::pages::status::{self, Status};
 use super::snapshot::Snapshot;
 use crate::check::stats::Stats;
 use crate::metrics::page::{Error, Pages, Rendered};
-use crate::metrics::{CpuUsage, Facts, Source};
+use crate::metrics::{CpuUsage, Facts, HostFacts, Source};
 
 /// A handle on what the service shows. Clones share it.
 #[derive(Clone)]
@@ -26,11 +26,23 @@ struct Inner {
     pages: Pages,
     incidents: Incidents,
     history: History,
-    sources: [AtomicU8; Source::COUNT],
+    /// One for each part, or a single one for all parts.
+    hosts: Vec<Host>,
     reload: Mutex<Reload>,
     reloader: OnceLock<Box<Reloader>>,
     external_url: OnceLock<String>,
     cpu: CpuUsage,
+}
+
+/// A host that is watched.
+struct Host {
+    /// Empty for the one that the exporter runs on.
+    name: String,
+    /// What it is to deliver.
+    awaited: Vec<Source>,
+    delivers: [AtomicU8; Source::COUNT],
+    /// Its release and `__FreeBSD_version`, once they are known.
+    kernel: Mutex<(String, u32)>,
 }
 
 type Reloader = dyn Fn() -> Result<(), String> + Send + Sync;
@@ -55,14 +67,43 @@ const HAS_BEEN_UP: u8 = 2;
 impl State {
     /// A service that has nothing to show yet. Its configuration has been loaded just now.
     pub fn new(about: About) -> State {
+        let this = Host {
+            name: String::new(),
+            awaited: about.sources.clone(),
+            delivers: Default::default(),
+            kernel: Mutex::new((about.osrelease.clone(), about.osreldate)),
+        };
+        State::of_hosts(about, vec![this])
+    }
+
+    /// The same for this host, if it `watches_this`, and for others by their names: each is a part, in this order.
+    pub(crate) fn with_remotes(about: About, watches_this: bool, names: Vec<String>) -> State {
+        let this = watches_this.then(String::new);
+        let host = |name: String| Host {
+            awaited: match name.is_empty() && watches_this {
+                true => about.sources.clone(),
+                false => vec![Source::Dtrace],
+            },
+            delivers: Default::default(),
+            kernel: Mutex::new(match name.is_empty() && watches_this {
+                true => (about.osrelease.clone(), about.osreldate),
+                false => Default::default(),
+            }),
+            name,
+        };
+        let hosts = this.into_iter().chain(names).map(host).collect();
+        State::of_hosts(about, hosts)
+    }
+
+    fn of_hosts(about: About, hosts: Vec<Host>) -> State {
         State(Arc::new(Inner {
             about,
+            hosts,
             snapshot: RwLock::default(),
             parts: Mutex::default(),
             pages: Pages::default(),
             incidents: Incidents::default(),
             history: History::default(),
-            sources: Default::default(),
             reload: Mutex::new(Reload { config: true, web: true, at: now() }),
             reloader: OnceLock::new(),
             external_url: OnceLock::new(),
@@ -144,8 +185,10 @@ impl State {
         status.html()
     }
 
-    fn sources(&self) -> Vec<(Source, bool)> {
-        self.about().sources.iter().map(|&source| (source, self.is_up(source))).collect()
+    /// Each source of each host, by the host's name, and whether it delivers.
+    fn sources(&self) -> Vec<(&str, Source, bool)> {
+        let of = |host| Host::sources(host).into_iter().map(|(s, up)| (host.name.as_str(), s, up));
+        self.0.hosts.iter().flat_map(of).collect()
     }
 
     /// What watching costs.
@@ -163,7 +206,13 @@ impl State {
 
     /// Sets whether a source is attached and delivers.
     pub fn set_source(&self, source: Source, up: bool) {
-        let state = &self.0.sources[source.index()];
+        self.set_source_of_part(0, source, up);
+    }
+
+    /// The same for the source of a part.
+    pub(crate) fn set_source_of_part(&self, part: usize, source: Source, up: bool) {
+        let Some(host) = self.host(part) else { return };
+        let state = &host.delivers[source.index()];
         if up {
             state.fetch_or(UP | HAS_BEEN_UP, Ordering::Relaxed);
         } else {
@@ -171,17 +220,28 @@ impl State {
         }
     }
 
-    /// Whether the source is attached and delivers now.
-    pub(crate) fn is_up(&self, source: Source) -> bool {
-        self.0.sources[source.index()].load(Ordering::Relaxed) & UP != 0
+    /// Sets which kernel a part is about.
+    pub(crate) fn set_kernel_of_part(&self, part: usize, osrelease: String, osreldate: u32) {
+        if let Some(host) = self.host(part) {
+            *host.kernel.lock().unwrap_or_else(PoisonError::into_inner) = (osrelease, osreldate);
+        }
     }
 
-    /// The configured sources that have never delivered anything: none once the service is ready. A source that goes away
-    /// later is shown by `source_up` and does not make the service unready.
+    /// The host of a part.
+    fn host(&self, part: usize) -> Option<&Host> {
+        match self.0.hosts.as_slice() {
+            [only] => Some(only),
+            several => several.get(part),
+        }
+    }
+
+    /// The configured sources that have never delivered anything, from any host: none once the service is ready. A source
+    /// that goes away later is shown by `source_up` and does not make the service unready.
     pub(crate) fn awaited(&self) -> Vec<Source> {
-        let delivered =
-            |s: &Source| self.0.sources[s.index()].load(Ordering::Relaxed) & HAS_BEEN_UP;
-        self.0.about.sources.iter().filter(|s| delivered(s) == 0).copied().collect()
+        let hosts = &self.0.hosts;
+        let is_awaited = |s: &Source| hosts.iter().any(|host| host.awaited.contains(s));
+        let delivered = |s: &Source| hosts.iter().any(|host| host.state(*s) & HAS_BEEN_UP != 0);
+        Source::ALL.iter().copied().filter(|s| is_awaited(s) && !delivered(s)).collect()
     }
 
     /// What `/-/reload` and SIGHUP do. Only the first one given counts.
@@ -214,22 +274,47 @@ impl State {
 
     /// The encoded page of what was published last.
     pub(crate) fn page(&self) -> Result<Arc<Rendered>, Error> {
-        self.0.pages.get(&self.stats(), || self.facts())
+        let snapshot = self.snapshot();
+        self.0.pages.get(&snapshot.total, || self.facts(&snapshot))
     }
 
-    fn facts(&self) -> Facts {
-        let about = self.about();
+    fn facts(&self, snapshot: &Snapshot) -> Facts {
         let reload = self.0.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = |(i, host): (usize, &Host)| {
+            let kernel = host.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            HostFacts {
+                name: host.name.clone(),
+                osrelease: kernel.0.clone(),
+                osreldate: kernel.1,
+                sources: host.sources(),
+                stats: match self.0.hosts.len() {
+                    1 => Arc::clone(&snapshot.total),
+                    _ => snapshot.parts.get(i).cloned().unwrap_or_default(),
+                },
+            }
+        };
         Facts {
-            origin: about.origin,
-            osrelease: about.osrelease.clone(),
-            osreldate: about.osreldate,
-            sources: self.sources(),
+            origin: self.about().origin,
+            hosts: self.0.hosts.iter().enumerate().map(host).collect(),
             cpu: self.cpu().seconds(),
             external_url: self.0.external_url.get().cloned().unwrap_or_default(),
             reload_ok: reload.config && reload.web,
             reloaded_at: reload.at,
         }
+    }
+}
+
+impl Host {
+    fn state(&self, source: Source) -> u8 {
+        self.delivers[source.index()].load(Ordering::Relaxed)
+    }
+
+    fn is_up(&self, source: Source) -> bool {
+        self.state(source) & UP != 0
+    }
+
+    fn sources(&self) -> Vec<(Source, bool)> {
+        self.awaited.iter().map(|&source| (source, self.is_up(source))).collect()
     }
 }
 

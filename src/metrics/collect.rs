@@ -1,13 +1,11 @@
 //! Metric families, made from one snapshot of the counters.
 
-use std::sync::Arc;
-
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::facts::Facts;
+use super::facts::{Facts, HostFacts, Source};
 use super::process::Process;
-use super::table::{self, Def, Type};
+use super::table::{self, Def, HOST, Type};
 use crate::check::damage::Damage;
 use crate::check::stats::{
     BlindReason, BoundedTable, ConsumerStats, Fill, Histogram, NoteKind, Order, Refusal, Stats,
@@ -28,7 +26,6 @@ const ERRNOS: [(i32, &str); 4] = [(3, "ESRCH"), (9, "EBADF"), (12, "ENOMEM"), (2
 
 /// What one page is made of: read once, so that the page is consistent.
 pub(crate) struct Moment {
-    pub(crate) stats: Arc<Stats>,
     pub(crate) facts: Facts,
     pub(crate) process: Process,
 }
@@ -55,129 +52,152 @@ impl Collector for MomentCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let Moment { stats, facts, process } = &self.moment;
-        let mut families = Families(Vec::new());
-        verdicts(&mut families, &stats.trees);
-        trees(&mut families, &stats.trees);
-        consumers(&mut families, &stats.trees);
-        causes(&mut families, stats);
-        witnesses(&mut families, stats);
-        service(&mut families, stats, facts);
+        let Moment { facts, process } = &self.moment;
+        let mut families = Families { hosts: &facts.hosts, families: Vec::new() };
+        verdicts(&mut families);
+        trees(&mut families);
+        consumers(&mut families);
+        causes(&mut families);
+        witnesses(&mut families);
+        service(&mut families, facts);
         own_process(&mut families, process);
-        families.0
+        families.families
     }
 }
 
-fn verdicts(out: &mut Families, trees: &[TreeStats]) {
-    out.by_tree(table::BIRTHS, trees, Verdict::ALL, |t, v| t.births[v.index()]);
-    out.by_tree(table::DEATHS, trees, Verdict::ALL, |t, v| t.deaths[v.index()]);
-    out.by_tree(table::COLLISIONS, trees, Winner::ALL, |t, w| t.collisions[w.index()]);
-    out.by_tree(table::ORDER_VIOLATIONS, trees, Order::ALL, |t, o| t.order_violations[o.index()]);
+fn verdicts(out: &mut Families<'_>) {
+    out.by_tree(table::BIRTHS, Verdict::ALL, |t, v| t.births[v.index()]);
+    out.by_tree(table::DEATHS, Verdict::ALL, |t, v| t.deaths[v.index()]);
+    out.by_tree(table::COLLISIONS, Winner::ALL, |t, w| t.collisions[w.index()]);
+    out.by_tree(table::ORDER_VIOLATIONS, Order::ALL, |t, o| t.order_violations[o.index()]);
 }
 
-fn trees(out: &mut Families, trees: &[TreeStats]) {
-    out.by_tree(table::TREE_DAMAGE, trees, Damage::ALL, |t, d| t.damage[d.index()]);
-    out.by_tree(table::STRATEGY_RECOVERED, trees, Strategy::BETTER, |t, s| t.recovered(s));
-    let mut each = |def, value: fn(&TreeStats) -> u64| {
-        out.add(def, trees.iter().map(|t| number(def, &[&t.name], value(t) as f64)));
+fn trees(out: &mut Families<'_>) {
+    out.by_tree(table::TREE_DAMAGE, Damage::ALL, |t, d| t.damage[d.index()]);
+    out.by_tree(table::STRATEGY_RECOVERED, Strategy::BETTER, |t, s| t.recovered(s));
+    let mut each = |def: Def, value: fn(&TreeStats) -> u64| {
+        out.by_host(def, |host| {
+            let trees = host.stats.trees.iter();
+            trees.map(|t| number(def, &[&t.name, &host.name], value(t) as f64)).collect()
+        });
     };
     each(table::TRACKERR_REPORTS, |t| t.trackerr_reports);
     each(table::DUPLICATE_CHILD_NOTES, |t| t.duplicate_child_notes);
     each(table::TRACKED_PROCESSES, |t| t.tracked);
     each(table::LOST_PROCESSES, |t| t.lost_alive);
     each(table::GHOST_PROCESSES, |t| t.ghosts);
-    let latency = |t: &TreeStats, note: NoteKind, h: &Histogram| {
-        let labels = [t.name.as_str(), note.as_str()];
-        histogram(table::DELIVERY_LATENCY, &labels, h, SECONDS, 1e9)
-    };
-    let latencies = trees.iter().flat_map(|t| {
-        [latency(t, NoteKind::Child, &t.child_latency), latency(t, NoteKind::Exit, &t.exit_latency)]
+    out.by_host(table::DELIVERY_LATENCY, |host| {
+        let latency = |t: &TreeStats, note: NoteKind, h: &Histogram| {
+            let labels = [t.name.as_str(), note.as_str(), &host.name];
+            histogram(table::DELIVERY_LATENCY, &labels, h, SECONDS, 1e9)
+        };
+        let trees = host.stats.trees.iter().flat_map(|t| {
+            [
+                latency(t, NoteKind::Child, &t.child_latency),
+                latency(t, NoteKind::Exit, &t.exit_latency),
+            ]
+        });
+        trees.collect()
     });
-    out.add(table::DELIVERY_LATENCY, latencies);
 }
 
-fn consumers(out: &mut Families, trees: &[TreeStats]) {
-    let def = table::TREE_INFO;
-    out.add(def, trees.iter().map(|t| number(def, &[&t.name, t.mode()], 1.0)));
-    let consumers = || trees.iter().filter_map(|t| Some((t.name.as_str(), t.consumer.as_ref()?)));
-    let mut each = |def, value: fn(&ConsumerStats) -> f64| {
-        out.add(def, consumers().map(|(name, consumer)| number(def, &[name], value(consumer))));
+fn consumers(out: &mut Families<'_>) {
+    out.by_host(table::TREE_INFO, |host| {
+        let info = |t: &TreeStats| number(table::TREE_INFO, &[&t.name, t.mode(), &host.name], 1.0);
+        host.stats.trees.iter().map(info).collect()
+    });
+    let mut each = |def: Def, value: fn(&ConsumerStats) -> f64| {
+        out.by_host(def, |host| {
+            let one = |t: &TreeStats| {
+                let value = value(t.consumer.as_ref()?);
+                Some(number(def, &[&t.name, &host.name], value))
+            };
+            host.stats.trees.iter().filter_map(one).collect()
+        });
     };
     each(table::CONSUMER_UP, |consumer| f64::from(consumer.pid.is_some()));
     each(table::CONSUMER_LAG, |consumer| consumer.lag_ns as f64 / 1e9);
     each(table::CONSUMER_PENDING_FACTS, |consumer| consumer.undelivered as f64);
     let def = table::CONSUMER_REFUSED;
-    let refused = consumers().flat_map(|(name, consumer)| {
-        let refused = consumer.refused;
-        Refusal::ALL.iter().map(move |refusal| {
-            number(def, &[name, refusal.as_str()], refused[refusal.index()] as f64)
-        })
+    out.by_host(def, |host| {
+        let consumers =
+            host.stats.trees.iter().filter_map(|t| Some((&t.name, t.consumer.as_ref()?)));
+        let refused = consumers.flat_map(|(name, consumer)| {
+            Refusal::ALL.iter().map(move |refusal| {
+                let labels = [name.as_str(), refusal.as_str(), &host.name];
+                number(def, &labels, consumer.refused[refusal.index()] as f64)
+            })
+        });
+        refused.collect()
     });
-    out.add(def, refused);
 }
 
-fn causes(out: &mut Families, stats: &Stats) {
-    let def = table::TRACKERR_CAUSES;
-    let of = |errno: i32| stats.trackerr_causes.get(&errno).copied().unwrap_or(0);
-    let named = ERRNOS.iter().map(|&(errno, name)| (name, of(errno)));
-    let known: u64 = ERRNOS.iter().map(|&(errno, _)| of(errno)).sum();
-    let all: u64 = stats.trackerr_causes.values().sum();
-    let counts = named.chain([("other", all - known)]);
-    out.add(def, counts.map(|(name, n)| number(def, &[name], n as f64)));
-    out.one(table::INFLUX_SKIPS, stats.influx_skips as f64);
+fn causes(out: &mut Families<'_>) {
+    out.by_words(table::TRACKERR_CAUSES, |stats| {
+        let of = |errno: i32| stats.trackerr_causes.get(&errno).copied().unwrap_or(0);
+        let named = ERRNOS.iter().map(|&(errno, name)| ([name], of(errno) as f64));
+        let known: u64 = ERRNOS.iter().map(|&(errno, _)| of(errno)).sum();
+        let all: u64 = stats.trackerr_causes.values().sum();
+        named.chain([(["other"], (all - known) as f64)]).collect()
+    });
+    out.one_a_host(table::INFLUX_SKIPS, |stats| stats.influx_skips as f64);
 }
 
-fn witnesses(out: &mut Families, stats: &Stats) {
-    out.by_label(table::KEVENTS, NoteKind::ALL, |n| stats.kevents[n.index()]);
-    out.by_label(table::DTRACE_RECORDS, Kind::ALL, |k| stats.records[k.index()]);
-    out.by_label(table::DTRACE_DROPS, DropKind::ALL, |k| stats.drops[k.index()]);
-    out.one(table::DTRACE_RESTARTS, stats.dtrace_restarts as f64);
-
-    let def = table::DECODE_ERRORS;
-    let lines = Reason::ALL.iter().map(|r| ("stdout", r.as_str(), stats.bad_lines[r.index()]));
-    let messages = [("stderr", "unknown_message", stats.unknown_messages)];
-    out.add(def, lines.chain(messages).map(|(s, r, n)| number(def, &[s, r], n as f64)));
-
-    let def = table::BLIND_SECONDS;
-    let blind = [("kqueue", &stats.kqueue_blind_ns), ("dtrace", &stats.dtrace_blind_ns)];
-    let blind = blind.iter().flat_map(|(witness, ns)| {
-        BlindReason::ALL
-            .iter()
-            .map(move |r| number(def, &[witness, r.as_str()], ns[r.index()] as f64 / 1e9))
+fn witnesses(out: &mut Families<'_>) {
+    out.by_label(table::KEVENTS, NoteKind::ALL, |stats, n| stats.kevents[n.index()]);
+    out.by_label(table::DTRACE_RECORDS, Kind::ALL, |stats, k| stats.records[k.index()]);
+    out.by_label(table::DTRACE_DROPS, DropKind::ALL, |stats, k| stats.drops[k.index()]);
+    out.one_a_host(table::DTRACE_RESTARTS, |stats| stats.dtrace_restarts as f64);
+    out.by_words(table::DECODE_ERRORS, |stats| {
+        let lines =
+            Reason::ALL.iter().map(|r| (["stdout", r.as_str()], stats.bad_lines[r.index()] as f64));
+        let messages = (["stderr", "unknown_message"], stats.unknown_messages as f64);
+        lines.chain([messages]).collect()
     });
-    out.add(def, blind);
-
-    let def = table::EVICTIONS;
-    let evictions = BoundedTable::ALL
-        .iter()
-        .map(|t| number(def, &[t.as_str(), "capacity"], stats.evictions[t.index()] as f64));
-    out.add(def, evictions);
-
-    let gauges = |def: Def, of: fn(Fill) -> u64| {
-        BoundedTable::ALL
-            .iter()
-            .map(move |t| number(def, &[t.as_str()], of(stats.tables[t.index()]) as f64))
+    out.by_words(table::BLIND_SECONDS, |stats| {
+        let blind = [("kqueue", &stats.kqueue_blind_ns), ("dtrace", &stats.dtrace_blind_ns)];
+        let seconds = |ns: &[u64], r: &BlindReason| ns[r.index()] as f64 / 1e9;
+        let of = |(witness, ns): (_, &[u64; BlindReason::COUNT])| {
+            let each = BlindReason::ALL.iter().map(|r| ([witness, r.as_str()], seconds(ns, r)));
+            each.collect::<Vec<_>>()
+        };
+        blind.into_iter().flat_map(of).collect()
+    });
+    out.by_words(table::EVICTIONS, |stats| {
+        let evicted = |t: &BoundedTable| stats.evictions[t.index()] as f64;
+        BoundedTable::ALL.iter().map(|t| ([t.as_str(), "capacity"], evicted(t))).collect()
+    });
+    let mut gauges = |def: Def, of: fn(Fill) -> u64| {
+        out.by_label(def, BoundedTable::ALL, |stats, t| of(stats.tables[t.index()]));
     };
-    out.add(table::TABLE_ENTRIES, gauges(table::TABLE_ENTRIES, |fill| fill.entries));
-    out.add(table::TABLE_CAPACITY, gauges(table::TABLE_CAPACITY, |fill| fill.capacity));
-
-    out.one(table::FORK_RECONCILE_DELTA, stats.reconcile_delta as f64);
-    out.one(table::PENDING_FACTS, stats.trees.iter().map(|t| t.pending()).sum::<u64>() as f64);
-    let size = histogram(table::KEVENT_BATCH_SIZE, &[], &stats.batch_sizes, SIZES, 1.0);
-    out.add(table::KEVENT_BATCH_SIZE, [size]);
-    let delay = histogram(table::VERDICT_DELAY, &[], &stats.verdict_delay, SECONDS, 1e9);
-    out.add(table::VERDICT_DELAY, [delay]);
+    gauges(table::TABLE_ENTRIES, |fill| fill.entries);
+    gauges(table::TABLE_CAPACITY, |fill| fill.capacity);
+    out.one_a_host(table::FORK_RECONCILE_DELTA, |stats| stats.reconcile_delta as f64);
+    let pending = |stats: &Stats| stats.trees.iter().map(TreeStats::pending).sum::<u64>() as f64;
+    out.one_a_host(table::PENDING_FACTS, pending);
+    out.by_host(table::KEVENT_BATCH_SIZE, |host| {
+        let sizes = &host.stats.batch_sizes;
+        vec![histogram(table::KEVENT_BATCH_SIZE, &[&host.name], sizes, SIZES, 1.0)]
+    });
+    out.by_host(table::VERDICT_DELAY, |host| {
+        let delay = &host.stats.verdict_delay;
+        vec![histogram(table::VERDICT_DELAY, &[&host.name], delay, SECONDS, 1e9)]
+    });
 }
 
-fn service(out: &mut Families, stats: &Stats, facts: &Facts) {
-    let def = table::SOURCE_UP;
-    let up = facts.sources.iter().map(|(s, up)| number(def, &[s.as_str()], f64::from(*up)));
-    out.add(def, up);
-
-    let osreldate = facts.osreldate.to_string();
-    let kernel =
-        [&facts.osrelease, osreldate.as_str(), stats.regime.as_str(), facts.origin.as_str()];
-    out.add(table::KERNEL_INFO, [number(table::KERNEL_INFO, &kernel, 1.0)]);
+fn service(out: &mut Families<'_>, facts: &Facts) {
+    out.by_host(table::SOURCE_UP, |host| {
+        let up = |(s, up): &(Source, bool)| {
+            number(table::SOURCE_UP, &[s.as_str(), &host.name], f64::from(*up))
+        };
+        host.sources.iter().map(up).collect()
+    });
+    out.by_host(table::KERNEL_INFO, |host| {
+        let osreldate = host.osreldate.to_string();
+        let (regime, origin) = (host.stats.regime.as_str(), facts.origin.as_str());
+        let kernel = [&host.osrelease, osreldate.as_str(), regime, origin, &host.name];
+        vec![number(table::KERNEL_INFO, &kernel, 1.0)]
+    });
     let revision = option_env!("KQPROC_REVISION").unwrap_or("unknown");
     let build = [env!("CARGO_PKG_VERSION"), revision, std::env::consts::OS, std::env::consts::ARCH];
     out.add(table::BUILD_INFO, [number(table::BUILD_INFO, &build, 1.0)]);
@@ -194,7 +214,7 @@ fn service(out: &mut Families, stats: &Stats, facts: &Facts) {
 }
 
 /// A value that the system does not give is left out, as other exporters do.
-fn own_process(out: &mut Families, process: &Process) {
+fn own_process(out: &mut Families<'_>, process: &Process) {
     for (def, value) in [
         (table::PROCESS_CPU, process.cpu_seconds),
         (table::PROCESS_OPEN_FDS, process.open_fds),
@@ -209,9 +229,12 @@ fn own_process(out: &mut Families, process: &Process) {
     }
 }
 
-struct Families(Vec<MetricFamily>);
+struct Families<'a> {
+    hosts: &'a [HostFacts],
+    families: Vec<MetricFamily>,
+}
 
-impl Families {
+impl Families<'_> {
     fn add(&mut self, def: Def, metrics: impl IntoIterator<Item = Metric>) {
         let mut family = MetricFamily::default();
         family.set_name(def.name.into());
@@ -222,31 +245,64 @@ impl Families {
             Type::Histogram => MetricType::HISTOGRAM,
         });
         family.set_metric(metrics.into_iter().collect());
-        self.0.push(family);
+        self.families.push(family);
     }
 
     fn one(&mut self, def: Def, value: f64) {
         self.add(def, [number(def, &[], value)]);
     }
 
-    fn by_label<L: Copy + Label>(&mut self, def: Def, values: &[L], value: impl Fn(L) -> u64) {
-        self.add(def, values.iter().map(|&v| number(def, &[v.label()], value(v) as f64)));
+    fn by_host(&mut self, def: Def, metrics: impl Fn(&HostFacts) -> Vec<Metric>) {
+        self.add(def, self.hosts.iter().flat_map(metrics));
+    }
+
+    fn one_a_host(&mut self, def: Def, value: impl Fn(&Stats) -> f64) {
+        self.by_host(def, |host| vec![number(def, &[&host.name], value(&host.stats))]);
+    }
+
+    /// A metric with `N` labels besides the host's.
+    fn by_words<'w, const N: usize>(
+        &mut self,
+        def: Def,
+        values: impl Fn(&Stats) -> Vec<([&'w str; N], f64)>,
+    ) {
+        self.by_host(def, |host| {
+            let metric = |(words, value): ([&str; N], f64)| {
+                let labels: Vec<&str> = words.into_iter().chain([host.name.as_str()]).collect();
+                number(def, &labels, value)
+            };
+            values(&host.stats).into_iter().map(metric).collect()
+        });
+    }
+
+    fn by_label<L: Copy + Label>(
+        &mut self,
+        def: Def,
+        labels: &[L],
+        value: impl Fn(&Stats, L) -> u64,
+    ) {
+        self.by_words(def, |stats| {
+            labels.iter().map(|&l| ([l.label()], value(stats, l) as f64)).collect()
+        });
     }
 
     fn by_tree<L: Copy + Label>(
         &mut self,
         def: Def,
-        trees: &[TreeStats],
-        values: &[L],
+        labels: &[L],
         value: impl Fn(&TreeStats, L) -> u64,
     ) {
-        let mut metrics = Vec::with_capacity(trees.len() * values.len());
-        for tree in trees {
-            for &label in values {
-                metrics.push(number(def, &[&tree.name, label.label()], value(tree, label) as f64));
+        self.by_host(def, |host| {
+            let trees = &host.stats.trees;
+            let mut metrics = Vec::with_capacity(trees.len() * labels.len());
+            for tree in trees {
+                for &label in labels {
+                    let words = [tree.name.as_str(), label.label(), &host.name];
+                    metrics.push(number(def, &words, value(tree, label) as f64));
+                }
             }
-        }
-        self.add(def, metrics);
+            metrics
+        });
     }
 }
 
@@ -262,16 +318,20 @@ macro_rules! label {
         }
     })+ };
 }
-label!(Verdict, Winner, Damage, Strategy, Order, NoteKind, Kind, DropKind);
+label!(Verdict, Winner, Damage, Strategy, Order, NoteKind, Kind, DropKind, BoundedTable);
 
+/// The label `host` is left out where it is empty. To Prometheus that is the same, and a host without remotes has the
+/// series that it always had.
 fn labelled(def: Def, values: &[&str]) -> Metric {
     debug_assert_eq!(def.labels.len(), values.len(), "labels of {}", def.name);
-    let pairs = def.labels.iter().zip(values).map(|(name, value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name(name.to_string());
-        pair.set_value(value.to_string());
-        pair
-    });
+    let labels = def.labels.iter().zip(values);
+    let pairs =
+        labels.filter(|(name, value)| **name != HOST || !value.is_empty()).map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name(name.to_string());
+            pair.set_value(value.to_string());
+            pair
+        });
     Metric::from_label(pairs.collect())
 }
 

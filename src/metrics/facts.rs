@@ -1,6 +1,9 @@
 //! What metrics show besides the counters: the kernel, the sources, the last reload.
 
+use std::sync::Arc;
+
 use super::cpu::OwnProcess;
+use crate::check::stats::Stats;
 use crate::model::words;
 
 words! {
@@ -32,12 +35,8 @@ words! {
 pub struct Facts {
     /// Where the inputs come from.
     pub origin: Origin,
-    /// The kernel's release, `13.2-RELEASE`.
-    pub osrelease: String,
-    /// The kernel's `__FreeBSD_version`; 0 if it is not known.
-    pub osreldate: u32,
-    /// Each configured source, and whether it is attached and delivers.
-    pub sources: Vec<(Source, bool)>,
+    /// Each host that is watched.
+    pub hosts: Vec<HostFacts>,
     /// How much processor time each process that watching takes has used, in seconds.
     pub cpu: Vec<(OwnProcess, f64)>,
     /// Where browsers find the exporter; empty without `--web.external-url`.
@@ -46,4 +45,19 @@ pub struct Facts {
     pub reload_ok: bool,
     /// When it last succeeded, in seconds since 1970.
     pub reloaded_at: f64,
+}
+
+/// One host that is watched.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HostFacts {
+    /// The value of the `host` label. Empty for the host that the exporter runs on: its series have no such label.
+    pub name: String,
+    /// The kernel's release, `13.2-RELEASE`.
+    pub osrelease: String,
+    /// The kernel's `__FreeBSD_version`; 0 where it is not known.
+    pub osreldate: u32,
+    /// Each configured source, and whether it is attached and delivers.
+    pub sources: Vec<(Source, bool)>,
+    /// Its counters.
+    pub stats: Arc<Stats>,
 }

@@ -9,5 +9,5 @@ mod process;
 pub mod table;
 
 pub use cpu::{CpuUsage, OwnProcess};
-pub use facts::{Facts, Origin, Source};
+pub use facts::{Facts, HostFacts, Origin, Source};
 pub use page::Pages;

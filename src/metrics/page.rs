@@ -59,7 +59,7 @@ impl Rendered {
     }
 
     fn new(stats: Arc<Stats>, facts: Facts) -> Result<Rendered, Error> {
-        let moment = Moment { stats: Arc::clone(&stats), facts, process: Process::read() };
+        let moment = Moment { facts, process: Process::read() };
         let registry = Registry::new();
         registry.register(Box::new(MomentCollector::new(moment)?))?;
         let families = registry.gather();

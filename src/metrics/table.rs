@@ -1,5 +1,8 @@
 //! The one table of metric names. Tests hold the documents, dashboards and alerts against it.
 
+/// The label that says which host a series is about; the exporter's own has none.
+pub const HOST: &str = "host";
+
 /// What a metric is to Prometheus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Type {
@@ -47,73 +50,73 @@ macro_rules! metrics {
 }
 
 metrics! {
-    BIRTHS: Counter "kqproc_births_total" ["tree", "verdict"]
+    BIRTHS: Counter "kqproc_births_total" ["tree", "verdict", "host"]
         "Births of processes that kqueue or DTrace reported, by verdict.";
-    DEATHS: Counter "kqproc_deaths_total" ["tree", "verdict"]
+    DEATHS: Counter "kqproc_deaths_total" ["tree", "verdict", "host"]
         "Deaths of processes that kqueue or DTrace reported, by verdict.";
-    COLLISIONS: Counter "kqproc_collisions_total" ["tree", "winner"]
+    COLLISIONS: Counter "kqproc_collisions_total" ["tree", "winner", "host"]
         "Kevents with both NOTE_CHILD and NOTE_EXIT, by the value that their data field holds (PR 180385).";
-    TRACKERR_REPORTS: Counter "kqproc_trackerr_reports_total" ["tree"]
+    TRACKERR_REPORTS: Counter "kqproc_trackerr_reports_total" ["tree", "host"]
         "Kevents with NOTE_TRACKERR; each hides one untracked child or more.";
-    DUPLICATE_CHILD_NOTES: Counter "kqproc_duplicate_child_notes_total" ["tree"]
+    DUPLICATE_CHILD_NOTES: Counter "kqproc_duplicate_child_notes_total" ["tree", "host"]
         "NOTE_CHILD for a process that had been announced already.";
-    ORDER_VIOLATIONS: Counter "kqproc_order_violations_total" ["tree", "kind"]
+    ORDER_VIOLATIONS: Counter "kqproc_order_violations_total" ["tree", "kind", "host"]
         "Events in an order that the kernel should not give.";
-    TRACKERR_CAUSES: Counter "kqproc_trackerr_causes_total" ["errno"]
+    TRACKERR_CAUSES: Counter "kqproc_trackerr_causes_total" ["errno", "host"]
         "Failures of kqueue_register inside knote_fork, by errno; needs the cause probes.";
-    INFLUX_SKIPS: Counter "kqproc_influx_skips_total" []
+    INFLUX_SKIPS: Counter "kqproc_influx_skips_total" ["host"]
         "Knotes in flux that knote_fork passed over, so that a child went untracked; needs the cause probes.";
-    TRACKED_PROCESSES: Gauge "kqproc_tracked_processes" ["tree"]
+    TRACKED_PROCESSES: Gauge "kqproc_tracked_processes" ["tree", "host"]
         "Processes of the tree that kqueue has announced and whose NOTE_EXIT has not come.";
-    LOST_PROCESSES: Gauge "kqproc_lost_processes" ["tree"]
+    LOST_PROCESSES: Gauge "kqproc_lost_processes" ["tree", "host"]
         "Live processes of the tree that kqueue has not announced.";
-    GHOST_PROCESSES: Gauge "kqproc_ghost_processes" ["tree"]
+    GHOST_PROCESSES: Gauge "kqproc_ghost_processes" ["tree", "host"]
         "Dead processes of the tree whose NOTE_EXIT will not come.";
-    TREE_DAMAGE: Gauge "kqproc_tree_damage" ["tree", "kind"]
+    TREE_DAMAGE: Gauge "kqproc_tree_damage" ["tree", "kind", "host"]
         "Processes about which a tracker that relies on every kevent is wrong, by kind, until their pid is used again.";
-    STRATEGY_RECOVERED: Counter "kqproc_strategy_recovered_total" ["tree", "strategy"]
+    STRATEGY_RECOVERED: Counter "kqproc_strategy_recovered_total" ["tree", "strategy", "host"]
         "Facts that a tracker would have got right with this strategy and gets wrong with one kqueue alone.";
-    TREE_INFO: Gauge "kqproc_tree_info" ["tree", "mode"]
+    TREE_INFO: Gauge "kqproc_tree_info" ["tree", "mode", "host"]
         "How a tree is watched: as a mirror by the exporter's own kqueue, or as a consumer by DTrace alone; always 1.";
-    CONSUMER_UP: Gauge "kqproc_consumer_up" ["tree"]
+    CONSUMER_UP: Gauge "kqproc_consumer_up" ["tree", "host"]
         "Whether the consumer has a process: 1 or 0.";
-    CONSUMER_LAG: Gauge "kqproc_consumer_lag_seconds" ["tree"]
+    CONSUMER_LAG: Gauge "kqproc_consumer_lag_seconds" ["tree", "host"]
         "For how long the oldest birth or death has waited that the consumer has asked for and not been given, on DTrace's clock; 0 if none waits.";
-    CONSUMER_PENDING_FACTS: Gauge "kqproc_consumer_pending_facts" ["tree"]
+    CONSUMER_PENDING_FACTS: Gauge "kqproc_consumer_pending_facts" ["tree", "host"]
         "Births and deaths that the consumer has asked for and that it has not been given.";
-    CONSUMER_REFUSED: Counter "kqproc_consumer_registrations_refused_total" ["tree", "errno"]
+    CONSUMER_REFUSED: Counter "kqproc_consumer_registrations_refused_total" ["tree", "errno", "host"]
         "Changes of EVFILT_PROC knotes that kevent(2) refused to the consumer, by errno.";
-    DELIVERY_LATENCY: Histogram "kqproc_delivery_latency_seconds" ["tree", "note"]
+    DELIVERY_LATENCY: Histogram "kqproc_delivery_latency_seconds" ["tree", "note", "host"]
         "Time from DTrace's probe to the return of the kevent(2) call that delivered the note.";
-    VERDICT_DELAY: Histogram "kqproc_verdict_delay_seconds" []
+    VERDICT_DELAY: Histogram "kqproc_verdict_delay_seconds" ["host"]
         "Time from a fact to its verdict, on DTrace's clock.";
-    KEVENTS: Counter "kqproc_kevents_total" ["note"]
+    KEVENTS: Counter "kqproc_kevents_total" ["note", "host"]
         "Kevents read, by note; one with two notes counts under both.";
-    KEVENT_BATCH_SIZE: Histogram "kqproc_kevent_batch_size" []
+    KEVENT_BATCH_SIZE: Histogram "kqproc_kevent_batch_size" ["host"]
         "Kevents that one kevent(2) call returned.";
-    DTRACE_RECORDS: Counter "kqproc_dtrace_records_total" ["kind"]
+    DTRACE_RECORDS: Counter "kqproc_dtrace_records_total" ["kind", "host"]
         "Records of the D program, by kind.";
-    DTRACE_DROPS: Counter "kqproc_dtrace_drops_total" ["kind"]
+    DTRACE_DROPS: Counter "kqproc_dtrace_drops_total" ["kind", "host"]
         "Drops that dtrace reported, by kind.";
-    DTRACE_RESTARTS: Counter "kqproc_dtrace_restarts_total" []
+    DTRACE_RESTARTS: Counter "kqproc_dtrace_restarts_total" ["host"]
         "How often dtrace was started again.";
-    DECODE_ERRORS: Counter "kqproc_decode_errors_total" ["source", "reason"]
+    DECODE_ERRORS: Counter "kqproc_decode_errors_total" ["source", "reason", "host"]
         "Lines of dtrace's output that could not be understood.";
-    BLIND_SECONDS: Counter "kqproc_blind_seconds_total" ["witness", "reason"]
+    BLIND_SECONDS: Counter "kqproc_blind_seconds_total" ["witness", "reason", "host"]
         "Time in which a witness may have missed something; facts of that time are undecided.";
-    SOURCE_UP: Gauge "kqproc_source_up" ["source"]
+    SOURCE_UP: Gauge "kqproc_source_up" ["source", "host"]
         "Whether a source is attached and delivers: 1 or 0.";
-    FORK_RECONCILE_DELTA: Gauge "kqproc_fork_reconcile_delta" []
+    FORK_RECONCILE_DELTA: Gauge "kqproc_fork_reconcile_delta" ["host"]
         "Forks that sysctl vm.stats.vm counted and DTrace did not show.";
-    PENDING_FACTS: Gauge "kqproc_pending_facts" []
+    PENDING_FACTS: Gauge "kqproc_pending_facts" ["host"]
         "Births and deaths of all trees that have no verdict yet.";
-    TABLE_ENTRIES: Gauge "kqproc_table_entries" ["table"]
+    TABLE_ENTRIES: Gauge "kqproc_table_entries" ["table", "host"]
         "Entries of a bounded table.";
-    TABLE_CAPACITY: Gauge "kqproc_table_capacity" ["table"]
+    TABLE_CAPACITY: Gauge "kqproc_table_capacity" ["table", "host"]
         "Entries that a bounded table can hold; beyond, it drops the oldest for each new one.";
-    EVICTIONS: Counter "kqproc_evictions_total" ["table", "reason"]
+    EVICTIONS: Counter "kqproc_evictions_total" ["table", "reason", "host"]
         "Entries that a full table dropped.";
-    KERNEL_INFO: Gauge "kqproc_kernel_info" ["osrelease", "osreldate", "regime", "origin"]
+    KERNEL_INFO: Gauge "kqproc_kernel_info" ["osrelease", "osreldate", "regime", "origin", "host"]
         "The kernel under test, how it delivers NOTE_CHILD and NOTE_EXIT, and whether this is live; always 1.";
     BUILD_INFO: Gauge "kqproc_build_info" ["version", "revision", "os", "arch"]
         "The exporter's build; always 1.";

@@ -48,6 +48,8 @@ pub(crate) enum Message {
         at: MonoTime,
         total: u64,
     },
+    /// The host that dtrace(1) runs on was booted since it was started the last time: its clock and its pids begin anew.
+    Rebooted,
 }
 
 /// Which of dtrace's pipes.
@@ -106,6 +108,8 @@ impl Message {
             Message::DtraceUp { at } => sink.push(Input::DtraceUp { at: *at }),
             Message::DtraceDown { at } => sink.push(Input::DtraceDown { at: *at }),
             Message::Forks { at, total } => sink.push(Input::Forks { at: *at, total: *total }),
+            // Whatever comes afterwards belongs to another run.
+            Message::Rebooted => sink.push(Input::End),
         }
     }
 }
@@ -198,25 +202,27 @@ impl TextLane {
     }
 }
 
+/// Everything in the channel as the pipeline would read it.
+#[cfg(test)]
+pub(super) fn text_of(from: &Receiver<Message>) -> String {
+    let mut text = Vec::new();
+    for message in from.try_iter() {
+        let _ = message.deliver(&mut |input: Input<'_>| {
+            if let Input::Stdout { bytes, .. } | Input::Stderr { bytes, .. } = input {
+                text.extend_from_slice(bytes);
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    String::from_utf8(text).expect("text")
+}
+
 #[cfg(test)]
 mod tests {
+    use super::text_of as drain;
     use super::*;
     use crate::wire::decode::{Reason, decode};
     use crate::wire::drops;
-
-    /// Everything in the channel as the pipeline would read it.
-    fn drain(from: &Receiver<Message>) -> String {
-        let mut text = Vec::new();
-        for message in from.try_iter() {
-            let _ = message.deliver(&mut |input: Input<'_>| {
-                if let Input::Stdout { bytes, .. } | Input::Stderr { bytes, .. } = input {
-                    text.extend_from_slice(bytes);
-                }
-                ControlFlow::Continue(())
-            });
-        }
-        String::from_utf8(text).expect("text")
-    }
 
     #[test]
     fn a_full_lane_drops_whole_lines_and_reports_how_much() {

@@ -14,6 +14,7 @@ pub mod inputs;
 pub mod played_consumer;
 pub mod promtool;
 pub mod stand_in_dtrace;
+pub mod stand_in_ssh;
 pub mod streams;
 pub mod unusable_files;
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::common::eventually;
 use crate::common::exporter::{Exporter, serve, simulate};
 use crate::common::played_consumer::{Run, Sleeper};
+use crate::common::stand_in_ssh::StandInSsh;
 use crate::project::read;
 use crate::stack::{Daemon, get, webhook};
 
@@ -130,4 +131,27 @@ fn a_loss_in_sight_reaches_the_webhook_and_one_inside_a_blind_window_does_not() 
     let all_seen =
         received.iter().filter(of_loss).all(|a| a["labels"]["instance"] == seeing.to_string());
     assert!(all_seen, "{received:?}");
+}
+
+/// A consumer of a host with one knote a child, on which nothing runs but dtrace(1).
+#[test]
+fn collisions_of_an_old_host_reach_the_webhook_over_a_command() {
+    let link = StandInSsh::plays("merged-attached-chain-stall");
+    std::fs::write(link.file("wait"), "").expect("written");
+    let exporter = link.serve("old-host");
+    let (hook, alerts) = webhook();
+    let alertmanager = Daemon::alertmanager(hook);
+    let prometheus = prometheus(&[exporter.addr], &alertmanager);
+    // An increase is seen from the second value on.
+    eventually("a scrape", || {
+        let collisions = prometheus.query("sum(kqproc_collisions_total) > 0");
+        (!collisions.is_empty()).then_some(())
+    });
+    std::fs::remove_file(link.file("wait")).expect("it waits");
+    let alert = eventually("the alert", || {
+        alerts.try_iter().find(|a| a["labels"]["alertname"] == "KqprocCollisionKnown")
+    });
+    assert_eq!(alert["status"], "firing");
+    assert_eq!(alert["labels"]["osrelease"], "10.1-RELEASE");
+    assert_eq!(alert["labels"]["instance"], exporter.addr.to_string());
 }

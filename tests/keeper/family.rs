@@ -81,7 +81,8 @@ fn exporter() {
     if std::env::var_os(SERVES).is_some() {
         let user = format!("--user={}", std::env::var(USER).expect("a user"));
         let service = Service::parse_from(["", "--web.listen-address=127.0.0.1:0", &user]).args;
-        let error = service.serve(Feed::Live(Box::new(live))).expect_err("it runs until it fails");
+        let error =
+            service.serve(Feed::live(Some(live), Vec::new())).expect_err("it runs until it fails");
         println!("\nstatus {}: {error:#}", exit::status_of(&error));
         return;
     }

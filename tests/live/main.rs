@@ -7,6 +7,7 @@ mod common;
 mod consumers;
 mod cost;
 mod reliability;
+mod remote;
 mod source;
 #[path = "../common/stand_in.rs"]
 mod stand_in;

@@ -210,7 +210,7 @@ fn the_older_program_is_taken_where_the_newer_one_does_not_compile() {
     fs::write(stand_in.file("stdout"), "B 1 1\n").expect("written");
     run(config_of(&stand_in), Scripted(quiet), |all| !text(all).is_empty());
     let started = fs::read_to_string(stand_in.file("started")).expect("it was started");
-    assert!(started.contains("/proc-xstat-causes.d "), "{started}");
+    assert!(started.contains("/proc-xstat.d "), "{started}");
 }
 
 #[test]

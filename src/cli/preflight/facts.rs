@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::user::Identity;
 use crate::http::web_args::{ListenAddress, WebArgs};
-use crate::source::sysctl::{HIDING, HIDING_JAILED};
+use crate::source::sysctl::{HIDING, HIDING_JAILED, KernelInfo};
 
 /// What a host is asked. Everything else in this module is pure.
 pub(crate) trait Probe {
@@ -16,6 +16,8 @@ pub(crate) trait Probe {
     fn run(&self, program: &Path, args: &[&str]) -> Ran;
     /// Finds dtrace(1) and the D program as serve would; `Err` says why that fails, and what to do.
     fn dtrace(&self) -> Result<Found, String>;
+    /// The hosts that commands reach, each as serve would find it.
+    fn remotes(&self) -> Vec<Reached>;
     /// Opens a file for reading and closes it again.
     fn open(&self, path: &Path) -> Access;
     /// Becomes the user as whom serve would serve, for good; `Err` says why that fails.
@@ -61,11 +63,22 @@ pub(crate) struct Found {
     pub(crate) no_causes: Option<String>,
 }
 
+/// A host that a command reaches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Reached {
+    /// How it is called, or its command.
+    pub(crate) host: String,
+    /// Its kernel and the D program that serve would run there, or why there is none.
+    pub(crate) found: Result<(KernelInfo, Found), String>,
+}
+
 /// What serve would need.
 #[derive(Clone, Debug)]
 pub(crate) struct Wants<'a> {
     /// The configuration file.
     pub config: Option<&'a Path>,
+    /// Whether it would watch processes of this host.
+    pub this_host: bool,
     /// How it would be reached over HTTP.
     pub web: &'a WebArgs,
 }
@@ -79,6 +92,10 @@ pub(crate) struct Facts {
     pub uname: String,
     /// The effective user.
     pub uid: u32,
+    /// Whether processes of this host are to be watched.
+    pub this_host: bool,
+    /// What commands reach.
+    pub remotes: Vec<Reached>,
     /// As whom serve would serve, or why it would not.
     pub user: Result<Identity, String>,
     /// Where to listen, and why that fails.
@@ -132,8 +149,8 @@ impl Facts {
             })
         };
         let addresses = &wants.web.listen_addresses;
-        let (uid, freebsd) =
-            (probe.uid(), (probe.os() == "freebsd").then(|| FreeBsd::gather(probe)));
+        let is_asked = wants.this_host && probe.os() == "freebsd";
+        let (uid, freebsd) = (probe.uid(), is_asked.then(|| FreeBsd::gather(probe)));
         let config = wants.config.map(|file| (file.to_owned(), probe.config(file)));
         // In the order of serve: from here on with the rights of that user.
         let user = probe.settle();
@@ -141,6 +158,8 @@ impl Facts {
             os: probe.os().to_owned(),
             uname,
             uid,
+            this_host: wants.this_host,
+            remotes: probe.remotes(),
             user,
             listen: addresses.iter().map(|at| (at.to_string(), web(None, Some(at)))).collect(),
             config,

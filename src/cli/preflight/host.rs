@@ -7,12 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::facts::{Access, Found, Probe, Ran};
+use super::facts::{Access, Found, Probe, Ran, Reached};
 use crate::cli::config::Settings;
 use crate::cli::user::{Identity, UserArgs};
 use crate::http::Server;
 use crate::http::web_args::WebArgs;
 use crate::source::dtrace::{Dtrace, Named, Options};
+use crate::source::live::{self, Remote, RemoteConfig};
 
 /// How long a program may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,6 +28,8 @@ pub(crate) struct Host {
     pub user: UserArgs,
     /// How it would run dtrace(1).
     pub dtrace: Options,
+    /// Which hosts it would watch over commands.
+    pub remotes: Vec<RemoteConfig>,
 }
 
 impl Probe for Host {
@@ -45,12 +48,25 @@ impl Probe for Host {
     fn dtrace(&self) -> Result<Found, String> {
         let program = std::env::current_exe().map_err(|e| e.to_string())?;
         let named = Named { trees: true, ..Named::default() };
-        let dtrace = Dtrace::find(&program, &self.dtrace, named, false)
+        let (dtrace, _keeper) = Dtrace::find(&program, &self.dtrace, named, false)
             .map_err(|error| error.to_string())?;
-        Ok(Found {
-            program: dtrace.program_name().to_owned(),
-            no_causes: dtrace.no_causes().map(str::to_owned),
-        })
+        Ok(found(&dtrace))
+    }
+
+    fn remotes(&self) -> Vec<Reached> {
+        let reach = |config: &RemoteConfig| {
+            let mut remote = Remote::new(config.clone())?;
+            let kernel = remote.reach()?;
+            Ok::<_, live::Error>((kernel, found(remote.dtrace())))
+        };
+        let reached = |config: &RemoteConfig| Reached {
+            host: match config.host.as_str() {
+                "" => config.command.join(" "),
+                host => host.to_owned(),
+            },
+            found: reach(config).map_err(|error| error.to_string()),
+        };
+        self.remotes.iter().map(reached).collect()
     }
 
     fn open(&self, path: &Path) -> Access {
@@ -72,6 +88,13 @@ impl Probe for Host {
 
     fn bind(&self, web: &WebArgs) -> Result<(), String> {
         Server::bind(web).map(drop).map_err(|e| e.to_string())
+    }
+}
+
+fn found(dtrace: &Dtrace) -> Found {
+    Found {
+        program: dtrace.program_name().to_owned(),
+        no_causes: dtrace.no_causes().map(str::to_owned),
     }
 }
 
@@ -134,9 +157,12 @@ fn text_of(reader: thread::JoinHandle<Vec<u8>>) -> String {
 mod tests {
     use super::*;
 
+    fn host() -> Host {
+        Host { user: UserArgs::default(), dtrace: Options::default(), remotes: Vec::new() }
+    }
+
     fn sh(script: &str) -> Ran {
-        let host = Host { user: UserArgs::default(), dtrace: Options::default() };
-        host.run(Path::new("sh"), &["-c", script])
+        host().run(Path::new("sh"), &["-c", script])
     }
 
     #[test]
@@ -147,8 +173,7 @@ mod tests {
             Ran::Badly("why".to_owned())
         );
         assert_eq!(sh("exit 1"), Ran::Badly("no message".to_owned()));
-        let host = Host { user: UserArgs::default(), dtrace: Options::default() };
-        assert_eq!(host.run(Path::new("/nonexistent/prog"), &[]), Ran::NotFound);
+        assert_eq!(host().run(Path::new("/nonexistent/prog"), &[]), Ran::NotFound);
     }
 
     #[test]

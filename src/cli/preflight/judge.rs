@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::facts::{Access, DEVICE, Facts, Found, FreeBsd};
+use super::facts::{Access, DEVICE, Facts, Found, FreeBsd, Reached};
 use super::{Line, Status};
 use crate::cli::exit::{CONFIG, NOPERM, UNAVAILABLE};
 use crate::cli::user::Identity;
@@ -19,8 +19,10 @@ const LISTS_KNOTES: u32 = 1_500_000;
 pub(crate) fn judge(facts: &Facts) -> Vec<Line> {
     let mut lines = match &facts.freebsd {
         Some(freebsd) => on_freebsd(facts, freebsd),
-        None => elsewhere(facts),
+        None if facts.this_host => elsewhere(facts),
+        None => vec![],
     };
+    lines.extend(facts.remotes.iter().map(remote));
     lines.push(user(&facts.user));
     if let (Some(freebsd), Ok(identity)) = (&facts.freebsd, &facts.user) {
         lines.push(sight(freebsd, identity));
@@ -228,6 +230,22 @@ fn causes(found: &Found) -> Line {
         ),
         None if found.program.contains("causes") => ok("causes", "the cause probes compile"),
         None => skip("causes", "left out by the configuration"),
+    }
+}
+
+fn remote(Reached { host, found }: &Reached) -> Line {
+    match found {
+        Ok((kernel, found)) => {
+            let uname =
+                if kernel.uname.is_empty() { "its release is not known" } else { &kernel.uname };
+            let regime = regime_by_osreldate(kernel.osreldate);
+            ok("remote", format!("{host}: {uname}, {regime} expected; {} compiles", found.program))
+        }
+        Err(error) => fail(
+            "remote",
+            format!("{host}: {error}"),
+            "run the command by hand as the user that serves: with `-e -n BEGIN` behind it, it must print nothing and end with 0",
+        ),
     }
 }
 

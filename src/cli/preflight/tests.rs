@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::facts::{Access, Facts, Found, Probe, Ran, Wants};
+use super::facts::{Access, Facts, Found, Probe, Ran, Reached, Wants};
 use super::judge::judge;
 use super::{Line, Status, exit_status};
 use crate::cli::user::Identity;
 use crate::http::web_args::WebArgs;
+use crate::source::sysctl::KernelInfo;
 
 /// A host that answers what a test wants.
 #[derive(Clone)]
@@ -24,6 +25,7 @@ struct FakeHost {
     wrong_config: bool,
     hiding: &'static str,
     user: Result<Identity, String>,
+    remotes: Vec<Reached>,
 }
 
 fn freebsd_13_2() -> FakeHost {
@@ -41,12 +43,17 @@ fn freebsd_13_2() -> FakeHost {
         wrong_config: false,
         hiding: "",
         user: Ok(Identity { name: "nobody".to_owned(), is_root: false }),
+        remotes: vec![],
     }
 }
 
 impl Probe for FakeHost {
     fn os(&self) -> &str {
         self.os
+    }
+
+    fn remotes(&self) -> Vec<Reached> {
+        self.remotes.clone()
     }
 
     fn uid(&self) -> u32 {
@@ -114,7 +121,8 @@ fn lines_with(host: &FakeHost, config: Option<&Path>, config_file: Option<PathBu
         config_file,
         max_requests: 40,
     };
-    judge(&Facts::gather(host, &Wants { config, web: &web }))
+    let this_host = host.remotes.is_empty();
+    judge(&Facts::gather(host, &Wants { config, this_host, web: &web }))
 }
 
 fn lines(host: &FakeHost) -> Vec<Line> {
@@ -260,6 +268,28 @@ fn a_kernel_that_lists_knotes_is_not_to_be_asked_for_them() {
     let lines = lines(&FakeHost { osreldate: "1501000", ..freebsd_13_2() });
     assert_eq!((names(&lines, Status::Warn), exit_status(&lines)), (vec!["knotes"], 0));
     assert!(text(&lines, "knotes").contains("kern.proc.kq"), "{lines:?}");
+}
+
+#[test]
+fn of_hosts_that_commands_reach_only_dtrace_is_asked() {
+    let reached = |host: &str, found| Reached { host: host.to_owned(), found };
+    let kernel = KernelInfo {
+        uname: "FreeBSD 9.3-RELEASE".to_owned(),
+        osreldate: 903_000,
+        ..KernelInfo::default()
+    };
+    let program = found("proc-xstat.d", None).expect("a program");
+    let remotes = vec![
+        reached("old", Ok((kernel, program))),
+        reached("down", Err("no answer of dtrace's (exit status: 255): refused".to_owned())),
+    ];
+    let lines = lines(&FakeHost { os: "linux", remotes, ..freebsd_13_2() });
+    assert_eq!(
+        text(&lines, "remote"),
+        "old: FreeBSD 9.3-RELEASE, merged-status expected; proc-xstat.d compiles"
+    );
+    assert_eq!((names(&lines, Status::Fail), exit_status(&lines)), (vec!["remote"], 69));
+    assert!(lines.iter().all(|line| line.what != "kernel"), "this host is not watched");
 }
 
 #[test]

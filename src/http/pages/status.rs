@@ -30,7 +30,7 @@ pub(in crate::http) struct Status<'a> {
     pub(in crate::http) stats: &'a Stats,
     pub(in crate::http) hour: Hour,
     /// Each configured source, and whether it is up.
-    pub(in crate::http) sources: Vec<(Source, bool)>,
+    pub(in crate::http) sources: Vec<(&'a str, Source, bool)>,
     pub(in crate::http) cpu: &'a CpuUsage,
     /// The newest of each verdict, newest first.
     pub(in crate::http) incidents: Vec<Incident>,
@@ -89,8 +89,11 @@ impl Status<'_> {
     }
 
     fn witnesses(&self) -> Card {
-        let down: Vec<&str> =
-            self.sources.iter().filter(|(_, up)| !up).map(|(source, _)| source.as_str()).collect();
+        let name = |(host, source, _): &(&str, Source, bool)| match *host {
+            "" => source.to_string(),
+            host => format!("{source} of {host}"),
+        };
+        let down: Vec<_> = self.sources.iter().filter(|(_, _, up)| !up).map(name).collect();
         let blind = format!("Blind for {:.1} s so far.", self.stats.blind_seconds());
         let (value, class) = match () {
             () if !down.is_empty() => (format!("Down: {}", down.join(", ")), "bad"),

@@ -4,9 +4,11 @@ use std::fmt::Write;
 
 use crate::model::Pid;
 
-/// For kernels with p_xexit in struct proc and td_sa in struct thread.
+/// For kernels with p_xexit in struct proc and td_sa in struct thread: 12 and later.
 pub(crate) const CONSUMER: &str = include_str!("../../../d-scripts/consumer.d");
-/// The same for 9.x and 10.x.
+/// For kernels without td_sa: 11.
+pub(crate) const CONSUMER_11: &str = include_str!("../../../d-scripts/consumer-11.d");
+/// For kernels with p_xstat as well: 9 and 10.
 pub(crate) const CONSUMER_XSTAT: &str = include_str!("../../../d-scripts/consumer-xstat.d");
 
 /// What comes before the clauses that are of consumers alone.
@@ -15,7 +17,7 @@ const CLAUSES: &str = "/* Consumers. */\n";
 /// The predicate of each of them, for one.
 const PREDICATE: &str = "/pid == $1/";
 
-/// The clauses of `program` ([`CONSUMER`] or [`CONSUMER_XSTAT`]) that are of consumers alone, for these `pids`: one clause
+/// The clauses of `program` ([`CONSUMER`] or an older one) that are of consumers alone, for these `pids`: one clause
 /// a probe, however many they are. Nothing without a pid.
 pub(crate) fn clauses(program: &str, pids: &[Pid]) -> String {
     let mut predicate = String::new();
@@ -37,7 +39,7 @@ mod tests {
     use crate::wire::record::Kind;
     use crate::wire::schema::SCHEMA;
 
-    const PROGRAMS: [&str; 2] = [CONSUMER, CONSUMER_XSTAT];
+    const PROGRAMS: [&str; 3] = [CONSUMER, CONSUMER_11, CONSUMER_XSTAT];
 
     /// The format and the number of arguments of every printf.
     fn printfs(program: &str) -> Vec<(&str, usize)> {
@@ -90,20 +92,20 @@ mod tests {
     }
 
     #[test]
-    fn the_older_program_differs_in_where_status_and_arguments_are() {
+    fn older_programs_differ_in_where_arguments_and_status_are() {
         let code = |text: &str| {
             let code = text.split_once("BEGIN").expect("a first clause").1;
             code.split_whitespace().collect::<Vec<_>>().join(" ")
         };
-        let newer = code(CONSUMER)
-            .replace("this->p = curthread->td_proc; ", "")
-            .replace(
-                "((this->p->p_xexit & 0xff) << 8) | this->p->p_xsig",
-                "curthread->td_proc->p_xstat",
-            )
+        let of_11 = code(CONSUMER)
             .replace("(int)curthread->td_sa.args[0]", "self->fd")
             .replace("(int)curthread->td_sa.args[4]", "self->nevents");
         let entry = "syscall::*kevent:entry /pid == $1/ { self->fd = (int)arg0; self->nevents = (int)arg4; } ";
-        assert_eq!(code(CONSUMER_XSTAT).replace(entry, ""), newer);
+        assert_eq!(code(CONSUMER_11).replace(entry, ""), of_11);
+        let of_9 = code(CONSUMER_11).replace("this->p = curthread->td_proc; ", "").replace(
+            "((this->p->p_xexit & 0xff) << 8) | this->p->p_xsig",
+            "curthread->td_proc->p_xstat",
+        );
+        assert_eq!(code(CONSUMER_XSTAT), of_9);
     }
 }

@@ -31,7 +31,7 @@ impl Records {
 }
 
 impl Drain for Records {
-    fn take(&mut self, at: MonoTime, bytes: &[u8]) {
+    fn take(&mut self, at: MonoTime, bytes: &[u8]) -> bool {
         let whole = memrchr(b'\n', bytes).map_or(0, |end| end + 1);
         let (whole, rest) = bytes.split_at(whole);
         if !whole.is_empty() {
@@ -51,6 +51,7 @@ impl Drain for Records {
             self.lane.send(at, &self.tail);
             self.tail.clear();
         }
+        true
     }
 
     fn end(&mut self, at: MonoTime) {
@@ -73,21 +74,27 @@ impl Messages {
 }
 
 impl Drain for Messages {
-    fn take(&mut self, at: MonoTime, bytes: &[u8]) {
+    fn take(&mut self, at: MonoTime, bytes: &[u8]) -> bool {
         self.lane.send(at, bytes);
         self.lines.feed(bytes, |line| match line {
             Line::Whole([]) => {}
-            Line::Whole(line) => match drops::message(line) {
-                Some(Message::Notice(notice)) => tracing::info!("dtrace: {}", explained(notice)),
-                _ => tracing::warn!("{}", line.escape_ascii()),
-            },
+            Line::Whole(line) => log_message(line),
             Line::TooLong => tracing::warn!("dtrace: (a line longer than any message)"),
         });
+        false
     }
 
     fn end(&mut self, at: MonoTime) {
         self.lines.finish();
         self.lane.finish(at);
+    }
+}
+
+/// Logs a line of dtrace's stderr.
+pub(super) fn log_message(line: &[u8]) {
+    match drops::message(line) {
+        Some(Message::Notice(notice)) => tracing::info!("dtrace: {}", explained(notice)),
+        _ => tracing::warn!("{}", line.escape_ascii()),
     }
 }
 

@@ -1,11 +1,15 @@
 //! dtrace(1), the witness: chooses the D program that this kernel understands, keeps it running, reads its pipes, and
-//! tells the pipeline about every outage. The [keeper] starts and ends it for us.
+//! tells the pipeline about every outage. The [keeper] starts and ends it for us, or a [command] of the user's does, which
+//! reaches it on another host.
 
+pub mod command;
 pub mod consumers;
 mod drains;
+pub(crate) mod link;
 mod policy;
 mod process;
 pub mod programs;
+mod runner;
 mod supervisor;
 pub(crate) mod survey;
 mod trial;
@@ -16,12 +20,16 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 pub use policy::Limits;
+pub(crate) use process::readable;
 
+use self::command::CommandRunner;
 use self::programs::{PLAIN, Program, WITH_CAUSES, is_option_value};
+use self::runner::Runner;
 pub(crate) use self::supervisor::{ConsumerPids, Supervisor};
 use super::keeper::{self, Gone, Job, Keeper};
 use super::message::Message;
 use super::stop::Stop;
+use super::sysctl::KernelInfo;
 use crate::model::Pid;
 
 /// Where FreeBSD has it.
@@ -37,6 +45,8 @@ pub(crate) const STDERR_BUFFERS: usize = 64;
 pub struct Options {
     /// Its path; `None` for `/usr/sbin/dtrace`.
     pub path: Option<PathBuf>,
+    /// The words of a command that runs it instead, on another host.
+    pub command: Option<Vec<String>>,
     /// Its principal buffer on each CPU, such as `8m`. It halves it by itself if memory is short.
     pub bufsize: String,
     /// How often it reads its buffers, such as `10hz`.
@@ -53,6 +63,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             path: None,
+            command: None,
             bufsize: "8m".to_owned(),
             switchrate: "10hz".to_owned(),
             causes: true,
@@ -68,14 +79,20 @@ impl Options {
     /// # Errors
     /// [`Error::Option`], for one that dtrace would not understand.
     pub(crate) fn job(&self, named: Named) -> Result<Job, Error> {
+        self.check()?;
+        let Options { path, bufsize, switchrate, compile, .. } = self.clone();
+        let Named { trees: marks, pid_files, consumers } = named;
+        Ok(Job { dtrace: path, bufsize, switchrate, marks, compile, pid_files, consumers })
+    }
+
+    /// Whether dtrace would understand them.
+    fn check(&self) -> Result<(), Error> {
         let bad =
             |option, value: &str, what| Error::Option { option, value: value.to_owned(), what };
-        let Options { path, bufsize, switchrate, compile, .. } = self.clone();
-        size(&bufsize).map_err(|what| bad("--dtrace.bufsize", &bufsize, what))?;
-        rate(&switchrate).map_err(|what| bad("--dtrace.switchrate", &switchrate, what))?;
-        let Named { trees, pid_files, consumers } = named;
-        let marks = trees;
-        Ok(Job { dtrace: path, bufsize, switchrate, marks, compile, pid_files, consumers })
+        let Options { bufsize, switchrate, .. } = self;
+        size(bufsize).map_err(|what| bad("--dtrace.bufsize", bufsize, what))?;
+        rate(switchrate).map_err(|what| bad("--dtrace.switchrate", switchrate, what))?;
+        Ok(())
     }
 
     /// The switchrate as a period in nanoseconds; `None` if it is no rate.
@@ -125,12 +142,15 @@ pub(crate) struct Named {
     pub(crate) consumers: Vec<Pid>,
 }
 
-/// A dtrace(1) that was found, and the D program that compiled with it.
+/// A dtrace(1), and the D program that compiled with it.
 #[derive(Debug)]
-pub struct Dtrace {
-    keeper: Keeper,
-    choice: Choice,
+pub(crate) struct Dtrace {
+    runner: Runner,
+    /// `None` until dtrace(1) is reached on the host where it runs.
+    choice: Option<Choice>,
     options: Options,
+    /// The other host, as the log calls it; empty for this host and for the only one.
+    host: String,
     /// Whether its program prints the marks of our own reader.
     marks: bool,
 }
@@ -154,32 +174,65 @@ impl Dtrace {
         options: &Options,
         named: Named,
         watches_consumers: bool,
-    ) -> Result<Dtrace, Error> {
+    ) -> Result<(Dtrace, Keeper), Error> {
         let marks = named.trees;
         let keeper = Keeper::start(program, &options.job(named)?).map_err(Error::Keeper)?;
         let own_pid = Pid::new(std::process::id().into()).filter(|_| watches_consumers);
-        let choice = choose(&keeper, options.causes, own_pid.as_slice())?;
-        Ok(Dtrace { keeper, choice, options: options.clone(), marks })
+        let runner = Runner::Keeper(keeper.clone());
+        let mut dtrace =
+            Dtrace { runner, choice: None, options: options.clone(), host: String::new(), marks };
+        dtrace.choose(own_pid.as_slice())?;
+        Ok((dtrace, keeper))
     }
 
-    pub(crate) fn keeper(&self) -> Keeper {
-        self.keeper.clone()
+    /// The dtrace(1) that a command runs, on `host`. It is not looked for yet: that host may be down.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub(crate) fn by_command(
+        words: &[String],
+        options: &Options,
+        host: &str,
+    ) -> Result<Dtrace, Error> {
+        options.check()?;
+        let runner = Runner::Command(CommandRunner::new(words, options, host));
+        let (options, host) = (options.clone(), host.to_owned());
+        Ok(Dtrace { runner, choice: None, options, host, marks: false })
     }
 
-    /// The name of the program.
+    /// Chooses the D program for these consumers by trial compilation.
+    ///
+    /// # Errors
+    /// [`Error`]: none compiles, or dtrace(1) is not reached.
+    pub(crate) fn choose(&mut self, consumers: &[Pid]) -> Result<(), Error> {
+        self.choice = Some(choose(&self.runner, self.options.causes, consumers, &|| true)?);
+        Ok(())
+    }
+
+    /// The kernel that it runs on, if a command runs it. It is asked over that command.
+    pub(crate) fn kernel(&self) -> KernelInfo {
+        match &self.runner {
+            Runner::Keeper(_) => KernelInfo::default(),
+            Runner::Command(command) => command.kernel(|| true),
+        }
+    }
+
+    /// The name of the program; empty until one is chosen.
     pub(crate) fn program_name(&self) -> &'static str {
-        self.choice.program.name
+        self.choice.as_ref().map_or("", |choice| choice.program.name)
     }
 
     /// Why the program has no cause probes, if it was to have them.
     pub(crate) fn no_causes(&self) -> Option<&str> {
-        self.choice.no_causes.as_deref()
+        self.choice.as_ref()?.no_causes.as_deref()
     }
 
     /// The text of the program as dtrace(1) gets it for these consumers.
     pub(crate) fn program_text(&self, consumers: &[Pid]) -> String {
         let Options { bufsize, switchrate, .. } = &self.options;
-        self.choice.program.tuned(bufsize, switchrate, self.marks, consumers)
+        let choice = self.choice.as_ref();
+        choice
+            .map_or(String::new(), |c| c.program.tuned(bufsize, switchrate, self.marks, consumers))
     }
 
     /// What starts it for these consumers, and keeps it running until `stop`. `begun` is called at the first record of each dtrace.
@@ -193,40 +246,37 @@ impl Dtrace {
         begun: impl Fn() + Send + Sync + 'static,
         stop: Stop,
     ) -> Result<Supervisor, Error> {
-        let Dtrace { keeper, choice, options, .. } = self;
-        Supervisor::new(
-            keeper,
-            choice.program,
-            consumers,
-            options.limits,
-            to,
-            Arc::new(begun),
-            stop,
-        )
+        Supervisor::new(self, consumers, to, Arc::new(begun), stop)
     }
 }
 
-/// The first program that compiles: for each generation of kernels with the cause probes, if they are wanted, then without.
-fn choose(keeper: &Keeper, causes: bool, consumers: &[Pid]) -> Result<Choice, Error> {
-    let mut failures = String::new();
-    for (plain, with_causes) in PLAIN.iter().zip(&WITH_CAUSES) {
-        let mut no_causes = None;
-        if causes {
-            match compile(keeper, with_causes, consumers)? {
-                Ok(()) => return Ok(Choice { program: with_causes, no_causes }),
-                Err(why) => no_causes = Some(why),
-            }
+/// The first program that compiles: for the newest generation of kernels with the cause probes, if they are wanted, then
+/// for each without.
+fn choose(
+    runner: &Runner,
+    causes: bool,
+    consumers: &[Pid],
+    wanted: &dyn Fn() -> bool,
+) -> Result<Choice, Error> {
+    let mut no_causes = None;
+    if causes {
+        match compile(runner, &WITH_CAUSES, consumers, wanted)? {
+            Ok(()) => return Ok(Choice { program: &WITH_CAUSES, no_causes }),
+            Err(why) => no_causes = Some(why),
         }
-        match compile(keeper, plain, consumers)? {
+    }
+    let mut failures = String::new();
+    for program in &PLAIN {
+        match compile(runner, program, consumers, wanted)? {
             Ok(()) => {
                 if let Some(why) = &no_causes {
                     tracing::warn!(
                         "going on without the cause probes, which do not compile on this kernel: {why}"
                     );
                 }
-                return Ok(Choice { program: plain, no_causes });
+                return Ok(Choice { program, no_causes });
             }
-            Err(why) => failures.push_str(&format!("{}: {why}\n", plain.name)),
+            Err(why) => failures.push_str(&format!("{}: {why}\n", program.name)),
         }
     }
     Err(Error::Compile(failures.trim_end().to_owned()))
@@ -234,11 +284,12 @@ fn choose(keeper: &Keeper, causes: bool, consumers: &[Pid]) -> Result<Choice, Er
 
 /// Whether a program compiles, or what dtrace says about it.
 fn compile(
-    keeper: &Keeper,
+    runner: &Runner,
     program: &'static Program,
     consumers: &[Pid],
+    wanted: &dyn Fn() -> bool,
 ) -> Result<Result<(), String>, Error> {
-    match keeper.compile(program, consumers) {
+    match runner.compile(program, consumers, wanted) {
         Ok(notice) => {
             if !notice.is_empty() {
                 tracing::info!("{notice}");

@@ -26,8 +26,8 @@ const REST_READS: usize = 32;
 /// Takes what comes out of a pipe. It must not wait: dtrace(1) blocked on a full pipe for 30 s is killed by the kernel's
 /// deadman (13.2 `dtrace.c:205`, `dtrace_deadman_user`).
 pub(crate) trait Drain: Send {
-    /// Bytes as they were read at `at`, cut anywhere.
-    fn take(&mut self, at: MonoTime, bytes: &[u8]);
+    /// Bytes as they were read at `at`, cut anywhere. Whether they are a sign of life of dtrace's.
+    fn take(&mut self, at: MonoTime, bytes: &[u8]) -> bool;
     /// The pipe has ended.
     fn end(&mut self, at: MonoTime);
 }
@@ -65,7 +65,7 @@ impl Process {
         Process { stdout, stderr, status: end, last_output: None, ended: None }
     }
 
-    /// When it last wrote to stdout, if it ever did.
+    /// When it last gave a sign of life on stdout, if it ever did.
     pub(super) fn last_output(&self) -> Option<MonoTime> {
         self.last_output
     }
@@ -100,9 +100,6 @@ impl Process {
     fn pass_on(&mut self, out: bool, err: bool) {
         let written = if out { self.stdout.read() } else { None };
         let at = clock::now();
-        if written.is_some() {
-            self.last_output = Some(at);
-        }
         let mut more = err || written.is_some();
         while more {
             more = self.stderr.is_readable();
@@ -110,8 +107,10 @@ impl Process {
                 self.stderr.pass(clock::now(), written);
             }
         }
-        if let Some(written) = written {
-            self.stdout.pass(at, written);
+        if let Some(written) = written
+            && self.stdout.pass(at, written)
+        {
+            self.last_output = Some(at);
         }
     }
 
@@ -128,7 +127,7 @@ impl Process {
 }
 
 /// Which of these pipes has something to be read, its end included, after `timeout` at most.
-pub(super) fn readable<const N: usize>(
+pub(crate) fn readable<const N: usize>(
     pipes: [Option<&PipeReader>; N],
     timeout: Duration,
 ) -> [bool; N] {
@@ -179,8 +178,8 @@ impl Output {
         None
     }
 
-    fn pass(&mut self, at: MonoTime, written: usize) {
-        self.to.take(at, &self.buffer[..written]);
+    fn pass(&mut self, at: MonoTime, written: usize) -> bool {
+        self.to.take(at, &self.buffer[..written])
     }
 
     fn end(&mut self) {
@@ -201,9 +200,10 @@ mod tests {
     struct Note(&'static str, Arc<Mutex<Vec<String>>>);
 
     impl Drain for Note {
-        fn take(&mut self, _: MonoTime, bytes: &[u8]) {
+        fn take(&mut self, _: MonoTime, bytes: &[u8]) -> bool {
             let text = format!("{} {}", self.0, String::from_utf8_lossy(bytes));
             self.1.lock().expect("a list").push(text);
+            true
         }
 
         fn end(&mut self, _: MonoTime) {

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use super::consumers::{CONSUMER, CONSUMER_XSTAT, clauses};
+use super::consumers::{CONSUMER, CONSUMER_11, CONSUMER_XSTAT, clauses};
 use crate::model::Pid;
 
 const PROC: &str = include_str!("../../../d-scripts/proc.d");
@@ -17,17 +17,17 @@ const CAUSES: &str = include_str!("../../../d-scripts/causes.d");
 /// The probe of the reader's marks.
 const MARKS: &str = "\nsyscall::getpriority:entry\n";
 
-/// The programs for FreeBSD 11 and later, and for older releases.
-pub(crate) const PLAIN: [Program; 2] = [
+/// The programs by generation of kernels, the newest first: 12 and later, 11, and 9 and 10. Those of a generation go
+/// together: its proc program with its clauses of consumers.
+pub(crate) const PLAIN: [Program; 3] = [
     Program { name: "proc.d", parts: &[PROC], consumer: CONSUMER },
+    Program { name: "proc-11.d", parts: &[PROC], consumer: CONSUMER_11 },
     Program { name: "proc-xstat.d", parts: &[PROC_XSTAT], consumer: CONSUMER_XSTAT },
 ];
 
-/// The same with the cause probes, which do not compile on every kernel.
-pub(crate) const WITH_CAUSES: [Program; 2] = [
-    Program { name: "proc-causes.d", parts: &[CAUSES, PROC], consumer: CONSUMER },
-    Program { name: "proc-xstat-causes.d", parts: &[CAUSES, PROC_XSTAT], consumer: CONSUMER_XSTAT },
-];
+/// The first of them with the cause probes, which need a kernel of that generation and do not compile on each of those.
+pub(crate) const WITH_CAUSES: Program =
+    Program { name: "proc-causes.d", parts: &[CAUSES, PROC], consumer: CONSUMER };
 
 /// Finds the processes that use EVFILT_PROC.
 pub(crate) const CONSUMERS: Program = Program {
@@ -36,9 +36,15 @@ pub(crate) const CONSUMERS: Program = Program {
     consumer: "",
 };
 
-/// All of them.
-pub(crate) const ALL: [Program; 5] =
-    [WITH_CAUSES[0], PLAIN[0], WITH_CAUSES[1], PLAIN[1], CONSUMERS];
+/// Tells which kernel it is. Only a command runs it: the keeper's kernel is ours.
+pub(super) const KERNEL: Program = Program {
+    name: "kernel.d",
+    parts: &[include_str!("../../../d-scripts/kernel.d")],
+    consumer: "",
+};
+
+/// All that a keeper runs.
+pub(crate) const ALL: [Program; 5] = [WITH_CAUSES, PLAIN[0], PLAIN[1], PLAIN[2], CONSUMERS];
 
 /// A D program of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,7 +163,7 @@ mod tests {
     use crate::wire::schema::SCHEMA;
 
     /// Those that watch trees and consumers.
-    const MAIN: [Program; 4] = [WITH_CAUSES[0], PLAIN[0], WITH_CAUSES[1], PLAIN[1]];
+    const MAIN: [Program; 4] = [WITH_CAUSES, PLAIN[0], PLAIN[1], PLAIN[2]];
 
     /// Every printf of a program: its format and how many arguments follow it.
     fn printfs(text: &str) -> Vec<(&str, usize)> {
@@ -188,10 +194,10 @@ mod tests {
                 assert_eq!(arguments, layout.fields.len(), "{place}");
             }
         }
-        for (plain, with_causes) in PLAIN.iter().zip(&WITH_CAUSES) {
-            assert_eq!(letters(&plain.text()), "BCXEFmT");
-            assert_eq!(letters(&with_causes.text()), "RSBCXEFmT");
+        for plain in &PLAIN {
+            assert_eq!(letters(&plain.text()), "BCXEFmT", "{}", plain.name);
         }
+        assert_eq!(letters(&WITH_CAUSES.text()), "RSBCXEFmT");
     }
 
     #[test]
@@ -210,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clauses_of_consumers_come_behind_the_program_and_keep_to_their_generation() {
+    fn the_clauses_of_consumers_come_behind_the_program_of_their_generation() {
         let pids = [812, 46].map(|pid| Pid::new(pid).expect("a pid"));
         for program in &MAIN {
             let (alone, both) =
@@ -218,7 +224,8 @@ mod tests {
             let behind = both.strip_prefix(&alone).expect("it begins with the program");
             assert_eq!(letters(behind), "AaNM", "{}", program.name);
             assert!(behind.contains("/pid == 812 || pid == 46/"), "{behind}");
-            assert_eq!(behind.contains("td_sa"), !program.name.contains("xstat"));
+            let is_12 = program.text().contains("p_xexit") && program.name != "proc-11.d";
+            assert_eq!(behind.contains("td_sa"), is_12, "{}", program.name);
         }
     }
 
@@ -238,12 +245,12 @@ mod tests {
 
     #[test]
     fn consumers_alone_need_no_marks() {
-        for (plain, with_causes) in PLAIN.iter().zip(&WITH_CAUSES) {
-            let tuned = |program: &Program| program.tuned("8m", "10hz", false, &[]);
+        let tuned = |program: &Program| program.tuned("8m", "10hz", false, &[]);
+        for plain in &PLAIN {
             assert_eq!(letters(&tuned(plain)), "BCXEFT");
-            assert_eq!(letters(&tuned(with_causes)), "RSBCXEFT");
             assert!(!tuned(plain).contains("$1"), "the program has no argument");
         }
+        assert_eq!(letters(&tuned(&WITH_CAUSES)), "RSBCXEFT");
     }
 
     #[test]

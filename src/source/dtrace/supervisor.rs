@@ -6,21 +6,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::drains::{Begun, Messages, Records};
-use super::policy::{Action, Limits, Policy, View};
+use super::link::{LinkMessages, LinkRecords};
+use super::policy::{Action, Policy, View};
 use super::process::{End, Process, readable};
 use super::programs::Program;
-use super::{Error, STDERR_BUFFERS, STDOUT_BUFFERS};
+use super::{Dtrace, Error, Runner, STDERR_BUFFERS, STDOUT_BUFFERS, choose};
 use crate::model::Pid;
 use crate::source::clock;
-use crate::source::keeper::{self, Gone, Keeper};
+use crate::source::keeper::{self, Gone, Started};
 use crate::source::message::{Message, Stream, TextLane};
 use crate::source::stop::Stop;
+use crate::source::sysctl::KernelInfo;
 
 /// What keeps dtrace(1) running. Between two events it blocks in one poll(2).
 pub(crate) struct Supervisor {
-    keeper: Keeper,
-    program: &'static Program,
-    limits: Limits,
+    dtrace: Dtrace,
+    /// How the log calls it.
+    name: String,
+    /// Why it could not be started the last time.
+    complaint: Option<String>,
+    /// Is told of the kernel that it runs on, if a command runs it.
+    kernel: Option<Arc<dyn Fn(KernelInfo) + Send + Sync>>,
     to: SyncSender<Message>,
     /// Called at the first record of each dtrace.
     begun: Begun,
@@ -55,10 +61,8 @@ impl ConsumerPids {
 
 impl Supervisor {
     pub(super) fn new(
-        keeper: Keeper,
-        program: &'static Program,
+        dtrace: Dtrace,
         consumers: Vec<Pid>,
-        limits: Limits,
         to: SyncSender<Message>,
         begun: Begun,
         stop: Stop,
@@ -73,10 +77,15 @@ impl Supervisor {
                 let _ = (&*waker).write_all(b"x");
             }
         });
+        let name = match dtrace.host.as_str() {
+            "" => "dtrace".to_owned(),
+            host => format!("dtrace of {host}"),
+        };
         Ok(Supervisor {
-            keeper,
-            program,
-            limits,
+            dtrace,
+            name,
+            complaint: None,
+            kernel: None,
             to,
             begun,
             stop,
@@ -84,6 +93,14 @@ impl Supervisor {
             watched: Vec::new(),
             wake,
         })
+    }
+
+    /// The same, and `kernel` is told of the kernel that it finds.
+    pub(crate) fn telling_of_kernels(
+        self,
+        kernel: Arc<dyn Fn(KernelInfo) + Send + Sync>,
+    ) -> Supervisor {
+        Supervisor { kernel: Some(kernel), ..self }
     }
 
     /// Those of its dtrace.
@@ -106,7 +123,7 @@ impl Supervisor {
 
     /// Leaves a process only if the keeper is gone.
     fn attend(&mut self, process: &mut Option<Process>) -> Result<(), Gone> {
-        let mut policy = Policy::new(self.limits);
+        let mut policy = Policy::new(self.dtrace.options.limits);
         loop {
             let view = View {
                 now: Duration::from_nanos(clock::now().0),
@@ -127,16 +144,20 @@ impl Supervisor {
                 }
                 Action::Terminate(silent) => {
                     if let Some(silent) = silent {
+                        let name = &self.name;
                         tracing::warn!(
-                            "dtrace has printed nothing for {silent:.1?}: restarting it"
+                            "{name} has printed nothing for {silent:.1?}: restarting it"
                         );
                     }
-                    self.keeper.terminate()?;
+                    self.dtrace.runner.terminate()?;
                 }
-                Action::Kill => self.keeper.kill()?,
+                Action::Kill => self.dtrace.runner.kill()?,
                 Action::Bury => {
                     if let Some(end) = process.as_ref().and_then(Process::ended) {
                         self.ended(end, &policy, &view)?;
+                    }
+                    if view.last_output.is_none() {
+                        self.doubt_choice();
                     }
                     *process = None;
                 }
@@ -157,42 +178,105 @@ impl Supervisor {
 
     fn start(&mut self) -> Result<Option<Process>, Gone> {
         self.watched = self.consumers.get();
-        let lane = |stream, buffers| TextLane::new(stream, buffers, self.to.clone());
+        let program = match self.program() {
+            Ok(program) => program,
+            Err(Error::Gone(gone)) => return Err(gone),
+            Err(error) => return Ok(self.complain(error.to_string())),
+        };
         // Sent before its first record can be read. If it does not start, the outage is sent right after.
         self.say(Message::DtraceUp { at: clock::now() });
-        match self.keeper.start_dtrace(self.program, &self.watched) {
+        match self.dtrace.runner.start(program, &self.watched) {
             Ok(started) => {
-                let records =
-                    Records::new(lane(Stream::Stdout, STDOUT_BUFFERS), Arc::clone(&self.begun));
-                let messages = Messages::new(lane(Stream::Stderr, STDERR_BUFFERS));
-                tracing::info!("dtrace started, pid {}", started.pid);
-                Ok(Some(Process::new(started, Box::new(records), Box::new(messages))))
+                tracing::info!("{} started, pid {}", self.name, started.pid);
+                self.complaint = None;
+                Ok(Some(self.read(started)))
             }
             Err(error) => {
                 self.say(Message::DtraceDown { at: clock::now() });
                 match error {
                     keeper::Error::Gone(gone) => Err(gone),
-                    why => {
-                        tracing::error!("cannot start dtrace: {why}");
-                        Ok(None)
-                    }
+                    why => Ok(self.complain(why.to_string())),
                 }
             }
         }
     }
 
+    /// The D program that compiles where it is to run.
+    fn program(&mut self) -> Result<&'static Program, Error> {
+        let Dtrace { runner, choice, options, .. } = &mut self.dtrace;
+        let choice = match choice {
+            Some(choice) => choice,
+            none => {
+                let wanted = || !self.stop.is_requested();
+                let choice = choose(runner, options.causes, &self.watched, &wanted)?;
+                if let (Some(tell), Runner::Command(command)) = (&self.kernel, &*runner) {
+                    tell(command.kernel(wanted));
+                }
+                none.insert(choice)
+            }
+        };
+        Ok(choice.program)
+    }
+
+    /// Another host may have another kernel by now.
+    fn doubt_choice(&mut self) {
+        if let Runner::Command(_) = self.dtrace.runner {
+            self.dtrace.choice = None;
+        }
+    }
+
+    /// What reads its pipes.
+    fn read(&self, started: Started) -> Process {
+        let lane = |stream, buffers| TextLane::new(stream, buffers, self.to.clone());
+        let (out, err) =
+            (lane(Stream::Stdout, STDOUT_BUFFERS), lane(Stream::Stderr, STDERR_BUFFERS));
+        let records = Records::new(out, Arc::clone(&self.begun));
+        match self.dtrace.runner.link() {
+            None => Process::new(started, Box::new(records), Box::new(Messages::new(err))),
+            Some(link) => {
+                link.starts();
+                let (to, name) = (self.to.clone(), self.name.clone());
+                let booted = move || {
+                    tracing::warn!(
+                        "{name}: that host was booted; the pids of its consumers are others' now, so give the new ones"
+                    );
+                    // It fails when the pipeline is gone, and then nobody wants to know.
+                    let _ = to.send(Message::Rebooted);
+                };
+                let messages = LinkMessages::new(err, link.clone());
+                let records = LinkRecords::new(records, link, booted);
+                Process::new(started, Box::new(records), Box::new(messages))
+            }
+        }
+    }
+
+    /// Logs why it cannot be started, unless that was the reason the last time too.
+    fn complain(&mut self, why: String) -> Option<Process> {
+        if self.complaint.as_ref() != Some(&why) && !self.stop.is_requested() {
+            tracing::error!("cannot start {}: {why}", self.name);
+            self.complaint = Some(why);
+        }
+        None
+    }
+
     fn ended(&self, end: End, policy: &Policy, view: &View) -> Result<(), Gone> {
-        let End::With(status) = end else { return Err(self.keeper.is_gone()) };
+        let End::With(status) = end else {
+            return match &self.dtrace.runner {
+                Runner::Keeper(keeper) => Err(keeper.is_gone()),
+                Runner::Command(_) => Ok(()),
+            };
+        };
+        let name = &self.name;
         self.say(Message::DtraceDown { at: clock::now() });
         match policy.retry_at() {
             Some(_) if view.outdated && view.stops == 0 => {
-                tracing::info!("starting dtrace again, to watch another consumer");
+                tracing::info!("starting {name} again, to watch another consumer");
             }
             Some(at) if view.stops == 0 => {
                 let wait = at.saturating_sub(view.now);
-                tracing::warn!("dtrace ended ({status}); starting it again in {wait:.1?}");
+                tracing::warn!("{name} ended ({status}); starting it again in {wait:.1?}");
             }
-            _ => tracing::info!("dtrace ended ({status})"),
+            _ => tracing::info!("{name} ended ({status})"),
         }
         Ok(())
     }

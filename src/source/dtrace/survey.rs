@@ -5,9 +5,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
 
+use super::command::CommandRunner;
 use super::programs::CONSUMERS;
-use super::{Error, Named, Options, compile};
-use crate::source::keeper::{self, Keeper};
+use super::{Error, Named, Options, Runner, compile};
+use crate::source::keeper::{self, Gone, Keeper, Started};
 
 /// What was seen.
 #[derive(Clone, PartialEq, Debug)]
@@ -33,7 +34,7 @@ pub(crate) struct User {
     pub events: u64,
 }
 
-/// Watches for `duration`. `program` is ourselves: it runs dtrace(1) as for `serve`.
+/// Watches for `duration`. `program` is ourselves: without a command it runs dtrace(1) as for `serve`.
 ///
 /// # Errors
 /// [`Error`]: dtrace(1) cannot be run, or does not trace.
@@ -42,23 +43,40 @@ pub(crate) fn survey(
     options: &Options,
     duration: Duration,
 ) -> Result<Survey, Error> {
-    let keeper = Keeper::start(program, &options.job(Named::default())?).map_err(Error::Keeper)?;
-    compile(&keeper, &CONSUMERS, &[])?.map_err(Error::Compile)?;
-    let mut dtrace = keeper.start_dtrace(&CONSUMERS, &[]).map_err(|error| match error {
+    let not_started = |error| match error {
         keeper::Error::Gone(gone) => Error::Gone(gone),
         other => Error::Unusable(other.to_string()),
-    })?;
+    };
+    if let Some(words) = &options.command {
+        let command = CommandRunner::new(words, options, "");
+        compile(&Runner::Command(command.clone()), &CONSUMERS, &[], &|| true)?
+            .map_err(Error::Compile)?;
+        let started = command.start_survey(duration.as_secs()).map_err(not_started)?;
+        return read(started, |_| Ok(()));
+    }
+    let keeper = Keeper::start(program, &options.job(Named::default())?).map_err(Error::Keeper)?;
+    compile(&Runner::Keeper(keeper.clone()), &CONSUMERS, &[], &|| true)?.map_err(Error::Compile)?;
+    let started = keeper.start_dtrace(&CONSUMERS, &[]).map_err(not_started)?;
+    read(started, |began| {
+        if began {
+            std::thread::sleep(duration);
+            keeper.terminate()?;
+        }
+        Ok(())
+    })
+}
+
+/// Reads what consumers.d prints to its end, which `end` brings about; it is told whether the program began.
+fn read(dtrace: Started, end: impl FnOnce(bool) -> Result<(), Gone>) -> Result<Survey, Error> {
+    let Started { stdout, mut stderr, .. } = dtrace;
     let messages = std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        dtrace.stderr.read_to_end(&mut bytes).map(|_| bytes)
+        stderr.read_to_end(&mut bytes).map(|_| bytes)
     });
-    let mut out = BufReader::new(dtrace.stdout);
+    let mut out = BufReader::new(stdout);
     let mut text = Vec::new();
     // Its first line says that it traces.
-    if out.read_until(b'\n', &mut text).is_ok_and(|read| read > 0) {
-        std::thread::sleep(duration);
-        keeper.terminate()?;
-    }
+    end(out.read_until(b'\n', &mut text).is_ok_and(|read| read > 0))?;
     let whole = out.read_to_end(&mut text);
     match whole.ok().and_then(|_| Survey::read(&String::from_utf8_lossy(&text))) {
         Some(survey) => Ok(survey),

@@ -5,18 +5,18 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::process::readable;
-use super::{Dtrace, Error};
-use crate::source::keeper::{self, Keeper, Started};
+use super::{Dtrace, Error, Runner};
+use crate::source::keeper::{self, Started};
 
 /// How much of dtrace's messages an error shows.
 const MOST_MESSAGES: u64 = 4 << 10;
 /// How long dtrace(1) may take to end once it was killed: a kernel may be busy with its probes.
 const LAST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A dtrace(1) that traces. Its keeper, which [`Dtrace`] has, ends it if nothing else does.
+/// A dtrace(1) that traces. What runs it, which [`Dtrace`] has, ends it if nothing else does.
 #[derive(Debug)]
 pub(crate) struct Trial {
-    keeper: Keeper,
+    runner: Runner,
     grace: Duration,
     /// Can be read once it has ended.
     end: PipeReader,
@@ -28,18 +28,20 @@ impl Dtrace {
     /// # Errors
     /// It ends before that, or takes longer than its limit for the start.
     pub(crate) fn trial(&self) -> Result<Trial, Error> {
-        let (keeper, limits) = (self.keeper.clone(), self.options.limits);
-        let started =
-            keeper.start_dtrace(self.choice.program, &[]).map_err(|error| match error {
-                keeper::Error::Gone(gone) => Error::Gone(gone),
-                other => Error::Unusable(other.to_string()),
-            })?;
+        let (runner, limits) = (self.runner.clone(), self.options.limits);
+        let program = self.choice.as_ref().map(|choice| choice.program);
+        let program =
+            program.ok_or_else(|| Error::Unusable("no D program is chosen".to_owned()))?;
+        let started = runner.start(program, &[]).map_err(|error| match error {
+            keeper::Error::Gone(gone) => Error::Gone(gone),
+            other => Error::Unusable(other.to_string()),
+        })?;
         let Started { stdout, stderr, end, .. } = started;
         let messages = std::thread::spawn(move || messages(stderr));
         let (begun, begins) = channel();
         std::thread::spawn(move || drain(stdout, &begun));
         let why = match begins.recv_timeout(limits.startup) {
-            Ok(()) => return Ok(Trial { keeper, grace: limits.grace, end }),
+            Ok(()) => return Ok(Trial { runner, grace: limits.grace, end }),
             Err(RecvTimeoutError::Timeout) => {
                 format!("dtrace has not begun to trace within {:?}", limits.startup)
             }
@@ -48,7 +50,7 @@ impl Dtrace {
                 format!("dtrace ended before it traced: {}", messages.trim())
             }
         };
-        keeper.kill()?;
+        runner.kill()?;
         Err(Error::Unusable(why))
     }
 }
@@ -59,11 +61,11 @@ impl Trial {
     /// # Errors
     /// It does not end.
     pub(crate) fn end(self) -> Result<(), Error> {
-        self.keeper.terminate()?;
+        self.runner.terminate()?;
         if readable([Some(&self.end)], self.grace) == [true] {
             return Ok(());
         }
-        self.keeper.kill()?;
+        self.runner.kill()?;
         match readable([Some(&self.end)], LAST_PATIENCE) {
             [true] => Ok(()),
             [false] => Err(Error::Unusable("dtrace does not end".to_owned())),

@@ -7,7 +7,7 @@
 mod cpu;
 mod modules;
 mod platform;
-mod process;
+pub(in crate::source) mod process;
 mod protocol;
 mod root;
 
@@ -81,6 +81,18 @@ pub(crate) struct Started {
     pub(crate) end: PipeReader,
 }
 
+impl Started {
+    /// With its stdout, its stderr and the pipe that tells of its end.
+    pub(super) fn of(pid: u32, descriptors: Vec<OwnedFd>) -> Result<Started, Error> {
+        let mut pipes = descriptors.into_iter().map(PipeReader::from);
+        match (pipes.next(), pipes.next(), pipes.next()) {
+            (Some(stdout), Some(stderr), Some(end)) => Ok(Started { pid, stdout, stderr, end }),
+            // Another thread took the descriptors that were free.
+            _ => Err(Error::Failed(format!("its pipes did not come over: {NO_ROOM}"))),
+        }
+    }
+}
+
 impl Keeper {
     /// Starts `program` (ourselves) as a keeper for this process.
     pub(crate) fn start(program: &Path, job: &Job) -> io::Result<Keeper> {
@@ -120,17 +132,11 @@ impl Keeper {
         self.has_room_for_pipes()?;
         self.add_consumers(consumers)?;
         let reply = self.ask(Request::Start(program), PATIENCE)?.or_error()?;
-        let mut pipes = reply.descriptors.into_iter().map(PipeReader::from);
-        match (pipes.next(), pipes.next(), pipes.next()) {
-            (Some(stdout), Some(stderr), Some(end)) => {
-                Ok(Started { pid: reply.number as u32, stdout, stderr, end })
-            }
-            // Another thread took the descriptors that were free.
-            _ => {
-                self.kill()?;
-                Err(Error::Failed(format!("its pipes did not come over: {NO_ROOM}")))
-            }
+        let started = Started::of(reply.number as u32, reply.descriptors);
+        if started.is_err() {
+            self.kill()?;
         }
+        started
     }
 
     fn add_consumers(&self, consumers: &[Pid]) -> Result<(), Error> {

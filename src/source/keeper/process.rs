@@ -20,24 +20,35 @@ use crate::source::dtrace::programs::Folder;
 
 /// How often a trial compilation is looked at.
 const POLL: Duration = Duration::from_millis(10);
-/// How much of what dtrace says about a program that does not compile is kept.
-const ENOUGH: u64 = 16 << 10;
+/// How much of its output is kept.
+const ENOUGH: usize = 16 << 10;
+/// How long its pipes are waited for when it has ended.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
+
+/// How dtrace(1) gets its program.
+#[derive(Debug)]
+pub(in crate::source) enum Script {
+    /// As a file, which goes when it has ended.
+    File(Folder),
+    /// As its stdin, which ends behind the text.
+    Stdin(String),
+}
 
 /// A process in a group of its own, so that the terminal's ^C is not its to handle. Dropped, it is killed and reaped.
 #[derive(Debug)]
 struct Process {
     child: Child,
     reaped: bool,
-    /// Its program, as a file.
-    _folder: Folder,
+    /// Its program, if that is a file.
+    _folder: Option<Folder>,
 }
 
 impl Process {
-    fn start(command: &mut Command, folder: Folder) -> io::Result<Process> {
+    fn start(command: &mut Command, script: Script) -> io::Result<Process> {
         let keeper = getpid();
         command
             .env("LC_ALL", "C")
-            .stdin(Stdio::null())
+            .stdin(if matches!(script, Script::File(_)) { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
@@ -49,7 +60,17 @@ impl Process {
                 if getppid() == keeper { Ok(()) } else { Err(ErrorKind::BrokenPipe.into()) }
             });
         }
-        Ok(Process { child: command.spawn()?, reaped: false, _folder: folder })
+        let mut child = command.spawn()?;
+        let folder = match script {
+            Script::File(folder) => Some(folder),
+            Script::Stdin(text) => {
+                let stdin = child.stdin.take();
+                // On a thread of its own: ssh(1) may be long about its greeting before it reads. It fails if that has ended.
+                std::thread::spawn(move || stdin.map(|mut pipe| pipe.write_all(text.as_bytes())));
+                None
+            }
+        };
+        Ok(Process { child, reaped: false, _folder: folder })
     }
 
     /// The ends of its pipes, once.
@@ -103,7 +124,7 @@ impl Drop for Process {
 
 /// A dtrace(1) and the thread that waits for its end. Dropped, it is killed and reaped.
 #[derive(Debug)]
-pub(super) struct Supervised {
+pub(in crate::source) struct Supervised {
     /// `None` once it has been reaped: its pid may be another process's then.
     process: Arc<Mutex<Option<Process>>>,
     waiting: Option<JoinHandle<()>>,
@@ -112,12 +133,12 @@ pub(super) struct Supervised {
 impl Supervised {
     /// Starts it. Its pid and, good for reading alone, its stdout, its stderr, and a pipe with four bytes at its end: the
     /// wait(2) status in little-endian order.
-    pub(super) fn start(
+    pub(in crate::source) fn start(
         command: &mut Command,
-        folder: Folder,
+        script: Script,
     ) -> io::Result<(Supervised, u32, Vec<OwnedFd>)> {
         let (status, mut end) = io::pipe()?;
-        let mut process = Process::start(command, folder)?;
+        let mut process = Process::start(command, script)?;
         let mut descriptors = process.take_pipes()?;
         descriptors.push(status.into());
         descriptors.iter().try_for_each(|pipe| platform::for_reading_only(pipe.as_fd()))?;
@@ -139,7 +160,7 @@ impl Supervised {
     }
 
     /// Sends a signal to its group, if it has not ended.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(in crate::source) fn signal(&self, signal: Signal) {
         if let Some(process) = &*self.process.lock().unwrap_or_else(PoisonError::into_inner) {
             process.signal(signal);
         }
@@ -175,20 +196,24 @@ fn wait_for_end(pid: Pid) {
     while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
 }
 
-/// Runs a command to its end, for `patience` at most and as long as `wanted`; its status and the beginning of its
-/// stderr.
-pub(super) fn run(
+/// How a process has ended, and the beginnings of what it wrote.
+#[derive(Debug)]
+pub(in crate::source) struct Ended {
+    pub(in crate::source) status: ExitStatus,
+    pub(in crate::source) stdout: String,
+    pub(in crate::source) stderr: String,
+}
+
+/// Runs a command to its end, for `patience` at most and as long as `wanted`.
+pub(in crate::source) fn run(
     command: &mut Command,
-    folder: Folder,
+    script: Script,
     patience: Duration,
     wanted: impl Fn() -> bool,
-) -> io::Result<(ExitStatus, String)> {
-    let mut process = Process::start(command, folder)?;
-    let stderr = process.child.stderr.take();
-    // Only stderr is wanted, but a full pipe must not stop it.
-    let stdout = process.child.stdout.take();
-    let waste = std::thread::spawn(move || stdout.map(|mut o| io::copy(&mut o, &mut io::sink())));
-    let words = std::thread::spawn(move || stderr.map(beginning).unwrap_or_default());
+) -> io::Result<Ended> {
+    let mut process = Process::start(command, script)?;
+    let stdout = process.child.stdout.take().map(Beginning::of);
+    let stderr = process.child.stderr.take().map(Beginning::of);
     let deadline = Instant::now() + patience;
     while !process.has_ended() {
         if Instant::now() >= deadline || !wanted() {
@@ -201,27 +226,64 @@ pub(super) fn run(
         std::thread::sleep(POLL);
     }
     let status = process.bury()?;
-    let _ = waste.join();
-    Ok((status, words.join().unwrap_or_default()))
+    let text = |output: Option<Beginning>| output.map(Beginning::text).unwrap_or_default();
+    Ok(Ended { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
-fn beginning(mut pipe: impl Read) -> String {
-    let mut bytes = Vec::new();
-    let _ = pipe.by_ref().take(ENOUGH).read_to_end(&mut bytes);
-    let _ = io::copy(&mut pipe, &mut io::sink());
-    String::from_utf8_lossy(&bytes).into_owned()
+/// The first bytes that come out of a pipe. It is read to its end, for a full one would stop the process.
+struct Beginning {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reading: JoinHandle<()>,
+}
+
+impl Beginning {
+    fn of(mut pipe: impl Read + Send + 'static) -> Beginning {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&bytes);
+        let reading = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = pipe.read(&mut buffer) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = ENOUGH - kept.len();
+                kept.extend_from_slice(&buffer[..read.min(room)]);
+            }
+        });
+        Beginning { bytes, reading }
+    }
+
+    /// What has come, once the process has ended. Its pipe need not have: a child that it left behind may hold it, as
+    /// ssh(1) leaves one with ControlPersist.
+    fn text(self) -> String {
+        let deadline = Instant::now() + LEFT_BEHIND;
+        while !self.reading.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// As that of ssh(1) with ControlPersist: it holds the pipe.
+    #[test]
+    fn a_process_that_is_left_behind_holds_up_nobody() {
+        let (pipe, mut held) = io::pipe().expect("a pipe");
+        let beginning = Beginning::of(pipe);
+        held.write_all(b"some text").expect("written");
+        assert_eq!(beginning.text(), "some text");
+        drop(held);
+    }
+
     #[test]
     fn the_processor_time_of_a_dtrace_that_has_ended_is_kept() {
         let mut command = Command::new("sh");
         command.args(["-c", "while :; do :; done"]);
         let folder = Folder::new().expect("a folder");
-        let (dtrace, _, _pipes) = Supervised::start(&mut command, folder).expect("started");
+        let (dtrace, _, _pipes) =
+            Supervised::start(&mut command, Script::File(folder)).expect("started");
         let used = || children_cpu(Some(&dtrace)).expect("a time");
         let begun = used();
         while used() - begun < Duration::from_millis(20) {

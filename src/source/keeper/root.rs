@@ -19,15 +19,12 @@ use nix::unistd::getppid;
 use super::NO_ROOM;
 use super::cpu::{self, CpuTimes};
 use super::modules;
-use super::process::{self, Supervised};
+use super::process::{self, Script, Supervised};
 use super::protocol::{Reply, Request, is_closed};
 use crate::model::Pid;
 use crate::source::dtrace::DTRACE;
 use crate::source::dtrace::programs::{Folder, Program};
-use crate::source::target::read_pid_file;
-
-/// More consumers than these are not watched: a predicate names each of them.
-const MOST_CONSUMERS: usize = 64;
+use crate::source::target::{MOST_CONSUMERS, read_pid_file};
 
 /// All that a keeper may do. It is settled before the exporter hears from anybody.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -164,12 +161,12 @@ impl Root {
             Err(reply) => return reply,
         };
         let wanted = || !is_closed(self.exporter.as_fd());
-        match process::run(&mut command, folder, self.job.compile, wanted) {
-            Ok((status, _)) if status.success() => Reply { text: loaded, ..Reply::done(0) },
-            Ok((status, words)) if words.trim().is_empty() => {
-                Reply::refused(format!("dtrace: {status}"))
+        match process::run(&mut command, Script::File(folder), self.job.compile, wanted) {
+            Ok(ended) if ended.status.success() => Reply { text: loaded, ..Reply::done(0) },
+            Ok(ended) if ended.stderr.trim().is_empty() => {
+                Reply::refused(format!("dtrace: {}", ended.status))
             }
-            Ok((_, words)) => Reply::refused(words.trim()),
+            Ok(ended) => Reply::refused(ended.stderr.trim()),
             Err(e) if e.kind() == ErrorKind::TimedOut => Reply::refused(format!("dtrace -e: {e}")),
             Err(error) => Reply::failed(format!(
                 "cannot run {}: {error}; give dtrace's path with --dtrace.path",
@@ -184,7 +181,7 @@ impl Root {
             Err(reply) => return reply,
         };
         self.dtrace = None;
-        match Supervised::start(&mut command, folder) {
+        match Supervised::start(&mut command, Script::File(folder)) {
             Ok((dtrace, pid, descriptors)) => {
                 self.dtrace = Some(dtrace);
                 Reply { descriptors, ..Reply::done(pid as i32) }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::consumers::Consumers;
 use super::tree::{RootFate, Tree};
-use super::{Error, panicked};
+use super::{Error, join, panicked};
 use crate::model::TreeId;
 use crate::source::barrier::Ended;
 use crate::source::clock;
@@ -221,7 +221,7 @@ impl LiveController {
                 at_once.request();
             }
         });
-        let traced = tracing.join().map_err(|_| panicked("dtrace's supervisor"))?;
+        let traced = join(tracing, "dtrace's supervisor")?;
         drop(to);
         result.and(traced.map_err(Error::KeeperGone)).map(|()| ended)
     }

@@ -3,6 +3,8 @@
 mod consumers;
 mod controller;
 mod pid_file;
+mod remote;
+mod stdin;
 mod tree;
 
 use std::collections::HashSet;
@@ -17,7 +19,7 @@ pub use super::barrier::Ended;
 use super::barrier::GatedCommand;
 use super::clock;
 use super::dtrace::{self, Dtrace, Named, STDERR_BUFFERS, STDOUT_BUFFERS};
-use super::keeper::{CpuMeter, Gone};
+use super::keeper::{CpuMeter, Gone, Keeper};
 use super::kqueue::{BATCH_BUFFERS, Kernel, Notes, Pace, Reader};
 use super::message::{self, Message};
 use super::stop::Stop;
@@ -29,6 +31,8 @@ use crate::recording::Meta;
 use consumers::{Consumer, Consumers};
 use controller::{AtEnd, Event, LiveController, Witnesses};
 use pid_file::PidFile;
+pub use remote::{Remote, RemoteConfig};
+pub use stdin::Stdin;
 use tree::{RootSource, Tree};
 
 /// What to watch, and how.
@@ -54,6 +58,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// What is watched by a command on another host, if one is given.
+    pub fn remote(&self) -> Option<RemoteConfig> {
+        let Config { dtrace, consumers, .. } = self.clone();
+        let command = dtrace.command.clone()?;
+        Some(RemoteConfig { host: String::new(), command, dtrace, consumers })
+    }
+
     /// Whether there is nothing to watch.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.consumers.is_empty()
@@ -102,6 +113,11 @@ pub enum Error {
     /// dtrace has not traced anything, however often it was started.
     #[error("dtrace has not begun to trace within {0:?}; its messages are in the log above")]
     NeverBegan(Duration),
+    /// Stdin cannot be read.
+    #[error(
+        "cannot read stdin: {0}; it is to be what dtrace prints: dtrace -s consumer.d PID 2>&1 | ..."
+    )]
+    Stdin(io::Error),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -112,6 +128,7 @@ pub enum Error {
 pub struct Live {
     config: Config,
     dtrace: Dtrace,
+    keeper: Keeper,
     /// `None` if consumers alone are watched.
     kernel: Option<Box<dyn Kernel>>,
     trees: Vec<Tree>,
@@ -141,11 +158,12 @@ impl Live {
         let program = program.map_err(Error::Program)?;
         let mut pid_files = 0..;
         let watches_consumers = !config.consumers.is_empty();
-        let dtrace = Dtrace::find(&program, &config.dtrace, named(&config), watches_consumers)?;
+        let (dtrace, keeper) =
+            Dtrace::find(&program, &config.dtrace, named(&config), watches_consumers)?;
         let trees = trees(&config, &program, &mut pid_files)?;
         let mut consumers = consumers(&config, &mut pid_files)?;
-        consumers.look(&dtrace.keeper());
-        Ok(Live { config, dtrace, kernel, trees, consumers, stop: Stop::default() })
+        consumers.look(&keeper);
+        Ok(Live { config, dtrace, keeper, kernel, trees, consumers, stop: Stop::default() })
     }
 
     /// Ends [`Live::run`], from any thread: the first request cleanly, the second one by killing dtrace.
@@ -160,7 +178,12 @@ impl Live {
 
     /// What tells how much processor time the keeper and dtrace(1) use.
     pub(crate) fn cpu_meter(&self) -> CpuMeter {
-        self.dtrace.keeper().cpu_meter()
+        self.keeper.cpu_meter()
+    }
+
+    /// How often dtrace(1) reads its buffers, in nanoseconds.
+    pub(crate) fn switch_ns(&self) -> Option<u64> {
+        self.config.dtrace.switch_ns()
     }
 
     /// What a recording of this source says about its origin.
@@ -184,8 +207,7 @@ impl Live {
     /// # Errors
     /// [`Error`]: what was read before was pushed.
     pub fn run(self, sink: &mut impl Sink) -> Result<Option<Ended>, Error> {
-        let Live { config, dtrace, kernel, trees, consumers, stop } = self;
-        let keeper = dtrace.keeper();
+        let Live { config, dtrace, keeper, kernel, trees, consumers, stop } = self;
         for (target, id) in config.targets.iter().zip(0..) {
             if sink.push(Input::Tree { id: TreeId(id), name: &target.name }).is_break() {
                 return Ok(None);
@@ -236,6 +258,13 @@ pub fn check(config: &Config) -> Result<(), Error> {
         return Err(Error::Targets(
             "nothing to watch: give --kqueue.target, --consumer, or a command after --; to serve, a [[tree]] or \
              a [[consumer]] in --config.file is as good"
+                .to_owned(),
+        ));
+    }
+    if config.dtrace.command.is_some() && !config.targets.is_empty() {
+        return Err(Error::Targets(
+            "--dtrace.command watches consumers of another host: a --kqueue.target, a [[tree]] or a command after -- is a \
+             process of this one, for an exporter of its own"
                 .to_owned(),
         ));
     }
@@ -369,6 +398,10 @@ fn consume(from: &Receiver<Message>, sink: &mut impl Sink, stop: &Stop) -> Contr
         }
     }
     flow
+}
+
+fn join<T>(thread: JoinHandle<T>, name: &str) -> Result<T, Error> {
+    thread.join().map_err(|_| panicked(name))
 }
 
 fn panicked(thread: &str) -> Error {

@@ -1,21 +1,19 @@
 //! The configuration file of `serve`: which trees it watches, and how. It is strict: an error names its line.
 
+mod file;
+
 use std::collections::HashSet;
-use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{self, Deserialize, Deserializer, Error as _, Visitor};
-use toml::Spanned;
+use nix::unistd::geteuid;
 
+use self::file::File;
 use super::live_args::LiveArgs;
 use crate::check;
-use crate::duration::up_to_a_day;
 use crate::plain_file;
-use crate::source::dtrace;
-use crate::source::kqueue::Notes;
-use crate::source::live;
-use crate::source::target::{Root, Target, is_name, root_pid};
+use crate::source::live::{self, RemoteConfig};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +36,13 @@ pub enum ConfigError {
         /// What is wrong.
         what: String,
     },
+    /// It names a program, and not its owner alone decides which.
+    #[error(
+        "{}: it names a program to be run, and others may write to it: let root or the exporter's user own it, and take \
+         the others' right away (chmod go-w)",
+        .0.display()
+    )]
+    Writable(PathBuf),
     /// It does not go with the flags.
     #[error(
         "two trees are named {0:?}: rename one, in the configuration file or on the command line"
@@ -48,8 +53,10 @@ pub enum ConfigError {
 /// Everything that the configuration file decides.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Settings {
-    /// What is watched on this kernel, and how.
+    /// What is watched on this kernel, and how; or on another one, with `--dtrace.command`.
     pub live: live::Config,
+    /// The hosts of the file that are watched over commands.
+    pub remotes: Vec<RemoteConfig>,
     /// How patient the cross-checker is. Its `switch_ns` is the live source's to say.
     pub check: check::Config,
 }
@@ -62,13 +69,32 @@ impl Settings {
     /// The file cannot be used, or two trees have one name.
     pub fn load(file: Option<&Path>, flags: &LiveArgs) -> Result<Settings, ConfigError> {
         let settings = file.map(Settings::read).transpose()?.unwrap_or_default();
-        let settings = Settings { live: flags.over(settings.live), ..settings };
+        let mut settings = Settings { live: flags.over(settings.live), ..settings };
+        for remote in &mut settings.remotes {
+            remote.dtrace.clone_from(&settings.live.dtrace);
+        }
         let trees = settings.live.targets.iter().chain(&settings.live.consumers);
+        let trees = trees.chain(settings.remotes.iter().flat_map(|remote| &remote.consumers));
         let names: Vec<&str> = trees.map(|t| t.name.as_str()).collect();
         match first_twice(&names) {
             Some(at) => Err(ConfigError::Twice(names[at].to_owned())),
             None => Ok(settings),
         }
+    }
+
+    /// The hosts that are watched over commands.
+    pub fn remotes(&self) -> impl Iterator<Item = RemoteConfig> {
+        self.live.remote().into_iter().chain(self.remotes.iter().cloned())
+    }
+
+    /// Whether anything is named that is to be watched.
+    pub fn says_what(&self) -> bool {
+        !self.live.is_empty() || !self.remotes.is_empty()
+    }
+
+    /// Whether processes of this host are to be watched, or nothing is said about what is.
+    pub fn watches_this_host(&self) -> bool {
+        self.live.dtrace.command.is_none() && (!self.live.is_empty() || self.remotes.is_empty())
     }
 
     /// A file on its own, over the defaults.
@@ -89,176 +115,57 @@ impl Settings {
             let at = e.span().map_or(0, |span| span.start.min(bytes.len()));
             bad(at, one_line(e.message()))
         })?;
-        let trees: Vec<&Spanned<Tree>> = file.tree.iter().chain(&file.consumer).collect();
-        let names: Vec<&str> = trees.iter().map(|t| t.get_ref().0.name.as_str()).collect();
-        match first_twice(&names) {
-            Some(at) => Err(bad(
-                trees[at].span().start,
-                format!("a second tree is named {:?}: give it another name", names[at]),
+        if (file.dtrace.path.is_some() || !file.remote.is_empty())
+            && others_may_write(path)
+                .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?
+        {
+            return Err(ConfigError::Writable(path.to_owned()));
+        }
+        let trees = file.tree.iter().chain(&file.consumer);
+        let trees = trees.map(|tree| (tree.span().start, tree.get_ref().0.name.clone()));
+        let remotes = file.remote.iter().map(|remote| (remote.span().start, remote.get_ref()));
+        let of_remotes = remotes.clone().flat_map(|(at, remote)| {
+            remote.consumers.iter().map(move |consumer| (at, consumer.name.clone()))
+        });
+        let (at, names): (Vec<usize>, Vec<String>) = trees.chain(of_remotes).unzip();
+        if let Some(twice) = first_twice(&names) {
+            let name = &names[twice];
+            return Err(bad(
+                at[twice],
+                format!("a second tree is named {name:?}: give it another name"),
+            ));
+        }
+        let (at, hosts): (Vec<usize>, Vec<&str>) =
+            remotes.map(|(at, remote)| (at, remote.host.as_str())).unzip();
+        match first_twice(&hosts) {
+            Some(twice) => Err(bad(
+                at[twice],
+                format!(
+                    "a second [[remote]] has the host {:?}: give it another name",
+                    hosts[twice]
+                ),
             )),
             None => Ok(file.settings()),
         }
     }
 }
 
+/// Whether somebody else than root and this process's user decides what is in a file.
+fn others_may_write(path: &Path) -> io::Result<bool> {
+    let metadata = std::fs::metadata(path)?;
+    let owner = metadata.uid();
+    Ok(metadata.mode() & 0o022 != 0 || (owner != 0 && owner != geteuid().as_raw()))
+}
+
 /// The place of the first name that was there before.
-fn first_twice(names: &[&str]) -> Option<usize> {
+fn first_twice<T: AsRef<str>>(names: &[T]) -> Option<usize> {
     let mut seen = HashSet::new();
-    names.iter().position(|name| !seen.insert(*name))
+    names.iter().position(|name| !seen.insert(name.as_ref()))
 }
 
 /// Messages are logged, a line each.
 fn one_line(message: &str) -> String {
     message.trim().lines().collect::<Vec<_>>().join(": ")
-}
-
-/// The file as it is written.
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    tree: Vec<Spanned<Tree>>,
-    consumer: Vec<Spanned<Tree>>,
-    kqueue: Kqueue,
-    dtrace: Dtrace,
-    check: Check,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(try_from = "TreeTable")]
-struct Tree(Target);
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TreeTable {
-    name: String,
-    pid: Option<i64>,
-    pidfile: Option<PathBuf>,
-}
-
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Kqueue {
-    note_fork: bool,
-    note_exec: bool,
-}
-
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Dtrace {
-    path: Option<PathBuf>,
-    #[serde(deserialize_with = "size")]
-    bufsize: Option<String>,
-    #[serde(deserialize_with = "rate")]
-    switchrate: Option<String>,
-    causes: Option<bool>,
-}
-
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Check {
-    #[serde(deserialize_with = "nanoseconds")]
-    settle: Option<u64>,
-    #[serde(deserialize_with = "nanoseconds")]
-    reorder: Option<u64>,
-    #[serde(deserialize_with = "capacity")]
-    capacity: Option<usize>,
-}
-
-impl TryFrom<TreeTable> for Tree {
-    type Error = String;
-
-    fn try_from(TreeTable { name, pid, pidfile }: TreeTable) -> Result<Tree, String> {
-        if !is_name(&name) {
-            return Err("a tree needs a name that can be printed".to_owned());
-        }
-        let root = match (pid, pidfile) {
-            (Some(number), None) => {
-                let pid = u64::try_from(number).ok().and_then(root_pid);
-                Root::Pid(pid.ok_or_else(|| format!("tree {name:?}: {number} is no pid"))?)
-            }
-            (None, Some(path)) if !path.as_os_str().is_empty() => Root::PidFile(path),
-            (None, Some(_)) => return Err(format!("tree {name:?}: the pidfile has no path")),
-            (Some(_), Some(_)) => {
-                return Err(format!("tree {name:?} has both pid and pidfile: remove one"));
-            }
-            (None, None) => return Err(format!("tree {name:?} needs a pid or a pidfile")),
-        };
-        Ok(Tree(Target { name, root }))
-    }
-}
-
-impl File {
-    fn settings(self) -> Settings {
-        let File { tree, consumer, kqueue, dtrace: given, check } = self;
-        let targets =
-            |trees: Vec<Spanned<Tree>>| trees.into_iter().map(|tree| tree.into_inner().0).collect();
-        let defaults = Settings::default();
-        let of_dtrace = defaults.live.dtrace;
-        Settings {
-            live: live::Config {
-                targets: targets(tree),
-                consumers: targets(consumer),
-                notes: Notes { fork: kqueue.note_fork, exec: kqueue.note_exec },
-                dtrace: dtrace::Options {
-                    path: given.path.filter(|path| path != Path::new(dtrace::DTRACE)),
-                    bufsize: given.bufsize.unwrap_or(of_dtrace.bufsize),
-                    switchrate: given.switchrate.unwrap_or(of_dtrace.switchrate),
-                    causes: given.causes.unwrap_or(of_dtrace.causes),
-                    ..of_dtrace
-                },
-                ..defaults.live
-            },
-            check: check::Config {
-                settle_ns: check.settle.unwrap_or(defaults.check.settle_ns),
-                reorder_ns: check.reorder.unwrap_or(defaults.check.reorder_ns),
-                capacity: check.capacity.unwrap_or(defaults.check.capacity),
-                ..defaults.check
-            },
-        }
-    }
-}
-
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let size = |text: &str| dtrace::size(text).map_err(str::to_owned);
-    deserializer.deserialize_str(Quoted("a size in quotes, such as \"8m\"", size)).map(Some)
-}
-
-fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let rate = |text: &str| dtrace::rate(text).map_err(str::to_owned);
-    deserializer.deserialize_str(Quoted("a rate in quotes, such as \"10hz\"", rate)).map(Some)
-}
-
-fn nanoseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let nanoseconds = |text: &str| match up_to_a_day(text)?.as_nanos().try_into() {
-        Ok(0) => Err("give more than 0".to_owned()),
-        other => other.map_err(|_| "give less".to_owned()),
-    };
-    let form = "a duration in quotes, such as \"500ms\"";
-    deserializer.deserialize_str(Quoted(form, nanoseconds)).map(Some)
-}
-
-/// What is to be written, and what it means.
-struct Quoted<P>(&'static str, P);
-
-impl<T, P: Fn(&str) -> Result<T, String>> Visitor<'_> for Quoted<P> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        self.1(text).map_err(|why| E::custom(format!("{text:?}: {why}")))
-    }
-}
-
-fn capacity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
-    let number = i64::deserialize(deserializer)?;
-    let given =
-        usize::try_from(number).ok().filter(|given| check::Config::CAPACITY.contains(given));
-    let (least, most) = (check::Config::CAPACITY.start(), check::Config::CAPACITY.end());
-    let wrong = || D::Error::custom(format!("{number}: give a number from {least} to {most}"));
-    given.map(Some).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -268,6 +175,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::source::kqueue::Notes;
 
     #[derive(Parser)]
     struct Line {
@@ -293,7 +201,7 @@ mod tests {
 
     /// The sample with its keys and tables no longer commented out.
     fn sample() -> String {
-        let sample = include_str!("../../deploy/freebsd/config.toml.sample");
+        let sample = include_str!("../../../deploy/freebsd/config.toml.sample");
         let line = |line: &'static str| match line.strip_prefix("# ") {
             Some(rest) if rest.starts_with('[') || rest.contains(" = ") => rest,
             _ => line,
@@ -311,10 +219,13 @@ mod tests {
             ["s6=pidfile:/var/run/s6.pid".parse().expect("a consumer")]
         );
         let live = live::Config { targets: Vec::new(), consumers: Vec::new(), ..shown.live };
-        assert_eq!(Settings { live, ..shown }, Settings::default());
+        let [remote] = shown.remotes.as_slice() else { panic!("one remote is shown") };
+        assert_eq!(remote.command, ["ssh", "-o", "BatchMode=yes", "-T", "root@old-host", "dtrace"]);
+        assert_eq!(remote.consumers, ["old-host/s6=pid:812".parse().expect("a consumer")]);
+        assert_eq!(Settings { live, remotes: Vec::new(), ..shown }, Settings::default());
         for key in ["pid", "pidfile", "note_fork", "note_exec", "bufsize", "switchrate", "causes"]
             .iter()
-            .chain(&["path", "settle", "reorder", "capacity"])
+            .chain(&["path", "settle", "reorder", "capacity", "host", "command"])
         {
             assert!(sample().lines().any(|l| l.starts_with(&format!("{key} = "))), "{key}");
         }
@@ -372,6 +283,20 @@ mod tests {
             (
                 "[[tree]]\nname = \"a\"\npid = 1\n[[consumer]]\nname = \"a\"\npid = 2",
                 "4: a second tree is named \"a\"",
+            ),
+            (
+                "[[remote]]\nhost = \"a\"\ncommand = \"ssh 'a\"",
+                "1: remote \"a\": give a command that runs dtrace",
+            ),
+            ("[[remote]]\nhost = \"a\"\ncommand = \"ssh\"", "1: remote \"a\" has no"),
+            (
+                "[[remote]]\nhost = \"a\"\ncommand = \"ssh\"\n[[remote.consumer]]\nname = \"b\"\npidfile = \"/c\"",
+                "1: remote \"a\", consumer \"b\": give its pid there",
+            ),
+            (
+                "[[tree]]\nname = \"a/b\"\npid = 1\n[[remote]]\nhost = \"a\"\ncommand = \"ssh\"\n\
+                 [[remote.consumer]]\nname = \"b\"\npid = 2",
+                "4: a second tree is named \"a/b\"",
             ),
             ("\n\0", "2: "),
         ] {

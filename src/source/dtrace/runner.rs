@@ -1,0 +1,73 @@
+//! What starts and ends dtrace(1): the keeper on this host, or a command that reaches it on another one.
+
+use nix::sys::signal::Signal;
+
+use super::command::CommandRunner;
+use super::link::Link;
+use super::programs::Program;
+use crate::model::Pid;
+use crate::source::keeper::{self, Gone, Keeper, Started};
+
+/// What runs dtrace(1).
+#[derive(Clone, Debug)]
+pub(super) enum Runner {
+    /// On this host, with root's rights.
+    Keeper(Keeper),
+    /// Anywhere, with the rights of this process.
+    Command(CommandRunner),
+}
+
+impl Runner {
+    pub(super) fn compile(
+        &self,
+        program: &'static Program,
+        consumers: &[Pid],
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<String, keeper::Error> {
+        match self {
+            Runner::Keeper(keeper) => keeper.compile(program, consumers),
+            Runner::Command(command) => {
+                command.compile(program, consumers, wanted).map(|()| String::new())
+            }
+        }
+    }
+
+    pub(super) fn start(
+        &self,
+        program: &'static Program,
+        consumers: &[Pid],
+    ) -> Result<Started, keeper::Error> {
+        match self {
+            Runner::Keeper(keeper) => keeper.start_dtrace(program, consumers),
+            Runner::Command(command) => command.start(program, consumers),
+        }
+    }
+
+    pub(super) fn terminate(&self) -> Result<(), Gone> {
+        match self {
+            Runner::Keeper(keeper) => keeper.terminate(),
+            Runner::Command(command) => {
+                command.signal(Signal::SIGTERM);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn kill(&self) -> Result<(), Gone> {
+        match self {
+            Runner::Keeper(keeper) => keeper.kill(),
+            Runner::Command(command) => {
+                command.signal(Signal::SIGKILL);
+                Ok(())
+            }
+        }
+    }
+
+    /// What may talk on its pipes besides dtrace(1).
+    pub(super) fn link(&self) -> Option<Link> {
+        match self {
+            Runner::Keeper(_) => None,
+            Runner::Command(command) => Some(command.link()),
+        }
+    }
+}

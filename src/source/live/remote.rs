@@ -1,0 +1,159 @@
+//! Consumers of another host: nothing runs there but dtrace(1), and a command brings what it prints.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::{Error, consume, join, spawn};
+use crate::input::{Input, Sink};
+use crate::model::{Pid, TreeId};
+use crate::recording::Meta;
+use crate::source::clock;
+use crate::source::dtrace::{self, Dtrace, STDERR_BUFFERS, STDOUT_BUFFERS};
+use crate::source::message;
+use crate::source::stop::Stop;
+use crate::source::sysctl::KernelInfo;
+use crate::source::target::{MOST_CONSUMERS, Root, Target};
+
+/// What to watch on another host, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemoteConfig {
+    /// The value of the `host` label; empty for the only host.
+    pub host: String,
+    /// The words of the command that runs dtrace(1) there.
+    pub command: Vec<String>,
+    /// How dtrace(1) is run.
+    pub dtrace: dtrace::Options,
+    /// The consumers, each by its pid there; their numbers are their places here.
+    pub consumers: Vec<Target>,
+}
+
+/// A host that is watched over a command. It need not be reachable yet.
+pub struct Remote {
+    config: RemoteConfig,
+    consumers: Vec<Pid>,
+    dtrace: Dtrace,
+    kernel: KernelInfo,
+    stop: Stop,
+}
+
+impl Remote {
+    /// Nothing is started yet.
+    ///
+    /// # Errors
+    /// [`Error::Targets`]: there is no consumer, or one is not named by its pid. [`Error::Dtrace`] for an option.
+    pub(crate) fn new(config: RemoteConfig) -> Result<Remote, Error> {
+        let consumers = pids(&config.host, &config.consumers)?;
+        let dtrace = Dtrace::by_command(&config.command, &config.dtrace, &config.host)?;
+        let (kernel, stop) = (KernelInfo::default(), Stop::default());
+        Ok(Remote { config, consumers, dtrace, kernel, stop })
+    }
+
+    /// Reaches dtrace(1) there and chooses the D program, for a run that is to fail now if it cannot. The kernel there.
+    ///
+    /// # Errors
+    /// [`Error::Dtrace`].
+    pub(crate) fn reach(&mut self) -> Result<KernelInfo, Error> {
+        self.dtrace.choose(&self.consumers)?;
+        self.kernel = self.dtrace.kernel();
+        Ok(self.kernel.clone())
+    }
+
+    /// What was reached.
+    pub(crate) fn dtrace(&self) -> &Dtrace {
+        &self.dtrace
+    }
+
+    /// The host's name; empty for the only one.
+    pub(crate) fn host(&self) -> &str {
+        &self.config.host
+    }
+
+    /// How often dtrace(1) reads its buffers, in nanoseconds.
+    pub(crate) fn switch_ns(&self) -> Option<u64> {
+        self.config.dtrace.switch_ns()
+    }
+
+    /// Ends [`Remote::run`], from any thread.
+    pub(crate) fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// What a recording of it says about its origin, as far as it was [reached](Remote::reach).
+    pub(crate) fn meta(&self, note: &str) -> Meta {
+        Meta {
+            uname: self.kernel.uname.clone(),
+            osreldate: self.kernel.osreldate,
+            program: self.dtrace.program_text(&self.consumers),
+            note: note.to_owned(),
+            start_mono_ns: clock::now().0,
+            start_real_ns: clock::wall_now(),
+        }
+    }
+
+    /// Pushes what dtrace(1) prints into `sink`, on this thread, until it is stopped or `sink` breaks off. A host that
+    /// cannot be reached is an outage: it is tried again. `kernel` is called whenever that host's kernel has become known.
+    ///
+    /// # Errors
+    /// A thread or a pipe cannot be made.
+    pub(crate) fn run(
+        self,
+        sink: &mut impl Sink,
+        kernel: impl Fn(KernelInfo) + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        let Remote { config, consumers, dtrace, stop, .. } = self;
+        if push_consumers(sink, &config.consumers, &consumers).is_break() {
+            return Ok(());
+        }
+        let (to, from) = message::channel(STDOUT_BUFFERS + STDERR_BUFFERS);
+        let supervisor = dtrace
+            .supervisor(consumers.clone(), to, || (), stop.clone())?
+            .telling_of_kernels(Arc::new(kernel));
+        let tracing = spawn("dtrace", || supervisor.run())?;
+        // A host that was booted is another run of the same consumers.
+        let mut again = |input: Input<'_>| {
+            sink.push(input)?;
+            match input {
+                Input::End => push_consumers(sink, &config.consumers, &consumers),
+                _ => ControlFlow::Continue(()),
+            }
+        };
+        let broken = consume(&from, &mut again, &stop);
+        join(tracing, "dtrace's supervisor")?.map_err(Error::KeeperGone)?;
+        if broken.is_continue() {
+            let _ = sink.push(Input::End);
+        }
+        Ok(())
+    }
+}
+
+/// Names the consumers to `sink`; their numbers are their places.
+pub(super) fn push_consumers(
+    sink: &mut impl Sink,
+    consumers: &[Target],
+    pids: &[Pid],
+) -> ControlFlow<()> {
+    for ((target, pid), id) in consumers.iter().zip(pids).zip((0..).map(TreeId)) {
+        sink.push(Input::Tree { id, name: &target.name })?;
+        sink.push(Input::Consumer { id, pid: Some(*pid) })?;
+    }
+    ControlFlow::Continue(())
+}
+
+/// The pids of the consumers of a host.
+pub(super) fn pids(host: &str, consumers: &[Target]) -> Result<Vec<Pid>, Error> {
+    let of = if host.is_empty() { String::new() } else { format!(" of {host}") };
+    if consumers.is_empty() || consumers.len() > MOST_CONSUMERS {
+        return Err(Error::Targets(format!(
+            "nothing to watch{of}, or too much: name 1 to {MOST_CONSUMERS} consumers by their pids there, \
+             --consumer NAME=pid:NUMBER, as `kqproc_exporter consumers --dtrace.command COMMAND` lists them"
+        )));
+    }
+    let pid = |target: &Target| match target.root {
+        Root::Pid(pid) => Ok(pid),
+        _ => Err(Error::Targets(format!(
+            "consumer {:?}{of}: give its pid there, {0}=pid:NUMBER; nothing here can read a file of that host",
+            target.name
+        ))),
+    };
+    consumers.iter().map(pid).collect()
+}
