@@ -158,6 +158,41 @@ fn nothing_is_lost_where_dtrace_dropped_records_at_an_unknown_time() {
     assert!(count(&stats, VerdictClass::Open) > 0 && stats.blind_seconds() > 0.0);
 }
 
+/// As if the consumer had asked for exactly as many events as there were: no call shows that nothing is left.
+#[test]
+fn full_calls_are_judged_by_the_order_of_the_queue() {
+    let full = |line: &String| {
+        let mut fields: Vec<&str> = line.split(' ').collect();
+        if fields[0] == "M" {
+            fields[5] = if fields[6].starts_with(['-', '0']) { "0" } else { fields[6] };
+        }
+        fields.join(" ")
+    };
+    for name in ["split15-attached-chain-stall", "merged-attached-chain-stall", "split-exit-only"] {
+        let mut run = run(name);
+        run.lines = run.lines.iter().map(full).collect();
+        assert_eq!(count(&run.stats(), VerdictClass::Lost), 0, "{name}");
+    }
+    let mut run = Run { pid: Pid::new(1).expect("a pid"), lines: vec![] };
+    let mut stdout = Vec::new();
+    let replay = Replay::open(&recording("consumer-15.1-lost-exit")).expect("a recording");
+    let played = replay.play(&mut |input: Input<'_>| {
+        match input {
+            Input::Stdout { bytes, .. } => stdout.extend_from_slice(bytes),
+            Input::Consumer { pid: Some(pid), .. } => run.pid = pid,
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    played.expect("an undamaged recording");
+    let text = String::from_utf8(stdout).expect("text");
+    run.lines = text.lines().map(|line| full(&line.to_owned())).collect();
+    let (_, findings) = run.play();
+    let lost: Vec<u32> =
+        findings.iter().filter(|f| f.verdict.is_lost()).map(|f| f.pid.get()).collect();
+    assert_eq!(lost, [6712, 8541]);
+}
+
 #[test]
 fn a_missing_record_accuses_nobody() {
     for name in ["split15-attached-chain-stall", "merged-attached-chain-stall", "split-exit-only"] {
