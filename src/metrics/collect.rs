@@ -172,7 +172,13 @@ fn witnesses(out: &mut Families<'_>) {
     };
     gauges(table::TABLE_ENTRIES, |fill| fill.entries);
     gauges(table::TABLE_CAPACITY, |fill| fill.capacity);
-    out.one_a_host(table::FORK_RECONCILE_DELTA, |stats| stats.reconcile_delta as f64);
+    out.by_host(table::FORK_RECONCILE_DELTA, |host| {
+        // Without a kqueue of our own no mark tells when the counters were read, and another host's are not read at all.
+        let is_off = host.sources.iter().all(|(source, _)| *source == Source::Dtrace);
+        let delta = host.stats.reconcile_delta as f64;
+        let series = || number(table::FORK_RECONCILE_DELTA, &[&host.name], delta);
+        (!is_off || host.sources.is_empty()).then(series).into_iter().collect()
+    });
     let pending = |stats: &Stats| stats.trees.iter().map(TreeStats::pending).sum::<u64>() as f64;
     out.one_a_host(table::PENDING_FACTS, pending);
     out.by_host(table::KEVENT_BATCH_SIZE, |host| {

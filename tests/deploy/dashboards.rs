@@ -194,13 +194,13 @@ fn panels_lie_side_by_side() {
 }
 
 /// The colours of the report's page, which its source has as constants: `const RED: RGBColor = RGBColor(0xd6, 0x45, 0x45);`
-/// and `("lost", RED, &[Verdict::LostReported, ...]),`.
+/// and `VerdictClass::Lost => ("lost", RED),`.
 fn colour_on_the_page(verdict: Verdict) -> String {
     let page = read("src/report/page/sections.rs");
-    let (_, layers) = page.split_once("const LAYERS").unwrap();
-    let named = format!("Verdict::{verdict:?}");
-    let layer = layers.lines().find(|line| line.contains(&named)).expect("each has a layer");
-    let name = layer.split(", ").nth(1).unwrap();
+    let class = format!("VerdictClass::{:?} => (\"", verdict.class());
+    let (_, layer) = page.split_once(&class).expect("each has a layer");
+    let (_, name) = layer.split_once("\", ").unwrap();
+    let (name, _) = name.split_once(')').unwrap();
     let (_, constant) = page.split_once(&format!("const {name}: RGBColor = RGBColor(")).unwrap();
     "#".to_owned() + &constant.split(");").next().unwrap().replace("0x", "").replace(", ", "")
 }

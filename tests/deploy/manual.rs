@@ -145,7 +145,8 @@ fn every_example_of_the_page_can_be_parsed() {
     let lines: Vec<&str> = examples.lines().filter_map(|line| line.strip_prefix(".Dl ")).collect();
     assert!(lines.len() >= 4, "{lines:?}");
     for line in lines {
-        let parsed = Cli::try_parse_from(line.trim_matches('"').split(' '));
+        let words = shlex::split(line.trim_matches('"')).expect(line);
+        let parsed = Cli::try_parse_from(words);
         assert!(parsed.is_ok(), "{line}: {parsed:?}");
     }
 }
