@@ -84,3 +84,13 @@ pub fn case(n: u64) -> Case {
     };
     Case { seed: n, options }
 }
+
+/// The same case with consumers beside the mirror, or without one.
+pub(crate) fn case_of_consumers(n: u64) -> Case {
+    let mut case = case(n);
+    let options = &mut case.options;
+    options.consumers = 1 + (n / CELLS % 4) as u32;
+    options.mirror = n % 2 == 0;
+    options.count = options.count.min(60);
+    case
+}

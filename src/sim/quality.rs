@@ -3,14 +3,19 @@
 use std::fmt::Write;
 
 use super::grid::{self, REGIMES};
-use super::judge::{Class, Miss, Score, Sight, judge, shortest};
+use super::judge::{Class, Miss, Score, Sight, judge, judge_consumers, shortest};
 use crate::model::{Fact, Regime, Verdict};
 
 /// The scores of a swarm, apart for each [`Sight`] and each regime.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Quality {
     scores: [[Score; REGIMES.len()]; Sight::COUNT],
+    /// Those of consumers.
+    consumers: [Score; Sight::COUNT],
 }
+
+/// One run of so many has consumers.
+const CONSUMERS_EVERY: u64 = 3;
 
 /// What the runs are asked to show. A share counts as 1 if it is written as 1.000.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +26,8 @@ pub(crate) struct Goals {
     pub fair: bool,
     /// It was blind at times: fewer than twice as many facts are undecided as really overlap a drop.
     pub(crate) bold: bool,
+    /// Consumers: precision is 1 in every class that accuses the kernel.
+    pub(crate) consumers: bool,
 }
 
 fn is_one(share: Option<f64>) -> bool {
@@ -33,6 +40,10 @@ impl Quality {
         let case = grid::case(n);
         let regime = REGIMES.iter().position(|r| *r == case.options.regime).unwrap_or(0);
         self.scores[case.sight().index()][regime].merge(judge(&case));
+        if n.is_multiple_of(CONSUMERS_EVERY) {
+            let case = grid::case_of_consumers(n);
+            self.consumers[case.sight().index()].merge(judge_consumers(&case));
+        }
     }
 
     /// Adds what another thread counted.
@@ -40,6 +51,9 @@ impl Quality {
         for (mine, theirs) in
             self.scores.iter_mut().flatten().zip(other.scores.into_iter().flatten())
         {
+            mine.merge(theirs);
+        }
+        for (mine, theirs) in self.consumers.iter_mut().zip(other.consumers) {
             mine.merge(theirs);
         }
     }
@@ -65,6 +79,7 @@ impl Quality {
             exact: clear.classes.iter().flatten().all(exact),
             fair: blind.classes.iter().chain(&unsure.classes).all(accusing),
             bold: blind.undecided() < 2 * blind.overlapping,
+            consumers: self.consumers.iter().flat_map(|score| &score.classes).all(accusing),
         }
     }
 
@@ -83,6 +98,7 @@ impl Quality {
                 "DTrace was blind at times: undecided is less than twice what really overlaps a drop",
                 goals.bold,
             ),
+            ("Consumers: precision is 1.000 in every class that accuses the kernel", goals.consumers),
         ] {
             let _ = writeln!(page, "| {goal} | {} |", if met { "yes" } else { "**no**" });
         }
@@ -93,6 +109,12 @@ impl Quality {
             classes(&mut page, &score);
         }
         self.regimes(&mut page);
+        page.push_str(CONSUMERS);
+        for (sight, score) in Sight::ALL.iter().zip(&self.consumers) {
+            let (runs, facts) = (score.runs, score.facts);
+            let _ = writeln!(page, "\n### DTrace {sight}\n\n{runs} runs, {facts} facts.\n");
+            classes(&mut page, score);
+        }
         self.misses(&mut page);
         page
     }
@@ -112,11 +134,13 @@ impl Quality {
 
     fn misses(&self, page: &mut String) {
         let _ = writeln!(page, "\n## What goes wrong, and the shortest run that shows it\n");
-        if self.scores.iter().flatten().all(|score| score.misses.is_empty()) {
+        let all = self.scores.iter().flatten().chain(&self.consumers);
+        if all.clone().all(|score| score.misses.is_empty()) {
             let _ = writeln!(page, "Nothing.");
         }
-        for &sight in Sight::ALL {
-            let Score { misses, facts, .. } = self.total(sight);
+        let mirrors = Sight::ALL.iter().map(|sight| (*sight, self.total(*sight)));
+        for (sight, score) in mirrors.chain(Sight::ALL.iter().copied().zip(self.consumers.clone())) {
+            let Score { misses, facts, .. } = score;
             let mut misses: Vec<_> = misses.iter().collect();
             misses.sort_by_key(|(miss, found)| (std::cmp::Reverse(found.times), **miss));
             for (miss, found) in misses {
@@ -194,6 +218,19 @@ fn why(miss: &Miss) -> &'static str {
         _ => "",
     }
 }
+
+const CONSUMERS: &str = "
+## Consumers
+
+Processes that use kqueue themselves, one to four a run, with or without the mirror beside them; DTrace alone watches them. Each has habits
+of its own, which depend on the seed: what it asks for (NOTE_TRACK and NOTE_EXIT, with NOTE_FORK or NOTE_EXEC, NOTE_TRACK
+alone, NOTE_EXIT alone or NOTE_EXEC alone on given processes), one kqueue or two, one thread or two for each, how many events a
+call has room for, how long it waits and how rarely it reads; EV_ONESHOT, EV_DISPATCH, EV_RECEIPT; registrations that are deleted,
+disabled, enabled, changed, or refused; events of other filters between; a kqueue that is closed and opened again; an end in the
+middle, and another process that takes its place.
+
+A fact is what a consumer had asked for when it happened. **unheard**: DTrace has not shown that it had.
+";
 
 const INTRODUCTION: &str = "\
 # Detection quality
