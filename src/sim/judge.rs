@@ -329,7 +329,9 @@ impl Score {
         verdict: Option<Verdict>,
         told: bool,
     ) -> Option<Miss> {
-        let Some(really) = life.outcome(fact) else {
+        // DTrace may show one of several notes and not the others.
+        let shown = verdict.filter(|verdict| life.further[fact as usize].contains(verdict));
+        let Some(really) = shown.or(life.outcome(fact)) else {
             return verdict.filter(|verdict| *verdict != Verdict::Undecided).map(|verdict| {
                 self.classes[fact as usize][verdict.index()].said += 1;
                 Miss { death: fact == Fact::Death, truth: None, verdict: Some(verdict.index()) }

@@ -98,7 +98,10 @@ impl Quality {
                 "DTrace was blind at times: undecided is less than twice what really overlaps a drop",
                 goals.bold,
             ),
-            ("Consumers: precision is 1.000 in every class that accuses the kernel", goals.consumers),
+            (
+                "Consumers: precision is 1.000 in every class that accuses the kernel",
+                goals.consumers,
+            ),
         ] {
             let _ = writeln!(page, "| {goal} | {} |", if met { "yes" } else { "**no**" });
         }
@@ -139,7 +142,8 @@ impl Quality {
             let _ = writeln!(page, "Nothing.");
         }
         let mirrors = Sight::ALL.iter().map(|sight| (*sight, self.total(*sight)));
-        for (sight, score) in mirrors.chain(Sight::ALL.iter().copied().zip(self.consumers.clone())) {
+        for (sight, score) in mirrors.chain(Sight::ALL.iter().copied().zip(self.consumers.clone()))
+        {
             let Score { misses, facts, .. } = score;
             let mut misses: Vec<_> = misses.iter().collect();
             misses.sort_by_key(|(miss, found)| (std::cmp::Reverse(found.times), **miss));

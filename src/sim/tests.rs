@@ -69,6 +69,7 @@ fn any_options() -> impl Strategy<Value = Options> {
                 note_exec: b[0],
                 exit_note_first: b[1],
                 flux_us: if b[2] { 100 } else { 2 },
+                consumers: if b[2] { 2 } else { 0 },
                 count: 40,
                 depth: 4,
                 ..Options::default()

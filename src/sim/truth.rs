@@ -75,6 +75,8 @@ pub(crate) struct Life {
     pub birth: Option<Verdict>,
     /// What became of its NOTE_EXIT.
     pub death: Option<Verdict>,
+    /// What became of further notes about its birth and its death: each kqueue of a consumer may report it.
+    pub further: [Vec<Verdict>; 2],
     /// The batch with its first NOTE_CHILD; of a consumer: when DTrace showed the call that returned it to return.
     pub child_batch: Option<u64>,
     /// The batch with its NOTE_EXIT; of a consumer: as above.
@@ -129,7 +131,8 @@ pub(super) struct Followed {
 /// Why a note will not come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Why {
-    /// A knote of the forker did not register the child.
+    /// A knote of the forker did not register the child: if nothing says so and the forker's birth was lost too, nobody can tell
+    /// this from an inherited loss.
     Missed,
     /// The forker had no knote that tracks: if its birth or its death was lost, the loss is inherited.
     Untracked,
@@ -218,6 +221,7 @@ impl Truth {
             status: None,
             birth: None,
             death: None,
+            further: [vec![], vec![]],
             child_batch: None,
             exit_batch: None,
             duplicates: 0,
@@ -284,6 +288,7 @@ impl Truth {
             *mine = Life {
                 birth: mine.birth,
                 death: mine.death,
+                further: std::mem::take(&mut mine.further),
                 child_batch: mine.shown[0],
                 exit_batch: mine.shown[1],
                 duplicates: mine.duplicates,
@@ -362,7 +367,10 @@ impl Truth {
         for loss in losses {
             let forker = self.life(loss.forker).map(|f| (f.birth, f.death));
             let half_tracked = self.life(loss.forker).is_some_and(|f| f.half_tracked);
+            let of_forker = |other: &Loss| other.life == loss.forker && other.fact == Fact::Birth;
+            let unsettled = self.losses.iter().any(of_forker);
             let is_lost = |outcome: Option<Verdict>| outcome.is_some_and(Verdict::is_lost);
+            let nothing_said = outcome == Verdict::LostSilent;
             match (now(&loss), loss.why, forker) {
                 (true, Why::Untracked | Why::Vanished, Some((birth, _))) if is_lost(birth) => {
                     self.settle(loss.life, loss.fact, Verdict::LostInherited);
@@ -370,10 +378,16 @@ impl Truth {
                 (true, Why::Untracked, Some((_, death))) if is_lost(death) || half_tracked => {
                     self.settle(loss.life, loss.fact, Verdict::LostInherited);
                 }
+                (true, Why::Missed, Some((birth, _))) if is_lost(birth) && nothing_said => {
+                    self.settle(loss.life, loss.fact, Verdict::LostInherited);
+                }
                 // The forker's own birth is not settled yet.
-                (true, Why::Untracked | Why::Vanished, Some((None, _))) | (false, ..) => {
+                (true, why, Some((None, _)))
+                    if unsettled && (why != Why::Missed || nothing_said) =>
+                {
                     self.losses.push(loss);
                 }
+                (false, ..) => self.losses.push(loss),
                 (true, ..) => self.settle(loss.life, loss.fact, outcome),
             }
         }
@@ -382,27 +396,32 @@ impl Truth {
 
 impl Life {
     fn announced(&mut self, event: &Kevent, batch: u64, collided: bool) {
+        let right = event.data == i64::from(self.forker.get());
+        let outcome = match (right, collided) {
+            (true, _) => Verdict::Agreed,
+            (false, true) => Verdict::Overwritten,
+            (false, false) => Verdict::Corrupt,
+        };
         if self.child_batch.is_some() {
             self.duplicates += 1;
+            self.further[0].push(outcome);
             return;
         }
         self.child_batch = Some(batch);
-        let right = event.data == i64::from(self.forker.get());
-        self.birth.get_or_insert(match (right, collided) {
-            (true, _) => Verdict::Agreed,
-            (false, true) => Verdict::Overwritten,
-            (false, false) => Verdict::Corrupt,
-        });
+        self.birth.get_or_insert(outcome);
     }
 
     fn ended(&mut self, event: &Kevent, batch: u64, collided: bool) {
-        self.exit_batch = Some(batch);
         let right = self.status.is_some_and(|s| event.data == i64::from(s.0));
         let ppid = event.data == i64::from(self.forker.get());
-        self.death.get_or_insert(match (right, collided && ppid) {
+        let outcome = match (right, collided && ppid) {
             (true, _) => Verdict::Agreed,
             (false, true) => Verdict::Overwritten,
             (false, false) => Verdict::Corrupt,
-        });
+        };
+        if self.exit_batch.replace(batch).is_some() {
+            self.further[1].push(outcome);
+        }
+        self.death.get_or_insert(outcome);
     }
 }

@@ -4,6 +4,7 @@
 mod lag;
 mod registrations;
 mod script;
+mod simulated;
 
 use std::io::Read;
 use std::ops::ControlFlow;

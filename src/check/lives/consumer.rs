@@ -32,21 +32,52 @@ impl Lives {
         self.learn_queue(change.queue, Some(change.kqueue));
         let muted = change.flags & (note::EV_DELETE | note::EV_DISABLE) != 0;
         // What is registered anew after its end may be an old knote, of which nothing needs to come.
-        let before = self.table.newest(pid).filter(|slot| self.table[*slot].is_tracked());
-        let ended = before.and_then(|slot| self.table[slot].exited);
-        let ended = ended.is_some_and(|exited| exited < change.entered);
-        if !muted {
-            self.watch(cx, tree, pid, change);
-        }
-        let Some(slot) = self.table.newest(pid) else { return };
-        let life = &mut self.table[slot];
+        let before = self.table.latest(pid, Life::is_tracked);
+        let ended = before.filter(|slot| {
+            let exited = self.table[*slot].exited;
+            self.table.newest(pid) == before && exited.is_some_and(|at| at < change.entered)
+        });
+        // The clocks of two CPUs may be apart: its note may seem to have come before.
+        let delivered = self
+            .unplaced
+            .iter()
+            .any(|(ended, at)| *ended == pid && at.plus(UNORDERED_NS) > change.entered);
+        let slot = match change.flags & note::EV_ADD {
+            0 => before,
+            _ => {
+                if !muted {
+                    self.watch(cx, tree, pid, change);
+                }
+                self.table.newest(pid)
+            }
+        };
+        let Some(slot) = slot else { return };
         // The first registration that is seen is no change.
-        if life.asked.is_some() || life.registered.is_none() {
-            life.changed = Some(change.at);
+        if self.table[slot].asked.is_some() || self.table[slot].registered.is_none() {
+            self.changed(slot, change.at);
         }
-        (life.muted, life.enabled) = (muted || ended, change.at);
+        let life = &mut self.table[slot];
+        (life.muted, life.enabled) = (muted || ended.is_some() || delivered, change.at);
         // Whatever a change is for, it says anew what is asked for (13.2 `kern_event.c`, `kqueue_register`: kn_sfflags).
         life.asked = Some(change.notes);
+    }
+
+    /// A registration was changed: of children that were created at about that time it is not known whether the kernel followed
+    /// them.
+    fn changed(&mut self, slot: usize, at: KernelTime) {
+        self.table[slot].changed = Some(at);
+        let recent = self
+            .deadlines
+            .of(Evidence::ChildNote)
+            .filter(|waiting| at.since(waiting.at) <= UNORDERED_NS);
+        let recent: Vec<usize> =
+            recent.filter_map(|waiting| self.table.find(waiting.life)).collect();
+        for child in recent {
+            let forker = self.table[child].forker_life.and_then(|handle| self.table.find(handle));
+            if forker == Some(slot) {
+                self.table[child].asked = Some(0);
+            }
+        }
     }
 
     /// This event has freed its knote (EV_ONESHOT), or disabled it (EV_DISPATCH). Of NOTE_CHILD with EV_ONESHOT see

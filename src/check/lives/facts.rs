@@ -5,7 +5,7 @@ use super::life::{FactState, Life};
 use super::waiting::{Evidence, WaitingFact};
 use super::{Context, Lives};
 use crate::check::clues::Named;
-use crate::check::judge::{self, UNORDERED_NS};
+use crate::check::judge;
 use crate::check::stats::{Order, TreeStats};
 use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, note};
 
@@ -112,11 +112,8 @@ impl Lives {
 
     /// Whether the kernel was to announce this child when its forker created it.
     pub(super) fn asks_for_child(&self, cx: &Context, child: &Life, forker: &Life) -> bool {
-        let just_changed = forker.changed.zip(child.created).is_some_and(|(changed, created)| {
-            changed.since(created).max(created.since(changed)) <= UNORDERED_NS
-        });
         match child.asked {
-            Some(notes) => notes & note::TRACK != 0 && !just_changed,
+            Some(notes) => notes & note::TRACK != 0,
             None => self.asks_for(cx, forker, note::TRACK),
         }
     }

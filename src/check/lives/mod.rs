@@ -54,6 +54,8 @@ pub(crate) struct Lives {
     queues: Vec<WatchedQueue>,
     /// Drains of a consumer's queues that do not count yet, each with the return of its call.
     drains: VecDeque<(KernelTime, Drain)>,
+    /// The latest notes of ends that nothing proved to be watched.
+    unplaced: VecDeque<(Pid, KernelTime)>,
     /// It has asked for EV_ONESHOT, as far as its registrations were seen; `None` as long as none was.
     oneshot: Option<bool>,
     /// Beyond so many lives those of no tree are forgotten, and up to when that was done.
@@ -95,6 +97,7 @@ impl Lives {
             process: None,
             queues: if tree.is_none() { vec![own] } else { vec![] },
             drains: VecDeque::new(),
+            unplaced: VecDeque::new(),
             oneshot: tree.is_none().then_some(false),
             most_strangers: MOST_STRANGERS,
             forgotten: None,

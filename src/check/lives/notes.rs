@@ -4,9 +4,13 @@ use super::life::{Life, Note, Registered};
 use super::table::LifeTable;
 use super::{Context, Lives};
 use crate::check::judge::UNORDERED_NS;
+use crate::check::latest::keep_latest;
 use crate::check::stats::Order;
 use crate::input::Attach;
 use crate::model::{KernelTime, Kevent, Pid, Regime, TreeId, Witness, note};
+
+/// So many notes of ends are remembered that came before what they are about.
+const MOST_UNPLACED: usize = 64;
 
 impl Lives {
     pub(super) fn register(
@@ -118,7 +122,13 @@ impl Lives {
         note: &Note,
     ) -> Option<usize> {
         let fits = |t: &LifeTable, s: usize| t[s].fits_death(note.data);
-        let tracked = self.table.latest(pid, Life::is_tracked);
+        // A consumer may have registered the pid again before it got the note of the life before.
+        let older = self.table.chain(pid).filter(|slot| {
+            let life = &self.table[*slot];
+            life.is_tracked() && life.exit.is_none() && life.fits_death(note.data)
+        });
+        let older = older.last().filter(|_| self.tree.is_some());
+        let tracked = older.or_else(|| self.table.latest(pid, Life::is_tracked));
         let newer = self
             .table
             .chain(pid)
@@ -134,7 +144,10 @@ impl Lives {
         }
         match (tracked_open, newer) {
             // It has ended before anything proved that it was watched.
-            (None, _) if self.is_from_before(pid) => None,
+            (None, _) if self.is_from_before(pid) => {
+                keep_latest(&mut self.unplaced, MOST_UNPLACED, (pid, note.at));
+                None
+            }
             (Some(slot), None) => Some(slot),
             (Some(slot), Some(new)) => {
                 let other = !fits(&self.table, slot) && fits(&self.table, new);

@@ -2,6 +2,7 @@
 //! missed something, or in which the order of the two streams is not known because a clock jumped.
 
 use super::calls::CallHead;
+use super::passes::Passes;
 use super::records::Arrival;
 use super::{BlindReason, ClockMap, Event, Gap, Span, Timeline};
 use crate::model::{KernelTime, MonoTime, Pid, Witness};
@@ -40,7 +41,11 @@ impl Timeline {
             if future {
                 self.forget_clock(newest.unwrap_or(at), at);
             }
-            self.clock.read(at, read);
+            if !self.clock.read(at, read) {
+                let newest = newest.unwrap_or(at);
+                self.passes = Passes::default();
+                self.jumped(newest.min(at), newest.max(at));
+            }
         }
         refused.map(|(reason, _)| reason)
     }

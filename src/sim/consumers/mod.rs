@@ -2,6 +2,8 @@
 
 mod calls;
 mod habits;
+#[cfg(test)]
+mod tests;
 mod traced;
 
 use std::collections::HashMap;
