@@ -367,8 +367,7 @@ impl Truth {
         for loss in losses {
             let forker = self.life(loss.forker).map(|f| (f.birth, f.death));
             let half_tracked = self.life(loss.forker).is_some_and(|f| f.half_tracked);
-            let of_forker = |other: &Loss| other.life == loss.forker && other.fact == Fact::Birth;
-            let unsettled = self.losses.iter().any(of_forker);
+            let is_root = self.life(loss.forker).is_some_and(|f| f.forker_life.is_none());
             let is_lost = |outcome: Option<Verdict>| outcome.is_some_and(Verdict::is_lost);
             let nothing_said = outcome == Verdict::LostSilent;
             match (now(&loss), loss.why, forker) {
@@ -383,7 +382,7 @@ impl Truth {
                 }
                 // The forker's own birth is not settled yet.
                 (true, why, Some((None, _)))
-                    if unsettled && (why != Why::Missed || nothing_said) =>
+                    if !is_root && (why != Why::Missed || nothing_said) =>
                 {
                     self.losses.push(loss);
                 }
