@@ -31,7 +31,7 @@ pub(super) fn wait(pid: libc::pid_t) -> nix::Result<u32> {
     }
 }
 
-/// Lets children become zombies until we wait for them, whatever we inherited: with SIGCHLD ignored the kernel would
+/// Lets children become zombies until we wait for them, as a process may inherit another setting: with SIGCHLD ignored the kernel would
 /// throw their statuses away.
 pub(super) fn keep_zombies() {
     use nix::sys::signal::{SigHandler, Signal, signal};

@@ -260,7 +260,11 @@ pub(super) mod tests {
         assert_eq!(Answer::of(&births(6)), Answer::Undecided);
         assert_eq!(Answer::Undecided.exit_status(), 2);
         let only = stats(&[(Verdict::Agreed, 90), (Verdict::KqueueOnly, 10)], &deaths);
-        assert_eq!(Answer::of(&only), Answer::Undecided, "what DTrace never told is not decided");
+        assert_eq!(
+            Answer::of(&only),
+            Answer::Undecided,
+            "what DTrace never reported is not decided"
+        );
         let mut pending = stats(&[(Verdict::Agreed, 90)], &deaths);
         pending.trees[0].births_reported = 100;
         assert_eq!(Answer::of(&pending), Answer::Undecided, "nor is what is still pending");

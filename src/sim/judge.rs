@@ -61,10 +61,10 @@ pub(crate) struct Class {
     pub decided: u64,
     /// Facts of this class that stayed undecided.
     pub undecided: u64,
-    /// Facts of this class that neither witness told of: nobody can count them.
-    pub(crate) unheard: u64,
+    /// Facts of this class that neither witness reported: they cannot be counted.
+    pub(crate) unreported: u64,
     /// Verdicts that name this class.
-    pub said: u64,
+    pub given: u64,
     /// Verdicts that name this class and are right.
     pub right: u64,
 }
@@ -72,7 +72,7 @@ pub(crate) struct Class {
 impl Class {
     /// Of the verdicts that name this class, the share that is right.
     pub(crate) fn precision(&self) -> Option<f64> {
-        (self.said > 0).then(|| self.right as f64 / self.said as f64)
+        (self.given > 0).then(|| self.right as f64 / self.given as f64)
     }
 
     /// Of the decided facts of this class, the share that was recognised.
@@ -83,8 +83,8 @@ impl Class {
     fn merge(&mut self, other: &Class) {
         self.decided += other.decided;
         self.undecided += other.undecided;
-        self.unheard += other.unheard;
-        self.said += other.said;
+        self.unreported += other.unreported;
+        self.given += other.given;
         self.right += other.right;
     }
 }
@@ -229,7 +229,7 @@ fn keys_of_finding(finding: &Finding, by: By) -> impl Iterator<Item = Key> {
     first.into_iter().chain(second).flatten()
 }
 
-/// Who was told.
+/// Whose kevents are judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum By {
     Mirror,
@@ -248,9 +248,9 @@ pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
 /// The score of all consumers.
 pub fn score_consumers(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
     let mut score = Score::default();
-    for (n, told) in truth.consumers.iter().enumerate() {
+    for (n, received) in truth.consumers.iter().enumerate() {
         let tree = TreeId(n as u16 + u16::from(case.options.mirror));
-        score.merge(score_tracker(case, By::Consumer, tree, told, findings));
+        score.merge(score_tracker(case, By::Consumer, tree, received, findings));
     }
     Score { runs: 1, ..score }
 }
@@ -264,19 +264,19 @@ fn score_tracker(case: &Case, by: By, tree: TreeId, truth: &Truth, findings: &[F
     let mut misses: Vec<(Miss, Pid)> = vec![];
     for stray in strays {
         let (fact, verdict) = (stray.fact as usize, stray.verdict.index());
-        score.classes[fact][verdict].said += 1;
+        score.classes[fact][verdict].given += 1;
         let death = stray.fact == Fact::Death;
         misses.push((Miss { death, truth: None, verdict: Some(verdict) }, stray.pid));
     }
-    let told = match by {
-        By::Mirror => told_of(&lives),
+    let reported = match by {
+        By::Mirror => reported_facts(&lives),
         // What a consumer watches may have been registered before DTrace came, or while it was blind.
         By::Consumer => vec![[false; 2]; lives.len()],
     };
     for (i, life) in lives.iter().enumerate() {
         for fact in [Fact::Birth, Fact::Death] {
-            let (verdict, told) = (verdicts[i][fact as usize], told[i][fact as usize]);
-            let miss = score.count(truth, life, fact, verdict, told);
+            let (verdict, reported) = (verdicts[i][fact as usize], reported[i][fact as usize]);
+            let miss = score.count(truth, life, fact, verdict, reported);
             misses.extend(miss.map(|miss| (miss, life.pid)));
         }
     }
@@ -311,7 +311,7 @@ fn matched<'a>(
             .find(|life| verdicts[*life][fact].is_none());
         match life {
             Some(life) => verdicts[life][fact] = Some(finding.verdict),
-            // Nobody's fact: harmless if it says nothing, a false word otherwise.
+            // No fact of the truth: harmless if it is undecided, a false verdict otherwise.
             None if finding.verdict == Verdict::Undecided => {}
             None => strays.push(finding),
         }
@@ -327,13 +327,13 @@ impl Score {
         life: &Life,
         fact: Fact,
         verdict: Option<Verdict>,
-        told: bool,
+        reported: bool,
     ) -> Option<Miss> {
         // DTrace may show one of several notes and not the others.
         let shown = verdict.filter(|verdict| life.further[fact as usize].contains(verdict));
         let Some(really) = shown.or(life.outcome(fact)) else {
             return verdict.filter(|verdict| *verdict != Verdict::Undecided).map(|verdict| {
-                self.classes[fact as usize][verdict.index()].said += 1;
+                self.classes[fact as usize][verdict.index()].given += 1;
                 Miss { death: fact == Fact::Death, truth: None, verdict: Some(verdict.index()) }
             });
         };
@@ -343,17 +343,17 @@ impl Score {
         let class = &mut classes[really.index()];
         match verdict {
             Some(Verdict::Undecided) => class.undecided += 1,
-            None if !told => class.unheard += 1,
+            None if !reported => class.unreported += 1,
             None => class.decided += 1,
             Some(verdict) => {
                 class.decided += 1;
                 class.right += u64::from(verdict == really);
-                classes[verdict.index()].said += 1;
+                classes[verdict.index()].given += 1;
             }
         }
         let fine = match verdict {
             Some(verdict) => verdict == really || verdict == Verdict::Undecided,
-            None => !told,
+            None => !reported,
         };
         (!fine).then(|| Miss {
             death: fact == Fact::Death,
@@ -363,19 +363,19 @@ impl Score {
     }
 }
 
-/// Of which facts the witnesses told. DTrace tells of every process on the machine: that one of them belongs to the tree
+/// Which facts the witnesses reported. DTrace reports every process on the machine: that one of them belongs to the tree
 /// shows only if the line of creates to the root is unbroken, or if kqueue names it.
-fn told_of(lives: &[&Life]) -> Vec<[bool; 2]> {
+fn reported_facts(lives: &[&Life]) -> Vec<[bool; 2]> {
     let mut known = vec![false; lives.len()];
-    let mut told = Vec::with_capacity(lives.len());
+    let mut reported = Vec::with_capacity(lives.len());
     for (i, life) in lives.iter().enumerate() {
         let heir = life.forker_life.is_none_or(|f| known[f as usize]);
         let named = life.child_batch.is_some() || life.exit_batch.is_some();
         known[i] = named || life.create_printed && heir;
         let birth = life.child_batch.is_some() || life.create_printed && known[i];
-        told.push([birth, life.exit_batch.is_some() || life.exit_printed && known[i]]);
+        reported.push([birth, life.exit_batch.is_some() || life.exit_printed && known[i]]);
     }
-    told
+    reported
 }
 
 /// The same case with the smallest count that still shows this miss: a run is a prefix of every longer one.
@@ -396,7 +396,7 @@ pub(crate) fn shortest(miss: &Miss, case: &Case) -> Case {
     best
 }
 
-/// Runs a case through the real pipeline and holds the verdicts on what consumers were told against its truth.
+/// Runs a case through the real pipeline and holds the verdicts on what consumers received against its truth.
 pub fn judge_consumers(case: &Case) -> Score {
     let (truth, findings) = verdicts(case);
     score_consumers(case, &truth, &findings)

@@ -23,7 +23,7 @@ struct Knote {
     data: i64,
     flags: u32,
     queued: bool,
-    /// KN_DISABLED: it is not queued, whatever happens; and whether something has happened meanwhile (KN_ACTIVE).
+    /// KN_DISABLED: it is never queued; and whether something has happened meanwhile (KN_ACTIVE).
     disabled: bool,
     active: bool,
     /// knote_fork has it in flux with the list lock dropped.

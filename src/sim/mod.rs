@@ -38,12 +38,12 @@ pub use truth::Truth;
 ///
 /// let options = Options { count: 10, ..Options::default() };
 /// let inputs = |seed| {
-///     let mut said = String::new();
+///     let mut text = String::new();
 ///     sim::run(seed, &options, &mut |input: Input<'_>| {
-///         said += &format!("{input:?}\n");
+///         text += &format!("{input:?}\n");
 ///         ControlFlow::Continue(())
 ///     });
-///     said
+///     text
 /// };
 /// assert_eq!(inputs(1), inputs(1), "a run is its seed and its options");
 /// assert_ne!(inputs(1), inputs(2));

@@ -185,7 +185,7 @@ fn classes(page: &mut String, score: &Score) {
         for verdict in Verdict::ALL {
             let class: &Class = &score.of(fact)[verdict.index()];
             let facts = class.decided + class.undecided + class.unheard;
-            if facts + class.said == 0 {
+            if facts + class.given == 0 {
                 continue;
             }
             let undecided = 100.0 * class.undecided as f64 / facts.max(1) as f64;
@@ -193,7 +193,7 @@ fn classes(page: &mut String, score: &Score) {
                 page,
                 "| {word} | {verdict} | {facts} | {} | {} | {} | {} | {undecided:.1} % | {} |",
                 class.decided,
-                class.said,
+                class.given,
                 number(class.precision()),
                 number(class.recall()),
                 class.unheard,
@@ -257,6 +257,6 @@ DTrace was dropping records of some CPU, or was not running.
 
 The optional cause probes (R and S records) do not refine these verdicts: R does not name the kqueue whose knote failed,
 S sees only the first knote of a list, and both come from a second dtrace that is late and may drop without our knowing,
-so every loss would have to wait for a witness that proves nothing about our knote. They are told beside the verdict: as
+so every loss would have to wait for a witness that proves nothing about our knote. They are shown beside the verdict: as
 a clue to the way through the kernel, wherever an incident is shown.
 ";

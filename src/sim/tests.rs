@@ -117,7 +117,7 @@ proptest! {
         }
         if truth.faults.iter().all(|f| matches!(f.fault, Fault::Drop | Fault::Abort)) {
             let lost = |fact| truth.lives().filter(move |l| l.outcome(fact).is_some_and(Verdict::is_lost));
-            // A child that forks before its own knote exists is the one loss that is nobody's fault.
+            // A child that forks before its own knote exists is the one loss without an injected fault.
             if options.race == 0.0 {
                 prop_assert_eq!(lost(Fact::Birth).count() + lost(Fact::Death).count(), 0);
             }
@@ -225,7 +225,7 @@ fn an_exit_is_lost_only_where_another_note_is_pending_on_its_knote() {
         let (births, deaths, exits) = lost(&format!("--regime split {notes}"));
         assert!(births == 0 && deaths > 0 && deaths == exits, "{notes}: {births} {deaths} {exits}");
     }
-    // One knote a child: NOTE_CHILD is pending on it, whatever was asked for.
+    // One knote a child: NOTE_CHILD is pending on it, even if it was not asked for.
     let (births, deaths, _) = lost("--regime merged-status");
     assert!(births > 0 && deaths > 0);
 }

@@ -168,7 +168,7 @@ pub struct Truth {
     pub trackerr_reports: u64,
     /// The most knotes that were alive at once.
     pub most_knotes: usize,
-    /// What each consumer was told: the same lives, as its kqueues reported them.
+    /// What each consumer received: the same lives, as its kqueues reported them.
     pub consumers: Vec<Truth>,
 }
 

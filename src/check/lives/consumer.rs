@@ -58,7 +58,7 @@ impl Lives {
         }
         let life = &mut self.table[slot];
         (life.muted, life.enabled) = (muted || ended.is_some() || delivered, change.at);
-        // Whatever a change is for, it says anew what is asked for (13.2 `kern_event.c`, `kqueue_register`: kn_sfflags).
+        // Any change says anew what is asked for (13.2 `kern_event.c`, `kqueue_register`: kn_sfflags).
         life.asked = Some(change.notes);
     }
 

@@ -1,6 +1,5 @@
 //! Drains: when a queue has delivered every note of a fact.
 
-use super::life::FactState;
 use super::waiting::{Evidence, WaitingFact};
 use super::{Basis, Context, Lives};
 use crate::check::judge::UNORDERED_NS;
@@ -79,8 +78,8 @@ impl Lives {
             _ => return None,
         };
         // Otherwise it may be about another life of the pid.
-        let agreed = state == FactState::Decided(Verdict::Agreed);
-        happened.filter(|_| agreed).map(|at| at.minus(self.patience_ns))
+        let is_good = state.verdict().is_some_and(Verdict::is_good);
+        happened.filter(|_| is_good).map(|at| at.minus(self.patience_ns))
     }
 
     /// This call of the reader has drained its queue, which it began to read at `entered`.

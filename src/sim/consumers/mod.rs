@@ -76,7 +76,7 @@ pub(super) struct Consumer {
     reopens: bool,
     /// What DTrace has shown of the calls under way: the notes that were copied out to each thread.
     shown: HashMap<Id, Vec<(LifeId, u32)>>,
-    /// What it was told.
+    /// What it received.
     pub(super) truth: Truth,
 }
 

@@ -58,7 +58,7 @@ impl Kqueue {
         } else if change.flags & note::EV_DISABLE != 0 {
             knote.disabled = true;
         }
-        // Whatever the change is for: what it does not ask for again is not asked for any more.
+        // In any change: what it does not ask for again is not asked for any more.
         knote.wanted = change.notes;
         if knote.active || (knote.fflags != 0 && !knote.disabled) {
             self.activate(id);

@@ -205,7 +205,7 @@ pub(super) fn is_closed(socket: BorrowedFd<'_>) -> bool {
     if poll(&mut asked, PollTimeout::ZERO).is_ok_and(|found| found > 0) {
         return true;
     }
-    // It may have said that it will say no more.
+    // It may have shut down its end for writing.
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     match nix::sys::socket::recv(socket.as_raw_fd(), &mut [0], flags) {
         Ok(count) => count == 0,
