@@ -177,14 +177,14 @@ fn regime_row(regime: Regime, sight: Sight, score: &Score) -> String {
 fn classes(page: &mut String, score: &Score) {
     let _ = writeln!(
         page,
-        "| fact | class | facts | decided | verdicts | precision | recall | undecided | unheard |\n\
+        "| fact | class | facts | decided | verdicts | precision | recall | undecided | unreported |\n\
          |---|---|---:|---:|---:|---:|---:|---:|---:|"
     );
     let number = |n: Option<f64>| n.map_or("-".to_string(), |n| format!("{n:.5}"));
     for (fact, word) in [(Fact::Birth, "birth"), (Fact::Death, "death")] {
         for verdict in Verdict::ALL {
             let class: &Class = &score.of(fact)[verdict.index()];
-            let facts = class.decided + class.undecided + class.unheard;
+            let facts = class.decided + class.undecided + class.unreported;
             if facts + class.given == 0 {
                 continue;
             }
@@ -196,7 +196,7 @@ fn classes(page: &mut String, score: &Score) {
                 class.given,
                 number(class.precision()),
                 number(class.recall()),
-                class.unheard,
+                class.unreported,
             );
         }
     }
@@ -251,7 +251,7 @@ reader's jumps by 20 ms to 9 s, forward or back, dtrace prints records twice, or
 
 A **fact** is the birth or the death of a process of the tree; its **class** is what really became of it.
 **precision**: of the verdicts that name this class, the share that is right. **recall**: of the decided facts of this
-class, the share that was recognised. **undecided**: the checker says that it cannot know. **unheard**: neither witness
+class, the share that was recognised. **undecided**: the checker says that it cannot know. **unreported**: neither witness
 reported the fact (DTrace dropped it and kqueue lost it, or neither showed that its forker belongs to the tree). **really blind**: the share of facts whose probe fired while
 DTrace was dropping records of some CPU, or was not running.
 
