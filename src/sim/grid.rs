@@ -90,7 +90,7 @@ pub(crate) fn case_of_consumers(n: u64) -> Case {
     let mut case = case(n);
     let options = &mut case.options;
     options.consumers = 1 + (n / CELLS % 4) as u32;
-    options.mirror = n % 2 == 0;
+    options.mirror = n.is_multiple_of(2);
     options.count = options.count.min(60);
     case
 }
