@@ -7,9 +7,12 @@ use std::path::Path;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-/// Replaces the file at a path; then the reason that the error must give. To be applied in this order, which ends with a
-/// plain file again.
-pub const UNUSABLE_FILES: [(fn(&Path), &str); 4] = [
+/// Replaces the file at a path.
+type Replace = fn(&Path);
+
+/// Replaces the file; then the reason that the error must give. To be applied in this order, which ends with a plain file
+/// again.
+pub const UNUSABLE_FILES: [(Replace, &str); 4] = [
     (directory, "it is a directory"),
     (pipe, "it is no plain file"),
     (device, "it is no plain file"),
