@@ -3,11 +3,17 @@
  *
  * Needs   FreeBSD 12 or later (struct knote has kn_influx), and a kernel whose knote_fork and kqueue_register fbt can
  *         see. It is a part of a program: the exporter puts it in front of proc.d or proc-xstat.d. If that does not
- *         compile, the verdicts are the same without it, and only their causes are unknown.
- * Prints  R and S records, as wire.d defines them.
+ *         compile, it is not known which fork a NOTE_TRACKERR is about, nor why a process was lost.
+ * Prints  c, R and S records, as wire.d defines them.
  */
 /* A fork takes a variable for a clock tick; on 13.2 a CPU has a 256th of this for that. */
 #pragma D option dynvarsize=4m
+
+/* Before the B of the program. */
+BEGIN
+{
+	printf("c %d\n", timestamp);
+}
 
 /* Somebody watches the forker. */
 fbt::knote_fork:entry

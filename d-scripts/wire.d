@@ -16,6 +16,7 @@
  *   K      kevent    timestamp, cpu, pid, events returned: the same from a program that does not trace nevents
  *   R      regfail   timestamp, forker's pid, child pid, errno: kqueue_register failed inside knote_fork
  *   S      influx    timestamp, forker's pid, child pid: knote_fork skipped a knote that was in flux
+ *   c      causes    timestamp: R and S are traced; comes right before the B of the program
  *   m      callmark  timestamp, cpu, 27504 right before or 27505 right after a kevent(2) call of the reader, its number
  *
  * Records of consumers. The last field is the consumer's pid; a program that watches only one may leave it out.
@@ -43,6 +44,7 @@ provider kqproc {
 	probe kevent(uint64_t, uint32_t, int32_t, int32_t);
 	probe regfail(uint64_t, int32_t, int32_t, int32_t);
 	probe influx(uint64_t, int32_t, int32_t);
+	probe causes(uint64_t);
 	probe callmark(uint64_t, uint32_t, int32_t, int32_t);
 	probe register(uint64_t, uint32_t, int32_t, int32_t, int32_t, uint64_t*, int64_t, int16_t, uint16_t*, uint32_t*,
 	    uint64_t*, int32_t);

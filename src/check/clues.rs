@@ -12,13 +12,10 @@ use crate::model::{KernelTime, Pid};
 const CALLS: usize = 1 << 14;
 /// How many unannounced forkers are remembered.
 const NAMED: usize = 1 << 10;
-/// How many records of the cause probes are remembered.
-const CAUSES: usize = 1 << 10;
 
 pub(crate) struct RecentContext {
     /// When the latest calls began and returned.
     calls: VecDeque<(KernelTime, KernelTime)>,
-    causes: VecDeque<Cause>,
     named: VecDeque<Named>,
 }
 
@@ -32,21 +29,11 @@ pub(crate) struct Named {
     pub(crate) at: KernelTime,
 }
 
-/// What a cause probe saw in knote_fork.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cause {
-    pub(crate) at: KernelTime,
-    pub(crate) forker: Pid,
-    pub(crate) child: Pid,
-    /// Why kqueue_register failed; `None` if knote_fork skipped a knote in flux.
-    pub(crate) errno: Option<i32>,
-}
-
 impl Default for RecentContext {
     /// With room from the start for what comes with every call and every birth.
     fn default() -> RecentContext {
         let (calls, named) = (VecDeque::with_capacity(CALLS), VecDeque::with_capacity(NAMED));
-        RecentContext { calls, named, causes: VecDeque::new() }
+        RecentContext { calls, named }
     }
 }
 
@@ -56,37 +43,20 @@ impl RecentContext {
         keep_latest(&mut self.calls, CALLS, (entered, returned));
     }
 
-    pub(crate) fn cause(&mut self, cause: Cause) {
-        keep_latest(&mut self.causes, CAUSES, cause);
-    }
-
     pub(crate) fn named(&mut self, named: Named) {
         keep_latest(&mut self.named, NAMED, named);
     }
 
-    /// What is known of this process.
-    pub(crate) fn about(&self, pid: Pid, dtrace: &DtraceEvidence) -> Clues {
+    /// Adds to `clues` what is known of this process.
+    pub(crate) fn about(&self, pid: Pid, dtrace: &DtraceEvidence, clues: &mut Clues) {
         // It forked that child in this life.
         let as_forker = |named: &&Named| {
             named.forker == pid
                 && dtrace.created.is_none_or(|t| named.forked.plus(UNORDERED_NS) >= t)
                 && dtrace.exited.is_none_or(|t| named.forked <= t)
         };
-        let mut clues = Clues {
-            named_forker: self.named.iter().find(as_forker).map(|named| named.at),
-            scanned_at_exit: dtrace.exited.is_some_and(|exited| self.in_a_call(exited)),
-            ..Clues::default()
-        };
-        // knote_fork comes before proc:::create.
-        let soon = |at| dtrace.created.is_some_and(|t| at <= t && t.since(at) <= UNORDERED_NS);
-        let of_its_fork = |cause: &&Cause| {
-            cause.child == pid && dtrace.forker == Some(cause.forker) && soon(cause.at)
-        };
-        for cause in self.causes.iter().filter(of_its_fork) {
-            clues.errno = cause.errno.or(clues.errno);
-            clues.influx |= cause.errno.is_none();
-        }
-        clues
+        clues.named_forker = self.named.iter().find(as_forker).map(|named| named.at);
+        clues.scanned_at_exit = dtrace.exited.is_some_and(|exited| self.in_a_call(exited));
     }
 
     fn in_a_call(&self, at: KernelTime) -> bool {

@@ -3,6 +3,7 @@
 //! They are asked once for each fact: as soon as both witnesses have reported it, or when the other one's evidence can no longer
 //! be on its way. The verdict goes to `check/verdicts.rs`.
 
+use super::causes::KnoteFork;
 use super::lives::life::{Life, Note};
 use super::lives::trackerr::Reported;
 use super::sight::Sight;
@@ -36,13 +37,15 @@ pub(crate) struct Policy<'a> {
 
 /// The birth of `life`, forked by `forker` as far as that is known.
 pub(crate) fn birth(life: &Life, forker: Option<&Life>, policy: &Policy<'_>) -> Verdict {
+    if life.shares_pid {
+        return Verdict::Undecided;
+    }
     match (life.created, life.child) {
         (Some(created), Some(note)) => announced(life, created, &note, policy),
         (Some(created), None) => unannounced(life, created, forker, policy),
         (None, Some(note)) => {
             // Created after the last drain that did not deliver the note.
-            let from = note.not_before.minus(UNORDERED_NS);
-            policy.kqueue_only(from, &note)
+            policy.kqueue_only(note.not_before, &note)
         }
         (None, None) => Verdict::Undecided,
     }
@@ -50,14 +53,16 @@ pub(crate) fn birth(life: &Life, forker: Option<&Life>, policy: &Policy<'_>) -> 
 
 /// A create and its NOTE_CHILD, whose data must be the forker's pid.
 fn announced(life: &Life, created: KernelTime, note: &Note, policy: &Policy<'_>) -> Verdict {
-    if is_pid(life.forker, note) {
-        return Verdict::Agreed;
-    }
     // It may be about a life that DTrace missed since the drain before.
     let drained = note.not_before.max(policy.watching);
     let (from, to) = (created.min(note.at).min(drained), created.max(note.at));
+    if is_pid(life.forker, note) {
+        return policy.agreed(from, to);
+    }
     match note.is_collision() {
-        true if is_status(life.status, note) => Verdict::Overwritten,
+        true if is_status(life.status, note) && !policy.sight.missed_a_life(from, to) => {
+            Verdict::Overwritten
+        }
         _ if policy.may_be_another_life(from, to) || policy.may_be_old(note) => Verdict::Undecided,
         true => Verdict::Overwritten,
         false => Verdict::Corrupt,
@@ -71,7 +76,7 @@ fn unannounced(
     forker: Option<&Life>,
     policy: &Policy<'_>,
 ) -> Verdict {
-    if policy.may_lack_note(created) {
+    if policy.may_lack_note(created) || policy.sight.missed_a_life(created, policy.now) {
         return Verdict::Undecided;
     }
     // The forker is not known, but kqueue sent NOTE_EXIT.
@@ -90,9 +95,12 @@ fn unannounced(
         && forker.exit.is_none()
         && Some(forker.proven) <= forker.created;
     let forker_lost = forker.birth.verdict().is_some_and(Verdict::is_lost);
+    // The forker's knote was there.
+    let forker_followed = matches!(life.knote_fork, KnoteFork::Failed(_) | KnoteFork::PassedOver);
     match life.reported {
-        Reported::By(_) => Verdict::LostReported,
+        Reported::Yes => Verdict::LostReported,
         Reported::Unclear => Verdict::Undecided,
+        Reported::No if forker_followed => Verdict::LostSilent,
         Reported::No if half_tracked || forker_lost => Verdict::LostInherited,
         Reported::No if forker.is_tracked() => Verdict::LostSilent,
         Reported::No => Verdict::Undecided,
@@ -101,6 +109,9 @@ fn unannounced(
 
 /// The death of `life`.
 pub(crate) fn death(life: &Life, policy: &Policy<'_>) -> Verdict {
+    if life.shares_pid {
+        return Verdict::Undecided;
+    }
     match (life.exited, life.exit) {
         (Some(exited), Some(note)) => ended(life, exited, &note, policy),
         (Some(exited), None) => unended(life, exited, policy),
@@ -124,11 +135,11 @@ pub(crate) fn death(life: &Life, policy: &Policy<'_>) -> Verdict {
 
 /// An exit and its NOTE_EXIT, whose data must be the wait status.
 fn ended(life: &Life, exited: KernelTime, note: &Note, policy: &Policy<'_>) -> Verdict {
+    let drained = note.not_before.max(policy.watching);
     if is_status(life.status, note) {
-        return Verdict::Agreed;
+        return policy.agreed(exited.min(note.at).min(drained), exited.max(note.at));
     }
     // It may be about another life, if one was missed since this one is proven.
-    let drained = note.not_before.max(policy.watching);
     let from = life.proven.min(exited).min(drained);
     if policy.may_be_another_life(from, exited.max(note.at)) || policy.may_be_old(note) {
         return Verdict::Undecided;
@@ -147,13 +158,14 @@ fn unended(life: &Life, exited: KernelTime, policy: &Policy<'_>) -> Verdict {
     // A consumer may have changed its registration while DTrace was blind.
     let change_missed = policy.notes_in == Witness::Dtrace
         && policy.sight.missed(Witness::Dtrace, life.proven.min(exited), exited);
-    if policy.may_lack_note(exited) || create_missing || change_missed {
+    let other_life = policy.sight.missed_a_life(life.proven.min(exited), policy.now);
+    if policy.may_lack_note(exited) || create_missing || change_missed || other_life {
         return Verdict::Undecided;
     }
     if life.is_tracked() {
         return match life.reported {
             Reported::No => Verdict::LostSilent,
-            Reported::By(_) => Verdict::LostReported,
+            Reported::Yes => Verdict::LostReported,
             Reported::Unclear => Verdict::Undecided,
         };
     }
@@ -162,9 +174,14 @@ fn unended(life: &Life, exited: KernelTime, policy: &Policy<'_>) -> Verdict {
 }
 
 impl Policy<'_> {
+    /// A note and a record that are alike, if they are about one life.
+    fn agreed(&self, from: KernelTime, to: KernelTime) -> Verdict {
+        if self.sight.missed_a_life(from, to) { Verdict::Undecided } else { Verdict::Agreed }
+    }
+
     /// A note that DTrace has not confirmed in time, of a fact that happened at `from` or later.
     fn kqueue_only(&self, from: KernelTime, note: &Note) -> Verdict {
-        let to = note.at.plus(self.patience_ns);
+        let (from, to) = (from.minus(UNORDERED_NS), note.at.plus(self.patience_ns));
         let blind = self.sight.missed(Witness::Dtrace, from, to);
         let forgotten = self.may_be_forgotten(from) || self.may_be_old(note);
         if blind || forgotten { Verdict::Undecided } else { Verdict::KqueueOnly }

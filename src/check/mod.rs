@@ -20,6 +20,7 @@ mod lives;
 
 mod judge;
 
+mod causes;
 mod clues;
 pub mod damage;
 pub mod finding;
@@ -34,7 +35,7 @@ use crate::model::{MonoTime, Pid, TreeId};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Record;
-use clues::Cause;
+use causes::{Cause, Causes};
 use finding::Observer;
 use lives::{Context, Lives};
 use sight::Sight;
@@ -64,7 +65,11 @@ pub struct Checker {
 impl Checker {
     /// A checker without any evidence yet.
     pub fn new(config: Config) -> Checker {
-        let cx = Context { sight: Sight::new(config.settle_ns), verdicts: Verdicts::default() };
+        let cx = Context {
+            sight: Sight::new(config.settle_ns),
+            causes: Causes::default(),
+            verdicts: Verdicts::default(),
+        };
         let (timeline, lives) = (Timeline::new(config), vec![Lives::new(config, 0, None)]);
         Checker { config, timeline, cx, lives, has_mirror: true, calls_kevent: false, up: false }
     }
@@ -112,19 +117,20 @@ impl Checker {
         if let Record::Begin { at, wall } | Record::Tick { at, wall } = record {
             stats.wall = Some((at, wall));
         }
-        // Causes come from another dtrace, whose clock of reading is its own: they are counted, kept as clues, and order
-        // nothing.
+        // Causes order nothing: they are looked up when a birth is settled, later than the reorder horizon. In recordings from
+        // before they came from a dtrace of their own.
+        let causes = &mut self.cx.causes;
         match record {
             Record::RegFail { at, forker, child, errno } => {
-                *stats.trackerr_causes.entry(errno).or_default() += 1;
-                self.cx.verdicts.cause(Cause { at, forker, child, errno: Some(errno) });
-                return;
+                *self.cx.verdicts.stats.trackerr_causes.entry(errno).or_default() += 1;
+                return causes.seen(Cause { at, forker, child, errno: Some(errno) });
             }
             Record::Influx { at, forker, child } => {
-                stats.influx_skips += 1;
-                self.cx.verdicts.cause(Cause { at, forker, child, errno: None });
-                return;
+                self.cx.verdicts.stats.influx_skips += 1;
+                return causes.seen(Cause { at, forker, child, errno: None });
             }
+            Record::Causes { .. } => return causes.announce(),
+            Record::Begin { at, .. } => causes.begin(at),
             _ => {}
         }
         if let Some(reason) = self.timeline.record(record, read) {
@@ -209,6 +215,9 @@ impl Checker {
         while let Some(event) = self.timeline.next() {
             match &event {
                 Event::Gap(gap) => self.cx.sight.gap(*gap),
+                Event::Create { at, printed, child, .. } if at == printed => {
+                    self.cx.sight.created(*at, *child);
+                }
                 Event::Call(call) => observer.call(call),
                 _ => {}
             }
@@ -228,7 +237,7 @@ impl Checker {
         for lives in &mut self.lives {
             lives.publish(&mut self.cx);
         }
-        let Context { verdicts, sight } = &mut self.cx;
+        let Context { verdicts, sight, .. } = &mut self.cx;
         sight.publish(&mut verdicts.stats);
         self.timeline.publish(&mut verdicts.stats);
         let entries = self.lives.iter().map(|lives| lives.len() as u64).sum();

@@ -1,11 +1,13 @@
 //! Stage 2: the blind windows of both witnesses, in which they may have missed something. The only owner of blindness: every
 //! gap comes here, and every question whether evidence may be missing is answered here.
 
+mod pids;
 mod windows;
 
 use super::stats::{BlindReason, Stats};
 use super::timeline::event::{Gap, Span};
-use crate::model::{KernelTime, Witness};
+use crate::model::{KernelTime, Pid, Witness};
+use pids::Rounds;
 use windows::Windows;
 
 /// The blind windows of both witnesses.
@@ -13,6 +15,7 @@ use windows::Windows;
 pub(crate) struct Sight {
     dtrace: Windows,
     kqueue: Windows,
+    rounds: Rounds,
     settle_ns: u64,
     /// For each kqueue: up to when something was given up whose notes it may still deliver.
     undelivered: Vec<Option<KernelTime>>,
@@ -21,7 +24,24 @@ pub(crate) struct Sight {
 impl Sight {
     pub(crate) fn new(settle_ns: u64) -> Sight {
         let (dtrace, kqueue) = (Windows::default(), Windows::default());
-        Sight { dtrace, kqueue, settle_ns, undelivered: vec![] }
+        let rounds = Rounds::default();
+        Sight { dtrace, kqueue, rounds, settle_ns, undelivered: vec![] }
+    }
+
+    /// DTrace has shown, in order, that a process was created.
+    pub(crate) fn created(&mut self, at: KernelTime, child: Pid) {
+        self.rounds.created(at, child);
+    }
+
+    /// Whether DTrace may have missed, between `from` and `to`, the end of a process and the next life of its pid.
+    pub(crate) fn missed_a_life(&self, from: KernelTime, to: KernelTime) -> bool {
+        self.dtrace.overlap(from, to) && self.rounds.overlap(from, to)
+    }
+
+    /// Whether a pid that was in use at `from` may have been another process at `to`.
+    pub(crate) fn pids_returned(&self, from: KernelTime, to: KernelTime) -> bool {
+        let unseen = self.dtrace.overlap(from, to) && self.rounds.none_since(from);
+        unseen || self.rounds.overlap(from, to)
     }
 
     /// Whether this witness may have missed something between `from` and `to`.

@@ -1,6 +1,6 @@
 //! The sink of verdicts: it counts them, keeps the findings, and passes each to the observers of decided facts.
 
-use super::clues::{Cause, RecentContext};
+use super::clues::RecentContext;
 use super::damage::TrackerModel;
 use super::finding::{Finding, Observer};
 use super::stats::{Stats, TreeStats};
@@ -32,7 +32,8 @@ impl Verdicts {
         self.stats.verdict_delay.add(delay);
         self.tree(finding.tree).count(finding.fact, finding.verdict);
         if finding.verdict.needs_clues() {
-            finding.clues = self.observers(tracker).recent.about(finding.pid, &finding.dtrace);
+            let recent = &self.observers(tracker).recent;
+            recent.about(finding.pid, &finding.dtrace, &mut finding.clues);
         }
         self.observers(tracker);
         let Verdicts { stats, observers, .. } = self;
@@ -53,12 +54,6 @@ impl Verdicts {
             self.observers.resize_with(tracker + 1, Observers::default);
         }
         &mut self.observers[tracker]
-    }
-
-    /// A cause probe fired. It does not say of which kqueue: it may be about any tracker.
-    pub(crate) fn cause(&mut self, cause: Cause) {
-        self.observers(0);
-        self.observers.iter_mut().for_each(|observers| observers.recent.cause(cause));
     }
 
     /// Whether a tree is watched by the exporter's own kqueue.

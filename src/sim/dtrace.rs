@@ -17,11 +17,40 @@ const STDIO_BUFFER: usize = 4096;
 pub(super) enum Traced {
     Begin,
     Tick,
-    Create { child: Pid, forker: Pid, parent: Pid, flags: u32 },
-    Exit { pid: Pid, parent: Pid, status: u32 },
-    Exec { pid: Pid },
-    ExecFail { pid: Pid, errno: i32 },
-    Mark { entered: u64, capacity: u32, returned: usize },
+    Create {
+        child: Pid,
+        forker: Pid,
+        parent: Pid,
+        flags: u32,
+    },
+    Exit {
+        pid: Pid,
+        parent: Pid,
+        status: u32,
+    },
+    Exec {
+        pid: Pid,
+    },
+    ExecFail {
+        pid: Pid,
+        errno: i32,
+    },
+    /// getpriority(2) right before or right after a kevent(2) call of the reader.
+    CallMark {
+        returned: bool,
+        seq: u64,
+    },
+    /// The causes are traced.
+    Causes,
+    RegFail {
+        forker: Pid,
+        child: Pid,
+        errno: i32,
+    },
+    Influx {
+        forker: Pid,
+        child: Pid,
+    },
     Consumer(Box<ConsumerTraced>),
 }
 
@@ -29,10 +58,11 @@ impl Traced {
     /// Bytes in the buffer: a header of 12 (dtrace.h:1105) and 8 for each integer.
     fn size(&self) -> usize {
         let integers = match self {
+            Traced::Causes => 1,
             Traced::Begin | Traced::Tick => 2,
-            Traced::Exec { .. } => 3,
-            Traced::ExecFail { .. } => 4,
-            Traced::Create { .. } | Traced::Exit { .. } | Traced::Mark { .. } => 6,
+            Traced::Exec { .. } | Traced::Influx { .. } => 3,
+            Traced::ExecFail { .. } | Traced::RegFail { .. } | Traced::CallMark { .. } => 4,
+            Traced::Create { .. } | Traced::Exit { .. } => 6,
             Traced::Consumer(traced) => traced.integers(),
         };
         12 + 8 * integers
@@ -274,6 +304,8 @@ impl Dtrace {
     }
 }
 
+/// getpriority's first argument right before a call; the one right after it is one more.
+const BEFORE_CALL: u32 = 0x6b70;
 /// Nanoseconds since 1970 at DTrace's origin.
 const WALL_AT_ORIGIN: u64 = 1_795_500_000_000_000_000;
 
@@ -296,9 +328,14 @@ fn print_record(out: &mut String, record: &Record) {
         }
         Traced::Exec { pid } => writeln!(out, "E {at} {cpu} {pid}"),
         Traced::ExecFail { pid, errno } => writeln!(out, "F {at} {cpu} {pid} {errno}"),
-        Traced::Mark { entered, capacity, returned } => {
-            writeln!(out, "M {at} {cpu} {entered} {capacity} {returned} 0")
+        Traced::CallMark { returned, seq } => {
+            writeln!(out, "m {at} {cpu} {} {seq}", BEFORE_CALL + u32::from(*returned))
         }
+        Traced::Causes => writeln!(out, "c {at}"),
+        Traced::RegFail { forker, child, errno } => {
+            writeln!(out, "R {at} {forker} {child} {errno}")
+        }
+        Traced::Influx { forker, child } => writeln!(out, "S {at} {forker} {child}"),
         Traced::Consumer(traced) => traced.print(out, at, cpu),
     };
     debug_assert!(written.is_ok(), "a String takes everything");
@@ -335,7 +372,11 @@ mod tests {
             (Traced::Exit { pid: pid(2), parent: pid(1), status: 9 }, Kind::Exit),
             (Traced::Exec { pid: pid(2) }, Kind::Exec),
             (Traced::ExecFail { pid: pid(2), errno: 2 }, Kind::ExecFail),
-            (Traced::Mark { entered: 5, capacity: 1024, returned: 3 }, Kind::Mark),
+            (Traced::CallMark { returned: false, seq: 7 }, Kind::CallMark),
+            (Traced::CallMark { returned: true, seq: 7 }, Kind::Mark),
+            (Traced::Causes, Kind::Causes),
+            (Traced::RegFail { forker: pid(1), child: pid(2), errno: 12 }, Kind::RegFail),
+            (Traced::Influx { forker: pid(1), child: pid(2) }, Kind::Influx),
         ];
         for (i, (traced, _)) in all.iter().enumerate() {
             dtrace.fire(i as u64, 0, traced.clone(), None, &mut truth);

@@ -7,7 +7,7 @@ use super::kqueue::{Newborn, Registered, Standing, Turn};
 use super::procs::{Attached, Forking, Proc, State, Waiting};
 use super::shape::{ForkKind, Program};
 use super::truth::{Fault, Followed};
-use crate::model::{Fact, KernelTime};
+use crate::model::{Fact, KernelTime, Pid};
 
 impl Kernel<'_> {
     /// do_fork up to knote_fork.
@@ -67,11 +67,21 @@ impl Kernel<'_> {
         let turn = self.queues[at.queue].begin_fork(at.knote);
         match turn {
             Turn::Nothing => {}
-            Turn::SkippedInFlux => self.truth.fault(self.now, Fault::InFlux, pid.get()),
+            Turn::SkippedInFlux => {
+                self.truth.fault(self.now, Fault::InFlux, pid.get());
+                self.trace_cause(thread, Some(at), |forker| Traced::Influx { forker, child: pid });
+            }
             Turn::SkippedScan => self.truth.fault(self.now, Fault::ScanSkip, pid.get()),
             Turn::Register => {
                 let newborn = Newborn { pid, life, standing: self.standing(child) };
                 done = self.register(at, newborn, child);
+                if let Some(errno) = done.errno() {
+                    self.trace_cause(thread, None, |forker| Traced::RegFail {
+                        forker,
+                        child: pid,
+                        errno,
+                    });
+                }
             }
         }
         let tracker = self.queues[at.queue].tracker;
@@ -83,13 +93,30 @@ impl Kernel<'_> {
             followed.child_noted |= done.child;
             followed.exit_noted |= done.exit;
             followed.not_followed |= done.no_track_memory;
-            if turn != Turn::Nothing && !(done.child && done.exit) {
-                followed.missed_at.get_or_insert(self.now);
-            }
+            followed.failed |= done.has_failed();
         }
         let flux = if turn == Turn::Register { self.options.flux_us * US } else { 0 };
         let delay = self.rng.around(flux);
         self.after(delay, Event::KnoteFork(thread));
+    }
+
+    /// A cause probe fires, if it is traced. That of a knote in flux looks at the first knote of the forker alone.
+    fn trace_cause(
+        &mut self,
+        thread: Id,
+        skipped: Option<Attached>,
+        traced: impl FnOnce(Pid) -> Traced,
+    ) {
+        let Some(forker) = self.procs.threads.get(thread).map(|t| t.proc) else { return };
+        let Some(forker) = self.procs.table.get(forker) else { return };
+        let first = forker.klist.last();
+        let seen = skipped.is_none_or(|at| {
+            first.is_some_and(|first| (first.queue, first.knote) == (at.queue, at.knote))
+        });
+        if seen && self.options.causes {
+            let (cpu, traced) = (forker.cpu, traced(forker.pid));
+            self.trace(cpu, traced, None);
+        }
     }
 
     fn register(&mut self, at: Attached, newborn: Newborn, child: Id) -> Registered {

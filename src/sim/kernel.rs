@@ -188,9 +188,12 @@ impl<'a> Kernel<'a> {
             self.wake_reader();
             self.wake_callers();
         }
+        let (one_knote, causes) = (self.options.regime.is_merged(), self.options.causes);
+        self.truth.finish(one_knote, causes);
         for consumer in self.consumers {
             let mut truth = consumer.truth;
             truth.complete(&self.truth);
+            truth.finish(one_knote, causes);
             self.truth.consumers.push(truth);
         }
         self.truth

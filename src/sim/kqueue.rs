@@ -91,6 +91,20 @@ pub(super) struct Registered {
     pub(super) reused: bool,
 }
 
+impl Registered {
+    /// Why kqueue_register failed.
+    pub(super) fn errno(&self) -> Option<i32> {
+        const ESRCH: i32 = 3;
+        const ENOMEM: i32 = 12;
+        self.has_failed().then_some(if self.no_process { ESRCH } else { ENOMEM })
+    }
+
+    /// Whether a knote could not be made: the forker's is marked with NOTE_TRACKERR.
+    pub(super) fn has_failed(&self) -> bool {
+        self.no_child_memory || self.no_track_memory || self.no_process
+    }
+}
+
 /// A knote that has been read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Read {
@@ -241,7 +255,7 @@ impl Kqueue {
             Regime::Split => self.register_two(child, wanted, flags, ppid, &mut allocate),
             _ => self.register_one(child, wanted, flags, ppid, &mut allocate),
         };
-        if done.no_child_memory || done.no_track_memory || done.no_process {
+        if done.has_failed() {
             self.tell_forker(parent, note::TRACKERR);
         }
         Registered { asked: wanted, ..done }

@@ -205,6 +205,8 @@ options! {
         twice("P", chance): f64 = 0.0,
         /// Whether the buffers are printed one CPU after the other, not merged by their time stamps
         in_turn("BOOL", yes_or_no): bool = false,
+        /// Whether the causes are traced too: which registrations fail, and which forks are passed over
+        causes("BOOL", yes_or_no): bool = false,
         /// When dtrace aborts, in milliseconds after its start; 0 for never
         abort_ms("MS", within(0..=HOUR_MS)): u64 = 0,
     }

@@ -11,6 +11,9 @@ impl Kernel<'_> {
         let cpu = self.any_cpu();
         let stamp = self.dtrace.stamp(self.now, cpu);
         self.truth.blinded(self.blind_since, stamp);
+        if self.options.causes {
+            self.trace(cpu, Traced::Causes, None);
+        }
         self.trace(cpu, Traced::Begin, None);
         self.after(SECOND / 10, Event::Tick);
         self.after(self.switch_interval(), Event::Switch(0));

@@ -7,7 +7,7 @@ use super::kqueue::Head;
 use super::procs::Attached;
 use super::truth::Fault;
 use crate::input::{Attach, Batch, Input};
-use crate::model::{Kevent, MonoTime, TreeId, note};
+use crate::model::{KernelTime, Kevent, MonoTime, TreeId, note};
 
 /// The timeout of every call.
 const TIMEOUT: u64 = 200 * MS;
@@ -20,8 +20,9 @@ pub(super) struct Reader {
     seq: u64,
     cpu: u32,
     before: MonoTime,
-    /// When the call began, on the true clock.
+    /// When the call began, on the true clock, and on DTrace's.
     entered: u64,
+    entered_at: KernelTime,
     /// It sleeps until something is queued.
     sleeping: bool,
     timed_out: bool,
@@ -41,6 +42,7 @@ impl Reader {
             cpu,
             before: MonoTime(0),
             entered: 0,
+            entered_at: KernelTime(0),
             sleeping: false,
             timed_out: false,
             left: 0,
@@ -55,6 +57,9 @@ impl Kernel<'_> {
     /// Userland calls kevent(2). The first call registers the root and does not wait, so that the root can be let go.
     pub(super) fn call(&mut self) {
         self.reader.before = self.mono();
+        let (seq, cpu) = (self.reader.seq, self.reader.cpu);
+        self.trace(cpu, Traced::CallMark { returned: false, seq }, None);
+        self.reader.entered_at = KernelTime(self.dtrace.stamp(self.now, cpu));
         let entry = self.rng.around(US);
         self.now += entry;
         self.reader.entered = self.now;
@@ -148,7 +153,7 @@ impl Kernel<'_> {
             if let Some(mut event) = read.event {
                 self.scribble(&mut event);
                 if let Some(life) = read.life {
-                    self.truth.delivered(life, &event, self.reader.seq, self.now);
+                    self.truth.delivered(life, &event, self.reader.seq);
                 }
                 self.reader.events.push(event);
             }
@@ -183,10 +188,12 @@ impl Kernel<'_> {
     pub(super) fn return_batch(&mut self) {
         let (seq, cpu, returned) = (self.reader.seq, self.reader.cpu, self.reader.events.len());
         let capacity = Batch::capacity_of(seq);
-        let entered = self.dtrace.stamp(self.reader.entered, cpu);
-        self.trace(cpu, Traced::Mark { entered, capacity, returned }, None);
-        if returned < capacity as usize {
-            self.truth.drained(self.reader.entered);
+        self.trace(cpu, Traced::CallMark { returned: true, seq }, None);
+        let at = self.dtrace.stamp(self.now, cpu);
+        let drained = returned < capacity as usize;
+        self.truth.returned(KernelTime(at));
+        if drained {
+            self.truth.drained(self.reader.entered, self.reader.entered_at);
         }
         self.now += 300;
         let events = std::mem::take(&mut self.reader.events);

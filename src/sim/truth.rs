@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use crate::model::{Fact, KernelTime, Kevent, Pid, Verdict, WaitStatus, note, words};
 
+/// How far from a create NOTE_TRACKERR of its forker covers it, in nanoseconds.
+const COVERED_NS: u64 = 50_000_000;
+
 /// The number of a process of the tree, in the order of forking. The root is 0.
 pub(crate) type LifeId = u64;
 
@@ -83,8 +86,9 @@ pub(crate) struct Life {
     pub exit_batch: Option<u64>,
     /// How many more NOTE_CHILD it had than one.
     pub duplicates: u32,
-    /// When the reader last got NOTE_TRACKERR about it.
-    trackerr_at: Option<u64>,
+    /// Of each call that returned NOTE_TRACKERR about it: when it returned, and when the last call before it began that drained
+    /// the queue, both as DTrace shows them.
+    reports: Vec<(KernelTime, KernelTime)>,
     /// What kqueue was asked to report of it: nothing else is a fact.
     pub(super) asked: u32,
     /// It was announced, but the knote that would have followed it found no memory.
@@ -120,8 +124,8 @@ pub(super) struct Followed {
     pub(super) tracked: bool,
     /// What the child's knotes wait for.
     pub(super) asked: u32,
-    /// When a knote of the forker first failed to register the child.
-    pub(super) missed_at: Option<u64>,
+    /// A registration of the child failed.
+    pub(super) failed: bool,
     pub(super) child_noted: bool,
     pub(super) exit_noted: bool,
     /// A knote to follow it found no memory.
@@ -131,23 +135,25 @@ pub(super) struct Followed {
 /// Why a note will not come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Why {
-    /// A knote of the forker did not register the child: if nothing says so and the forker's birth was lost too, nobody can tell
-    /// this from an inherited loss.
-    Missed,
+    /// A registration failed, and set NOTE_TRACKERR on the knote of the forker.
+    Failed,
+    /// knote_fork passed over the knote of the forker, or the knote asks for less.
+    PassedOver,
     /// The forker had no knote that tracks: if its birth or its death was lost, the loss is inherited.
     Untracked,
-    /// The note was queued and is gone: if the forker's birth was lost, no evidence can tell this from an inherited loss.
+    /// The note was queued and is gone.
     Vanished,
 }
 
-/// A note that will not come; whether anything says so shows when the queue has been drained.
+/// A note that will not come. What that is called depends on what became of the forker, and on NOTE_TRACKERR.
 #[derive(Clone, Copy, Debug)]
 struct Loss {
     life: LifeId,
     fact: Fact,
-    forker: LifeId,
-    at: u64,
     why: Why,
+    at: u64,
+    /// The queue has been drained since then: the loss stays a fact even if the kqueue is closed.
+    drained: bool,
 }
 
 /// The log of the truth.
@@ -158,6 +164,10 @@ pub struct Truth {
     forgotten: LifeId,
     keep: usize,
     losses: Vec<Loss>,
+    /// Of whom the call under way has returned NOTE_TRACKERR.
+    reporting: Vec<LifeId>,
+    /// When the last call began that drained the queue, as DTrace shows it.
+    drained: KernelTime,
     /// Every injected fault, in order.
     pub faults: Vec<Injected>,
     /// Spans of time in which DTrace was dropping records of some CPU, or was not running.
@@ -180,6 +190,8 @@ impl Truth {
             forgotten: 0,
             keep,
             losses: vec![],
+            reporting: vec![],
+            drained: KernelTime(0),
             faults: vec![],
             blind: vec![],
             collisions: 0,
@@ -225,7 +237,7 @@ impl Truth {
             child_batch: None,
             exit_batch: None,
             duplicates: 0,
-            trackerr_at: None,
+            reports: vec![],
             asked: if asked & note::TRACK != 0 { asked } else { 0 },
             half_tracked: false,
             unwatched: false,
@@ -256,29 +268,24 @@ impl Truth {
         let Some(child) = self.life(life) else { return };
         child.asked = followed.asked | if asked & note::TRACK != 0 { child.asked } else { 0 };
         child.half_tracked = followed.not_followed;
-        let (owed, at) = (child.asked, followed.missed_at.unwrap_or(now));
+        let owed = child.asked;
+        let why = match followed {
+            Followed { failed: true, .. } => Why::Failed,
+            Followed { tracked: true, .. } => Why::PassedOver,
+            _ => Why::Untracked,
+        };
+        let mut lost = |fact| self.losses.push(Loss { life, fact, why, at: now, drained: false });
         if owed & note::TRACK != 0 && !followed.child_noted {
-            self.lost(life, Fact::Birth, forker, followed.tracked, at);
+            lost(Fact::Birth);
         }
         if owed & note::EXIT != 0 && !followed.exit_noted {
-            self.lost(life, Fact::Death, forker, followed.tracked, at);
-        }
-    }
-
-    /// A note that will not come, because of what happened at `at` in the forker's knote_fork; `tracked` says whether
-    /// the forker had a knote that tracks.
-    fn lost(&mut self, life: LifeId, fact: Fact, forker: LifeId, tracked: bool, at: u64) {
-        let reported = self.life(forker).is_some_and(|f| f.trackerr_at >= Some(at));
-        let why = if tracked { Why::Missed } else { Why::Untracked };
-        self.losses.push(Loss { life, fact, forker, at, why });
-        if reported {
-            self.settle_losses(Verdict::LostReported, |loss| loss.life == life);
+            lost(Fact::Death);
         }
     }
 
     /// The kqueues that were asked are gone, and what they had not reported yet: nothing of it is a fact any more.
     pub(super) fn forget(&mut self) {
-        self.losses.clear();
+        self.losses.retain(|loss| loss.drained);
         self.lives.iter_mut().for_each(|life| life.asked = 0);
     }
 
@@ -292,6 +299,8 @@ impl Truth {
                 child_batch: mine.shown[0],
                 exit_batch: mine.shown[1],
                 duplicates: mine.duplicates,
+                half_tracked: mine.half_tracked,
+                reports: std::mem::take(&mut mine.reports),
                 ..life.clone()
             };
         }
@@ -309,19 +318,11 @@ impl Truth {
     }
 
     /// These notes of this process will not come, and nothing will ever say so.
-    pub(super) fn vanished(&mut self, id: LifeId, notes: u32, at: u64) {
-        let lost = [(note::CHILD, Fact::Birth), (note::EXIT, Fact::Death)];
-        let lost = lost.into_iter().filter(|(bit, _)| notes & bit != 0).map(|(_, fact)| fact);
-        let forker = self.life(id).and_then(|life| life.forker_life);
-        match forker.filter(|_| notes & note::CHILD != 0) {
-            Some(forker) => self.losses.extend(lost.map(|fact| Loss {
-                life: id,
-                fact,
-                forker,
-                at,
-                why: Why::Vanished,
-            })),
-            None => lost.for_each(|fact| self.settle(id, fact, Verdict::LostSilent)),
+    pub(super) fn vanished(&mut self, life: LifeId, notes: u32, at: u64) {
+        for (bit, fact) in [(note::CHILD, Fact::Birth), (note::EXIT, Fact::Death)] {
+            if notes & bit != 0 {
+                self.losses.push(Loss { life, fact, why: Why::Vanished, at, drained: false });
+            }
         }
     }
 
@@ -335,7 +336,7 @@ impl Truth {
     }
 
     /// The reader got this event in this batch.
-    pub(super) fn delivered(&mut self, id: LifeId, event: &Kevent, batch: u64, now: u64) {
+    pub(super) fn delivered(&mut self, id: LifeId, event: &Kevent, batch: u64) {
         let both = note::CHILD | note::EXIT;
         let collided = event.fflags & both == both;
         self.collisions += u64::from(collided);
@@ -349,51 +350,90 @@ impl Truth {
         }
         if event.fflags & note::TRACKERR != 0 {
             self.trackerr_reports += 1;
-            if let Some(life) = self.life(id) {
-                life.trackerr_at = Some(now);
-            }
-            let of_this_forker = |loss: &Loss| loss.why != Why::Vanished && loss.forker == id;
-            self.settle_losses(Verdict::LostReported, of_this_forker);
+            self.reporting.push(id);
         }
     }
 
-    /// A kevent(2) call that began at `entered` returned, and took all there was.
-    pub(super) fn drained(&mut self, entered: u64) {
-        self.settle_losses(Verdict::LostSilent, |loss| loss.at < entered);
+    /// A kevent(2) call returned at `at`; on DTrace's clock, as all times of reports.
+    pub(super) fn returned(&mut self, at: KernelTime) {
+        for id in std::mem::take(&mut self.reporting) {
+            let not_before = self.drained;
+            if let Some(life) = self.life(id) {
+                life.reports.push((at, not_before));
+            }
+        }
     }
 
-    fn settle_losses(&mut self, outcome: Verdict, now: impl Fn(&Loss) -> bool) {
-        let losses = std::mem::take(&mut self.losses);
-        for loss in losses {
-            let forker = self.life(loss.forker).map(|f| (f.birth, f.death));
-            let half_tracked = self.life(loss.forker).is_some_and(|f| f.half_tracked);
-            let is_root = self.life(loss.forker).is_some_and(|f| f.forker_life.is_none());
-            let is_lost = |outcome: Option<Verdict>| outcome.is_some_and(Verdict::is_lost);
-            let nothing_said = outcome == Verdict::LostSilent;
-            match (now(&loss), loss.why, forker) {
-                (true, Why::Untracked | Why::Vanished, Some((birth, _))) if is_lost(birth) => {
-                    self.settle(loss.life, loss.fact, Verdict::LostInherited);
-                }
-                (true, Why::Untracked, Some((_, death))) if is_lost(death) || half_tracked => {
-                    self.settle(loss.life, loss.fact, Verdict::LostInherited);
-                }
-                (true, Why::Missed, Some((birth, _))) if is_lost(birth) && nothing_said => {
-                    self.settle(loss.life, loss.fact, Verdict::LostInherited);
-                }
-                // The forker's own birth is not settled yet.
-                (true, why, Some((None, _)))
-                    if !is_root && (why != Why::Missed || nothing_said) =>
-                {
-                    self.losses.push(loss);
-                }
-                (false, ..) => self.losses.push(loss),
-                (true, ..) => self.settle(loss.life, loss.fact, outcome),
-            }
+    /// A call has taken all there was. It began at `entered`, and `shown` on DTrace's clock.
+    pub(super) fn drained(&mut self, entered: u64, shown: KernelTime) {
+        self.drained = self.drained.max(shown);
+        self.losses.iter_mut().for_each(|loss| loss.drained |= loss.at < entered);
+    }
+
+    /// The run is over: gives every loss its name. `one_knote`: the kernel has one knote for both notes of a child. `causes`: a
+    /// NOTE_TRACKERR is about the children whose registration failed; without the cause probes it may be about every child that
+    /// it covers.
+    pub(super) fn finish(&mut self, one_knote: bool, causes: bool) {
+        let mut losses = std::mem::take(&mut self.losses);
+        // A forker comes before its children, a birth before the death.
+        losses.sort_by_key(|loss| (loss.life, loss.fact as usize));
+        for Loss { life, fact, why, .. } in losses {
+            let Some(lost) = self.life(life).cloned() else { continue };
+            let forker = lost.forker_life.and_then(|forker| self.life(forker));
+            let verdict = lost.named(fact, why, forker.as_deref(), one_knote, causes);
+            self.settle(life, fact, verdict);
         }
     }
 }
 
 impl Life {
+    /// What a loss of this process is called.
+    fn named(
+        &self,
+        fact: Fact,
+        why: Why,
+        forker: Option<&Life>,
+        one_knote: bool,
+        causes: bool,
+    ) -> Verdict {
+        let announced = match self.birth {
+            // What kept kqueue from its birth kept it from its death.
+            Some(birth) if birth.is_lost() => return birth,
+            Some(_) => true,
+            // Its death is a fact, and its birth is none: it was registered by itself.
+            None if fact == Fact::Death && why == Why::Vanished => return Verdict::LostSilent,
+            None => false,
+        };
+        let nothing_failed = one_knote && announced || causes && why != Why::Failed;
+        match forker {
+            Some(forker) if !nothing_failed && forker.has_reported(self) => Verdict::LostReported,
+            Some(forker) if !announced && forker.leaves_untracked(why, causes) => {
+                Verdict::LostInherited
+            }
+            _ => Verdict::LostSilent,
+        }
+    }
+
+    /// Whether a child of it that was lost is lost by inheritance, or cannot be told from one.
+    fn leaves_untracked(&self, why: Why, causes: bool) -> bool {
+        let is_lost = |outcome: Option<Verdict>| outcome.is_some_and(Verdict::is_lost);
+        match why {
+            Why::Untracked => is_lost(self.birth) || is_lost(self.death) || self.half_tracked,
+            Why::Failed | Why::PassedOver if causes => false,
+            _ => is_lost(self.birth) || self.death == Some(Verdict::LostReported),
+        }
+    }
+
+    /// Whether a NOTE_TRACKERR on its knote covers the birth of `child`: on DTrace's clock it came at most 50 ms before the
+    /// create, and with the first call at the latest that began after a drain 50 ms behind the create.
+    fn has_reported(&self, child: &Life) -> bool {
+        let Some(created) = child.created else { return false };
+        let covers = |&(at, not_before): &(KernelTime, KernelTime)| {
+            at.plus(COVERED_NS) >= created && not_before <= created.plus(COVERED_NS)
+        };
+        self.reports.iter().any(covers)
+    }
+
     fn announced(&mut self, event: &Kevent, batch: u64, collided: bool) {
         let right = event.data == i64::from(self.forker.get());
         let outcome = match (right, collided) {

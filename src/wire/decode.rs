@@ -182,6 +182,7 @@ pub(super) fn record(kind: Kind, v: &Values) -> Result<Record, Reason> {
             Record::RegFail { at, forker: pid(v[1])?, child: pid(v[2])?, errno: v[3] as i32 }
         }
         Kind::Influx => Record::Influx { at, forker: pid(v[1])?, child: pid(v[2])? },
+        Kind::Causes => Record::Causes { at },
         Kind::CallMark => call_mark(at, v[2] as i32, v[3] as u32)?,
         Kind::Register => Record::Register(Register {
             at,

@@ -25,6 +25,8 @@ words! {
         RegFail = "regfail",
         /// knote_fork skipped a knote that was in flux: the cause of a silent loss.
         Influx = "influx",
+        /// The program traces the causes.
+        Causes = "causes",
         /// getpriority(2) right before or after a kevent(2) call of the reader: names the call by its number.
         CallMark = "callmark",
         /// A registration of a consumer, or of the kernel for one of its tracked processes.
@@ -52,6 +54,7 @@ impl Kind {
             Kind::Kevent => b'K',
             Kind::RegFail => b'R',
             Kind::Influx => b'S',
+            Kind::Causes => b'c',
             Kind::CallMark => b'm',
             Kind::Register => b'A',
             Kind::RegDone => b'a',
@@ -152,6 +155,11 @@ pub enum Record {
         forker: Pid,
         /// The child that is not tracked.
         child: Pid,
+    },
+    /// The program that begins now traces the causes: no registration inside knote_fork fails without a record.
+    Causes {
+        /// When.
+        at: KernelTime,
     },
     /// The reader is about to call kevent(2); the return is a [`Record::Mark`].
     CallMark {
@@ -280,6 +288,7 @@ impl Record {
             Record::Kevent { .. } => Kind::Kevent,
             Record::RegFail { .. } => Kind::RegFail,
             Record::Influx { .. } => Kind::Influx,
+            Record::Causes { .. } => Kind::Causes,
             Record::CallMark { .. } => Kind::CallMark,
             Record::Register(_) => Kind::Register,
             Record::RegDone { .. } => Kind::RegDone,
@@ -312,6 +321,7 @@ impl Record {
             | Record::Kevent { at, .. }
             | Record::RegFail { at, .. }
             | Record::Influx { at, .. }
+            | Record::Causes { at }
             | Record::CallMark { at, .. }
             | Record::Register(Register { at, .. })
             | Record::RegDone { at, .. }

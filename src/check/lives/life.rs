@@ -2,6 +2,7 @@
 
 use super::table::Handle;
 use super::trackerr::{Reported, Reports};
+use crate::check::causes::KnoteFork;
 use crate::check::finding::{Delivered, DtraceEvidence, KqueueEvidence};
 use crate::check::judge::UNORDERED_NS;
 use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus, note};
@@ -66,19 +67,6 @@ pub(crate) struct Registered {
     pub(crate) at: KernelTime,
 }
 
-/// How many calls had been placed at certain times: they tell which call could have brought which note.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct CallCounts {
-    /// When it was created.
-    pub(crate) created: u64,
-    /// With the call that brought its first NOTE_CHILD.
-    pub(crate) announced: u64,
-    /// When its forker had forked before.
-    pub(crate) forked_before: u64,
-    /// When its own latest child was created.
-    pub(crate) forked: u64,
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
     pub(crate) pid: Pid,
@@ -111,13 +99,19 @@ pub(crate) struct Life {
 
     /// The forker's life, if it was known when this one was created; pinned until the birth is settled.
     pub(crate) forker_life: Option<Handle>,
-    /// Whether its forker's knote carried NOTE_TRACKERR when NOTE_CHILD should have come.
+    /// Whether a NOTE_TRACKERR on its forker's knote covers its birth.
     pub(crate) reported: Reported,
+    /// What the cause probes show of knote_fork for it.
+    pub(crate) knote_fork: KnoteFork,
     /// The latest time at which this pid was certainly still this life.
     pub(crate) proven: KernelTime,
     /// The queue was drained after its creation: a further NOTE_CHILD is about another life.
     pub(crate) settled: bool,
-    pub(crate) calls: CallCounts,
+    /// Its pid was used again before both facts of the life before had their verdicts: it is not certain which note is about
+    /// which life.
+    pub(crate) shares_pid: bool,
+    /// How many calls had been placed when it was created.
+    pub(crate) calls_at_create: u64,
 }
 
 impl Life {
@@ -142,9 +136,11 @@ impl Life {
             trackerr: Reports::default(),
             forker_life: None,
             reported: Reported::No,
+            knote_fork: KnoteFork::Unknown,
             proven,
             settled: false,
-            calls: CallCounts::default(),
+            shares_pid: false,
+            calls_at_create: 0,
         }
     }
 
@@ -194,6 +190,12 @@ impl Life {
         self.status.is_some_and(|status| i64::from(status.0) == data)
     }
 
+    /// Whether a note about it may still come.
+    pub(crate) fn is_open(&self) -> bool {
+        let born = self.registered.is_some() || self.birth.is_final();
+        !(born && self.death.is_final())
+    }
+
     /// Whether DTrace's evidence allows that it ran at this time.
     pub(crate) fn may_run_at(&self, at: KernelTime) -> bool {
         self.exited.is_none_or(|exited| exited.plus(UNORDERED_NS) > at)
@@ -223,7 +225,7 @@ impl Life {
         KqueueEvidence {
             child: self.child.map(delivered),
             exit: self.exit.map(delivered),
-            trackerr: matches!(self.reported, Reported::By(_)),
+            trackerr: self.reported == Reported::Yes,
         }
     }
 }

@@ -20,6 +20,7 @@ mod waiting;
 use std::collections::VecDeque;
 
 use super::Config;
+use super::causes::{Causes, KnoteFork};
 use super::finding::{Clues, Finding};
 use super::judge::{self, Policy};
 use super::sight::Sight;
@@ -36,6 +37,7 @@ use waiting::{Evidence, WaitingFacts};
 /// What the lives of all trackers share: what the witnesses may have missed, and where verdicts go.
 pub(crate) struct Context {
     pub(crate) sight: Sight,
+    pub(crate) causes: Causes,
     pub(crate) verdicts: Verdicts,
 }
 
@@ -116,7 +118,11 @@ impl Lives {
     /// Takes the next event of the timeline. Calls and registrations of other trackers are none of its own.
     pub(crate) fn take(&mut self, cx: &mut Context, event: &Event) {
         match event {
-            Event::Now { at, complete } => self.come_to(cx, *at, *complete),
+            Event::Now { at, complete, compared } => {
+                // There may be no marks where all notes are in DTrace's own stream.
+                let compared = if self.tree.is_some() { at } else { compared };
+                self.come_to(cx, *at, *complete, *compared);
+            }
             Event::Create { at, printed, child, forker } => {
                 self.create(cx, *at, *printed, *child, *forker);
             }
@@ -227,7 +233,7 @@ impl Lives {
         tree: TreeId,
         note: Note,
     ) -> Option<usize> {
-        let expecting = self.expecting_child_note(pid, &note);
+        let expecting = self.expecting_child_note(cx, pid, &note);
         if expecting.is_none()
             && let Some(slot) = self.announced(pid, &note)
         {
@@ -235,9 +241,8 @@ impl Lives {
             return note.is_collision().then_some(slot);
         }
         let slot = expecting.unwrap_or_else(|| self.begin(cx, pid, note.at));
-        let calls = self.calls;
         self.change(cx, slot, |life| {
-            (life.child, life.calls.announced) = (Some(note), calls);
+            life.child = Some(note);
             life.tree.get_or_insert(tree);
         });
         let confirmed = self.table[slot].created.is_some();
@@ -317,7 +322,7 @@ impl Lives {
             verdict,
             dtrace: life.dtrace_evidence(),
             kqueue: life.kqueue_evidence(),
-            clues: Clues::default(),
+            clues: if verdict.needs_clues() { clues_of(life.knote_fork) } else { Clues::default() },
             decided: self.now,
         };
         let unknown_forker = self.is_forker_unknown(cx, life);
@@ -342,4 +347,13 @@ impl Lives {
     fn notes_in(&self) -> Witness {
         if self.tree.is_some() { Witness::Dtrace } else { Witness::Kqueue }
     }
+}
+
+/// What the registration shows of the way through the kernel.
+fn clues_of(knote_fork: KnoteFork) -> Clues {
+    let errno = match knote_fork {
+        KnoteFork::Failed(errno) => Some(errno),
+        _ => None,
+    };
+    Clues { errno, influx: knote_fork == KnoteFork::PassedOver, ..Clues::default() }
 }

@@ -47,7 +47,8 @@ impl Lives {
     pub(super) fn note_trackerr(&mut self, cx: &mut Context, pid: Pid, tree: TreeId, note: &Note) {
         cx.verdicts.tree(tree).trackerr_reports += 1;
         let (calls, unmarked) = (self.calls, self.unmarked);
-        let slot = self.table.latest(pid, Life::is_known_to_kqueue);
+        let is_watched = |life: &Life| life.is_known_to_kqueue() && life.exit.is_none();
+        let slot = self.table.latest(pid, is_watched);
         // On split kernels a process whose birth was lost may still have a knote.
         if let Some(slot) = slot.or_else(|| self.table.newest(pid)) {
             self.table[slot].trackerr.add(calls, note, unmarked);
@@ -74,8 +75,14 @@ impl Lives {
     /// The oldest life of `pid` that DTrace knows and kqueue has not announced, among those that are newer than everything
     /// that kqueue has reported: the queue is in the order of first activation, so all notes of one life come before NOTE_CHILD
     /// of the next. One that fits the data goes first. Not one that ended and was not announced by the drain
-    /// after its create: the note is about the next life, whose create is on its way.
-    pub(super) fn expecting_child_note(&self, pid: Pid, note: &Note) -> Option<usize> {
+    /// after its create, or that does not fit if the pid may have come back: the note is about the next life, whose create is
+    /// on its way.
+    pub(super) fn expecting_child_note(
+        &self,
+        cx: &Context,
+        pid: Pid,
+        note: &Note,
+    ) -> Option<usize> {
         let over = |life: &Life| life.settled && life.exited.is_some();
         let expecting = || {
             let unknown =
@@ -85,9 +92,17 @@ impl Lives {
         let fits = |slot: &usize| self.table[*slot].fits_birth(note);
         let overtaken = |life: &Life| life.exit.is_some() && !life.is_tracked();
         let announced = |life: &Life| life.is_tracked() && life.fits_birth(note);
+        let may_be_it = |slot: &usize| {
+            let life = &self.table[*slot];
+            let forker = life.forker_life.and_then(|handle| self.table.find(handle));
+            let of_no_tree = forker.is_some_and(|forker| self.table[forker].tree.is_none());
+            let created = life.created.unwrap_or(note.at);
+            !of_no_tree && !cx.sight.pids_returned(created, note.at)
+        };
+        let oldest = || expecting().last().filter(may_be_it);
         expecting().filter(fits).last().or_else(|| match self.crossed(pid, note, announced) {
             Some(_) => None,
-            None => expecting().last().or_else(|| self.crossed(pid, note, overtaken)),
+            None => oldest().or_else(|| self.crossed(pid, note, overtaken)),
         })
     }
 
@@ -129,11 +144,12 @@ impl Lives {
         });
         let older = older.last().filter(|_| self.tree.is_some());
         let tracked = older.or_else(|| self.table.latest(pid, Life::is_tracked));
-        let newer = self
-            .table
-            .chain(pid)
-            .take_while(|s| Some(*s) != tracked && !self.table[*s].is_known_to_kqueue())
-            .last();
+        let newer = || {
+            let is_newer = |s: &usize| Some(*s) != tracked && !self.table[*s].is_known_to_kqueue();
+            self.table.chain(pid).take_while(is_newer)
+        };
+        let open = newer().filter(|s| !self.table[*s].death.is_final()).last();
+        let newer = open.or_else(|| newer().last());
         let tracked_open = tracked.filter(|s| self.table[*s].exit.is_none());
         if let Some(open) = tracked_open.filter(|slot| !fits(&self.table, *slot))
             && self.ended_elsewhere(pid, note)
@@ -150,7 +166,11 @@ impl Lives {
             }
             (Some(slot), None) => Some(slot),
             (Some(slot), Some(new)) => {
-                let other = !fits(&self.table, slot) && fits(&self.table, new);
+                // What was decided as lost has been waited for.
+                let over = |slot: usize| self.table[slot].death.is_final();
+                let fits_better = !fits(&self.table, slot) && fits(&self.table, new);
+                let may_be_new = fits(&self.table, new) || self.table[new].status.is_none();
+                let other = fits_better || over(slot) && !over(new) && may_be_new;
                 Some(if other { new } else { slot })
             }
             (None, Some(slot)) => {
@@ -160,8 +180,12 @@ impl Lives {
             (None, None) => {
                 let known = self.table.latest(pid, Life::is_known_to_kqueue);
                 let delivered = known.and_then(|s| self.table[s].exit);
-                let dtrace = Witness::Dtrace;
-                if delivered.is_some_and(|note| !cx.sight.missed(dtrace, note.at, self.now)) {
+                let is_repeated = |note: Note| {
+                    let (from, to) = (note.at, self.now);
+                    let missed = cx.sight.missed(Witness::Dtrace, from, to);
+                    !missed && !cx.sight.pids_returned(from, to)
+                };
+                if delivered.is_some_and(is_repeated) {
                     self.repeated_exit(cx, tree);
                     return None;
                 }

@@ -1,6 +1,6 @@
 //! DTrace's evidence: each create and each exit, joined to the life that it is about.
 
-use super::life::FactState;
+use super::life::{FactState, Life};
 use super::waiting::Evidence;
 use super::{Basis, Context, Lives};
 use crate::check::judge::UNORDERED_NS;
@@ -27,13 +27,11 @@ impl Lives {
         let living = self.table.newest(forker).filter(|f| self.table[*f].may_run_at(at));
         let forker_life = living.map(|f| self.table.pin(f));
         let calls = self.calls;
-        let forked_before =
-            living.map_or(0, |f| std::mem::replace(&mut self.table[f].calls.forked, calls));
         let inherited = living.and_then(|forker| self.inherited(cx, forker, at));
         let life = &mut self.table[slot];
         (life.created, life.forker, life.forker_life) = (Some(at), Some(forker), forker_life);
         life.asked = life.asked.or(inherited);
-        (life.calls.created, life.calls.forked_before) = (calls, forked_before);
+        life.calls_at_create = calls;
         self.wait(slot, Evidence::ChildNote, Fact::Birth, printed);
         match (self.table[slot].child, self.table[slot].birth) {
             (None, _) => {}
@@ -93,8 +91,15 @@ impl Lives {
             // Its NOTE_EXIT was queued before the pid was free: wait for the next drain.
             self.wait(old, Evidence::ExitNote, Fact::Death, at);
         }
+        let shares_pid = self.table.newest(pid).is_some_and(|old| {
+            let old = &mut self.table[old];
+            old.shares_pid |= old.is_open();
+            old.shares_pid
+        });
         self.make_room(cx);
-        self.table.begin(pid, at)
+        let slot = self.table.begin(pid, at);
+        self.table[slot].shares_pid = shares_pid;
+        slot
     }
 
     pub(super) fn exit(&mut self, cx: &mut Context, at: KernelTime, pid: Pid, status: WaitStatus) {
@@ -102,7 +107,13 @@ impl Lives {
             cx.verdicts.stats.bad_lines[Reason::Duplicate.index()] += 1;
             return;
         }
-        let living = self.table.newest(pid).filter(|slot| self.table[*slot].exited.is_none());
+        // A NOTE_EXIT that came long before may have been about the life before this one.
+        let is_it = |life: &Life| {
+            let delivered = life.exit.map_or(at, |note| note.at);
+            let soon = at.since(delivered) <= UNORDERED_NS;
+            life.exited.is_none() && (soon || !cx.sight.pids_returned(delivered, at))
+        };
+        let living = self.table.newest(pid).filter(|slot| is_it(&self.table[*slot]));
         let slot = living.unwrap_or_else(|| self.begin(cx, pid, at));
         self.change(cx, slot, |life| (life.exited, life.status) = (Some(at), Some(status)));
         self.wait(slot, Evidence::ExitNote, Fact::Death, at);

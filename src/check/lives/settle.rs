@@ -5,9 +5,10 @@ use super::life::{FactState, Life};
 use super::trackerr::Reported;
 use super::waiting::{Evidence, WaitingFact};
 use super::{Basis, Context, Lives};
+use crate::check::causes::KnoteFork;
 use crate::check::judge::UNORDERED_NS;
 use crate::check::stats::BoundedTable;
-use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, note};
+use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, Witness, note};
 
 /// How long a decided loss is remembered, to know a late note when it comes.
 const LINGER_NS: u64 = 10_000_000_000;
@@ -16,12 +17,20 @@ const MAX_LINE: usize = 64;
 
 impl Lives {
     /// The timeline has come to `now`: notes that DTrace has not confirmed within the settle time, or longer if threads were
-    /// held up, stay unconfirmed; not before dtrace(1) has reported what it dropped, which it has up to `complete`.
-    pub(super) fn come_to(&mut self, cx: &mut Context, now: KernelTime, complete: KernelTime) {
+    /// held up, stay unconfirmed; not before dtrace(1) has reported what it dropped, which it has up to `complete`, and not
+    /// before it is known whether that time has really passed, which it is up to `compared`.
+    pub(super) fn come_to(
+        &mut self,
+        cx: &mut Context,
+        now: KernelTime,
+        complete: KernelTime,
+        compared: KernelTime,
+    ) {
         self.now = self.now.max(now);
         self.complete_drains(cx, complete);
         let (now, patience_ns) = (self.now, self.patience_ns);
-        let is_due = |since: KernelTime| since.plus(patience_ns) <= now && since <= complete;
+        let passed = now.min(compared);
+        let is_due = |since: KernelTime| since.plus(patience_ns) <= passed && since <= complete;
         while let Some(waiting) = self.deadlines.due(Evidence::Record, is_due) {
             self.settle(cx, Evidence::Record, waiting, Basis::Complete);
         }
@@ -125,16 +134,20 @@ impl Lives {
         if self.table[slot].registered.is_some() {
             return;
         }
-        let about = |forker: usize| self.table[forker].trackerr.about(&self.table[slot]);
-        let reported = match cx.verdicts.stats.regime {
+        let knote_fork = self.knote_fork(cx, slot);
+        let cover = |forker: usize| self.table[forker].trackerr.cover(&self.table[slot]);
+        let reported = match (cx.verdicts.stats.regime, knote_fork) {
             // One knote announces a child and watches for its exit: it did not fail.
-            Regime::MergedStatus | Regime::MergedPpid
+            (Regime::MergedStatus | Regime::MergedPpid, _)
                 if self.table[slot].child.is_some() && self.queues.len() < 2 =>
             {
                 Reported::No
             }
-            _ => forker.map_or(Reported::Unclear, about),
+            // What NOTE_TRACKERR is about is another child.
+            (_, KnoteFork::PassedOver | KnoteFork::NoneFailed) => Reported::No,
+            _ => forker.map_or(Reported::Unclear, cover),
         };
+        self.table[slot].knote_fork = knote_fork;
         self.table[slot].reported = reported;
         if self.table[slot].birth.is_decided() {
             return;
@@ -147,10 +160,20 @@ impl Lives {
             self.wait(slot, Evidence::ExitNote, Fact::Death, exited);
         }
         self.judge(cx, slot, Fact::Birth, Basis::Complete);
-        if let (Some(Verdict::LostReported), Some(forker)) =
-            (self.table[slot].birth.verdict(), forker)
-        {
-            self.table[forker].trackerr.explain(reported);
+    }
+
+    /// What the cause probes show of knote_fork for it. That they show nothing counts only if nothing of them is missing.
+    fn knote_fork(&self, cx: &Context, slot: usize) -> KnoteFork {
+        let life = &self.table[slot];
+        let (Some(forker), Some(created)) = (life.forker, life.created) else {
+            return KnoteFork::Unknown;
+        };
+        let from = created.minus(UNORDERED_NS);
+        match cx.causes.about(life.pid, forker, created) {
+            KnoteFork::NoneFailed if cx.sight.missed(Witness::Dtrace, from, created) => {
+                KnoteFork::Unknown
+            }
+            known => known,
         }
     }
 

@@ -19,115 +19,54 @@ struct TrackerrReport {
     unmarked: u64,
 }
 
-/// Whether NOTE_TRACKERR on the forker's knote is about a birth.
+/// Whether a NOTE_TRACKERR on the forker's knote covers a birth: it came at a time at which it may be about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Reported {
-    /// None is.
+    /// None does.
     #[default]
     No,
-    /// The note that this call returned is about it.
-    By(u64),
-    /// A note may be about it, but marks are missing, or it may be about another one.
+    /// One does.
+    Yes,
+    /// One may, but marks are missing.
     Unclear,
 }
 
 /// The latest NOTE_TRACKERR about one process. Hardly any process has one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reports(Option<Box<Latest>>);
-
-#[derive(Clone, Debug, Default)]
-struct Latest {
-    latest: VecDeque<TrackerrReport>,
-    /// The last call whose note has explained a loss.
-    explained: u64,
-}
+pub(crate) struct Reports(Option<Box<VecDeque<TrackerrReport>>>);
 
 impl Reports {
+    /// More than a reader gets between a fork and the drain that settles it.
+    const KEPT: usize = 256;
+
     pub(crate) fn add(&mut self, call: u64, note: &Note, unmarked: u64) {
-        self.0.get_or_insert_default().add(call, note, unmarked);
-    }
-
-    /// What they say of the birth of `child`.
-    pub(crate) fn about(&self, child: &Life) -> Reported {
-        self.0.as_ref().map_or(Reported::No, |latest| latest.about(child))
-    }
-
-    /// This has explained a loss.
-    pub(crate) fn explain(&mut self, reported: Reported) {
-        if let (Some(latest), Reported::By(call)) = (&mut self.0, reported) {
-            latest.explained = latest.explained.max(call);
-        }
-    }
-}
-
-impl Latest {
-    /// More than a reader gets between the fork and the drain that settles it, unless marks are missing.
-    const KEPT: usize = 64;
-
-    fn add(&mut self, call: u64, note: &Note, unmarked: u64) {
-        if self.latest.back().is_some_and(|last| last.call == call) {
-            return;
-        }
-        let (at, not_before) = (note.at, note.not_before);
-        keep_latest(
-            &mut self.latest,
-            Self::KEPT,
-            TrackerrReport { call, at, not_before, unmarked },
-        );
-    }
-
-    fn about(&self, child: &Life) -> Reported {
-        match child.child {
-            Some(note) => self.about_announced(child, &note),
-            None => self.about_missed(child),
+        let latest = self.0.get_or_insert_default();
+        if latest.back().is_none_or(|last| last.call != call) {
+            let (at, not_before) = (note.at, note.not_before);
+            keep_latest(latest, Self::KEPT, TrackerrReport { call, at, not_before, unmarked });
         }
     }
 
-    /// The knote for its exit may have failed right after the one that announced it was queued: the note came after the
-    /// create, or since NOTE_CHILD; or with the call before that, if the forker's knote was just being read.
-    fn about_announced(&self, child: &Life, note: &Note) -> Reported {
-        let first = child.calls.announced.min(child.calls.created + 1);
-        // With many copies of the forker's knotes the failure may be long after the first NOTE_CHILD.
-        let last = child.created.unwrap_or_default().max(note.at);
-        let since = |report: &&TrackerrReport| report.call >= first && report.not_before <= last;
-        let just_before = |report: &&TrackerrReport| report.call + 1 == first;
-        let report = self.latest.iter().find(since);
-        match report.or_else(|| self.latest.iter().find(just_before)) {
-            None => Reported::No,
-            Some(report) if report.unmarked >= first => Reported::Unclear,
-            Some(report) => Reported::By(report.call),
-        }
-    }
-
-    /// A note speaks of it that came after the create; or before it, because the forker was held up between knote_fork
-    /// and the probe, but after the forker's previous fork, if it has explained no other loss. One bit may hide many
-    /// failures, and several threads may fork at once: an older note, or one that has explained a loss, may mean this one.
-    fn about_missed(&self, child: &Life) -> Reported {
-        let created = child.created.unwrap_or_default();
-        let before = |report: &&TrackerrReport| report.call <= child.calls.created;
-        let held_up = |report: &&TrackerrReport| {
-            before(report)
-                && report.call > child.calls.forked_before
-                && report.call > self.explained
+    /// Whether one covers the birth of `child`, a child of this process. The kernel sets the bit before proc:::create fires
+    /// (13.2 `kern_fork.c:734,741`), so a drain that began after that has delivered it.
+    pub(crate) fn cover(&self, child: &Life) -> Reported {
+        let (Some(latest), Some(created)) = (&self.0, child.created) else { return Reported::No };
+        let covers = |report: &&TrackerrReport| {
+            report.at.plus(UNORDERED_NS) >= created
+                && report.not_before <= created.plus(UNORDERED_NS)
         };
-        let later = |report: &&TrackerrReport| {
-            !before(report) && report.not_before <= created.plus(UNORDERED_NS)
+        // A call between the two whose mark is missing may have drained the queue.
+        let is_sure = |report: &TrackerrReport| {
+            let before = child.calls_at_create.min(report.call.saturating_sub(1));
+            report.unmarked <= before
         };
-        let perhaps = |report: &&TrackerrReport| {
-            before(report)
-                && (report.call > child.calls.forked_before
-                    || created.since(report.at) <= UNORDERED_NS)
-        };
-        let report = self.latest.iter().find(held_up).or_else(|| self.latest.iter().find(later));
-        match report {
-            Some(report) if report.unmarked > child.calls.created.min(report.call - 1) => {
-                Reported::Unclear
-            }
-            // A drain that began about when it was created did not bring the note.
-            Some(report) if report.not_before > created => Reported::Unclear,
-            Some(report) => Reported::By(report.call),
-            None if self.latest.iter().any(|r| perhaps(&r)) => Reported::Unclear,
-            None => Reported::No,
+        let covering = || latest.iter().filter(covers);
+        if covering().any(is_sure) {
+            Reported::Yes
+        } else if covering().next().is_some() {
+            Reported::Unclear
+        } else {
+            Reported::No
         }
     }
 }

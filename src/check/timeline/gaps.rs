@@ -186,6 +186,7 @@ impl Timeline {
             let to = self.newest().max(at);
             self.jumped(self.marked.min(at), to);
         }
+        self.compared = self.compared.max(at);
     }
 
     /// DTrace's clock has jumped from one of these times to the other. The next marks say where it is now; until then no call

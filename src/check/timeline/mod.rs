@@ -58,6 +58,8 @@ pub(crate) struct Timeline {
     first: Option<KernelTime>,
     /// The place of the last call that had its mark.
     marked: KernelTime,
+    /// The last mark, in time for its call or not: it has shown whether a clock has jumped.
+    compared: KernelTime,
     /// When what comes now was read, and the latest time that it can be of, if that is known.
     read: MonoTime,
     horizon: Option<KernelTime>,
@@ -249,6 +251,10 @@ impl Timeline {
             None => self.records.newest().unwrap_or(self.now),
         };
         let at = self.clock.latest(head.after).unwrap_or(self.now).min(bound).max(self.now);
+        if self.compared > KernelTime(0) && self.clock.latest(head.after).is_none() {
+            // It may belong anywhere behind.
+            self.jumped(at, self.newest().max(at));
+        }
         if hurried {
             self.hurried_calls += 1;
             let since = self.missing.hurried.map_or(at, |(since, _)| since);
@@ -322,7 +328,20 @@ impl Timeline {
             0 => self.now,
             _ => self.passes.complete(self.now, &self.clock),
         };
-        self.out.push_back(Event::Now { at: self.now, complete });
+        let compared = self.compared();
+        self.out.push_back(Event::Now { at: self.now, complete, compared });
+    }
+
+    /// Up to when it is known whether a clock has jumped. If dtrace is gone, no mark will tell: it counts as gone since the last.
+    fn compared(&mut self) -> KernelTime {
+        if !self.away || !self.records.is_empty() {
+            return self.compared;
+        }
+        if self.compared > KernelTime(0) && self.compared < self.newest() {
+            self.dtrace_gap(BlindReason::Outage, Span::Since(self.compared));
+            self.compared = self.newest();
+        }
+        self.now
     }
 
     // --- how far it has come ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 
 use super::traced::{Got, KQ_NEVENTS, What};
 use super::{Consumer, Open, Step};
-use crate::model::{Kevent, Pid, Regime, filter, note};
+use crate::model::{KernelTime, Kevent, Pid, Regime, filter, note};
 use crate::sim::arena::Id;
 use crate::sim::kernel::{Event, Kernel, US};
 use crate::sim::kqueue::{Change, Changed, Head, Target};
@@ -359,14 +359,15 @@ impl Kernel<'_> {
         self.trace_consumer(id, what);
         let consumer = &mut self.consumers[n];
         for (life, event) in delivered {
-            consumer.truth.delivered(life, &event, seq, self.now);
+            consumer.truth.delivered(life, &event, seq);
         }
+        consumer.truth.returned(KernelTime(self.now));
         if drained {
             if let Some(open) = consumer.kqueues.get_mut(place) {
                 open.drained = entered;
             }
             if let Some(all) = consumer.kqueues.iter().map(|open| open.drained).min() {
-                consumer.truth.drained(all);
+                consumer.truth.drained(all, KernelTime(all));
             }
         }
         let pause = consumer.rng.around(consumer.habits.pause);

@@ -197,7 +197,7 @@ mod tests {
         for plain in &PLAIN {
             assert_eq!(letters(&plain.text()), "BCXEFmT", "{}", plain.name);
         }
-        assert_eq!(letters(&WITH_CAUSES.text()), "RSBCXEFmT");
+        assert_eq!(letters(&WITH_CAUSES.text()), "cRSBCXEFmT");
     }
 
     #[test]
