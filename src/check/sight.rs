@@ -40,8 +40,7 @@ impl Sight {
 
     /// Whether a pid that was in use at `from` may have been another process at `to`.
     pub(crate) fn pids_returned(&self, from: KernelTime, to: KernelTime) -> bool {
-        let unseen = self.dtrace.overlap(from, to) && self.rounds.none_since(from);
-        unseen || self.rounds.overlap(from, to)
+        self.rounds.overlap(from, to)
     }
 
     /// Whether this witness may have missed something between `from` and `to`.

@@ -31,11 +31,6 @@ impl Rounds {
         }
     }
 
-    /// Whether no process was seen to be created after `at`.
-    pub(super) fn none_since(&self, at: KernelTime) -> bool {
-        self.last.is_none_or(|(last, _)| last <= at)
-    }
-
     /// Whether a pid may have come back between `from` and `to`.
     pub(super) fn overlap(&self, from: KernelTime, to: KernelTime) -> bool {
         let from = from.minus(SHORTEST_NS);
