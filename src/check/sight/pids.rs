@@ -48,7 +48,7 @@ mod tests {
         for (ms, number) in [(1000, 290), (1010, 292), (1020, 291), (1030, 299), (3000, 101)] {
             rounds.created(KernelTime(ms * 1_000_000), Pid::new(number).expect("a pid"));
         }
-        let overlap = |from: u64, to| {
+        let overlap = |from: u64, to: u64| {
             rounds.overlap(KernelTime(from * 1_000_000), KernelTime(to * 1_000_000))
         };
         assert!(!overlap(0, 1029), "1030 is the last before it");
