@@ -61,7 +61,10 @@ fn check_ours(command: &str, args: &[&str]) {
         }
         ["help" | "replay" | "completions", ..] => succeeds(command, &run(args)),
         // Live: only root of a FreeBSD host can run it.
-        ["serve", flags @ ..] if flags.contains(&"--") || command.contains("--kqueue.") => {
+        ["serve", flags @ ..]
+            if flags.contains(&"--")
+                || ["--kqueue.", "--consumer"].iter().any(|f| command.contains(f)) =>
+        {
             let line = ["kqproc_exporter"].iter().chain(args);
             let parsed = cli.try_get_matches_from(line);
             assert!(parsed.is_ok(), "{command}: {parsed:?}");
