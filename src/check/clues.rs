@@ -180,15 +180,22 @@ mod tests {
     #[test]
     fn a_cause_is_of_the_fork_that_it_was_seen_in() {
         for (forker, before, known) in [(ROOT, 1, true), (ROOT, 90, false), (ROOT + 1, 1, false)] {
-            let mut host = Host::new();
             let (child, seen) = (pid(101), at(200 - before));
-            host.record(Record::RegFail { at: seen, forker: pid(forker), child, errno: 12 });
-            host.record(Record::Influx { at: seen, forker: pid(forker), child });
-            host.record(created(200, 101, ROOT));
-            host.call((300, 301), &[], &[]);
-            let clues = host.on(101)[0].clues;
-            assert_eq!((clues.errno, clues.influx), (known.then_some(12), known), "{before}");
-            assert!(!clues.scanned_at_exit);
+            let failed = Record::RegFail { at: seen, forker: pid(forker), child, errno: 12 };
+            let passed_over = Record::Influx { at: seen, forker: pid(forker), child };
+            let clues_of = |causes: &[Record]| {
+                let mut host = Host::new();
+                causes.iter().for_each(|cause| host.record(*cause));
+                host.record(created(200, 101, ROOT));
+                host.call((300, 301), &[], &[]);
+                let clues = host.on(101)[0].clues;
+                assert!(!clues.scanned_at_exit);
+                (clues.errno, clues.influx)
+            };
+            assert_eq!(clues_of(&[passed_over]), (None, known), "{before}");
+            for both in [[failed, passed_over], [passed_over, failed]] {
+                assert_eq!(clues_of(&both), (known.then_some(12), false), "{before}");
+            }
         }
     }
 }

@@ -14,12 +14,18 @@ const KEPT: usize = 64;
 const SHORTEST_NS: u64 = 1_000_000_000;
 
 /// When rounds began.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rounds {
     /// The last process that was seen.
     last: Option<(KernelTime, Pid)>,
     /// Between which two processes each of the latest rounds began.
     began: VecDeque<(KernelTime, KernelTime)>,
+}
+
+impl Default for Rounds {
+    fn default() -> Rounds {
+        Rounds { last: None, began: VecDeque::with_capacity(KEPT + 1) }
+    }
 }
 
 impl Rounds {

@@ -250,7 +250,7 @@ mod tests {
             assert_eq!(letters(&tuned(plain)), "BCXEFT");
             assert!(!tuned(plain).contains("$1"), "the program has no argument");
         }
-        assert_eq!(letters(&tuned(&WITH_CAUSES)), "RSBCXEFT");
+        assert_eq!(letters(&tuned(&WITH_CAUSES)), "cRSBCXEFT");
     }
 
     #[test]
