@@ -27,8 +27,8 @@ use crate::sim::judge::{Case, score};
 use crate::sim::quality::Quality;
 use crate::sim::{self, Fault, Options, Truth, grid};
 
-/// How often the whole grid is run: about half a minute on two CPUs.
-const ROUNDS: u64 = 24;
+/// How often the whole grid is run, without causes and with them: about half a minute on two CPUs.
+const ROUNDS: u64 = 12;
 
 /// What to simulate.
 #[derive(clap::Args, Debug)]
