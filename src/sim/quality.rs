@@ -256,7 +256,7 @@ call has room for, how long it waits and how rarely it reads; EV_ONESHOT, EV_DIS
 disabled, enabled, changed, or refused; events of other filters between; a kqueue that is closed and opened again; an end in the
 middle, and another process that takes its place.
 
-A fact is what a consumer had asked for when it happened. **unheard**: DTrace has not shown that it had.
+A fact is what a consumer had asked for when it happened. **unreported**: DTrace has not shown that it had.
 ";
 
 const INTRODUCTION: &str = "\
