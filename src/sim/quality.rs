@@ -17,8 +17,8 @@ pub(crate) struct Quality {
     consumers: [Score; Sight::COUNT],
 }
 
-/// One run of so many has consumers.
-const CONSUMERS_EVERY: u64 = 3;
+/// One run of so many has consumers: of all kernels, whose turns come every third run.
+const CONSUMERS_EVERY: u64 = 5;
 
 /// What the runs are asked to show. A share counts as 1 if it is written as 1.000.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
