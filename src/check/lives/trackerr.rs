@@ -33,6 +33,7 @@ pub(crate) enum Reported {
 
 /// The latest NOTE_TRACKERR about one process. Hardly any process has one.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::box_collection, reason = "a life has one of these: eight bytes, not thirty-two")]
 pub(crate) struct Reports(Option<Box<VecDeque<TrackerrReport>>>);
 
 impl Reports {

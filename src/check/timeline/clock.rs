@@ -57,20 +57,14 @@ impl ClockMap {
         fits
     }
 
-    /// A record of time `at` was read at `read`. Counts only as long as there was no mark. `false` if a clock has jumped since the
-    /// last one.
-    pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) -> bool {
-        if read.0 == 0 || self.bounds.is_some_and(|bounds| bounds.marked) {
-            return true;
+    /// A record of time `at` was read at `read`. Counts only as long as there was no mark. A stream may be read at any pace: what
+    /// is read later says nothing about the clocks.
+    pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) {
+        if self.bounds.is_none() && read.0 != 0 {
+            let high = diff(read, at);
+            let low = high.saturating_sub(READ_DELAY_NS);
+            self.bounds = Some(Bounds { low, high, at, marked: false });
         }
-        let high = diff(read, at);
-        let low = high.saturating_sub(READ_DELAY_NS);
-        let fits = self.bounds.is_none_or(|old| {
-            let drift = old.drift(at);
-            low <= old.high.saturating_add(drift) && high >= old.low.saturating_sub(drift)
-        });
-        self.narrow(Bounds { low, high, at, marked: false });
-        fits
     }
 
     fn narrow(&mut self, new: Bounds) {

@@ -2,7 +2,6 @@
 //! missed something, or in which the order of the two streams is not known because a clock jumped.
 
 use super::calls::CallHead;
-use super::passes::Passes;
 use super::records::Arrival;
 use super::{BlindReason, ClockMap, Event, Gap, Span, Timeline};
 use crate::model::{KernelTime, MonoTime, Pid, Witness};
@@ -41,11 +40,7 @@ impl Timeline {
             if future {
                 self.forget_clock(newest.unwrap_or(at), at);
             }
-            if !self.clock.read(at, read) {
-                let newest = newest.unwrap_or(at);
-                self.passes = Passes::default();
-                self.jumped(newest.min(at), newest.max(at));
-            }
+            self.clock.read(at, read);
         }
         refused.map(|(reason, _)| reason)
     }
