@@ -114,7 +114,7 @@ fn of_a_consumer_the_pages_say_what_it_did_not_receive() {
         assert!(status.contains(text), "{text}: {status}");
     }
     assert!(exporter.request("GET", "/incidents/1", BROWSER).text().contains(not_received));
-    let json: Value = serde_json::from_str(&exporter.get("/incidents/1").text()).unwrap();
+    let json: Value = serde_json::from_str(exporter.get("/incidents/1").text()).unwrap();
     assert_eq!(json["consumer"], 812);
     let verdict = json["timeline"].as_array().unwrap().last().unwrap();
     assert_eq!(verdict["said"], format!("death lost_silent: {not_received}"));

@@ -3,8 +3,11 @@
 use super::*;
 use kqproc_exporter::sim::{self, Options};
 
+/// The consumers of a run, and the lines that dtrace printed.
+type Simulated = (Vec<(TreeId, Pid)>, Vec<String>);
+
 /// What dtrace prints in a run of two consumers, which do not end.
-fn simulated(seed: u64) -> Option<(Vec<(TreeId, Pid)>, Vec<String>)> {
+fn simulated(seed: u64) -> Option<Simulated> {
     let options = Options { consumers: 2, mirror: false, count: 12, ..Options::default() };
     let (mut text, mut consumers, mut end) = (String::new(), vec![], false);
     sim::run(seed, &options, &mut |input: Input<'_>| {
