@@ -164,7 +164,7 @@ impl Batch<'_> {
         1024 + (seq % 1024) as u32
     }
 
-    /// Whether the call took all there was: see [`took_all`].
+    /// Whether the call took all there was: see `took_all`.
     pub fn drained(&self) -> bool {
         let receipts = self.attached.iter().any(|attach| attach.errno != 0)
             || self.events.iter().any(Kevent::is_receipt);

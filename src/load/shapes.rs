@@ -20,7 +20,7 @@ const BURST: usize = 256;
 ///
 /// # Errors
 /// When fork(2) fails for good, or a child cannot be waited for. A full process table is no error: see
-/// [`Tally::fork_failures`] and [`Tally::timed_out`].
+/// `Tally::fork_failures` and `Tally::timed_out`.
 pub fn run(plan: &Plan) -> Result<Tally, Error> {
     process::keep_zombies();
     let pace = Pace::new(plan.rate, plan.max);

@@ -39,7 +39,7 @@ fn clocks(rng: &mut Rng) -> Options {
     options
 }
 
-/// Case number `n`: the cell of the grid is `n` modulo [`CELLS`], and everything that is not an axis of the grid varies
+/// Case number `n`: the cell of the grid is `n` modulo `CELLS`, and everything that is not an axis of the grid varies
 /// with `n` too.
 pub fn case(n: u64) -> Case {
     let mut cell = n % CELLS;

@@ -33,7 +33,7 @@ impl Rng {
         mean / 2 + self.below(mean)
     }
 
-    /// A latency with a long tail: mostly [`Rng::around`] `mean`, one in sixteen up to ten times longer.
+    /// A latency with a long tail: mostly `Rng::around` `mean`, one in sixteen up to ten times longer.
     pub const fn latency(&mut self, mean: u64) -> u64 {
         if self.below(16) == 0 { self.around(mean * 10) } else { self.around(mean) }
     }

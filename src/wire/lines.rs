@@ -5,7 +5,7 @@ use memchr::memchr;
 /// A longer line is garbage: the longest record has about 90 bytes.
 pub(crate) const MAX_LINE: usize = 4096;
 
-/// Puts lines together across reads. Holds at most [`MAX_LINE`] bytes; allocates once.
+/// Puts lines together across reads. Holds at most `MAX_LINE` bytes; allocates once.
 #[derive(Default, Debug)]
 pub(crate) struct Lines {
     partial: Vec<u8>,
@@ -18,7 +18,7 @@ pub(crate) struct Lines {
 pub enum Line<'a> {
     /// A whole line.
     Whole(&'a [u8]),
-    /// A line of more than [`MAX_LINE`] bytes, handed over once.
+    /// A line of more than `MAX_LINE` bytes, handed over once.
     TooLong,
 }
 

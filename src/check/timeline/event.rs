@@ -29,7 +29,7 @@ pub(crate) enum Event {
 pub struct Call {
     /// Whose call it is: 0 is the exporter's own reader, the others are consumers.
     pub tracker: usize,
-    /// The descriptor of its kqueue, or [`Call::OWN_QUEUE`].
+    /// The descriptor of its kqueue, or `Call::OWN_QUEUE`.
     pub queue: i32,
     /// Its number: see [`crate::input::Batch::seq`]. WaitingCalls of consumers are counted by the timeline.
     pub seq: u64,
@@ -37,7 +37,7 @@ pub struct Call {
     pub at: KernelTime,
     /// When it began, or earlier. `None` if its mark is missing: then nothing is known to be drained.
     pub entered: Option<KernelTime>,
-    /// It took all there was: see [`crate::input::took_all`].
+    /// It took all there was: see `input::took_all`.
     pub drained: bool,
     /// What was registered by this call.
     pub registered: Vec<Attach>,
