@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use nix::sys::resource::UsageWho;
+
+use crate::source::clock::processor_time;
+
 /// The exporter's own process; `None` for what this system does not give.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(crate) struct Process {
@@ -27,11 +31,7 @@ impl Process {
 
 /// User and system time by getrusage(2).
 pub(super) fn cpu_time() -> Option<Duration> {
-    use nix::sys::resource::{UsageWho, getrusage};
-    use nix::sys::time::TimeValLike;
-    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
-    let us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Some(Duration::from_micros(us.try_into().ok()?))
+    processor_time(UsageWho::RUSAGE_SELF).ok()
 }
 
 fn max_fds() -> Option<f64> {

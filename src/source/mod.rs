@@ -3,7 +3,7 @@
 #[cfg(unix)]
 pub mod barrier;
 #[cfg(unix)]
-mod clock;
+pub(crate) mod clock;
 pub mod directory;
 #[cfg(unix)]
 pub mod dtrace;

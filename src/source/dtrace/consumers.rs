@@ -6,10 +6,8 @@ use crate::model::Pid;
 
 /// For kernels with p_xexit in struct proc and td_sa in struct thread: 12 and later.
 pub(crate) const CONSUMER: &str = include_str!("../../../d-scripts/consumer.d");
-/// For kernels without td_sa: 11.
+/// For kernels without td_sa: 9 to 11. These clauses do not read a process's status.
 pub(crate) const CONSUMER_11: &str = include_str!("../../../d-scripts/consumer-11.d");
-/// For kernels with p_xstat as well: 9 and 10.
-pub(crate) const CONSUMER_XSTAT: &str = include_str!("../../../d-scripts/consumer-xstat.d");
 
 /// What comes before the clauses that are of consumers alone.
 const CLAUSES: &str = "/* Consumers. */\n";
@@ -35,23 +33,14 @@ pub(crate) fn clauses(program: &str, pids: &[Pid]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::programs::printfs;
     use super::*;
     use crate::wire::record::Kind;
     use crate::wire::schema::SCHEMA;
 
+    /// What is run by hand on 9 and 10, where the exporter puts the clauses of the one for 11 behind proc-xstat.d.
+    const CONSUMER_XSTAT: &str = include_str!("../../../d-scripts/consumer-xstat.d");
     const PROGRAMS: [&str; 3] = [CONSUMER, CONSUMER_11, CONSUMER_XSTAT];
-
-    /// The format and the number of arguments of every printf.
-    fn printfs(program: &str) -> Vec<(&str, usize)> {
-        let calls = program.split("printf(\"").skip(1);
-        calls
-            .map(|call| {
-                let (format, rest) = call.split_once('"').expect("a format");
-                let (arguments, _) = rest.split_once(";").expect("the statement ends");
-                (format, arguments.matches(',').count())
-            })
-            .collect()
-    }
 
     #[test]
     fn every_printf_is_as_the_wire_defines_it() {

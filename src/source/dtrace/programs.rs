@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use super::consumers::{CONSUMER, CONSUMER_11, CONSUMER_XSTAT, clauses};
+use super::consumers::{CONSUMER, CONSUMER_11, clauses};
 use crate::model::Pid;
 
 const PROC: &str = include_str!("../../../d-scripts/proc.d");
@@ -22,7 +22,7 @@ const MARKS: &str = "\nsyscall::getpriority:entry\n";
 pub(crate) const PLAIN: [Program; 3] = [
     Program { name: "proc.d", parts: &[PROC], consumer: CONSUMER },
     Program { name: "proc-11.d", parts: &[PROC], consumer: CONSUMER_11 },
-    Program { name: "proc-xstat.d", parts: &[PROC_XSTAT], consumer: CONSUMER_XSTAT },
+    Program { name: "proc-xstat.d", parts: &[PROC_XSTAT], consumer: CONSUMER_11 },
 ];
 
 /// The first of them with the cause probes, which need a kernel of that generation and do not compile on each of those.
@@ -155,6 +155,19 @@ pub(crate) fn is_option_value(value: &str, units: &[&str]) -> bool {
     is_number && digits.bytes().any(|b| b != b'0') && units.contains(&unit.as_str())
 }
 
+/// Every printf of a program: its format and how many arguments follow it.
+#[cfg(test)]
+pub(super) fn printfs(text: &str) -> Vec<(&str, usize)> {
+    text.split("printf(\"")
+        .skip(1)
+        .map(|rest| {
+            let (format, rest) = rest.split_once('"').expect("the format ends");
+            let (arguments, _) = rest.split_once(";").expect("the statement ends");
+            (format, arguments.matches(',').count())
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -164,18 +177,6 @@ mod tests {
 
     /// Those that watch trees and consumers.
     const MAIN: [Program; 4] = [WITH_CAUSES, PLAIN[0], PLAIN[1], PLAIN[2]];
-
-    /// Every printf of a program: its format and how many arguments follow it.
-    fn printfs(text: &str) -> Vec<(&str, usize)> {
-        text.split("printf(\"")
-            .skip(1)
-            .map(|rest| {
-                let (format, rest) = rest.split_once('"').expect("the format ends");
-                let (arguments, _) = rest.split_once(";").expect("the statement ends");
-                (format, arguments.matches(',').count())
-            })
-            .collect()
-    }
 
     fn letters(text: &str) -> String {
         printfs(text).iter().map(|(format, _)| &format[..1]).collect()

@@ -3,9 +3,6 @@
 use std::sync::{TryLockError, Weak};
 use std::time::Duration;
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
-
 use super::Inner;
 use super::protocol::Request;
 
@@ -47,13 +44,6 @@ impl CpuMeter {
         let reply = keeper.ask(&socket, Request::CpuTimes, super::PATIENCE).ok()?;
         CpuTimes::of_text(&reply.text)
     }
-}
-
-/// What getrusage(2) says of this process or its reaped children.
-pub(super) fn used(by: UsageWho) -> nix::Result<Duration> {
-    let usage = getrusage(by)?;
-    let us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Ok(Duration::from_micros(us.unsigned_abs()))
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, getpid, getppid};
 
-use super::{cpu, platform};
+use super::platform;
+use crate::source::clock;
 use crate::source::dtrace::programs::Folder;
 
 /// How often a trial compilation is looked at.
@@ -171,7 +172,7 @@ impl Supervised {
 /// long as it has not been.
 pub(super) fn children_cpu(dtrace: Option<&Supervised>) -> nix::Result<Duration> {
     let process = dtrace.map(|one| one.process.lock().unwrap_or_else(PoisonError::into_inner));
-    let reaped = cpu::used(UsageWho::RUSAGE_CHILDREN)?;
+    let reaped = clock::processor_time(UsageWho::RUSAGE_CHILDREN)?;
     match process.as_ref().and_then(|process| process.as_ref()) {
         // Of another process, the clock alone can be read on every system, and to the nanosecond (clock_getcpuclockid(3)).
         Some(running) => {

@@ -17,11 +17,12 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::unistd::getppid;
 
 use super::NO_ROOM;
-use super::cpu::{self, CpuTimes};
+use super::cpu::CpuTimes;
 use super::modules;
 use super::process::{self, Script, Supervised};
 use super::protocol::{Reply, Request, is_closed};
 use crate::model::Pid;
+use crate::source::clock;
 use crate::source::dtrace::DTRACE;
 use crate::source::dtrace::programs::{Folder, Program};
 use crate::source::target::{MOST_CONSUMERS, read_pid_file};
@@ -128,7 +129,7 @@ impl Root {
     }
 
     fn cpu_times(&self) -> Reply {
-        let keeper = cpu::used(UsageWho::RUSAGE_SELF);
+        let keeper = clock::processor_time(UsageWho::RUSAGE_SELF);
         let times = keeper.and_then(|keeper| {
             let dtrace = process::children_cpu(self.dtrace.as_ref())?;
             Ok(CpuTimes { keeper, dtrace })
