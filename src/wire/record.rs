@@ -217,7 +217,7 @@ pub struct Register {
     pub fd: i32,
     /// EV_* bits.
     pub flags: u16,
-    /// What kind of event: [`filter::PROC`](crate::model::filter::PROC) is EVFILT_PROC.
+    /// What kind of event: `model::filter::PROC` is EVFILT_PROC.
     pub filter: i16,
     /// NOTE_* bits.
     pub fflags: u32,
