@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::config::Settings;
 use super::cost;
 use super::live_args::{CommandWords, command_words};
-use super::output;
+use super::output::{self, Format};
 use super::preflight::facts::{Facts, Wants};
 use super::preflight::host::Host;
 use super::preflight::judge::judge;
@@ -48,14 +48,6 @@ pub(super) struct Args {
     user: UserArgs,
     #[command(flatten)]
     web: WebArgs,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum Format {
-    /// a table for a person
-    Text,
-    /// one object for a program
-    Json,
 }
 
 /// Prints a line for each prerequisite, or what watching costs. Exit status 0 when serve would work; otherwise what the first failing line

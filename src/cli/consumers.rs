@@ -10,7 +10,7 @@ use serde_json::json;
 use super::exit::{OrExit, UNAVAILABLE};
 use super::live_args::{CommandWords, command_words};
 use super::log_args::LogArgs;
-use super::output;
+use super::output::{self, Format};
 use super::terminal::paint_for_stdout;
 use crate::model::note;
 use crate::report::format::{Hue, Paint};
@@ -35,14 +35,6 @@ pub(super) struct Args {
     command: Option<CommandWords>,
     #[command(flatten)]
     log: LogArgs,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum Format {
-    /// a table for a person
-    Text,
-    /// one object for a program
-    Json,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {

@@ -8,6 +8,15 @@ use anyhow::Context;
 
 use super::exit::{IOERR, OrExit};
 
+/// How to print an answer.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub(super) enum Format {
+    /// a table for a person
+    Text,
+    /// one object for a program
+    Json,
+}
+
 /// Prints an answer.
 ///
 /// # Errors

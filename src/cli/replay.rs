@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::output::{self, Format};
+use super::playing;
 use super::terminal::paint_for_stdout;
-use super::{output, playing};
 use crate::check::Config;
 use crate::duration::up_to_a_day;
 use crate::input::Input;
@@ -27,14 +28,6 @@ pub(crate) struct Args {
     /// Wait so long for a note that may be on its way inside the kernel, in place of what the recording says
     #[arg(long, value_name = "DURATION", value_parser = settle_time)]
     settle: Option<Duration>,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum Format {
-    /// a table for a person
-    Text,
-    /// one object for a program
-    Json,
 }
 
 fn settle_time(text: &str) -> Result<Duration, String> {

@@ -67,31 +67,14 @@ const HAS_BEEN_UP: u8 = 2;
 impl State {
     /// A service that has nothing to show yet. Its configuration has been loaded just now.
     pub fn new(about: About) -> State {
-        let this = Host {
-            name: String::new(),
-            awaited: about.sources.clone(),
-            delivers: Default::default(),
-            kernel: Mutex::new((about.osrelease.clone(), about.osreldate)),
-        };
+        let this = Host::this(&about);
         State::of_hosts(about, vec![this])
     }
 
     /// The same for this host, if it `watches_this`, and for others by their names: each is a part, in this order.
     pub(crate) fn with_remotes(about: About, watches_this: bool, names: Vec<String>) -> State {
-        let this = watches_this.then(String::new);
-        let host = |name: String| Host {
-            awaited: match name.is_empty() && watches_this {
-                true => about.sources.clone(),
-                false => vec![Source::Dtrace],
-            },
-            delivers: Default::default(),
-            kernel: Mutex::new(match name.is_empty() && watches_this {
-                true => (about.osrelease.clone(), about.osreldate),
-                false => Default::default(),
-            }),
-            name,
-        };
-        let hosts = this.into_iter().chain(names).map(host).collect();
+        let this = watches_this.then(|| Host::this(&about));
+        let hosts = this.into_iter().chain(names.into_iter().map(Host::remote)).collect();
         State::of_hosts(about, hosts)
     }
 
@@ -305,6 +288,26 @@ impl State {
 }
 
 impl Host {
+    /// The one that the exporter runs on, or whose recording it plays.
+    fn this(about: &About) -> Host {
+        Host {
+            name: String::new(),
+            awaited: about.sources.clone(),
+            delivers: Default::default(),
+            kernel: Mutex::new((about.osrelease.clone(), about.osreldate)),
+        }
+    }
+
+    /// Another one, where nothing but dtrace(1) runs. Its kernel is not known yet.
+    fn remote(name: String) -> Host {
+        Host {
+            name,
+            awaited: vec![Source::Dtrace],
+            delivers: Default::default(),
+            kernel: Mutex::default(),
+        }
+    }
+
     fn state(&self, source: Source) -> u8 {
         self.delivers[source.index()].load(Ordering::Relaxed)
     }
