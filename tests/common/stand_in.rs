@@ -173,8 +173,9 @@ impl StandInKernel {
                 (root.pid, Some(root.udata))
             }
         };
-        // The root is a process of this host; the pids of its children are made up and differ from it.
-        let pid = 1 + (root + self.forked % 60_000) % 90_000;
+        // The roots are processes of this host. The pids of their children are made up: one sequence for all, behind the roots.
+        let last = self.roots.iter().map(|root| root.pid).max().unwrap_or(root);
+        let pid = 1 + (last + self.forked % 60_000) % 90_000;
         self.forked += 1;
         let is_lost = self.loses.is_some_and(|every| self.forked.is_multiple_of(every));
         let udata = udata.filter(|_| !is_lost);
