@@ -53,7 +53,7 @@ pub struct Schema([Vec<Layout>; 128]);
 impl Schema {
     /// The layouts of the records that begin with `letter`, the usual one first. They differ in their number of fields.
     #[inline]
-    pub(crate) fn layouts(&self, letter: u8) -> &[Layout] {
+    pub fn layouts(&self, letter: u8) -> &[Layout] {
         self.0.get(usize::from(letter)).map_or(&[], Vec::as_slice)
     }
 
