@@ -43,6 +43,22 @@ impl StandInSsh {
         StandInSsh { folder, program, pid }
     }
 
+    /// The link is cut once, within a line in the middle of the run; after it the rest comes, from a dtrace on the same host.
+    pub fn is_cut_once(&self) {
+        let text = fs::read_to_string(self.file("stdout")).expect("a run");
+        let numbers = |line: &str| -> Vec<u64> {
+            line.split(' ').skip(1).filter_map(|field| field.parse().ok()).collect()
+        };
+        let begin = numbers(text.lines().next().expect("a line"));
+        let (first, rest) = text.split_at(text.len() / 2);
+        let (half, rest) = rest.split_once('\n').expect("a line");
+        let at = numbers(rest.lines().next().expect("a line"))[0];
+        let wall = begin[1] + (at - begin[0]);
+        let first = format!("{first}{}", &half[..half.len() / 2]);
+        fs::write(self.file("stdout"), first).expect("written");
+        fs::write(self.file("again"), format!("B {at} {wall}\n{rest}")).expect("written");
+    }
+
     /// A file of its folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

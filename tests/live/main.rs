@@ -8,6 +8,7 @@ mod consumers;
 mod cost;
 mod reliability;
 mod remote;
+mod remote_commands;
 mod source;
 #[path = "../common/stand_in.rs"]
 mod stand_in;

@@ -49,6 +49,13 @@ fn a_merged_kernel_is_judged_over_a_command_as_its_recording_is() {
             assert_eq!(sum(&samples, nothing), 0.0, "{run}: {nothing}");
         }
         assert_eq!(samples[r#"kqproc_source_up{source="dtrace"}"#], 1.0);
+        // The fork counters of that host are not read: there is no figure of them, and the regime is seen from the events.
+        let is_of_counters =
+            |name: &&String| name.contains("fork_reconcile") || name.contains("\"sysctl\"");
+        assert_eq!(samples.keys().find(is_of_counters), None, "{run}");
+        let kernel = r#"osrelease="10.1-RELEASE",osreldate="1001000",regime="merged-status""#;
+        let kernel = format!(r#"kqproc_kernel_info{{{kernel},origin="live"}}"#);
+        assert_eq!(samples.get(&kernel), Some(&1.0), "{run}: {samples:?}");
         assert_eq!(exporter.stop().code(), Some(0));
         // The oldest generation alone compiles there, and its clauses of consumers go with it.
         let program = fs::read_to_string(link.file("program")).expect("it was run");
@@ -57,30 +64,17 @@ fn a_merged_kernel_is_judged_over_a_command_as_its_recording_is() {
     }
 }
 
-/// What dtrace printed until the link was cut within a line, and from its next start on, on the same host.
-fn cut_in_two(text: &str) -> (String, String) {
-    let numbers = |line: &str| -> Vec<u64> {
-        line.split(' ').skip(1).filter_map(|field| field.parse().ok()).collect()
-    };
-    let begin = numbers(text.lines().next().expect("a line"));
-    let (first, rest) = text.split_at(text.len() / 2);
-    let (half, rest) = rest.split_once('\n').expect("a line");
-    let at = numbers(rest.lines().next().expect("a line"))[0];
-    let wall = begin[1] + (at - begin[0]);
-    (format!("{first}{}", &half[..half.len() / 2]), format!("B {at} {wall}\n{rest}"))
-}
-
 #[test]
 fn a_link_that_is_cut_makes_a_witness_blind_and_loses_nothing() {
     let link = StandInSsh::plays("merged-attached-chain-stall");
-    let text = fs::read_to_string(link.file("stdout")).expect("a run");
-    let (first, again) = cut_in_two(&text);
-    fs::write(link.file("stdout"), first).expect("written");
-    fs::write(link.file("again"), again).expect("written");
+    link.is_cut_once();
     let exporter = link.serve("old-host");
     exporter.logs("closed by remote host.; the link is cut");
     eventually("the rest is played", || link.file("played").exists().then_some(()));
-    let samples = exporter.scrape_until(|s| sum(s, "kqproc_pending_facts") == 0.0);
+    // What is printed last has not been published as soon as it is printed.
+    let is_decided =
+        |s: &Samples| sum(s, "kqproc_pending_facts") == 0.0 && facts(s, "deaths", "old").len() > 1;
+    let samples = exporter.scrape_until(is_decided);
     for fact in ["births", "deaths"] {
         let facts = facts(&samples, fact, "old");
         let is_lost =
@@ -229,7 +223,8 @@ fn what_keeps_a_command_from_dtrace_is_logged_with_what_to_do() {
     }
 }
 
-fn output(args: &[&str]) -> (Option<i32>, String) {
+/// How the program ends with these arguments, and all that it prints.
+pub fn output(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(PROGRAM).args(args).output().expect("it starts");
     let text =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
@@ -237,35 +232,30 @@ fn output(args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn check_reaches_dtrace_over_the_command_and_says_which_kernel_is_there() {
-    let link = StandInSsh::plays("merged-exit-only");
-    let user = format!("--user={}", nix::unistd::geteuid());
-    let check = |host: &str| {
-        let listen = "--web.listen-address=127.0.0.1:0";
-        output(&["check", "--dtrace.command", &link.command(host), &user, listen])
-    };
-    let (status, text) = check("old");
-    assert_eq!(status, Some(0), "{text}");
-    assert!(
-        text.contains("FreeBSD 10.1-RELEASE, merged-status expected; proc-xstat.d compiles"),
-        "{text}"
-    );
-    let (status, text) = check("down");
-    assert_eq!(status, Some(69), "{text}");
-    assert!(text.contains("Connection refused"), "{text}");
-}
-
-#[test]
 fn what_does_not_go_with_a_command_is_refused() {
     for (flags, said) in [
         (&["--kqueue.target=a=pid:1", "--consumer=b=pid:1"][..], "is a process of this one"),
-        (&["--consumer=b=pidfile:/run/b.pid"], "give its pid there, b=pid:NUMBER"),
+        (&["--consumer=b=pidfile:/run/b.pid"], "nothing here can read /run/b.pid of that host"),
         (&["--dtrace.path=/usr/sbin/dtrace", "--consumer=b=pid:1"], "cannot be used with"),
     ] {
-        let (status, text) =
-            output(&[&["serve", "--dtrace.command=ssh old dtrace"], flags].concat());
-        assert!(status != Some(0) && text.contains(said), "{flags:?}: {text}");
+        for command in [&["serve"][..], &["record", "--output=/dev/null"]] {
+            let (status, text) =
+                output(&[command, &["--dtrace.command=ssh old dtrace"], flags].concat());
+            let refused = matches!(status, Some(64 | 78));
+            assert!(refused && text.contains(said), "{command:?} {flags:?}: {status:?} {text}");
+        }
     }
     let (status, text) = output(&["serve", "--dtrace.command=ssh 'old", "--consumer=b=pid:1"]);
     assert!(status == Some(64) && text.contains("give a command that runs dtrace"), "{text}");
+}
+
+/// A pid file of the host on which the other dtrace runs is out of reach here.
+#[test]
+fn a_pid_file_of_another_host_is_refused_with_what_to_give_instead() {
+    let stdin = output(&["serve", "--source=stdin", "--consumer=b=pidfile:/run/b.pid"]);
+    let command = ["--dtrace.command=ssh old dtrace", "--consumer=b=pidfile:/run/b.pid"];
+    for (status, text) in [stdin, output(&[&["serve"][..], &command].concat())] {
+        assert_eq!(status, Some(78), "{text}");
+        assert!(text.contains("give the pid that is in it, b=pid:NUMBER"), "{text}");
+    }
 }

@@ -150,8 +150,13 @@ pub(super) fn pids(host: &str, consumers: &[Target]) -> Result<Vec<Pid>, Error> 
     }
     let pid = |target: &Target| match target.root {
         Root::Pid(pid) => Ok(pid),
-        _ => Err(Error::Targets(format!(
-            "consumer {:?}{of}: give its pid there, {0}=pid:NUMBER; nothing here can read a file of that host",
+        Root::PidFile(ref file) => Err(Error::Targets(format!(
+            "consumer {name:?}{of}: nothing here can read {file} of that host; give the pid that is in it, {name}=pid:NUMBER",
+            name = target.name,
+            file = file.display()
+        ))),
+        Root::Command(_) => Err(Error::Targets(format!(
+            "consumer {:?}{of} is a command: give the pid of a process of that host",
             target.name
         ))),
     };
