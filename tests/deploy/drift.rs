@@ -197,7 +197,7 @@ fn what_a_fault_is_reported_by_exists() {
         for name in placeholders(cells, "`", '`').into_iter().step_by(2) {
             let known = find(name).is_some()
                 || values.contains(name)
-                || ["up", "check"].contains(&name)
+                || ["up", "check", "consumers", "record"].contains(&name)
                 || name.starts_with("/-/");
             assert!(known, "docs/reliability.md: there is no {name}");
         }
