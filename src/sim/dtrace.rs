@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 
-use super::consumers::Traced as ConsumerTraced;
+use super::consumers::ConsumerRecord;
 use super::options::Options;
 use super::rng::Rng;
 use super::truth::{Fault, LifeId, Truth};
@@ -51,7 +51,7 @@ pub(super) enum Traced {
         forker: Pid,
         child: Pid,
     },
-    Consumer(Box<ConsumerTraced>),
+    Consumer(Box<ConsumerRecord>),
 }
 
 impl Traced {
@@ -90,7 +90,7 @@ const fn how_it_ended(status: u32) -> u32 {
 
 /// A record in a buffer.
 #[derive(Clone, Debug)]
-struct Record {
+struct BufferedRecord {
     stamp: u64,
     cpu: u32,
     traced: Traced,
@@ -103,7 +103,7 @@ struct Record {
 struct Cpu {
     /// How far its clock is off.
     skew: i64,
-    records: Vec<Record>,
+    records: Vec<BufferedRecord>,
     used: usize,
     drops: u64,
     /// When it began to drop.
@@ -121,9 +121,9 @@ pub(super) struct Dtrace {
     /// How far the clock has jumped.
     step: i64,
     /// Records that have been taken out of the buffers and wait for the next pass.
-    taken: Vec<Record>,
+    taken: Vec<BufferedRecord>,
     /// Those of this pass that have not been printed yet.
-    printing: VecDeque<Record>,
+    printing: VecDeque<BufferedRecord>,
     /// What has been printed and is in stdout's buffer.
     unflushed: String,
     /// Drops to be reported at the end of this pass.
@@ -135,7 +135,7 @@ pub(super) struct Dtrace {
     /// stderr that was not read yet.
     pub(super) stderr: Vec<u8>,
     /// What was printed of consumers, and when that happened.
-    pub(super) shown: Vec<(u64, ConsumerTraced)>,
+    pub(super) shown: Vec<(u64, ConsumerRecord)>,
 }
 
 impl Dtrace {
@@ -207,7 +207,7 @@ impl Dtrace {
             return;
         }
         buffer.used += traced.size();
-        buffer.records.push(Record { stamp, cpu, traced, fact });
+        buffer.records.push(BufferedRecord { stamp, cpu, traced, fact });
     }
 
     /// dtrace takes the buffer of this CPU and leaves an empty one.
@@ -315,7 +315,7 @@ const fn wall(stamp: u64) -> u64 {
 }
 
 /// One line, as the D program prints it: the layout is `d-scripts/wire.d`'s.
-fn print_record(out: &mut String, record: &Record) {
+fn print_record(out: &mut String, record: &BufferedRecord) {
     let (at, cpu) = (record.stamp, record.cpu);
     let written = match &record.traced {
         Traced::Begin => writeln!(out, "B {at} {}", wall(at)),

@@ -2,20 +2,20 @@
 
 use super::arena::Id;
 use super::dtrace::Traced;
-use super::kernel::{Event, Kernel, MS, US};
-use super::kqueue::{Newborn, Registered, Standing, Turn};
-use super::procs::{Attached, Forking, Proc, State, Waiting};
-use super::shape::{ForkKind, Program};
+use super::kernel::{Kernel, KernelEvent, MS, US};
+use super::kqueue::{ChildRegistration, ChildState, KnoteTurn, Newborn};
+use super::procs::{Attached, Forking, Proc, ProcState, Waiting};
+use super::shape::{ForkKind, Steps};
 use super::truth::{Fault, Followed};
 use crate::model::{Fact, KernelTime, Pid};
 
 impl Kernel<'_> {
     /// do_fork up to knote_fork.
-    pub(super) fn fork(&mut self, thread: Id, kind: ForkKind, program: Program) {
+    pub(super) fn fork(&mut self, thread: Id, kind: ForkKind, program: Steps) {
         let Some(forker) = self.procs.threads.get(thread).map(|t| t.proc) else { return };
         let Some(pid) = self.procs.find_pid() else {
             // EAGAIN: the program tries again, as a shell does.
-            return self.after(MS, Event::Step(thread));
+            return self.after(MS, KernelEvent::Step(thread));
         };
         let Some(proc) = self.procs.table.get(forker) else { return };
         let (forker_pid, forker_life, klist) = (proc.pid, proc.life, proc.klist.clone());
@@ -30,7 +30,7 @@ impl Kernel<'_> {
         let early = life.is_some() && kind != ForkKind::Vfork && self.races();
         if early {
             let delay = self.rng.latency(50 * US);
-            self.after(delay, Event::Runnable(child));
+            self.after(delay, KernelEvent::Runnable(child));
         }
         let forking = Forking {
             child,
@@ -49,7 +49,7 @@ impl Kernel<'_> {
             thread.forking = Some(forking);
         }
         let delay = if early { self.rng.latency(300 * US) } else { self.rng.around(5 * US) };
-        self.after(delay, Event::KnoteFork(thread));
+        self.after(delay, KernelEvent::KnoteFork(thread));
     }
 
     /// One turn of knote_fork: leaves the knote that was in flux and goes to the next.
@@ -63,16 +63,16 @@ impl Kernel<'_> {
         }
         let (child, pid, life) = (forking.child, forking.pid, forking.life);
         let Some(at) = forking.knotes.pop() else { return self.knotes_followed(thread) };
-        let mut done = Registered::default();
+        let mut done = ChildRegistration::default();
         let turn = self.queues[at.queue].begin_fork(at.knote);
         match turn {
-            Turn::Nothing => {}
-            Turn::SkippedInFlux => {
+            KnoteTurn::Nothing => {}
+            KnoteTurn::SkippedInFlux => {
                 self.truth.fault(self.now, Fault::InFlux, pid.get());
                 self.trace_cause(thread, Some(at), |forker| Traced::Influx { forker, child: pid });
             }
-            Turn::SkippedScan => self.truth.fault(self.now, Fault::ScanSkip, pid.get()),
-            Turn::Register => {
+            KnoteTurn::SkippedScan => self.truth.fault(self.now, Fault::ScanSkip, pid.get()),
+            KnoteTurn::Register => {
                 let newborn = Newborn { pid, life, standing: self.standing(child) };
                 done = self.register(at, newborn, child);
                 if let Some(errno) = done.errno() {
@@ -86,18 +86,18 @@ impl Kernel<'_> {
         }
         let tracker = self.queues[at.queue].tracker;
         if let Some(f) = self.procs.threads.get_mut(thread).and_then(|t| t.forking.as_mut()) {
-            f.in_flux = (turn == Turn::Register).then_some(at);
+            f.in_flux = (turn == KnoteTurn::Register).then_some(at);
             let followed = &mut f.followed[tracker];
-            followed.tracked |= turn != Turn::Nothing;
+            followed.tracked |= turn != KnoteTurn::Nothing;
             followed.asked |= if done.attached.is_empty() { 0 } else { done.asked };
             followed.child_noted |= done.child;
             followed.exit_noted |= done.exit;
             followed.not_followed |= done.no_track_memory;
             followed.failed |= done.has_failed();
         }
-        let flux = if turn == Turn::Register { self.options.flux_us * US } else { 0 };
+        let flux = if turn == KnoteTurn::Register { self.options.flux_us * US } else { 0 };
         let delay = self.rng.around(flux);
-        self.after(delay, Event::KnoteFork(thread));
+        self.after(delay, KernelEvent::KnoteFork(thread));
     }
 
     /// A cause probe fires, if it is traced. That of a knote in flux looks at the first knote of the forker alone.
@@ -119,7 +119,7 @@ impl Kernel<'_> {
         }
     }
 
-    fn register(&mut self, at: Attached, newborn: Newborn, child: Id) -> Registered {
+    fn register(&mut self, at: Attached, newborn: Newborn, child: Id) -> ChildRegistration {
         let (rng, rate) = (&mut self.rng, self.options.alloc_fail);
         let done = self.queues[at.queue].register(at.knote, newborn, || !rng.chance(rate));
         if let Some(proc) = self.procs.table.get_mut(child) {
@@ -144,11 +144,11 @@ impl Kernel<'_> {
     }
 
     /// What pfind and zpfind see of the child.
-    pub(super) fn standing(&self, child: Id) -> Standing {
+    pub(super) fn standing(&self, child: Id) -> ChildState {
         match self.procs.table.get(child) {
-            Some(Proc { state: State::Alive, .. }) => Standing::Alive,
-            Some(proc) => Standing::Exiting(proc.xstat),
-            None => Standing::Gone,
+            Some(Proc { state: ProcState::Alive, .. }) => ChildState::Alive,
+            Some(proc) => ChildState::Exiting(proc.xstat),
+            None => ChildState::Gone,
         }
     }
 
@@ -165,7 +165,7 @@ impl Kernel<'_> {
             }
         }
         let delay = self.window();
-        self.after(delay, Event::Created(thread));
+        self.after(delay, KernelEvent::Created(thread));
     }
 
     /// proc:::create, then the child may run.
@@ -180,7 +180,7 @@ impl Kernel<'_> {
         self.trace_create(forker, &forking);
         if !forking.early {
             let delay = self.rng.latency(80 * US);
-            self.after(delay, Event::Runnable(forking.child));
+            self.after(delay, KernelEvent::Runnable(forking.child));
         }
         if !forking.vfork {
             let delay = self.rng.around(30 * US);

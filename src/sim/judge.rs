@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use super::options::Options;
-use super::truth::{Life, Truth};
+use super::truth::{TrueLife, Truth};
 use crate::check::Config;
 use crate::check::finding::{Delivered, Finding};
 use crate::input::Input;
@@ -22,7 +22,7 @@ pub struct Case {
 
 words! {
     /// How well the witnesses can see in a run.
-    pub enum Sight {
+    pub enum Visibility {
         /// DTrace's buffers hold all records, it runs throughout, and its clock is right.
         Clear = "saw everything",
         /// It drops records or is restarted.
@@ -34,15 +34,15 @@ words! {
 
 impl Case {
     /// How well the witnesses can see.
-    pub fn sight(&self) -> Sight {
+    pub fn sight(&self) -> Visibility {
         let Options { buffer, abort_ms, skew_us, twice, in_turn, .. } = self.options;
         let steps = (self.options.clock_step_ms, self.options.reader_step_ms) != (0, 0);
         if steps || skew_us >= 100 || twice > 0.0 || in_turn {
-            Sight::Unsure
+            Visibility::Unsure
         } else if buffer < 1 << 20 || abort_ms > 0 {
-            Sight::Blind
+            Visibility::Blind
         } else {
-            Sight::Clear
+            Visibility::Clear
         }
     }
 }
@@ -196,7 +196,7 @@ enum Key {
     Exit(Pid, u64),
 }
 
-fn keys_of_life(life: &Life) -> impl Iterator<Item = Key> {
+fn keys_of_life(life: &TrueLife) -> impl Iterator<Item = Key> {
     let pid = life.pid;
     let printed = |at: Option<crate::model::KernelTime>, is: bool| at.filter(|_| is).map(|t| t.0);
     [
@@ -257,7 +257,7 @@ pub fn score_consumers(case: &Case, truth: &Truth, findings: &[Finding]) -> Scor
 
 /// Matches every finding about this tree with the life that it is about, and counts.
 fn score_tracker(case: &Case, by: By, tree: TreeId, truth: &Truth, findings: &[Finding]) -> Score {
-    let lives: Vec<&Life> = truth.lives().collect();
+    let lives: Vec<&TrueLife> = truth.lives().collect();
     let findings = findings.iter().filter(|finding| finding.tree == tree);
     let (verdicts, strays) = matched(&lives, findings, by);
     let mut score = Score { runs: 1, ..Score::default() };
@@ -290,7 +290,7 @@ fn score_tracker(case: &Case, by: By, tree: TreeId, truth: &Truth, findings: &[F
 
 /// The verdicts on each life, births first, and the findings that are about none.
 fn matched<'a>(
-    lives: &[&Life],
+    lives: &[&TrueLife],
     findings: impl Iterator<Item = &'a Finding>,
     by: By,
 ) -> (Vec<[Option<Verdict>; 2]>, Vec<&'a Finding>) {
@@ -324,7 +324,7 @@ impl Score {
     fn count(
         &mut self,
         truth: &Truth,
-        life: &Life,
+        life: &TrueLife,
         fact: Fact,
         verdict: Option<Verdict>,
         reported: bool,
@@ -365,7 +365,7 @@ impl Score {
 
 /// Which facts the witnesses reported. DTrace reports every process on the machine: that one of them belongs to the tree
 /// shows only if the line of creates to the root is unbroken, or if kqueue names it.
-fn reported_facts(lives: &[&Life]) -> Vec<[bool; 2]> {
+fn reported_facts(lives: &[&TrueLife]) -> Vec<[bool; 2]> {
     let mut known = vec![false; lives.len()];
     let mut reported = Vec::with_capacity(lives.len());
     for (i, life) in lives.iter().enumerate() {

@@ -5,12 +5,12 @@ use std::collections::{BinaryHeap, HashMap};
 use std::ops::ControlFlow;
 
 use super::arena::{Arena, Id};
-use super::consumers::{self, Consumer, Step, Thread as Caller};
+use super::consumers::{self, Consumer, ConsumerThread, Step};
 use super::dtrace::{Dtrace, Traced};
 use super::kqueue::Kqueue;
 use super::options::Options;
 use super::procs::{Proc, Procs, Thread};
-use super::reader::Reader;
+use super::reader::SimReader;
 use super::rng::Rng;
 use super::shape;
 use super::truth::{Fault, LifeId, Truth};
@@ -40,7 +40,7 @@ pub(super) const COMPILE: u64 = 150 * MS;
 
 /// What can be due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Event {
+pub(super) enum KernelEvent {
     /// A thread takes its next step.
     Step(Id),
     /// A thread inside fork(2) comes to the next knote of its process.
@@ -102,7 +102,7 @@ pub(super) struct Kernel<'a> {
     pub(super) options: &'a Options,
     pub(super) rng: Rng,
     pub(super) now: u64,
-    agenda: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    agenda: BinaryHeap<Reverse<(u64, u64, KernelEvent)>>,
     order: u64,
     pub(super) procs: Procs,
     /// The status of each process between P_WEXIT and the setting of its p_xstat.
@@ -110,8 +110,8 @@ pub(super) struct Kernel<'a> {
     pub(super) queues: Vec<Kqueue>,
     pub(super) consumers: Vec<Consumer>,
     /// Their threads.
-    pub(super) callers: Arena<Caller>,
-    pub(super) reader: Reader,
+    pub(super) callers: Arena<ConsumerThread>,
+    pub(super) reader: SimReader,
     pub(super) dtrace: Dtrace,
     pub(super) truth: Truth,
     /// vm.stats.vm.v_forks + v_vforks + v_rforks.
@@ -151,7 +151,7 @@ impl<'a> Kernel<'a> {
             queues: vec![Kqueue::new(0, options.regime, options.max_knotes as usize)],
             consumers: consumers::all(seed, options),
             callers: Arena::default(),
-            reader: Reader::new(rng.below(u64::from(options.cpus.max(1))) as u32, notes),
+            reader: SimReader::new(rng.below(u64::from(options.cpus.max(1))) as u32, notes),
             dtrace: Dtrace::new(options, &mut rng),
             options,
             rng,
@@ -212,24 +212,24 @@ impl<'a> Kernel<'a> {
         self.reader_proc = reader;
         // A command that the reader starts itself, or a process that was there before.
         let known = self.rng.chance(0.5);
-        self.after(if known { COMPILE + 50 * MS } else { MS }, Event::Root);
-        self.after(COMPILE, Event::Begin);
+        self.after(if known { COMPILE + 50 * MS } else { MS }, KernelEvent::Root);
+        self.after(COMPILE, KernelEvent::Begin);
         if self.options.mirror {
-            self.after(COMPILE + 100 * MS, Event::Call);
+            self.after(COMPILE + 100 * MS, KernelEvent::Call);
         }
         if !self.consumers.is_empty() {
-            self.after(CONSUMED, Event::Attached);
+            self.after(CONSUMED, KernelEvent::Attached);
         }
-        self.after(SECOND / 2, Event::Forks);
+        self.after(SECOND / 2, KernelEvent::Forks);
         if self.options.foreign_us > 0 {
             let thread = self.add_thread(daemon, shape::foreign(self.options), None);
-            self.after(COMPILE, Event::Step(thread));
+            self.after(COMPILE, KernelEvent::Step(thread));
         }
         if (self.options.clock_step_ms, self.options.reader_step_ms) != (0, 0) {
-            self.after(self.options.step_at_ms * MS, Event::ClockStep);
+            self.after(self.options.step_at_ms * MS, KernelEvent::ClockStep);
         }
         if self.options.abort_ms > 0 {
-            self.after(self.options.abort_ms * MS, Event::Abort);
+            self.after(self.options.abort_ms * MS, KernelEvent::Abort);
         }
     }
 
@@ -254,12 +254,7 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    pub(super) fn add_thread(
-        &mut self,
-        proc: Id,
-        program: shape::Program,
-        joiner: Option<Id>,
-    ) -> Id {
+    pub(super) fn add_thread(&mut self, proc: Id, program: shape::Steps, joiner: Option<Id>) -> Id {
         let id = self.procs.threads.insert(Thread::new(proc, program, joiner));
         if let Some(proc) = self.procs.table.get_mut(proc) {
             proc.threads.push(id);
@@ -267,40 +262,40 @@ impl<'a> Kernel<'a> {
         id
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: KernelEvent) {
         match event {
-            Event::Step(thread) => self.step(thread),
-            Event::KnoteFork(thread) => self.knote_fork(thread),
-            Event::Created(thread) => self.created(thread),
-            Event::Runnable(proc) => self.runnable(proc),
-            Event::ExitProbe(proc) => self.exit_probe(proc),
-            Event::ExitNote(proc) => self.exit_note(proc),
-            Event::Zombie(proc) => self.zombie(proc),
-            Event::Root => self.fork_root(),
-            Event::Attached => self.runnable(self.root),
-            Event::Call => self.call(),
-            Event::Wake => self.wake(),
-            Event::Timeout(seq) => self.timeout(seq),
-            Event::Scan => self.scan(),
-            Event::Copied(knote) => self.copied(knote),
-            Event::Return => self.return_batch(),
-            Event::Begin => self.begin(),
-            Event::Tick => self.tick(),
-            Event::Switch(cpu) => self.switch(cpu),
-            Event::Print => self.print(),
-            Event::ReadStdout => self.read_stdout(),
-            Event::ReadStderr => self.read_stderr(),
-            Event::Consumer(step) => self.consumer_step(step),
-            Event::Abort => self.abort(),
-            Event::Restart => self.restart(),
-            Event::Forks => self.count_forks(),
-            Event::ClockStep => self.clock_step(),
-            Event::Stop => self.stop(),
+            KernelEvent::Step(thread) => self.step(thread),
+            KernelEvent::KnoteFork(thread) => self.knote_fork(thread),
+            KernelEvent::Created(thread) => self.created(thread),
+            KernelEvent::Runnable(proc) => self.runnable(proc),
+            KernelEvent::ExitProbe(proc) => self.exit_probe(proc),
+            KernelEvent::ExitNote(proc) => self.exit_note(proc),
+            KernelEvent::Zombie(proc) => self.zombie(proc),
+            KernelEvent::Root => self.fork_root(),
+            KernelEvent::Attached => self.runnable(self.root),
+            KernelEvent::Call => self.call(),
+            KernelEvent::Wake => self.wake(),
+            KernelEvent::Timeout(seq) => self.timeout(seq),
+            KernelEvent::Scan => self.scan(),
+            KernelEvent::Copied(knote) => self.copied(knote),
+            KernelEvent::Return => self.return_batch(),
+            KernelEvent::Begin => self.begin(),
+            KernelEvent::Tick => self.tick(),
+            KernelEvent::Switch(cpu) => self.switch(cpu),
+            KernelEvent::Print => self.print(),
+            KernelEvent::ReadStdout => self.read_stdout(),
+            KernelEvent::ReadStderr => self.read_stderr(),
+            KernelEvent::Consumer(step) => self.consumer_step(step),
+            KernelEvent::Abort => self.abort(),
+            KernelEvent::Restart => self.restart(),
+            KernelEvent::Forks => self.count_forks(),
+            KernelEvent::ClockStep => self.clock_step(),
+            KernelEvent::Stop => self.stop(),
         }
     }
 
     /// Puts an event on the agenda, `delay` nanoseconds from now.
-    pub(super) fn after(&mut self, delay: u64, event: Event) {
+    pub(super) fn after(&mut self, delay: u64, event: KernelEvent) {
         self.order += 1;
         self.agenda.push(Reverse((self.now + delay, self.order, event)));
     }
@@ -355,7 +350,7 @@ impl<'a> Kernel<'a> {
 
     fn count_forks(&mut self) {
         self.push(Input::Forks { at: self.mono(), total: self.forks });
-        self.after(SECOND, Event::Forks);
+        self.after(SECOND, KernelEvent::Forks);
     }
 
     /// Nothing is queued any more: if no process is left that could queue something, the run ends soon.
@@ -363,7 +358,7 @@ impl<'a> Kernel<'a> {
         if self.tree == 0 && !self.ending {
             self.ending = true;
             let linger = if self.consumers.is_empty() { LINGER } else { LINGER_CONSUMERS };
-            self.after(linger, Event::Stop);
+            self.after(linger, KernelEvent::Stop);
         }
     }
 

@@ -9,7 +9,7 @@ use super::arena::{Arena, Id};
 use super::truth::LifeId;
 use crate::model::{Kevent, Pid, Regime, TreeId, note};
 
-pub(super) use changes::{Change, Changed, Target};
+pub(super) use changes::{Change, ChangeTarget, Changed};
 
 /// One knote.
 #[derive(Debug)]
@@ -43,12 +43,12 @@ struct Knote {
 pub(super) struct Newborn {
     pub(super) pid: Pid,
     pub(super) life: Option<LifeId>,
-    pub(super) standing: Standing,
+    pub(super) standing: ChildState,
 }
 
 /// What the registration finds under the child's pid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Standing {
+pub(super) enum ChildState {
     /// A living process: always so if the child runs only after knote_fork.
     Alive,
     /// It has exited or is about to; its p_xstat now.
@@ -59,7 +59,7 @@ pub(super) enum Standing {
 
 /// How knote_fork finds a knote of the forker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Turn {
+pub(super) enum KnoteTurn {
     /// Nothing to do: freed meanwhile, or it does not track.
     Nothing,
     /// Skipped without a word: another thread's knote_fork has it in flux.
@@ -72,7 +72,7 @@ pub(super) enum Turn {
 
 /// What came of registering a child for one knote of the forker.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Registered {
+pub(super) struct ChildRegistration {
     /// Knotes to be put on the child's list, in this order.
     pub(super) attached: Vec<Id>,
     /// What they wait for.
@@ -91,7 +91,7 @@ pub(super) struct Registered {
     pub(super) reused: bool,
 }
 
-impl Registered {
+impl ChildRegistration {
     /// Why kqueue_register failed.
     pub(super) fn errno(&self) -> Option<i32> {
         const ESRCH: i32 = 3;
@@ -225,18 +225,18 @@ impl Kqueue {
     }
 
     /// knote_fork comes to this knote of the forker.
-    pub(super) fn begin_fork(&mut self, id: Id) -> Turn {
+    pub(super) fn begin_fork(&mut self, id: Id) -> KnoteTurn {
         let merged = self.regime != Regime::Split;
-        let Some(knote) = self.knotes.get_mut(id) else { return Turn::Nothing };
+        let Some(knote) = self.knotes.get_mut(id) else { return KnoteTurn::Nothing };
         if knote.in_flux {
-            Turn::SkippedInFlux
+            KnoteTurn::SkippedInFlux
         } else if knote.scanning && merged {
-            Turn::SkippedScan
+            KnoteTurn::SkippedScan
         } else if knote.wanted & note::TRACK == 0 {
-            Turn::Nothing
+            KnoteTurn::Nothing
         } else {
             knote.in_flux = true;
-            Turn::Register
+            KnoteTurn::Register
         }
     }
 
@@ -246,8 +246,8 @@ impl Kqueue {
         parent: Id,
         child: Newborn,
         mut memory: impl FnMut() -> bool,
-    ) -> Registered {
-        let Some(knote) = self.knotes.get(parent) else { return Registered::default() };
+    ) -> ChildRegistration {
+        let Some(knote) = self.knotes.get(parent) else { return ChildRegistration::default() };
         let (wanted, flags, ppid) = (knote.wanted, knote.flags, i64::from(knote.ident.get()));
         let max = self.max_knotes;
         let mut allocate = |kqueue: &Kqueue| kqueue.len() < max && memory();
@@ -258,7 +258,7 @@ impl Kqueue {
         if done.has_failed() {
             self.tell_forker(parent, note::TRACKERR);
         }
-        Registered { asked: wanted, ..done }
+        ChildRegistration { asked: wanted, ..done }
     }
 
     /// 13.2 `kern_event.c:581-602`: a oneshot knote for NOTE_CHILD, then one for everything else. The first keeps
@@ -270,8 +270,8 @@ impl Kqueue {
         flags: u32,
         ppid: i64,
         allocate: &mut impl FnMut(&Kqueue) -> bool,
-    ) -> Registered {
-        let mut done = Registered::default();
+    ) -> ChildRegistration {
+        let mut done = ChildRegistration::default();
         if allocate(self) {
             let only_track = wanted & !(note::EXIT | note::EXEC | note::FORK);
             let flags = flags | note::EV_ONESHOT;
@@ -299,8 +299,8 @@ impl Kqueue {
         flags: u32,
         ppid: i64,
         allocate: &mut impl FnMut(&Kqueue) -> bool,
-    ) -> Registered {
-        let mut done = Registered::default();
+    ) -> ChildRegistration {
+        let mut done = ChildRegistration::default();
         if let Some(old) = self.find(child.pid).and_then(|id| self.knotes.get_mut(id)) {
             old.wanted = wanted;
             done.reused = true;
@@ -308,13 +308,13 @@ impl Kqueue {
             done.no_child_memory = true;
         } else {
             match child.standing {
-                Standing::Gone => done.no_process = true,
-                Standing::Alive => {
+                ChildState::Gone => done.no_process = true,
+                ChildState::Alive => {
                     let id = self.insert(child.pid, child.life, wanted, flags, note::CHILD, ppid);
                     done.attached.push(id);
                     (done.child, done.exit) = (true, wanted & note::EXIT != 0);
                 }
-                Standing::Exiting(xstat) => {
+                ChildState::Exiting(xstat) => {
                     let id = self.insert(child.pid, child.life, wanted, flags, note::CHILD, ppid);
                     self.exit_one(id, xstat);
                     (done.child, done.exit) = (true, wanted & note::EXIT != 0);

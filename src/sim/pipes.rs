@@ -1,7 +1,7 @@
 //! dtrace(1) as a process: its switches and ticks, its two pipes, its death and its restart.
 
 use super::dtrace::Traced;
-use super::kernel::{COMPILE, Event, Kernel, MS, SECOND, US};
+use super::kernel::{COMPILE, Kernel, KernelEvent, MS, SECOND, US};
 use super::truth::Fault;
 use crate::input::Input;
 
@@ -15,8 +15,8 @@ impl Kernel<'_> {
             self.trace(cpu, Traced::Causes, None);
         }
         self.trace(cpu, Traced::Begin, None);
-        self.after(SECOND / 10, Event::Tick);
-        self.after(self.switch_interval(), Event::Switch(0));
+        self.after(SECOND / 10, KernelEvent::Tick);
+        self.after(self.switch_interval(), KernelEvent::Switch(0));
     }
 
     fn switch_interval(&self) -> u64 {
@@ -26,7 +26,7 @@ impl Kernel<'_> {
     pub(super) fn tick(&mut self) {
         if self.dtrace.running() {
             self.trace(0, Traced::Tick, None);
-            self.after(SECOND / 10, Event::Tick);
+            self.after(SECOND / 10, KernelEvent::Tick);
         }
     }
 
@@ -38,7 +38,7 @@ impl Kernel<'_> {
         self.dtrace.switch(self.now, cpu, &mut self.truth);
         if cpu + 1 < self.dtrace.cpus() {
             let delay = self.rng.around(20 * US);
-            return self.after(delay, Event::Switch(cpu + 1));
+            return self.after(delay, KernelEvent::Switch(cpu + 1));
         }
         self.pass_began = self.now;
         self.dtrace.begin_pass();
@@ -56,9 +56,9 @@ impl Kernel<'_> {
         let took = printed * self.options.print_us * US;
         if over {
             let next = self.pass_began + self.switch_interval();
-            self.after(took.max(next.saturating_sub(self.now)), Event::Switch(0));
+            self.after(took.max(next.saturating_sub(self.now)), KernelEvent::Switch(0));
         } else {
-            self.after(took, Event::Print);
+            self.after(took, KernelEvent::Print);
         }
     }
 
@@ -67,10 +67,10 @@ impl Kernel<'_> {
         if !self.dtrace.stderr.is_empty() {
             let late = self.rng.below(16) == 0;
             let delay = self.rng.around(if late { 5 * MS } else { 50 * US });
-            self.after(delay, Event::ReadStderr);
+            self.after(delay, KernelEvent::ReadStderr);
         }
         let delay = self.rng.latency(200 * US);
-        self.after(delay, Event::ReadStdout);
+        self.after(delay, KernelEvent::ReadStdout);
     }
 
     pub(super) fn read_stdout(&mut self) {
@@ -85,7 +85,7 @@ impl Kernel<'_> {
         self.push(Input::Stdout { at: self.mono(), bytes: &bytes });
         if !self.dtrace.stdout.is_empty() {
             let delay = self.rng.around(20 * US);
-            self.after(delay, Event::ReadStdout);
+            self.after(delay, KernelEvent::ReadStdout);
         }
     }
 
@@ -122,11 +122,11 @@ impl Kernel<'_> {
             self.read_stdout();
         }
         self.push(Input::DtraceDown { at: self.mono() });
-        self.after(SECOND, Event::Restart);
+        self.after(SECOND, KernelEvent::Restart);
     }
 
     pub(super) fn restart(&mut self) {
         self.push(Input::DtraceUp { at: self.mono() });
-        self.after(COMPILE, Event::Begin);
+        self.after(COMPILE, KernelEvent::Begin);
     }
 }

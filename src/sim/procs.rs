@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::arena::{Arena, Id};
-use super::shape::{Op, Program};
+use super::shape::{Op, Steps};
 use super::truth::{Followed, LifeId};
 use crate::model::Pid;
 
 /// How far a process has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum State {
+pub(super) enum ProcState {
     /// It runs, or is about to.
     Alive,
     /// P_WEXIT is set.
@@ -34,7 +34,7 @@ pub(super) struct Proc {
     /// Its place in the truth, if it belongs to the tree.
     pub(super) life: Option<LifeId>,
     pub(super) cpu: u32,
-    pub(super) state: State,
+    pub(super) state: ProcState,
     /// p_xstat: the wait(2) status once it is set.
     pub(super) xstat: u32,
     /// p_klist, oldest first: the kernel walks it from the newest.
@@ -52,7 +52,7 @@ impl Proc {
             parent,
             life,
             cpu,
-            state: State::Alive,
+            state: ProcState::Alive,
             xstat: 0,
             klist: vec![],
             children: vec![],
@@ -100,7 +100,7 @@ pub(super) struct Forking {
 #[derive(Debug)]
 pub(super) struct Thread {
     pub(super) proc: Id,
-    pub(super) program: Program,
+    pub(super) program: Steps,
     pub(super) pc: usize,
     pub(super) last_child: Option<Id>,
     pub(super) waiting: Waiting,
@@ -110,7 +110,7 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    pub(super) fn new(proc: Id, program: Program, joiner: Option<Id>) -> Thread {
+    pub(super) fn new(proc: Id, program: Steps, joiner: Option<Id>) -> Thread {
         Thread {
             proc,
             program,
@@ -206,7 +206,7 @@ impl Procs {
     }
 
     pub(super) fn is_zombie(&self, id: Id) -> bool {
-        self.table.get(id).is_some_and(|p| p.state == State::Zombie)
+        self.table.get(id).is_some_and(|p| p.state == ProcState::Zombie)
     }
 }
 

@@ -3,18 +3,18 @@
 use std::fmt::Write;
 
 use super::grid::{self, REGIMES};
-use super::judge::{Class, Miss, Score, Sight, judge, judge_consumers, shortest};
+use super::judge::{Class, Miss, Score, Visibility, judge, judge_consumers, shortest};
 use crate::model::{Fact, Regime, Verdict};
 
 /// Every run is made without the cause probes and with them.
 const CAUSES: [&str; 2] = ["without causes", "with causes"];
 
-/// The scores of a swarm, apart without and with causes, for each [`Sight`] and each regime.
+/// The scores of a swarm, apart without and with causes, for each [`Visibility`] and each regime.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Quality {
-    scores: [[[Score; REGIMES.len()]; Sight::COUNT]; CAUSES.len()],
+    scores: [[[Score; REGIMES.len()]; Visibility::COUNT]; CAUSES.len()],
     /// Those of consumers.
-    consumers: [Score; Sight::COUNT],
+    consumers: [Score; Visibility::COUNT],
 }
 
 /// One run of so many has consumers: of all kernels, whose turns come every third run.
@@ -64,7 +64,7 @@ impl Quality {
     }
 
     /// All regimes together.
-    fn total(&self, causes: usize, sight: Sight) -> Score {
+    fn total(&self, causes: usize, sight: Visibility) -> Score {
         self.scores[causes][sight.index()].iter().cloned().fold(
             Score::default(),
             |mut sum, score| {
@@ -76,8 +76,8 @@ impl Quality {
 
     /// Which goals are met, without causes or with them.
     pub(crate) fn goals(&self, causes: usize) -> Goals {
-        let [clear, blind, unsure] =
-            [Sight::Clear, Sight::Blind, Sight::Unsure].map(|s| self.total(causes, s));
+        let [clear, blind, unsure] = [Visibility::Clear, Visibility::Blind, Visibility::Unsure]
+            .map(|s| self.total(causes, s));
         let exact = |class: &Class| is_one(class.precision()) && is_one(class.recall());
         let accusing = |class: &[Class; Verdict::COUNT]| {
             let verdicts = Verdict::ALL.iter().filter(|verdict| !verdict.is_good());
@@ -118,7 +118,7 @@ impl Quality {
             let [without, with] = met.map(|met| if met { "yes" } else { "**no**" });
             let _ = writeln!(page, "| {goal} | {without} | {with} |");
         }
-        for &sight in Sight::ALL {
+        for &sight in Visibility::ALL {
             for (causes, name) in CAUSES.iter().enumerate() {
                 let score = self.total(causes, sight);
                 let (runs, facts) = (score.runs, score.facts);
@@ -129,7 +129,7 @@ impl Quality {
         }
         self.regimes(&mut page);
         page.push_str(CONSUMERS);
-        for (sight, score) in Sight::ALL.iter().zip(&self.consumers) {
+        for (sight, score) in Visibility::ALL.iter().zip(&self.consumers) {
             let (runs, facts) = (score.runs, score.facts);
             let _ = writeln!(page, "\n### DTrace {sight}\n\n{runs} runs, {facts} facts.\n");
             classes(&mut page, score);
@@ -145,7 +145,7 @@ impl Quality {
              |---|---|---:|---:|---:|---:|---:|---:|"
         );
         for (name, scores) in CAUSES.iter().zip(&self.scores) {
-            for (sight, scores) in Sight::ALL.iter().zip(scores) {
+            for (sight, scores) in Visibility::ALL.iter().zip(scores) {
                 for (regime, score) in REGIMES.iter().zip(scores) {
                     let _ = writeln!(page, "{}", regime_row(*regime, *sight, name, score));
                 }
@@ -161,9 +161,9 @@ impl Quality {
         }
         let each = |causes: usize| {
             let name = CAUSES[causes];
-            Sight::ALL.iter().map(move |sight| (*sight, name, self.total(causes, *sight)))
+            Visibility::ALL.iter().map(move |sight| (*sight, name, self.total(causes, *sight)))
         };
-        let consumers = Sight::ALL.iter().zip(self.consumers.clone());
+        let consumers = Visibility::ALL.iter().zip(self.consumers.clone());
         let consumers = consumers.map(|(sight, score)| (*sight, "consumers", score));
         for (sight, name, score) in each(0).chain(each(1)).chain(consumers) {
             let Score { misses, facts, .. } = score;
@@ -181,7 +181,7 @@ impl Quality {
     }
 }
 
-fn regime_row(regime: Regime, sight: Sight, causes: &str, score: &Score) -> String {
+fn regime_row(regime: Regime, sight: Visibility, causes: &str, score: &Score) -> String {
     let wrong: u64 = score.misses.values().map(|found| found.times).sum();
     let share = |n: u64| 100.0 * n as f64 / score.facts.max(1) as f64;
     let ratio = match score.overlapping {

@@ -2,7 +2,7 @@
 
 use super::arena::Id;
 use super::dtrace::Traced;
-use super::kernel::{Event, Kernel, MIRROR, MS, US};
+use super::kernel::{Kernel, KernelEvent, MIRROR, MS, US};
 use super::kqueue::Head;
 use super::procs::Attached;
 use super::truth::Fault;
@@ -14,7 +14,7 @@ const TIMEOUT: u64 = 200 * MS;
 
 /// The reader's state inside and between its calls.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct SimReader {
     /// What it asks for.
     notes: u32,
     seq: u64,
@@ -34,9 +34,9 @@ pub(super) struct Reader {
     pub(super) step: i64,
 }
 
-impl Reader {
-    pub(super) fn new(cpu: u32, notes: u32) -> Reader {
-        Reader {
+impl SimReader {
+    pub(super) fn new(cpu: u32, notes: u32) -> SimReader {
+        SimReader {
             notes,
             seq: 0,
             cpu,
@@ -67,12 +67,12 @@ impl Kernel<'_> {
         if self.reader.seq == 0 {
             self.attach_root();
             self.reader.timed_out = true;
-            return self.after(US, Event::Wake);
+            return self.after(US, KernelEvent::Wake);
         }
         let seq = self.reader.seq;
-        self.after(TIMEOUT, Event::Timeout(seq));
+        self.after(TIMEOUT, KernelEvent::Timeout(seq));
         if self.queues[MIRROR].queued() > 0 {
-            self.after(US / 2, Event::Wake);
+            self.after(US / 2, KernelEvent::Wake);
         } else {
             self.reader.sleeping = true;
         }
@@ -100,7 +100,7 @@ impl Kernel<'_> {
         if self.reader.sleeping && self.queues[MIRROR].queued() > 0 {
             self.reader.sleeping = false;
             let delay = self.rng.latency(self.options.reader_us * US);
-            self.after(delay, Event::Wake);
+            self.after(delay, KernelEvent::Wake);
         }
     }
 
@@ -110,7 +110,7 @@ impl Kernel<'_> {
         }
         self.reader.timed_out = true;
         if std::mem::take(&mut self.reader.sleeping) {
-            self.after(US, Event::Return);
+            self.after(US, KernelEvent::Return);
         }
     }
 
@@ -129,16 +129,16 @@ impl Kernel<'_> {
         match self.queues[MIRROR].head() {
             Some(Head::Blocked) => {
                 let delay = self.rng.around(US);
-                self.after(delay, Event::Scan);
+                self.after(delay, KernelEvent::Scan);
             }
             Some(Head::Freed) => {
                 self.reader.left -= 1;
-                self.after(0, Event::Scan);
+                self.after(0, KernelEvent::Scan);
             }
             Some(Head::Scan(knote)) => {
                 self.reader.left -= 1;
                 let delay = self.rng.around(self.options.scan_ns.max(1));
-                self.after(delay, Event::Copied(knote));
+                self.after(delay, KernelEvent::Copied(knote));
             }
             None => self.scanned(),
         }
@@ -175,11 +175,11 @@ impl Kernel<'_> {
         self.queues[MIRROR].scans -= 1;
         if !self.reader.events.is_empty() || self.reader.timed_out {
             let delay = self.rng.around(US);
-            return self.after(delay, Event::Return);
+            return self.after(delay, KernelEvent::Return);
         }
         // Everything that was queued turned out to be nothing: it sleeps on.
         if self.queues[MIRROR].queued() > 0 {
-            self.after(US / 2, Event::Wake);
+            self.after(US / 2, KernelEvent::Wake);
         } else {
             self.reader.sleeping = true;
         }
@@ -208,14 +208,14 @@ impl Kernel<'_> {
             events: &events,
         }));
         if !attached.is_empty() && self.consumers.is_empty() {
-            self.after(50 * US, Event::Attached);
+            self.after(50 * US, KernelEvent::Attached);
         }
         self.reader.seq += 1;
         if returned == 0 {
             self.nothing_queued();
         }
         let pause = self.pause(returned as u64);
-        self.after(pause, Event::Call);
+        self.after(pause, KernelEvent::Call);
     }
 
     /// What the reader does between two calls: its bookkeeping, and a stall if one is due.

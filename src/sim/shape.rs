@@ -40,7 +40,7 @@ impl ForkKind {
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     /// Fork a child that runs this program.
-    Fork(ForkKind, Program),
+    Fork(ForkKind, Steps),
     /// Wait for the child forked last.
     Wait,
     /// Wait for every child.
@@ -52,7 +52,7 @@ pub(super) enum Op {
     /// Sleep for about so many nanoseconds.
     Sleep(u64),
     /// Start a thread for each program and join them.
-    Threads(Arc<[Program]>),
+    Threads(Arc<[Steps]>),
     /// End with this wait(2) status.
     End(u32),
     /// Begin again.
@@ -60,22 +60,22 @@ pub(super) enum Op {
 }
 
 /// A list of steps. It ends with [`Op::End`] or [`Op::Repeat`], or the thread just ends.
-pub(super) type Program = Arc<[Op]>;
+pub(super) type Steps = Arc<[Op]>;
 
 const fn exit(code: u32) -> Op {
     Op::End((code & 0xff) << 8)
 }
 
-fn enoent() -> Program {
+fn enoent() -> Steps {
     [Op::ExecFail, exit(127)].into()
 }
 
-fn exec() -> Program {
+fn exec() -> Steps {
     [Op::Exec, Op::Sleep(200_000), exit(0)].into()
 }
 
 /// What child number `i` of a simple shape does.
-fn leaf(shape: Shape, i: u32) -> Program {
+fn leaf(shape: Shape, i: u32) -> Steps {
     match shape {
         Shape::Enoent => enoent(),
         Shape::Exec => exec(),
@@ -85,7 +85,7 @@ fn leaf(shape: Shape, i: u32) -> Program {
 }
 
 /// `count` children, one after the other.
-fn one_by_one(options: &Options, count: u32, leaf: impl Fn(u32) -> (ForkKind, Program)) -> Vec<Op> {
+fn one_by_one(options: &Options, count: u32, leaf: impl Fn(u32) -> (ForkKind, Steps)) -> Vec<Op> {
     (0..count)
         .flat_map(|i| {
             let (kind, program) = leaf(i);
@@ -94,21 +94,21 @@ fn one_by_one(options: &Options, count: u32, leaf: impl Fn(u32) -> (ForkKind, Pr
         .collect()
 }
 
-fn chain(depth: u32) -> Program {
+fn chain(depth: u32) -> Steps {
     match depth {
         0 => [exit(7)].into(),
         _ => [Op::Fork(ForkKind::Fork, chain(depth - 1)), Op::Wait, exit(depth & 0x7f)].into(),
     }
 }
 
-fn orphan(i: u32) -> Program {
-    let daemon: Program = [Op::Sleep(2_000_000), exit(11)].into();
+fn orphan(i: u32) -> Steps {
+    let daemon: Steps = [Op::Sleep(2_000_000), exit(11)].into();
     let kind = if i % 4 == 3 { ForkKind::Nowait } else { ForkKind::Fork };
     [Op::Fork(kind, daemon), exit(0)].into()
 }
 
 /// Forks a child that ends at once and ends itself, a varying few microseconds later.
-fn fork_exit(i: u32) -> Program {
+fn fork_exit(i: u32) -> Steps {
     let grandchild = [exit(3)].into();
     let spin = Op::Sleep(u64::from(i % 64) * 200);
     [Op::Fork(ForkKind::Vfork, grandchild), spin, exit(5)].into()
@@ -116,7 +116,7 @@ fn fork_exit(i: u32) -> Program {
 
 fn threads(options: &Options) -> Vec<Op> {
     let forks = one_by_one(options, options.count, |i| (ForkKind::Fork, leaf(Shape::Exit, i)));
-    let forks: Program = forks.into();
+    let forks: Steps = forks.into();
     vec![Op::Threads((0..options.threads).map(|_| forks.clone()).collect())]
 }
 
@@ -149,7 +149,7 @@ fn body(options: &Options) -> Vec<Op> {
 }
 
 /// The program of the root: the load once, or for ever.
-pub(super) fn root(options: &Options, endless: bool) -> Program {
+pub(super) fn root(options: &Options, endless: bool) -> Steps {
     let mut ops = vec![Op::Exec];
     ops.extend(body(options));
     match endless {
@@ -160,7 +160,7 @@ pub(super) fn root(options: &Options, endless: bool) -> Program {
 }
 
 /// A process outside the tree that forks now and then.
-pub(super) fn foreign(options: &Options) -> Program {
+pub(super) fn foreign(options: &Options) -> Steps {
     [
         Op::Fork(ForkKind::Fork, exec()),
         Op::Sleep(options.foreign_us * 1000),

@@ -88,7 +88,7 @@ fn every_verdict_is_the_truth_of_some_fact() {
     ]
     .map(|line| transcript(1, &options(line)).1);
     for verdict in Verdict::ALL.iter().filter(|v| v.class() != VerdictClass::Open) {
-        let has = |life: &truth::Life| [life.birth, life.death].contains(&Some(*verdict));
+        let has = |life: &truth::TrueLife| [life.birth, life.death].contains(&Some(*verdict));
         assert!(truths.iter().any(|truth| truth.lives().any(has)), "{verdict}");
     }
 }
@@ -215,7 +215,7 @@ fn an_exit_is_lost_only_where_another_note_is_pending_on_its_knote() {
             format!("--shape forkexit --set lost-exit=1 --set scan-ns=20000 --count 1000 {line}");
         let (_, truth) = counts(1, &options(&line));
         let lost = |fact| {
-            let silent = move |life: &&truth::Life| life.outcome(fact) == Some(Verdict::LostSilent);
+            let silent = move |life: &&truth::TrueLife| life.outcome(fact) == Some(Verdict::LostSilent);
             truth.lives().filter(silent).count()
         };
         (lost(Fact::Birth), lost(Fact::Death), truth.count(Fault::LostExit))

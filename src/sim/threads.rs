@@ -2,8 +2,8 @@
 
 use super::arena::Id;
 use super::dtrace::Traced;
-use super::kernel::{Event, Kernel, US};
-use super::procs::{State, Waiting};
+use super::kernel::{Kernel, KernelEvent, US};
+use super::procs::{ProcState, Waiting};
 use super::shape::{ForkKind, Op};
 use super::truth::Fault;
 use crate::model::{Fact, KernelTime, WaitStatus, note};
@@ -36,13 +36,13 @@ impl Kernel<'_> {
                 for program in programs.iter() {
                     let new = self.add_thread(proc, program.clone(), Some(id));
                     let delay = self.rng.latency(50 * US);
-                    self.after(delay, Event::Step(new));
+                    self.after(delay, KernelEvent::Step(new));
                 }
             }
             Some(Op::End(status)) => self.exit(proc, status),
             Some(Op::Repeat) => {
                 thread.pc = 0;
-                self.after(US, Event::Step(id));
+                self.after(US, KernelEvent::Step(id));
             }
             None => self.thread_ends(id, proc),
         }
@@ -53,7 +53,7 @@ impl Kernel<'_> {
         if let Some(thread) = self.procs.threads.get_mut(id) {
             thread.pc += 1;
         }
-        self.after(delay, Event::Step(id));
+        self.after(delay, KernelEvent::Step(id));
     }
 
     fn wait_last(&mut self, id: Id, proc: Id) {
@@ -120,7 +120,7 @@ impl Kernel<'_> {
             if wants(thread.waiting) {
                 thread.waiting = Waiting::Nothing;
                 let delay = self.rng.latency(30 * US);
-                self.after(delay, Event::Step(id));
+                self.after(delay, KernelEvent::Step(id));
             }
         }
     }
@@ -146,7 +146,7 @@ impl Kernel<'_> {
     fn exit(&mut self, id: Id, status: u32) {
         let races = self.races();
         let Some(proc) = self.procs.table.get_mut(id) else { return };
-        proc.state = State::Exiting;
+        proc.state = ProcState::Exiting;
         let (life, threads) = (proc.life, std::mem::take(&mut proc.threads));
         for thread in threads {
             self.procs.threads.remove(thread);
@@ -161,8 +161,11 @@ impl Kernel<'_> {
         }
         self.exiting.insert(id, status);
         let hold = if races { self.rng.latency(300 * US) } else { self.rng.around(10 * US) };
-        let first =
-            if self.options.exit_note_first { Event::ExitNote(id) } else { Event::ExitProbe(id) };
+        let first = if self.options.exit_note_first {
+            KernelEvent::ExitNote(id)
+        } else {
+            KernelEvent::ExitProbe(id)
+        };
         self.after(hold, first);
     }
 
@@ -177,8 +180,11 @@ impl Kernel<'_> {
         }
         let fact = life.map(|l| (l, Fact::Death));
         self.trace(cpu, Traced::Exit { pid, parent, status }, fact);
-        let next =
-            if self.options.exit_note_first { Event::Zombie(id) } else { Event::ExitNote(id) };
+        let next = if self.options.exit_note_first {
+            KernelEvent::Zombie(id)
+        } else {
+            KernelEvent::ExitNote(id)
+        };
         let delay = self.window();
         self.after(delay, next);
     }
@@ -211,8 +217,11 @@ impl Kernel<'_> {
                 self.truth_of(tracker).vanished(life, lost, now);
             }
         }
-        let next =
-            if self.options.exit_note_first { Event::ExitProbe(id) } else { Event::Zombie(id) };
+        let next = if self.options.exit_note_first {
+            KernelEvent::ExitProbe(id)
+        } else {
+            KernelEvent::Zombie(id)
+        };
         let delay = self.window();
         self.after(delay, next);
     }
@@ -228,7 +237,7 @@ impl Kernel<'_> {
     /// The process can be waited for; its own children go to init.
     pub(super) fn zombie(&mut self, id: Id) {
         let Some(proc) = self.procs.table.get_mut(id) else { return };
-        proc.state = State::Zombie;
+        proc.state = ProcState::Zombie;
         let (parent, orphans) = (proc.parent, std::mem::take(&mut proc.children));
         for orphan in orphans {
             self.adopt(orphan);
@@ -244,7 +253,7 @@ impl Kernel<'_> {
     fn adopt(&mut self, orphan: Id) {
         let Some(proc) = self.procs.table.get_mut(orphan) else { return };
         proc.parent = self.init;
-        if proc.state == State::Zombie {
+        if proc.state == ProcState::Zombie {
             self.reap(orphan);
         } else if let Some(init) = self.procs.table.get_mut(self.init) {
             init.children.push(orphan);

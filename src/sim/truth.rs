@@ -57,7 +57,7 @@ pub struct Injected {
 
 /// One process of the tree.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Life {
+pub(crate) struct TrueLife {
     /// Its pid.
     pub pid: Pid,
     /// Who forked it.
@@ -99,7 +99,7 @@ pub(crate) struct Life {
     shown: [Option<u64>; 2],
 }
 
-impl Life {
+impl TrueLife {
     /// What became of this fact.
     pub(crate) fn outcome(&self, fact: Fact) -> Option<Verdict> {
         match fact {
@@ -159,7 +159,7 @@ struct Loss {
 /// The log of the truth.
 #[derive(Clone, Debug)]
 pub struct Truth {
-    lives: VecDeque<Life>,
+    lives: VecDeque<TrueLife>,
     /// How many lives were forgotten at the front.
     forgotten: LifeId,
     keep: usize,
@@ -202,7 +202,7 @@ impl Truth {
     }
 
     /// The lives, in the order of forking.
-    pub(crate) fn lives(&self) -> impl Iterator<Item = &Life> {
+    pub(crate) fn lives(&self) -> impl Iterator<Item = &TrueLife> {
         self.lives.iter()
     }
 
@@ -222,7 +222,7 @@ impl Truth {
             self.forgotten += 1;
         }
         let asked = forker_life.and_then(|f| self.life(f)).map_or(0, |forker| forker.asked);
-        self.lives.push_back(Life {
+        self.lives.push_back(TrueLife {
             pid,
             forker,
             forker_life,
@@ -246,7 +246,7 @@ impl Truth {
         self.forgotten + self.lives.len() as u64 - 1
     }
 
-    pub(super) fn life(&mut self, id: LifeId) -> Option<&mut Life> {
+    pub(super) fn life(&mut self, id: LifeId) -> Option<&mut TrueLife> {
         self.lives.get_mut(id.checked_sub(self.forgotten)? as usize)
     }
 
@@ -292,7 +292,7 @@ impl Truth {
     /// What the whole kernel knows of the lives, and of DTrace, besides what was reported of them here.
     pub(super) fn complete(&mut self, whole: &Truth) {
         for (mine, life) in self.lives.iter_mut().zip(&whole.lives) {
-            *mine = Life {
+            *mine = TrueLife {
                 birth: mine.birth,
                 death: mine.death,
                 further: std::mem::take(&mut mine.further),
@@ -386,13 +386,13 @@ impl Truth {
     }
 }
 
-impl Life {
+impl TrueLife {
     /// What a loss of this process is called.
     fn named(
         &self,
         fact: Fact,
         why: Why,
-        forker: Option<&Life>,
+        forker: Option<&TrueLife>,
         one_knote: bool,
         causes: bool,
     ) -> Verdict {
@@ -426,7 +426,7 @@ impl Life {
 
     /// Whether a NOTE_TRACKERR on its knote covers the birth of `child`: on DTrace's clock it came at most 50 ms before the
     /// create, and with the first call at the latest that began after a drain 50 ms behind the create.
-    fn has_reported(&self, child: &Life) -> bool {
+    fn has_reported(&self, child: &TrueLife) -> bool {
         let Some(created) = child.created else { return false };
         let covers = |&(at, not_before): &(KernelTime, KernelTime)| {
             at.plus(COVERED_NS) >= created && not_before <= created.plus(COVERED_NS)

@@ -2,17 +2,17 @@
 //! time (13.2 `kern_event.c:1380-1440`, `1930-2080`).
 
 use super::traced::{Got, KQ_NEVENTS, What};
-use super::{Consumer, Open, Step};
+use super::{Consumer, OpenKqueue, Step};
 use crate::model::{KernelTime, Kevent, Pid, Regime, filter, note};
 use crate::sim::arena::Id;
-use crate::sim::kernel::{Event, Kernel, US};
-use crate::sim::kqueue::{Change, Changed, Head, Target};
-use crate::sim::procs::{Attached, State};
+use crate::sim::kernel::{Kernel, KernelEvent, US};
+use crate::sim::kqueue::{Change, ChangeTarget, Changed, Head};
+use crate::sim::procs::{Attached, ProcState};
 use crate::sim::rng::Rng;
 use crate::sim::truth::LifeId;
 
 /// A thread of a consumer, inside and between its calls.
-pub(in crate::sim) struct Thread {
+pub(in crate::sim) struct ConsumerThread {
     pub(super) consumer: usize,
     pub(super) tid: u32,
     cpu: u32,
@@ -46,7 +46,7 @@ impl Kernel<'_> {
     pub(super) fn start_caller(&mut self, consumer: usize, place: usize, fd: i32) {
         let cpus = u64::from(self.options.cpus.max(1));
         let cpu = self.consumers[consumer].rng.below(cpus) as u32;
-        let thread = Thread {
+        let thread = ConsumerThread {
             consumer,
             tid: 100_100 + self.callers.len() as u32,
             cpu,
@@ -69,7 +69,7 @@ impl Kernel<'_> {
         };
         let id = self.callers.insert(thread);
         self.consumers[consumer].threads.push(id);
-        self.after(self.callers.len() as u64 * US, Event::Consumer(Step::Call(id)));
+        self.after(self.callers.len() as u64 * US, KernelEvent::Consumer(Step::Call(id)));
     }
 
     pub(super) fn caller_cpu(&self, id: Id) -> u32 {
@@ -77,7 +77,7 @@ impl Kernel<'_> {
     }
 
     /// The number of the kqueue that this thread reads.
-    fn queue_of(&self, thread: &Thread) -> Option<usize> {
+    fn queue_of(&self, thread: &ConsumerThread) -> Option<usize> {
         Some(self.consumers[thread.consumer].kqueues.get(thread.place)?.queue)
     }
 
@@ -107,7 +107,7 @@ impl Kernel<'_> {
         let seq = thread.seq;
         if changes.is_empty() {
             if let Some(timeout) = timeout.filter(|ns| *ns > 0) {
-                self.after(timeout, Event::Consumer(Step::Timeout(id, seq)));
+                self.after(timeout, KernelEvent::Consumer(Step::Timeout(id, seq)));
             }
             return self.caller_waits(id);
         }
@@ -115,9 +115,9 @@ impl Kernel<'_> {
         thread.changes.reverse();
         // The timeout counts from the beginning of the scan, which comes soon.
         if let Some(timeout) = timeout.filter(|ns| *ns > 0) {
-            self.after(timeout, Event::Consumer(Step::Timeout(id, seq)));
+            self.after(timeout, KernelEvent::Consumer(Step::Timeout(id, seq)));
         }
-        self.after(US, Event::Consumer(Step::Change(id)));
+        self.after(US, KernelEvent::Consumer(Step::Change(id)));
     }
 
     /// kqueue_register for the next entry of the changelist.
@@ -148,7 +148,7 @@ impl Kernel<'_> {
         }
         let life = target.and_then(|target| target.life);
         let errno = match self.queues[queue].change(&change, target) {
-            Changed::Blocked => return self.after(US, Event::Consumer(Step::Change(id))),
+            Changed::Blocked => return self.after(US, KernelEvent::Consumer(Step::Change(id))),
             Changed::Refused(errno) => errno,
             Changed::Done(knote) => {
                 if let (Some(knote), Some(proc)) =
@@ -177,7 +177,7 @@ impl Kernel<'_> {
             if thread.room == thread.receipts {
                 thread.errno = errno;
                 thread.changes.clear();
-                return self.after(US / 2, Event::Consumer(Step::Done(id)));
+                return self.after(US / 2, KernelEvent::Consumer(Step::Done(id)));
             }
             thread.receipts += 1;
             let event = Kevent {
@@ -190,23 +190,23 @@ impl Kernel<'_> {
             let events = vec![Got::of_process(event, None)];
             self.trace_consumer(id, What::Copyout { fd, events });
         }
-        self.after(US / 2, Event::Consumer(Step::Change(id)));
+        self.after(US / 2, KernelEvent::Consumer(Step::Change(id)));
     }
 
     fn changes_done(&mut self, id: Id) {
         match self.callers.get(id) {
             Some(thread) if thread.receipts > 0 || thread.room == 0 => {
-                self.after(US / 2, Event::Consumer(Step::Done(id)));
+                self.after(US / 2, KernelEvent::Consumer(Step::Done(id)));
             }
             _ => self.caller_waits(id),
         }
     }
 
     /// The process of this number, as a registration finds it.
-    fn target(&self, proc: Id) -> Option<Target> {
+    fn target(&self, proc: Id) -> Option<ChangeTarget> {
         let standing = self.standing(proc);
         let proc = self.procs.table.get(proc)?;
-        Some(Target { life: proc.life, standing, zombie: proc.state == State::Zombie })
+        Some(ChangeTarget { life: proc.life, standing, zombie: proc.state == ProcState::Zombie })
     }
 
     /// kqueue_scan begins: it sleeps while nothing is queued.
@@ -215,8 +215,8 @@ impl Kernel<'_> {
         let Some(queue) = self.queue_of(thread) else { return };
         let (queued, timed_out) = (self.queues[queue].queued() > 0, thread.timed_out);
         match (queued, timed_out) {
-            (true, _) => self.after(US / 2, Event::Consumer(Step::Wake(id))),
-            (false, true) => self.after(US / 2, Event::Consumer(Step::Done(id))),
+            (true, _) => self.after(US / 2, KernelEvent::Consumer(Step::Wake(id))),
+            (false, true) => self.after(US / 2, KernelEvent::Consumer(Step::Done(id))),
             (false, false) => {
                 thread_mut(&mut self.callers, id, |thread| thread.sleeping = true);
             }
@@ -236,7 +236,7 @@ impl Kernel<'_> {
                 if queued {
                     thread_mut(&mut self.callers, id, |thread| thread.sleeping = false);
                     let delay = self.consumers[n].rng.latency(self.options.reader_us * US);
-                    self.after(delay, Event::Consumer(Step::Wake(id)));
+                    self.after(delay, KernelEvent::Consumer(Step::Wake(id)));
                 }
             }
         }
@@ -248,7 +248,7 @@ impl Kernel<'_> {
         };
         thread.timed_out = true;
         if std::mem::take(&mut thread.sleeping) {
-            self.after(US, Event::Consumer(Step::Done(id)));
+            self.after(US, KernelEvent::Consumer(Step::Done(id)));
         }
     }
 
@@ -274,11 +274,11 @@ impl Kernel<'_> {
             thread_mut(&mut self.callers, id, |thread| thread.left -= 1);
         }
         match head {
-            Some(Head::Blocked) => self.after(US, Event::Consumer(Step::Scan(id))),
-            Some(Head::Freed) => self.after(0, Event::Consumer(Step::Scan(id))),
+            Some(Head::Blocked) => self.after(US, KernelEvent::Consumer(Step::Scan(id))),
+            Some(Head::Freed) => self.after(0, KernelEvent::Consumer(Step::Scan(id))),
             Some(Head::Scan(knote)) => {
                 let delay = self.rng.around(self.options.scan_ns.max(1));
-                self.after(delay, Event::Consumer(Step::Copied(id, knote)));
+                self.after(delay, KernelEvent::Consumer(Step::Copied(id, knote)));
             }
             None => self.caller_scanned(id, queue),
         }
@@ -335,7 +335,7 @@ impl Kernel<'_> {
         match self.callers.get(id) {
             Some(thread) if thread.copied > 0 || thread.timed_out => {
                 let delay = self.rng.around(US);
-                self.after(delay, Event::Consumer(Step::Done(id)));
+                self.after(delay, KernelEvent::Consumer(Step::Done(id)));
             }
             // Everything that was queued turned out to be nothing: it sleeps on.
             _ => self.caller_waits(id),
@@ -376,7 +376,7 @@ impl Kernel<'_> {
         if moves {
             thread_mut(&mut self.callers, id, |thread| thread.cpu = cpu);
         }
-        self.after(pause, Event::Consumer(Step::Call(id)));
+        self.after(pause, KernelEvent::Consumer(Step::Call(id)));
     }
 }
 
@@ -384,7 +384,9 @@ impl Consumer {
     /// What a thread registers with the next call on the kqueue at this place. `reported` had events in the call before.
     fn changes(&mut self, place: usize, reported: &[Pid]) -> Vec<Change> {
         let Consumer { habits, rng, kqueues, .. } = self;
-        let Some(Open { known, registered, .. }) = kqueues.get_mut(place) else { return vec![] };
+        let Some(OpenKqueue { known, registered, .. }) = kqueues.get_mut(place) else {
+            return vec![];
+        };
         let notes = habits.notes[place];
         let mut changes = vec![];
         for pid in known.drain(..) {
@@ -422,9 +424,9 @@ fn meddle(rng: &mut Rng, registered: &mut Vec<Pid>, place: usize, notes: u32) ->
 }
 
 fn thread_mut<T>(
-    callers: &mut crate::sim::arena::Arena<Thread>,
+    callers: &mut crate::sim::arena::Arena<ConsumerThread>,
     id: Id,
-    change: impl FnOnce(&mut Thread) -> T,
+    change: impl FnOnce(&mut ConsumerThread) -> T,
 ) -> Option<T> {
     callers.get_mut(id).map(change)
 }

@@ -9,19 +9,19 @@ mod traced;
 use std::collections::HashMap;
 
 use super::arena::Id;
-use super::dtrace::Traced as Record;
-use super::kernel::{Event, Kernel, MS, SECOND, US};
+use super::dtrace::Traced;
+use super::kernel::{Kernel, KernelEvent, MS, SECOND, US};
 use super::kqueue::Kqueue;
 use super::options::Options;
-use super::procs::State;
+use super::procs::ProcState;
 use super::rng::Rng;
 use super::truth::{LifeId, Truth};
 use crate::input::Input;
 use crate::model::{Pid, TreeId, note};
 use habits::Habits;
 
-pub(super) use calls::Thread;
-pub(super) use traced::Traced;
+pub(super) use calls::ConsumerThread;
+pub(super) use traced::ConsumerRecord;
 use traced::What;
 
 /// The descriptor of a consumer's first kqueue.
@@ -70,7 +70,7 @@ pub(super) struct Consumer {
     /// The process that dtrace(1) watches.
     watched: Option<Pid>,
     /// Its kqueues, by their places.
-    kqueues: Vec<Open>,
+    kqueues: Vec<OpenKqueue>,
     threads: Vec<Id>,
     /// It is to close its first kqueue and to open another.
     reopens: bool,
@@ -81,7 +81,7 @@ pub(super) struct Consumer {
 }
 
 /// A kqueue that a consumer has open.
-struct Open {
+struct OpenKqueue {
     /// Its number.
     queue: usize,
     /// Processes of the tree that it is to watch, and those that it does.
@@ -124,10 +124,10 @@ impl Kernel<'_> {
                 (running.map(|(_, pid)| pid), habits.begins, habits.closes, habits.ends);
             *watched = pid;
             self.push(Input::Consumer { id, pid });
-            self.after(begins, Event::Consumer(Step::Begin(n)));
+            self.after(begins, KernelEvent::Consumer(Step::Begin(n)));
             for (at, step) in [(closes, Step::Reopen(n)), (ends, Step::End(n))] {
                 if let Some(at) = at {
-                    self.after(at, Event::Consumer(step));
+                    self.after(at, KernelEvent::Consumer(step));
                 }
             }
         }
@@ -166,7 +166,12 @@ impl Kernel<'_> {
         for place in 0..self.consumers[n].habits.notes.len() {
             let queue = self.open_kqueue(n);
             let known = root.into_iter().collect();
-            self.consumers[n].kqueues.push(Open { queue, known, registered: vec![], drained: 0 });
+            self.consumers[n].kqueues.push(OpenKqueue {
+                queue,
+                known,
+                registered: vec![],
+                drained: 0,
+            });
             for _ in 0..self.consumers[n].habits.threads {
                 self.start_caller(n, place, FIRST_FD + place as i32);
             }
@@ -220,11 +225,11 @@ impl Kernel<'_> {
         self.now += 20 * US;
         let cpu = self.any_cpu();
         let parent = self.procs.pid_of(self.init).unwrap_or(pid);
-        self.trace(cpu, Record::Exit { pid, parent, status: 9 }, None);
+        self.trace(cpu, Traced::Exit { pid, parent, status: 9 }, None);
         self.procs.reap(proc);
-        self.after(NOTICED, Event::Consumer(Step::Missed(n)));
+        self.after(NOTICED, KernelEvent::Consumer(Step::Missed(n)));
         if let Some(gone) = self.consumers[n].habits.returns {
-            self.after(gone, Event::Consumer(Step::Return(n)));
+            self.after(gone, KernelEvent::Consumer(Step::Return(n)));
         }
     }
 
@@ -237,11 +242,11 @@ impl Kernel<'_> {
     fn return_consumer(&mut self, n: usize) {
         let Some(pid) = self.start_consumer(n) else { return };
         let (cpu, init) = (self.any_cpu(), self.procs.pid_of(self.init).unwrap_or(pid));
-        let created = Record::Create { child: pid, forker: init, parent: init, flags: 0x14 };
+        let created = Traced::Create { child: pid, forker: init, parent: init, flags: 0x14 };
         self.trace(cpu, created, None);
         let begins = self.consumers[n].rng.below(3 * SECOND);
-        self.after(begins, Event::Consumer(Step::Begin(n)));
-        self.after(NOTICED + 100 * MS, Event::Consumer(Step::Found(n)));
+        self.after(begins, KernelEvent::Consumer(Step::Begin(n)));
+        self.after(NOTICED + 100 * MS, KernelEvent::Consumer(Step::Found(n)));
     }
 
     /// dtrace(1) is started again, with another program.
@@ -255,18 +260,19 @@ impl Kernel<'_> {
 
     /// A probe fires in the context of a consumer's thread.
     fn trace_consumer(&mut self, caller: Id, what: What) {
-        let Some(&Thread { consumer, tid, .. }) = self.callers.get(caller) else { return };
+        let Some(&ConsumerThread { consumer, tid, .. }) = self.callers.get(caller) else { return };
         let Some((_, pid)) = self.consumers[consumer].running else { return };
         if self.consumers[consumer].watched == Some(pid) {
-            let traced = Traced { consumer, pid, caller, tid, what };
+            let traced = ConsumerRecord { consumer, pid, caller, tid, what };
             let cpu = self.caller_cpu(caller);
-            self.trace(cpu, Record::Consumer(Box::new(traced)), None);
+            self.trace(cpu, Traced::Consumer(Box::new(traced)), None);
         }
     }
 
     /// DTrace has printed records of consumers: the notes of a call are known once it is seen to return.
     pub(super) fn consumers_shown(&mut self) {
-        for (stamp, Traced { consumer, caller, what, .. }) in std::mem::take(&mut self.dtrace.shown)
+        for (stamp, ConsumerRecord { consumer, caller, what, .. }) in
+            std::mem::take(&mut self.dtrace.shown)
         {
             let Consumer { shown, truth, .. } = &mut self.consumers[consumer];
             let shown = shown.entry(caller).or_default();
@@ -296,7 +302,7 @@ impl Kernel<'_> {
             let queue = &self.queues[at.queue];
             asked | if queue.tracker == n + 1 { queue.asked(at.knote) } else { 0 }
         });
-        let alive = proc.is_some_and(|proc| proc.state == State::Alive);
+        let alive = proc.is_some_and(|proc| proc.state == ProcState::Alive);
         if let Some(life) = life.and_then(|life| self.consumers[n].truth.life(life)) {
             life.asked = asked | also;
             life.unwatched |= alive && also & note::EXIT != 0 && asked & note::EXIT == 0;

@@ -19,7 +19,7 @@ pub(in crate::sim) struct Got {
 
 /// A record of a consumer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::sim) struct Traced {
+pub(in crate::sim) struct ConsumerRecord {
     /// The consumer's number, and its process.
     pub(in crate::sim) consumer: usize,
     pub(in crate::sim) pid: Pid,
@@ -37,7 +37,7 @@ pub(in crate::sim) enum What {
     Call { fd: i32, nevents: usize, returned: i32, errno: i32 },
 }
 
-impl Traced {
+impl ConsumerRecord {
     /// How many integers it has.
     pub(in crate::sim) fn integers(&self) -> usize {
         match self.what {

@@ -1,7 +1,7 @@
 //! What the user of a kqueue changes in it: kqueue_register for each entry of a changelist (13.2 `kern_event.c:1480-1690`;
 //! 10.1 has the same for EVFILT_PROC), and close(2).
 
-use super::{Id, Kqueue, Standing};
+use super::{ChildState, Id, Kqueue};
 use crate::model::{Pid, note};
 use crate::sim::truth::LifeId;
 
@@ -18,9 +18,9 @@ pub(in crate::sim) struct Change {
 
 /// The process that has this pid now.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::sim) struct Target {
+pub(in crate::sim) struct ChangeTarget {
     pub(in crate::sim) life: Option<LifeId>,
-    pub(in crate::sim) standing: Standing,
+    pub(in crate::sim) standing: ChildState,
     pub(in crate::sim) zombie: bool,
 }
 
@@ -37,7 +37,11 @@ pub(in crate::sim) enum Changed {
 
 impl Kqueue {
     /// Makes a change. `target` is the process with its pid, if there is one.
-    pub(in crate::sim) fn change(&mut self, change: &Change, target: Option<Target>) -> Changed {
+    pub(in crate::sim) fn change(
+        &mut self,
+        change: &Change,
+        target: Option<ChangeTarget>,
+    ) -> Changed {
         let Some(id) = self.find(change.pid) else {
             return match (change.flags & note::EV_ADD, target) {
                 (0, _) => Changed::Refused(ENOENT),
@@ -67,9 +71,9 @@ impl Kqueue {
     }
 
     /// filt_procattach: a zombie is found only if its NOTE_EXIT is asked for, and reports it at once.
-    fn add(&mut self, change: &Change, target: Target) -> Changed {
+    fn add(&mut self, change: &Change, target: ChangeTarget) -> Changed {
         const KEPT: u32 = note::EV_ONESHOT | note::EV_DISPATCH | note::EV_RECEIPT;
-        if target.standing == Standing::Gone || target.zombie && change.notes & note::EXIT == 0 {
+        if target.standing == ChildState::Gone || target.zombie && change.notes & note::EXIT == 0 {
             return Changed::Refused(ESRCH);
         }
         let flags = change.flags & KEPT | note::EV_CLEAR;
@@ -79,7 +83,7 @@ impl Kqueue {
         {
             knote.disabled = true;
         }
-        if let Standing::Exiting(xstat) = target.standing {
+        if let ChildState::Exiting(xstat) = target.standing {
             self.exit_one(id, xstat);
             return Changed::Done(None);
         }
