@@ -215,7 +215,8 @@ fn an_exit_is_lost_only_where_another_note_is_pending_on_its_knote() {
             format!("--shape forkexit --set lost-exit=1 --set scan-ns=20000 --count 1000 {line}");
         let (_, truth) = counts(1, &options(&line));
         let lost = |fact| {
-            let silent = move |life: &&truth::TrueLife| life.outcome(fact) == Some(Verdict::LostSilent);
+            let silent =
+                move |life: &&truth::TrueLife| life.outcome(fact) == Some(Verdict::LostSilent);
             truth.lives().filter(silent).count()
         };
         (lost(Fact::Birth), lost(Fact::Death), truth.count(Fault::LostExit))
