@@ -148,7 +148,7 @@ const SCAN_MEETS_EXIT: KernelPath = KernelPath {
     function: "kqueue_scan (f_event(kn, 0) == 0), filt_proc (p_proc == NULL returns 0)",
     condition: "a note of the process is queued, and kevent(2) waits for the process's lock while exit1 holds it",
     releases: "12.3 and later: a knote with NOTE_FORK, NOTE_EXEC or (merged) NOTE_CHILD pending can lose its \
-               NOTE_EXIT; measured on 13.2 and 15.1, 2 to 4 of 16,000 exits beside NOTE_FORK, none of 128,008 without",
+               NOTE_EXIT; measured on 13.2 and 15.1, up to 4 of 16,000 exits beside NOTE_FORK, none of 128,008 without",
     sure: Sure::Possible,
 };
 

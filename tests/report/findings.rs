@@ -62,7 +62,7 @@ fn figures(stats: &Stats) -> BTreeMap<&'static str, String> {
         ("lost", figure(lost)),
         ("lost exits", figure(lost)),
         ("repeated NOTE_CHILD", figure(repeated)),
-        ("NOTE_CHILD too many, a child", format!("{:.2}", repeated as f64 / births as f64)),
+        ("extra NOTE_CHILD per child", format!("{:.2}", repeated as f64 / births as f64)),
     ])
 }
 
