@@ -12,8 +12,8 @@ use clap::Parser;
 use kqproc_exporter::cli::feed::Feed;
 use kqproc_exporter::cli::serve::ServiceArgs;
 use kqproc_exporter::model::Pid;
-use kqproc_exporter::source::dtrace::{self, Limits};
-use kqproc_exporter::source::live::{Config, Live};
+use kqproc_exporter::source::dtrace::{self, RestartLimits};
+use kqproc_exporter::source::live::{Live, LiveConfig};
 use kqproc_exporter::source::target::{Root, Target};
 use stand_in::StandInKernel;
 
@@ -31,17 +31,21 @@ struct Args {
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
-    let limits = Limits {
+    let limits = RestartLimits {
         retry_first: Duration::from_millis(100),
         retry_most: Duration::from_millis(200),
-        ..Limits::default()
+        ..RestartLimits::default()
     };
     let root = Pid::new(12345).map(Root::Pid).ok_or(anyhow::anyhow!("no pid"))?;
-    let config = Config {
+    let config = LiveConfig {
         targets: vec![Target { name: "load".to_owned(), root }],
-        dtrace: dtrace::Options { path: Some(args.dtrace), limits, ..dtrace::Options::default() },
+        dtrace: dtrace::DtraceOptions {
+            path: Some(args.dtrace),
+            limits,
+            ..dtrace::DtraceOptions::default()
+        },
         own_program: Some(args.exporter),
-        ..Config::default()
+        ..LiveConfig::default()
     };
     let kernel = StandInKernel::new(&args.folder, u32::MAX, Duration::from_micros(700), true);
     let live = Live::prepare(config, || Ok(Box::new(kernel.losing(100))))?;

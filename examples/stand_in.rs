@@ -13,14 +13,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kqproc_exporter::cli;
-use kqproc_exporter::source::kqueue::Kernel;
+use kqproc_exporter::source::kqueue::KqueueApi;
 use stand_in::StandInKernel;
 
 fn main() -> ExitCode {
     cli::main(open)
 }
 
-fn open() -> io::Result<Box<dyn Kernel>> {
+fn open() -> io::Result<Box<dyn KqueueApi>> {
     let what = std::env::var("KQPROC_STAND_IN").map_err(io::Error::other)?;
     let mut fields = what.split(':');
     let (Some(folder), Some(behaviour), Some(rounds)) =

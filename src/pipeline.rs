@@ -6,7 +6,7 @@ use crate::check::{Checker, Config};
 use crate::input::Input;
 use crate::model::MonoTime;
 use crate::wire::decode::Reason;
-use crate::wire::drops::{Message, message};
+use crate::wire::drops::{StderrMessage, message};
 use crate::wire::lines::{Line, Lines};
 use crate::wire::records::{Printed, Records};
 
@@ -109,7 +109,7 @@ impl<O: Observer> Pipeline<O> {
         stderr.feed(bytes, |line| match line {
             Line::Whole(text) => tell(checker, observer, at, text),
             Line::TooLong => {
-                observer.message(b"a line that was too long", Some(&Message::Unknown));
+                observer.message(b"a line that was too long", Some(&StderrMessage::Unknown));
                 checker.unknown_message(at);
             }
         });
@@ -146,9 +146,10 @@ fn tell(checker: &mut Checker, observer: &mut impl Observer, at: MonoTime, text:
     let message = message(text);
     observer.message(text, message.as_ref());
     match message {
-        Some(Message::Drop { kind, count, .. }) => checker.drops(kind, count, at),
-        Some(Message::Unknown) => checker.unknown_message(at),
+        Some(StderrMessage::Drop { kind, count, .. }) => checker.drops(kind, count, at),
+        Some(StderrMessage::Unknown) => checker.unknown_message(at),
         // The supervisor ends the run of a dtrace that gives up; that is the blind window.
-        Some(Message::Abort(_) | Message::Failure(_) | Message::Notice(_)) | None => {}
+        Some(StderrMessage::Abort(_) | StderrMessage::Failure(_) | StderrMessage::Notice(_))
+        | None => {}
     }
 }

@@ -1,6 +1,7 @@
 //! The dependencies between modules that docs/ARCHITECTURE.md allows, which no lint can check. The lints are in src/lib.rs and
 //! clippy.toml.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -105,4 +106,33 @@ fn what_reaches_the_world_is_kept_out_of_the_pure_modules() {
             }
         }
     }
+}
+
+/// The type that a line of code defines. An indented `type` is an associated one.
+fn defined_type(line: &str) -> Option<&str> {
+    let item = line.trim_start();
+    let item = match item.strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => rest.split_once(") ")?.1,
+        Some(rest) => rest.trim_start(),
+        None => item,
+    };
+    let (keyword, name) = item.split_once(' ')?;
+    let is_type = matches!(keyword, "struct" | "enum" | "trait")
+        || keyword == "type" && !line.starts_with(' ');
+    name.split(|c: char| !c.is_alphanumeric()).next().filter(|_| is_type)
+}
+
+#[test]
+fn a_type_name_exists_once() {
+    let mut places = BTreeMap::<String, Vec<PathBuf>>::new();
+    for (module, _) in KNOWS {
+        for (path, code) in code(module) {
+            for name in code.lines().filter_map(defined_type) {
+                places.entry(name.to_owned()).or_default().push(path.clone());
+            }
+        }
+    }
+    assert!(places.contains_key("Verdict") && places.contains_key("LifeTable"), "types are found");
+    places.retain(|_, paths| paths.len() > 1);
+    assert!(places.is_empty(), "{places:#?}");
 }

@@ -16,12 +16,12 @@ const NAMED: usize = 1 << 10;
 pub(crate) struct RecentContext {
     /// When the latest calls began and returned.
     calls: VecDeque<(KernelTime, KernelTime)>,
-    named: VecDeque<Named>,
+    named: VecDeque<UnannouncedForker>,
 }
 
 /// NOTE_CHILD named a process as the forker that had not been announced itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Named {
+pub(crate) struct UnannouncedForker {
     pub(crate) forker: Pid,
     /// When the child was created.
     pub(crate) forked: KernelTime,
@@ -43,14 +43,14 @@ impl RecentContext {
         keep_latest(&mut self.calls, CALLS, (entered, returned));
     }
 
-    pub(crate) fn named(&mut self, named: Named) {
+    pub(crate) fn named(&mut self, named: UnannouncedForker) {
         keep_latest(&mut self.named, NAMED, named);
     }
 
     /// Adds to `clues` what is known of this process.
     pub(crate) fn about(&self, pid: Pid, dtrace: &DtraceEvidence, clues: &mut Clues) {
         // It forked that child in this life.
-        let as_forker = |named: &&Named| {
+        let as_forker = |named: &&UnannouncedForker| {
             named.forker == pid
                 && dtrace.created.is_none_or(|t| named.forked.plus(UNORDERED_NS) >= t)
                 && dtrace.exited.is_none_or(|t| named.forked <= t)

@@ -7,7 +7,7 @@ use super::stats::Stats;
 use crate::input::Input;
 use crate::model::{Fact, KernelTime, Kevent, Pid, TreeId, Verdict, WaitStatus};
 use crate::wire::decode::Reason;
-use crate::wire::drops::Message;
+use crate::wire::drops::StderrMessage;
 use crate::wire::record::Record;
 
 /// One fact with its verdict and both witnesses' words: the evidence.
@@ -137,7 +137,7 @@ pub trait Observer {
     fn record(&mut self, _: &Result<Record, Reason>) {}
 
     /// The next line of dtrace's stderr, and what it means: nothing for an empty one.
-    fn message(&mut self, _line: &[u8], _: Option<&Message<'_>>) {}
+    fn message(&mut self, _line: &[u8], _: Option<&StderrMessage<'_>>) {}
 
     /// The counters after an input.
     fn counted(&mut self, _: &Stats) {}

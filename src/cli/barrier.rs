@@ -9,7 +9,7 @@ use crate::source::barrier;
 
 /// What to wait for, and what to become.
 #[derive(clap::Args, Debug)]
-pub(super) struct Args {
+pub(super) struct BarrierArgs {
     /// The descriptor of the pipe
     descriptor: i32,
     /// The command
@@ -18,7 +18,7 @@ pub(super) struct Args {
 }
 
 /// Returns only if the command did not begin: with the exit statuses of env(1) and sh(1).
-pub(super) fn run(args: &Args) -> ExitCode {
+pub(super) fn run(args: &BarrierArgs) -> ExitCode {
     let error = barrier::run(args.descriptor, &args.command);
     match error.kind() {
         // Our parent gave the command up.

@@ -12,7 +12,7 @@ pub(super) const SUBCOMMAND: &str = "run-busy";
 
 /// What to do, and for how long.
 #[derive(clap::Args, Debug)]
-pub(super) struct Args {
+pub(super) struct BusyArgs {
     #[arg(value_parser = what)]
     what: Busy,
     /// In microseconds
@@ -24,7 +24,7 @@ fn what(word: &str) -> Result<Busy, &'static str> {
 }
 
 /// Prints how often it was done in a second of processor time.
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &BusyArgs) -> anyhow::Result<ExitCode> {
     let speed = args.what.per_second(Duration::from_micros(args.time)).or_exit(OSERR)?;
     output::print(&format!("{speed}\n"))?;
     Ok(ExitCode::SUCCESS)

@@ -8,23 +8,23 @@ use super::config::Settings;
 use super::cost;
 use super::live_args::{CommandWords, command_words};
 use super::output::{self, Format};
-use super::preflight::facts::{Facts, Wants};
-use super::preflight::host::Host;
+use super::preflight::facts::{PreflightFacts, Wants};
+use super::preflight::host::LocalHost;
 use super::preflight::judge::judge;
-use super::preflight::{Line, Status, exit_status};
+use super::preflight::{CheckStatus, Prerequisite, exit_status};
 use super::progress::Progress;
 use super::terminal::paint_for_stdout;
 use super::user::UserArgs;
 use crate::http::web_args::WebArgs;
 use crate::model::Pid;
 use crate::report::format::{Hue, Paint, count_of, printable};
-use crate::source::dtrace::Options;
+use crate::source::dtrace::DtraceOptions;
 use crate::source::live::RemoteConfig;
 use crate::source::target::{Root, Target};
 
 /// What serve would be given.
 #[derive(clap::Args, Debug)]
-pub(super) struct Args {
+pub(super) struct CheckArgs {
     /// The TOML file that serve would be given
     #[arg(id = "config.file", long = "config.file", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -52,7 +52,7 @@ pub(super) struct Args {
 
 /// Prints a line for each prerequisite, or what watching costs. Exit status 0 when serve would work; otherwise what the first failing line
 /// says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let of_file = args.config.as_deref().and_then(|file| Settings::read(file).ok());
     let of_file = of_file.unwrap_or_default();
     if args.cost {
@@ -66,18 +66,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let remotes: Vec<_> = args.command.iter().map(remote).chain(of_file.remotes()).collect();
     let this_host = args.command.is_none() && of_file.watches_this_host();
     let wants = Wants { config: args.config.as_deref(), this_host, web: &args.web };
-    let host = Host { user: args.user.clone(), dtrace: dtrace(args, of_file), remotes };
+    let host = LocalHost { user: args.user.clone(), dtrace: dtrace(args, of_file), remotes };
     let progress = Progress::new("looking", None);
-    let lines = judge(&Facts::gather(&host, &wants));
+    let lines = judge(&PreflightFacts::gather(&host, &wants));
     drop(progress);
     output::print(&text(&lines, paint_for_stdout()))?;
     Ok(ExitCode::from(exit_status(&lines)))
 }
 
 /// How serve would run dtrace(1). A configuration file that cannot be used has a line of its own.
-fn dtrace(args: &Args, of_file: Settings) -> Options {
+fn dtrace(args: &CheckArgs, of_file: Settings) -> DtraceOptions {
     let options = of_file.live.dtrace;
-    Options { path: args.dtrace.clone().or(options.path), ..options }
+    DtraceOptions { path: args.dtrace.clone().or(options.path), ..options }
 }
 
 /// The host behind a command, with init(8) in the place of its consumers.
@@ -86,20 +86,20 @@ fn remote(command: &CommandWords) -> RemoteConfig {
     RemoteConfig {
         host: String::new(),
         command: command.0.clone(),
-        dtrace: Options::default(),
+        dtrace: DtraceOptions::default(),
         consumers: init.into_iter().collect(),
     }
 }
 
 /// The lines, and whether serve would work.
-fn text(lines: &[Line], paint: Paint) -> String {
+fn text(lines: &[Prerequisite], paint: Paint) -> String {
     let mut out = String::new();
-    for Line { what, status, found, remedy, .. } in lines {
+    for Prerequisite { what, status, found, remedy, .. } in lines {
         let hue = match status {
-            Status::Ok => Hue::Good,
-            Status::Warn => Hue::Doubt,
-            Status::Fail => Hue::Bad,
-            Status::Skip => Hue::Dim,
+            CheckStatus::Ok => Hue::Good,
+            CheckStatus::Warn => Hue::Doubt,
+            CheckStatus::Fail => Hue::Bad,
+            CheckStatus::Skip => Hue::Dim,
         };
         let word = paint.dye(hue, &format!("{:<5}", status.word()));
         out += &format!("{word} {what:<12} {}", printable(found));
@@ -108,7 +108,7 @@ fn text(lines: &[Line], paint: Paint) -> String {
         }
         out.push('\n');
     }
-    let failed = lines.iter().filter(|line| line.status == Status::Fail).count() as u64;
+    let failed = lines.iter().filter(|line| line.status == CheckStatus::Fail).count() as u64;
     out += &match failed {
         0 => "serve --source live works here.\n".to_owned(),
         n => format!("serve --source live does not work here: {}.\n", count_of(n, "failure")),
@@ -120,14 +120,16 @@ fn text(lines: &[Line], paint: Paint) -> String {
 mod tests {
     use super::*;
 
-    fn line(what: &'static str, status: Status, remedy: &str, exit: u8) -> Line {
-        Line { what, status, found: "found".to_owned(), remedy: remedy.to_owned(), exit }
+    fn line(what: &'static str, status: CheckStatus, remedy: &str, exit: u8) -> Prerequisite {
+        Prerequisite { what, status, found: "found".to_owned(), remedy: remedy.to_owned(), exit }
     }
 
     #[test]
     fn a_line_says_what_was_found_and_what_to_do() {
-        let lines =
-            [line("kernel", Status::Ok, "", 69), line("root", Status::Fail, "run as root", 77)];
+        let lines = [
+            line("kernel", CheckStatus::Ok, "", 69),
+            line("root", CheckStatus::Fail, "run as root", 77),
+        ];
         assert_eq!(
             text(&lines, Paint::Plain),
             "\
@@ -141,9 +143,9 @@ serve --source live does not work here: 1 failure.
 
     #[test]
     fn the_first_failure_decides_the_exit_status() {
-        let fail = |exit| line("x", Status::Fail, "", exit);
-        assert_eq!(exit_status(&[line("x", Status::Warn, "", 69)]), 0);
-        assert_eq!(exit_status(&[line("x", Status::Skip, "", 69), fail(77), fail(69)]), 77);
+        let fail = |exit| line("x", CheckStatus::Fail, "", exit);
+        assert_eq!(exit_status(&[line("x", CheckStatus::Warn, "", 69)]), 0);
+        assert_eq!(exit_status(&[line("x", CheckStatus::Skip, "", 69), fail(77), fail(69)]), 77);
         assert_eq!(exit_status(&[fail(69), fail(77)]), 69);
     }
 }

@@ -11,12 +11,12 @@ const NAME: &str = "kqproc_exporter";
 
 /// For which shell.
 #[derive(clap::Args, Debug)]
-pub(super) struct Args {
+pub(super) struct CompletionsArgs {
     /// The shell
     shell: Shell,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     // clap_complete would complete hidden commands too.
     let cli = Cli::command();
     let commands = cli.get_subcommands().filter(|command| !command.is_hide_set()).cloned();

@@ -15,12 +15,12 @@ use super::terminal::paint_for_stdout;
 use crate::model::note;
 use crate::report::format::{Hue, Paint};
 use crate::report::table::Table;
-use crate::source::dtrace::Options;
+use crate::source::dtrace::DtraceOptions;
 use crate::source::dtrace::survey::{Survey, User, survey};
 
 /// How long to look, and how to answer.
 #[derive(clap::Args, Debug)]
-pub(super) struct Args {
+pub(super) struct ConsumersArgs {
     /// How long to look
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
@@ -37,12 +37,12 @@ pub(super) struct Args {
     log: LogArgs,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ConsumersArgs) -> anyhow::Result<ExitCode> {
     args.log.init();
     let program =
         std::env::current_exe().context("cannot find this program").or_exit(UNAVAILABLE)?;
     let command = args.command.clone().map(|words| words.0);
-    let options = Options { path: args.dtrace.clone(), command, ..Options::default() };
+    let options = DtraceOptions { path: args.dtrace.clone(), command, ..DtraceOptions::default() };
     let duration = Duration::from_secs(args.seconds);
     let survey = survey(&program, &options, duration).or_exit(UNAVAILABLE)?;
     output::print(&match args.format {

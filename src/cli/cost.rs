@@ -11,7 +11,7 @@ use super::exit::{NOPERM, OSERR, OrExit, UNAVAILABLE};
 use super::progress::Progress;
 use crate::load::busy::{Busy, CALL};
 use crate::report::cost::{Cost, Speed};
-use crate::source::dtrace::{Dtrace, Named, Options};
+use crate::source::dtrace::{DtraceOptions, DtraceWitness, KeeperScope};
 
 /// How often dtrace(1) is started. Each time the busy processes run without, with, with and without it: a host that
 /// becomes slower or faster meanwhile does not shift the ratios.
@@ -21,13 +21,14 @@ const ROUNDS: u32 = 3;
 type Speeds = [f64; Busy::COUNT];
 
 /// Measures for `time` in all; dtrace(1) takes its time to begin and to end besides.
-pub(super) fn measure(options: &Options, time: Duration) -> anyhow::Result<Cost> {
+pub(super) fn measure(options: &DtraceOptions, time: Duration) -> anyhow::Result<Cost> {
     let begun = Instant::now();
     let program =
         std::env::current_exe().context("cannot find this program").or_exit(UNAVAILABLE)?;
     let missing = if nix::unistd::geteuid().is_root() { UNAVAILABLE } else { NOPERM };
-    let named = Named { trees: true, ..Named::default() };
-    let (dtrace, _keeper) = Dtrace::find(&program, options, named, false).or_exit(missing)?;
+    let named = KeeperScope { trees: true, ..KeeperScope::default() };
+    let (dtrace, _keeper) =
+        DtraceWitness::find(&program, options, named, false).or_exit(missing)?;
     let each = time / (4 * ROUNDS * Busy::COUNT as u32);
     let speeds = || speeds(&program, each);
     let progress = Progress::new("measuring", Some(ROUNDS.into()));

@@ -12,7 +12,7 @@ use crate::http::{About, State};
 use crate::input::Input;
 use crate::metrics::{Origin, Source};
 use crate::recording::BUNDLED;
-use crate::source::replay::{Error, Replay};
+use crate::source::replay::{Replay, ReplayError};
 use crate::source::stop::Stop;
 
 /// Between the end of a recording and its next beginning, at normal speed.
@@ -30,7 +30,7 @@ const RECORDINGS: [(&str, &[u8]); 3] = [
 ///
 /// # Errors
 /// None, as long as the build is sound.
-pub(super) fn about() -> Result<About, Error> {
+pub(super) fn about() -> Result<About, ReplayError> {
     let mut releases = Vec::new();
     for (name, bytes) in RECORDINGS {
         let release = Replay::embedded(name, bytes)?.meta().osrelease().to_owned();

@@ -93,9 +93,9 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
         Some(ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => UNAVAILABLE,
         Some(ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => DATAERR,
         Some(_) => IOERR,
-        None if error
-            .chain()
-            .any(|cause| cause.is::<replay::Error>() || cause.is::<directory::Error>()) =>
+        None if error.chain().any(|cause| {
+            cause.is::<replay::ReplayError>() || cause.is::<directory::DirectoryError>()
+        }) =>
         {
             DATAERR
         }
@@ -134,7 +134,8 @@ mod tests {
         assert_eq!(error_text(&error), "cannot read x: entity not found");
         let path = Path::new("x");
         let source = std::io::Error::from(ErrorKind::NotFound);
-        let error = anyhow::Error::from(replay::Error::Open { path: path.to_owned(), source });
+        let error =
+            anyhow::Error::from(replay::ReplayError::Open { path: path.to_owned(), source });
         assert_eq!(error_text(&error).matches("entity not found").count(), 1);
     }
 
@@ -151,7 +152,8 @@ mod tests {
             assert_eq!(status_of(&error), status, "{kind}");
         }
         assert_eq!(status_of(&anyhow!("other")), SOFTWARE);
-        let none = anyhow::Error::from(directory::Error::NotARun(Path::new("x").to_owned()));
+        let none =
+            anyhow::Error::from(directory::DirectoryError::NotARun(Path::new("x").to_owned()));
         assert_eq!(status_of(&none.context("context")), DATAERR);
     }
 }

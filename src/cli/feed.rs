@@ -14,7 +14,7 @@ use crate::metrics::{Origin, Source};
 use crate::recording::Meta;
 use crate::sim;
 use crate::source::live::{self, Live, Remote, Stdin};
-use crate::source::replay::{Error, Paced, Replay};
+use crate::source::replay::{Paced, Replay, ReplayError};
 use crate::source::stop::Stop;
 use crate::source::sysctl::{KernelInfo, kernel_info};
 
@@ -75,7 +75,7 @@ impl Feed {
     ///
     /// # Errors
     /// It is none, or cannot be read.
-    pub fn replay(path: Option<PathBuf>, repeat: bool, speed: f64) -> Result<Feed, Error> {
+    pub fn replay(path: Option<PathBuf>, repeat: bool, speed: f64) -> Result<Feed, ReplayError> {
         let sources = sources(open(&path)?);
         Ok(Feed::Replay { first: open(&path)?, sources, path, repeat, speed })
     }
@@ -84,7 +84,7 @@ impl Feed {
     ///
     /// # Errors
     /// None, as long as the build is sound.
-    pub fn demo(speed: f64) -> Result<Feed, Error> {
+    pub fn demo(speed: f64) -> Result<Feed, ReplayError> {
         Ok(Feed::Demo { about: demo::about()?, speed })
     }
 
@@ -174,7 +174,7 @@ impl Feed {
     ///
     /// # Errors
     /// This kernel cannot be watched, or cannot be watched any more.
-    pub fn run(self, state: &State, check: Config, stop: &Stop) -> Result<(), live::Error> {
+    pub fn run(self, state: &State, check: Config, stop: &Stop) -> Result<(), live::LiveError> {
         if let Feed::Live { local, remotes, stop } = self {
             return run_live(local, remotes, state, check, &stop);
         }
@@ -239,7 +239,7 @@ fn run_live(
     state: &State,
     check: Config,
     stop: &Stop,
-) -> Result<(), live::Error> {
+) -> Result<(), live::LiveError> {
     let first = usize::from(local.is_some());
     thread::scope(|scope| {
         for (remote, part) in remotes.into_iter().zip(first..) {
@@ -267,7 +267,7 @@ fn run_live(
     })
 }
 
-fn open(path: &Option<PathBuf>) -> Result<Replay, Error> {
+fn open(path: &Option<PathBuf>) -> Result<Replay, ReplayError> {
     match path {
         Some(path) => Replay::open(path),
         None => Replay::bundled(),

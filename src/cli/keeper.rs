@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::model::Pid;
-use crate::source::keeper::{self, Job};
+use crate::source::keeper::{self, KeeperJob};
 use crate::source::target;
 
 /// What an exporter passes on when it starts its keeper.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {
+pub(crate) struct KeeperArgs {
     #[arg(long)]
     dtrace: Option<PathBuf>,
     #[arg(long)]
@@ -31,14 +31,14 @@ pub(crate) struct Args {
     consumers: Vec<Pid>,
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: KeeperArgs) -> anyhow::Result<ExitCode> {
     keeper::close_inherited();
-    let Args { dtrace, bufsize, switchrate, marks, compile_ms, pid_files, consumers } = args;
+    let KeeperArgs { dtrace, bufsize, switchrate, marks, compile_ms, pid_files, consumers } = args;
     let compile = Duration::from_millis(compile_ms);
     let exporter = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);
     // No other process is to have that end.
     nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
-    let job = Job { dtrace, bufsize, switchrate, marks, compile, pid_files, consumers };
+    let job = KeeperJob { dtrace, bufsize, switchrate, marks, compile, pid_files, consumers };
     keeper::run(exporter, job)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use super::exit::{CONFIG, Failure, UNAVAILABLE};
 use crate::duration::up_to_a_day;
 use crate::source::dtrace;
 use crate::source::kqueue::{Notes, Open};
-use crate::source::live::{self, Config, Live, Remote, RemoteConfig};
+use crate::source::live::{self, Live, LiveConfig, Remote, RemoteConfig};
 use crate::source::target::{Root, Target};
 
 /// The tree of a command that was given after `--`.
@@ -84,13 +84,13 @@ pub(super) fn command_words(line: &str) -> Result<CommandWords, &'static str> {
 
 impl DtraceArgs {
     /// The supervisor's options: the defaults where no flag was given.
-    pub(crate) fn options(&self) -> dtrace::Options {
-        self.over(dtrace::Options::default())
+    pub(crate) fn options(&self) -> dtrace::DtraceOptions {
+        self.over(dtrace::DtraceOptions::default())
     }
 
     /// `base`, but for the flags that were given.
-    fn over(&self, base: dtrace::Options) -> dtrace::Options {
-        dtrace::Options {
+    fn over(&self, base: dtrace::DtraceOptions) -> dtrace::DtraceOptions {
+        dtrace::DtraceOptions {
             path: self.dtrace_path.clone().or(base.path),
             bufsize: self.bufsize.clone().unwrap_or(base.bufsize),
             switchrate: self.switchrate.clone().unwrap_or(base.switchrate),
@@ -137,7 +137,7 @@ enum NoteArg {
 ///
 /// # Errors
 /// It is not; with the status that says whether the command line, the configuration, or this host is to blame.
-pub(crate) fn prepare(config: Config, open: Open) -> anyhow::Result<Live> {
+pub(crate) fn prepare(config: LiveConfig, open: Open) -> anyhow::Result<Live> {
     Live::prepare(config, open).map_err(with_status)
 }
 
@@ -149,9 +149,9 @@ pub(super) fn prepare_remote(config: RemoteConfig) -> anyhow::Result<Remote> {
     Remote::new(config).map_err(with_status)
 }
 
-fn with_status(error: live::Error) -> anyhow::Error {
+fn with_status(error: live::LiveError) -> anyhow::Error {
     let status = match error {
-        live::Error::Targets(_) => CONFIG,
+        live::LiveError::Targets(_) => CONFIG,
         _ => UNAVAILABLE,
     };
     Failure::new(status, error).into()
@@ -160,7 +160,7 @@ fn with_status(error: live::Error) -> anyhow::Error {
 impl LiveArgs {
     /// Whether any of these flags, or a command, was given.
     pub(crate) fn is_given(&self) -> bool {
-        self.config(None) != Config::default()
+        self.config(None) != LiveConfig::default()
     }
 
     /// Whether any flag but `--consumer`, or a command, was given.
@@ -169,12 +169,12 @@ impl LiveArgs {
     }
 
     /// The configuration of the live source. With `linger` it ends so long after the command has ended.
-    pub(crate) fn config(&self, linger: Option<Duration>) -> Config {
-        Config { linger, ..self.over(Config::default()) }
+    pub(crate) fn config(&self, linger: Option<Duration>) -> LiveConfig {
+        LiveConfig { linger, ..self.over(LiveConfig::default()) }
     }
 
     /// `base` and the trees that the flags name, in its other settings but for the flags that were given.
-    pub(crate) fn over(&self, base: Config) -> Config {
+    pub(crate) fn over(&self, base: LiveConfig) -> LiveConfig {
         let mut targets = base.targets;
         targets.extend_from_slice(&self.targets);
         if !self.command.is_empty() {
@@ -185,12 +185,12 @@ impl LiveArgs {
         let command = of_flag.or_else(|| base.dtrace.command.clone());
         let mut consumers = base.consumers;
         consumers.extend_from_slice(&self.consumers);
-        Config {
+        LiveConfig {
             targets,
             consumers,
             notes: self.notes.notes().unwrap_or(base.notes),
             stall: self.stall.unwrap_or(base.stall),
-            dtrace: dtrace::Options { command, ..self.dtrace.over(base.dtrace) },
+            dtrace: dtrace::DtraceOptions { command, ..self.dtrace.over(base.dtrace) },
             ..base
         }
     }
@@ -208,7 +208,7 @@ mod tests {
         live: LiveArgs,
     }
 
-    fn parse(line: &[&str]) -> Result<Config, clap::Error> {
+    fn parse(line: &[&str]) -> Result<LiveConfig, clap::Error> {
         let line = ["test"].iter().chain(line);
         Line::try_parse_from(line).map(|line| line.live.config(None))
     }
@@ -240,7 +240,7 @@ mod tests {
     fn what_was_not_given_is_the_default() {
         let config = parse(&[]).expect("it parses");
         assert!(config.is_empty());
-        assert_eq!(config.dtrace, dtrace::Options::default());
+        assert_eq!(config.dtrace, dtrace::DtraceOptions::default());
     }
 
     #[test]

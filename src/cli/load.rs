@@ -9,14 +9,14 @@ use clap::builder::PossibleValue;
 
 use super::exit::{self, Failure, OrExit};
 use super::output;
-use crate::load::{self, Plan, Shape, Tally};
+use crate::load::{self, LoadTally, Plan, Shape};
 use crate::model::WaitStatus;
 use crate::report::format::count_of;
-use crate::source::live::Ended;
+use crate::source::live::CommandEnd;
 
 /// Which processes to fork, and how many.
 #[derive(clap::Args, Debug)]
-pub(super) struct Args {
+pub(super) struct LoadArgs {
     /// What the processes do
     shape: Shape,
     /// Do not print what was forked
@@ -73,7 +73,7 @@ impl Size {
 }
 
 /// Runs the load: exit status 0 when every process was forked, 75 when the time was up before.
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &LoadArgs) -> anyhow::Result<ExitCode> {
     let plan = args.size.plan(args.shape);
     let begun = Instant::now();
     let tally = load::run(&plan).or_exit(exit::OSERR)?;
@@ -104,7 +104,10 @@ pub(super) fn command_line(program: OsString, plan: &Plan) -> Vec<OsString> {
 ///
 /// # Errors
 /// The load failed: it says nothing about the kernel. The process should exit with [`exit::SOFTWARE`].
-pub(super) fn is_complete(command: &[OsString], ended: Option<&Ended>) -> anyhow::Result<bool> {
+pub(super) fn is_complete(
+    command: &[OsString],
+    ended: Option<&CommandEnd>,
+) -> anyhow::Result<bool> {
     let Some(ended) = ended else {
         let error = anyhow::anyhow!(
             "the load did not begin, so nothing was learned about this kernel; why is in the log above"
@@ -134,7 +137,7 @@ pub(super) fn is_complete(command: &[OsString], ended: Option<&Ended>) -> anyhow
 const LINES: usize = 8;
 
 /// What the load did, a line for each of the most frequent wait(2) statuses.
-fn summary(tally: &Tally, took: Duration) -> String {
+fn summary(tally: &LoadTally, took: Duration) -> String {
     let mut out = format!(
         "{} in {:.1} s, {}\n",
         count_of(tally.rounds(), "round"),
@@ -173,7 +176,7 @@ mod tests {
     use super::super::{Cli, Command};
     use super::*;
 
-    fn parse(line: &[OsString]) -> Option<Args> {
+    fn parse(line: &[OsString]) -> Option<LoadArgs> {
         match Cli::try_parse_from(line).ok()?.command {
             Command::Load(args) => Some(args),
             _ => None,
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn a_load_that_failed_is_an_error_with_its_command_line_status_and_last_words() {
         let command = ["kqproc_exporter", "load", "exit"].map(OsString::from);
-        let ended = |status, stderr: &str| Ended {
+        let ended = |status, stderr: &str| CommandEnd {
             status: ExitStatus::from_raw(status),
             stderr: stderr.to_owned(),
         };
@@ -228,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_it_did_is_told() {
-        let tally = Tally {
+        let tally = LoadTally {
             statuses: BTreeMap::from([(0, 4), (9, 1), (75 << 8, 2), (127 << 8, 3)]),
             fork_failures: 1,
             timed_out: true,
@@ -248,7 +251,8 @@ In 2 rounds a child could not fork: the process table is full.
     }
     #[test]
     fn rare_statuses_share_a_line() {
-        let tally = Tally { statuses: (0..20).map(|n| (n << 8, 2)).collect(), ..Tally::default() };
+        let tally =
+            LoadTally { statuses: (0..20).map(|n| (n << 8, 2)).collect(), ..LoadTally::default() };
         let summary = summary(&tally, Duration::ZERO);
         assert_eq!(summary.lines().count(), 1 + LINES + 1);
         assert!(summary.ends_with("        24  12 other statuses\n"), "{summary}");

@@ -69,46 +69,46 @@ pub struct Cli {
 enum Command {
     /// Watch processes and export what is found to Prometheus
     #[command(after_help = examples::SERVE)]
-    Serve(Box<serve::Args>),
+    Serve(Box<serve::ServeArgs>),
     /// Say whether serve would work here, and what to do if not
     #[command(after_help = examples::CHECK)]
-    Check(check::Args),
+    Check(check::CheckArgs),
     /// Find the processes that use EVFILT_PROC, to watch one of them
     #[command(after_help = examples::CONSUMERS)]
-    Consumers(consumers::Args),
+    Consumers(consumers::ConsumersArgs),
     /// Load this kernel and say whether a process tracker can trust it
     #[command(after_help = examples::STRESS)]
-    Stress(Box<stress::Args>),
+    Stress(Box<stress::StressArgs>),
     /// Write what kqueue and DTrace say to a file, for replay anywhere
     #[command(after_help = examples::RECORD)]
-    Record(Box<record::Args>),
+    Record(Box<record::RecordArgs>),
     /// Judge a recording again and print the verdicts
     #[command(after_help = examples::REPLAY)]
-    Replay(replay::Args),
+    Replay(replay::ReplayArgs),
     /// Tell what happened to one process, and why
     #[command(after_help = examples::EXPLAIN)]
-    Explain(explain::Args),
+    Explain(explain::ExplainArgs),
     /// Make one page of a recording: HTML with plots, Markdown or JSON
     #[command(after_help = examples::REPORT)]
-    Report(report::Args),
+    Report(report::ReportArgs),
     /// Judge a simulated kernel, which knows what it lost
     #[command(after_help = examples::SIMULATE)]
-    Simulate(Box<simulate::Args>),
+    Simulate(Box<simulate::SimulateArgs>),
     /// Fork processes in a shape that kernels are known to lose
     #[command(after_help = examples::LOAD)]
-    Load(load::Args),
+    Load(load::LoadArgs),
     /// Print the completions of a shell
     #[command(after_help = examples::COMPLETIONS)]
-    Completions(completions::Args),
+    Completions(completions::CompletionsArgs),
     /// Wait for a byte from a pipe, then become the command
     #[command(name = crate::source::barrier::SUBCOMMAND, hide = true)]
-    RunBehindBarrier(barrier::Args),
+    RunBehindBarrier(barrier::BarrierArgs),
     /// Do one thing over and over, and print how often in a CPU second
     #[command(name = busy::SUBCOMMAND, hide = true)]
-    RunBusy(busy::Args),
+    RunBusy(busy::BusyArgs),
     /// Keep dtrace for the exporter that started this
     #[command(name = crate::source::keeper::SUBCOMMAND, hide = true)]
-    KeepDtrace(keeper::Args),
+    KeepDtrace(keeper::KeeperArgs),
 }
 
 /// The release and, if the build knows it, the commit: scripts/release sets KQPROC_REVISION.

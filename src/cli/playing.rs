@@ -9,13 +9,13 @@ use super::terminal::tell;
 use crate::input::{Input, Sink};
 use crate::recording::Meta;
 use crate::report::format::count_of;
-use crate::source::replay::{Error, Replay};
+use crate::source::replay::{Replay, ReplayError};
 
 /// A recording or a folder at its beginning, and how far it has been read. Remarks on what is missing from it go to stderr.
 ///
 /// # Errors
 /// It is neither, or cannot be read.
-pub(super) fn open(path: &Path) -> Result<(Replay, Progress), Error> {
+pub(super) fn open(path: &Path) -> Result<(Replay, Progress), ReplayError> {
     let name = path.file_name().map_or(path.as_os_str(), OsStr::new).to_string_lossy();
     // A folder is in memory before it is played, and a pipe does not say how long it is.
     let size = path.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
@@ -32,14 +32,14 @@ pub(super) struct Played {
     /// Of its first part.
     pub(super) meta: Meta,
     /// What kept it from being read to its end.
-    pub(super) result: Result<(), Error>,
+    pub(super) result: Result<(), ReplayError>,
 }
 
 /// Plays the parts of a recording in their order, as the one recording that they are.
 ///
 /// # Errors
 /// One of them is no recording, or cannot be read at all.
-pub(super) fn parts(paths: &[PathBuf], sink: &mut impl Sink) -> Result<Played, Error> {
+pub(super) fn parts(paths: &[PathBuf], sink: &mut impl Sink) -> Result<Played, ReplayError> {
     let (mut first, mut result) = (None, Ok(()));
     for path in paths {
         let (part, _progress) = open(path)?;

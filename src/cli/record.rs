@@ -26,7 +26,7 @@ use crate::source::live;
 
 /// What to record, and where to.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {
+pub(crate) struct RecordArgs {
     /// Where to write; further parts get a number before the ending: run.1.kqr
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -48,7 +48,7 @@ pub(crate) struct Args {
     log: LogArgs,
 }
 
-pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &RecordArgs, open: Open) -> anyhow::Result<ExitCode> {
     args.log.init();
     match &args.import {
         Some(directory) => import(args, directory),
@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn import(args: &Args, directory: &Path) -> anyhow::Result<ExitCode> {
+fn import(args: &RecordArgs, directory: &Path) -> anyhow::Result<ExitCode> {
     let _progress = Progress::new(&format!("reading {}", directory.display()), None);
     let directory = Directory::open(directory)?;
     for remark in directory.remarks() {
@@ -79,7 +79,7 @@ fn import(args: &Args, directory: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn record(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
+fn record(args: &RecordArgs, open: Open) -> anyhow::Result<ExitCode> {
     let source = args.live.config(Some(super::LINGER));
     let mut check = Config::default();
     check.switch_ns = source.dtrace.switch_ns().unwrap_or(check.switch_ns);
@@ -159,7 +159,7 @@ struct Parts {
 
 impl Parts {
     /// Creates the first part. `check` is how the run is to be judged.
-    fn begin(args: &Args, meta: Meta, check: Config) -> anyhow::Result<Parts> {
+    fn begin(args: &RecordArgs, meta: Meta, check: Config) -> anyhow::Result<Parts> {
         let mut parts = Parts {
             output: args.output.clone(),
             limit: args.rotate_mib.max(1) << 20,

@@ -18,7 +18,7 @@ use crate::report::summary::{self, Summary};
 
 /// What to replay, and how to say what was found.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {
+pub(crate) struct ReplayArgs {
     /// A recording or its parts in their order, or a folder with dtrace.txt and pid.txt or kevents.jsonl
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -51,14 +51,14 @@ impl Settle {
 
 /// What was found, and under which other settle time.
 #[derive(serde::Serialize)]
-struct Answer {
+struct ReplayAnswer {
     #[serde(flatten)]
     summary: Summary,
     #[serde(skip_serializing_if = "Option::is_none")]
     settle: Option<Settle>,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let own = Config::default().settle_ns;
     let settle_ns = args.settle.and_then(|settle| u64::try_from(settle.as_nanos()).ok());
     let mut settle = settle_ns.map(|used| Settle { used_ns: used, recorded_ns: own });
@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             summary::text(stats, paint_for_stdout()) + &settle.map_or(String::new(), |s| s.line())
         }
         Format::Json => {
-            let answer = Answer { summary: Summary::of(stats), settle };
+            let answer = ReplayAnswer { summary: Summary::of(stats), settle };
             serde_json::to_string_pretty(&answer)? + "\n"
         }
     };

@@ -11,15 +11,15 @@ use super::playing::{self, Played};
 use crate::check::Config;
 use crate::input::Input;
 use crate::pipeline::Pipeline;
-use crate::report::kernel::Kernel;
+use crate::report::kernel::KernelVersion;
 use crate::report::page::chronicle::Chronicle;
-use crate::report::page::{Origin, Page};
+use crate::report::page::{ReportPage, RunOrigin};
 use crate::report::stress::Run;
-use crate::source::replay::Error;
+use crate::source::replay::ReplayError;
 
 /// What to report on, and how.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {
+pub(crate) struct ReportArgs {
     /// A recording or its parts in their order, or a folder with dtrace.txt and pid.txt or kevents.jsonl
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -28,11 +28,11 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
     /// What to write; without it, what the ending of --output says, else html
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<ReportFormat>,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum Format {
+enum ReportFormat {
     /// one file with plots, for a browser or a printer
     Html,
     /// one object for a program
@@ -41,25 +41,26 @@ enum Format {
     Markdown,
 }
 
-impl Format {
+impl ReportFormat {
     /// What a file of this name should be.
-    fn of(path: &Path) -> Format {
+    fn of(path: &Path) -> ReportFormat {
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => Format::Json,
-            Some("md") => Format::Markdown,
-            _ => Format::Html,
+            Some("json") => ReportFormat::Json,
+            Some("md") => ReportFormat::Markdown,
+            _ => ReportFormat::Html,
         }
     }
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let (page, played) = page(&args.paths)?;
-    let format =
-        args.format.unwrap_or_else(|| args.output.as_deref().map_or(Format::Html, Format::of));
+    let format = args
+        .format
+        .unwrap_or_else(|| args.output.as_deref().map_or(ReportFormat::Html, ReportFormat::of));
     let text = match format {
-        Format::Html => page.html(),
-        Format::Json => serde_json::to_string_pretty(&page)? + "\n",
-        Format::Markdown => page.markdown(),
+        ReportFormat::Html => page.html(),
+        ReportFormat::Json => serde_json::to_string_pretty(&page)? + "\n",
+        ReportFormat::Markdown => page.markdown(),
     };
     match &args.output {
         Some(path) => output::write(path, &text)?,
@@ -69,7 +70,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn page(paths: &[PathBuf]) -> Result<(Page, Result<(), Error>), Error> {
+fn page(paths: &[PathBuf]) -> Result<(ReportPage, Result<(), ReplayError>), ReplayError> {
     let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
     let Played { meta, result } = playing::parts(paths, &mut |input: Input<'_>| {
         pipeline.push(input);
@@ -77,13 +78,13 @@ fn page(paths: &[PathBuf]) -> Result<(Page, Result<(), Error>), Error> {
     })?;
     let run = Run { seconds: pipeline.stats().seconds(), ..Run::default() };
     let first = paths.first().and_then(|path| path.file_name()).unwrap_or_default();
-    let origin = Origin {
+    let origin = RunOrigin {
         source: playing::name(&first.to_string_lossy(), paths.len()),
         note: meta.note,
         start_real_ns: meta.start_real_ns,
         program: meta.program,
     };
-    let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
-    let page = Page::of(pipeline.stats(), pipeline.observer(), kernel, run, origin);
+    let kernel = KernelVersion { uname: meta.uname, osreldate: meta.osreldate };
+    let page = ReportPage::of(pipeline.stats(), pipeline.observer(), kernel, run, origin);
     Ok((page, result))
 }

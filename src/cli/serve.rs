@@ -33,7 +33,7 @@ const NORMAL_SPEED: f64 = 1.0;
 /// Where the inputs come from, and how they are served.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Source")]
-pub struct Args {
+pub struct ServeArgs {
     /// What to judge; without it this kernel on FreeBSD, and elsewhere the recordings that are part of the program
     #[arg(long, value_enum)]
     source: Option<SourceKind>,
@@ -108,11 +108,11 @@ fn speed(text: &str) -> Result<f64, String> {
     speed.ok_or_else(|| "give a number such as 0.5, 1 or 10; 0 is as fast as possible".to_owned())
 }
 
-pub(super) fn run(args: Args, open: Open) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: ServeArgs, open: Open) -> anyhow::Result<ExitCode> {
     start(args, open).map_err(name_the_denied)
 }
 
-fn start(args: Args, open: Open) -> anyhow::Result<ExitCode> {
+fn start(args: ServeArgs, open: Open) -> anyhow::Result<ExitCode> {
     args.service.log.init();
     survive_hangup()?;
     let settings = Settings::load(args.config.file.as_deref(), &args.live).or_exit(CONFIG)?;
@@ -171,7 +171,7 @@ fn start(args: Args, open: Open) -> anyhow::Result<ExitCode> {
 }
 
 /// A flag that would do nothing is a mistake.
-fn fits(source: SourceKind, args: &Args) -> anyhow::Result<()> {
+fn fits(source: SourceKind, args: &ServeArgs) -> anyhow::Result<()> {
     let of_replay = args.recording.is_some() || args.repeat || args.speed != NORMAL_SPEED;
     match source {
         SourceKind::Live | SourceKind::Stdin if of_replay => {

@@ -35,7 +35,7 @@ const ROUNDS: u64 = 12;
 #[command(group = clap::ArgGroup::new("served").multiple(true).requires("serve").args([
     "user", "listen_addresses", "telemetry_path", "config_file", "max_requests",
 ]))]
-pub(crate) struct Args {
+pub(crate) struct SimulateArgs {
     /// The seed: with the flags below it is the whole of a run, byte for byte
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -57,7 +57,7 @@ pub(crate) struct Args {
     service: ServiceArgs,
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: SimulateArgs) -> anyhow::Result<ExitCode> {
     if args.serve {
         let options = Box::new(args.options);
         args.service.serve(Feed::Simulate { seed: args.seed, options }).map_err(name_the_denied)
@@ -73,7 +73,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// One run: what the checker says of it, and what it gets wrong.
-fn once(args: &Args) -> anyhow::Result<ExitCode> {
+fn once(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let case = Case { seed: args.seed, options: args.options.clone() };
     let mut recording = args.output.as_deref().map(|path| record(path, &case)).transpose()?;
     let mut written = Ok(());
@@ -133,7 +133,7 @@ fn injected(truth: &Truth) -> String {
 }
 
 /// The swarm, on two threads.
-fn measure(args: &Args) -> anyhow::Result<ExitCode> {
+fn measure(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let runs = ROUNDS * grid::CELLS;
     let total = args.full.map_or(runs, |duration| duration.as_secs());

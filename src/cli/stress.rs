@@ -21,9 +21,9 @@ use crate::load::pid_max::{FOR_REUSE, Lowered};
 use crate::load::{Plan, Shape};
 use crate::pipeline::Pipeline;
 use crate::report::card::{Card, Loaded};
-use crate::report::kernel::Kernel;
+use crate::report::kernel::KernelVersion;
 use crate::report::page::chronicle::Chronicle;
-use crate::report::page::{Origin, Page};
+use crate::report::page::{ReportPage, RunOrigin};
 use crate::report::stress::Run;
 use crate::source::kqueue::{Notes, Open};
 use crate::source::live;
@@ -32,10 +32,10 @@ use crate::source::target::{Root, Target};
 
 /// Which loads, and how slow the reader is to be.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {
+pub(crate) struct StressArgs {
     /// How to print the answer
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = StressFormat::Text)]
+    format: StressFormat,
     /// What the processes do, in one detailed run; without it every shape is run, one after the other, for the report
     /// card, which takes about two minutes and which --count makes longer or shorter
     #[arg(long, help_heading = "Load")]
@@ -55,7 +55,7 @@ pub(crate) struct Args {
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum Format {
+enum StressFormat {
     /// a page for a person
     Text,
     /// one object for a program
@@ -66,7 +66,7 @@ enum Format {
 
 /// One load of the report card.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Step {
+struct LoadStep {
     plan: Plan,
     notes: Notes,
     stall: Duration,
@@ -87,13 +87,13 @@ const fn on_card(shape: Shape) -> (u64, u64) {
     }
 }
 
-impl Args {
+impl StressArgs {
     /// The one load that was asked for, or those of the report card.
-    fn steps(&self) -> Vec<Step> {
+    fn steps(&self) -> Vec<LoadStep> {
         let notes = self.notes.notes().unwrap_or_default();
         if let Some(shape) = self.shape {
             let stall = self.stall.unwrap_or_default();
-            return vec![Step { plan: self.size.plan(shape), notes, stall }];
+            return vec![LoadStep { plan: self.size.plan(shape), notes, stall }];
         }
         let mut steps = vec![];
         for shape in Shape::ALL {
@@ -101,12 +101,12 @@ impl Args {
             let mut plan = self.size.plan(*shape);
             plan.count = (plan.count.saturating_mul(rounds) / 2000).max(1);
             let stall = self.stall.unwrap_or(Duration::from_millis(stall_ms));
-            let step = Step { plan, notes, stall };
+            let step = LoadStep { plan, notes, stall };
             match shape {
                 // It shows whether NOTE_FORK costs exits: once without and once with it.
                 Shape::Forkexit => steps.extend([
-                    Step { notes: Notes::default(), ..step },
-                    Step { notes: Notes { fork: true, ..notes }, ..step },
+                    LoadStep { notes: Notes::default(), ..step },
+                    LoadStep { notes: Notes { fork: true, ..notes }, ..step },
                 ]),
                 _ => steps.push(step),
             }
@@ -116,7 +116,7 @@ impl Args {
 }
 
 /// Exit status 0 sound, 1 unsound, 2 undecided; others as sysexits(3).
-pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &StressArgs, open: Open) -> anyhow::Result<ExitCode> {
     args.log.init();
     let steps = args.steps();
     let (mut tested, mut stops) = (vec![], vec![]);
@@ -132,14 +132,14 @@ pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
     let runs = tested.iter().map(|Tested { loaded, .. }| loaded.clone()).collect();
     let card = Card::of(kernel, runs);
     let text = match (args.format, &tested[..]) {
-        (Format::Json, [_]) => serde_json::to_string_pretty(&card.runs.first())? + "\n",
-        (Format::Json, _) => serde_json::to_string_pretty(&card)? + "\n",
-        (Format::Html, [one]) => one.page().html(),
-        (Format::Html, _) => card.html(),
-        (Format::Text, [one]) => {
+        (StressFormat::Json, [_]) => serde_json::to_string_pretty(&card.runs.first())? + "\n",
+        (StressFormat::Json, _) => serde_json::to_string_pretty(&card)? + "\n",
+        (StressFormat::Html, [one]) => one.page().html(),
+        (StressFormat::Html, _) => card.html(),
+        (StressFormat::Text, [one]) => {
             card.text(paint_for_stdout()) + &one.page().details(paint_for_stdout())
         }
-        (Format::Text, _) => card.text(paint_for_stdout()),
+        (StressFormat::Text, _) => card.text(paint_for_stdout()),
     };
     output::print(&text)?;
     Ok(ExitCode::from(card.decision.exit_status()))
@@ -148,28 +148,28 @@ pub(super) fn run(args: &Args, open: Open) -> anyhow::Result<ExitCode> {
 /// A load that was run, and what a detailed page needs beside its counters.
 struct Tested {
     loaded: Loaded,
-    kernel: Kernel,
-    origin: Origin,
+    kernel: KernelVersion,
+    origin: RunOrigin,
     chronicle: Chronicle,
 }
 
 impl Tested {
-    fn page(&self) -> Page {
+    fn page(&self) -> ReportPage {
         let Tested { loaded: Loaded { run, stats, .. }, kernel, origin, chronicle } = self;
-        Page::of(stats, chronicle, kernel.clone(), run.clone(), origin.clone())
+        ReportPage::of(stats, chronicle, kernel.clone(), run.clone(), origin.clone())
     }
 }
 
-impl Step {
+impl LoadStep {
     /// Runs the load under both witnesses, each step with a kqueue and a dtrace of its own. What stops it joins `stops`.
     fn run(
         &self,
-        args: &Args,
+        args: &StressArgs,
         open: Open,
         what: &str,
         stops: &mut Vec<Stop>,
     ) -> anyhow::Result<Tested> {
-        let Step { plan, stall, .. } = self;
+        let LoadStep { plan, stall, .. } = self;
         let begun = Instant::now();
         let load = load::command_line(std::env::current_exe()?.into_os_string(), plan);
         let live = prepare(self.config(args, load.clone()), open)?;
@@ -206,7 +206,7 @@ impl Step {
             stall_ms: stall.as_millis().try_into().unwrap_or(u64::MAX),
             seconds: begun.elapsed().as_secs_f64(),
         };
-        let origin = Origin {
+        let origin = RunOrigin {
             source: run.load.clone(),
             note: meta.note,
             start_real_ns: meta.start_real_ns,
@@ -216,15 +216,15 @@ impl Step {
         let chronicle = std::mem::take(pipeline.observer_mut());
         Ok(Tested {
             loaded: Loaded { shape: plan.shape, run, stats },
-            kernel: Kernel { uname: meta.uname, osreldate: meta.osreldate },
+            kernel: KernelVersion { uname: meta.uname, osreldate: meta.osreldate },
             origin,
             chronicle,
         })
     }
 
     /// The load behind the barrier, its stderr kept for the error that tells of its failure.
-    fn config(&self, args: &Args, load: Vec<OsString>) -> live::Config {
-        live::Config {
+    fn config(&self, args: &StressArgs, load: Vec<OsString>) -> live::LiveConfig {
+        live::LiveConfig {
             targets: vec![Target { name: "stress".to_owned(), root: Root::Command(load) }],
             consumers: Vec::new(),
             notes: self.notes,
@@ -244,7 +244,7 @@ mod tests {
     use super::super::{Cli, Command};
     use super::*;
 
-    fn steps(line: &str) -> Vec<Step> {
+    fn steps(line: &str) -> Vec<LoadStep> {
         let words = ["kqproc_exporter", "stress"].into_iter().chain(line.split_whitespace());
         match Cli::try_parse_from(words).expect("it parses").command {
             Command::Stress(args) => args.steps(),

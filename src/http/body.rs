@@ -14,27 +14,27 @@ const FRAME: usize = 64 << 10;
 
 /// Bytes to send. Keeps its permit until the last of them was taken by the connection.
 #[derive(Default)]
-pub(super) struct Page {
+pub(super) struct PageBody {
     rest: Bytes,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-pub(super) type Answer = Response<Page>;
+pub(super) type PageResponse = Response<PageBody>;
 
-impl Page {
-    pub(super) fn with_permit(mut self, permit: Option<OwnedSemaphorePermit>) -> Page {
+impl PageBody {
+    pub(super) fn with_permit(mut self, permit: Option<OwnedSemaphorePermit>) -> PageBody {
         self.permit = permit;
         self
     }
 }
 
-impl<B: Into<Bytes>> From<B> for Page {
-    fn from(bytes: B) -> Page {
-        Page { rest: bytes.into(), permit: None }
+impl<B: Into<Bytes>> From<B> for PageBody {
+    fn from(bytes: B) -> PageBody {
+        PageBody { rest: bytes.into(), permit: None }
     }
 }
 
-impl Body for Page {
+impl Body for PageBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -60,7 +60,11 @@ impl Body for Page {
 }
 
 /// A response of this type and content.
-pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Page) -> Answer {
+pub(super) fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    body: PageBody,
+) -> PageResponse {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -68,7 +72,7 @@ pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Page)
 }
 
 /// A line or two of plain text.
-pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Answer {
+pub(super) fn text(status: StatusCode, text: impl Into<String>) -> PageResponse {
     let mut text = text.into();
     text.push('\n');
     answer(status, "text/plain; charset=utf-8", text.into())

@@ -1,8 +1,8 @@
 //! The filters of `/incidents?...`, and the list of incidents that they select.
 
 use super::about::About;
-use super::incidents::{Incident, Incidents};
-use super::negotiate::Shape;
+use super::incidents::{Incidents, NumberedFinding};
+use super::negotiate::AnswerFormat;
 use super::query::{self, BadQuery};
 use super::snapshot::Snapshot;
 use crate::check::stats::Stats;
@@ -24,7 +24,7 @@ pub(super) struct Filter {
     pub(super) limit: usize,
     /// Each with its time line.
     timeline: bool,
-    pub(super) shape: Option<Shape>,
+    pub(super) shape: Option<AnswerFormat>,
 }
 
 impl Filter {
@@ -38,7 +38,7 @@ impl Filter {
             pid: None,
             limit: SHOWN,
             timeline: false,
-            shape: Shape::asked(text)?,
+            shape: AnswerFormat::asked(text)?,
         };
         for (name, value) in query::pairs(text) {
             let bad = |wanted: &str| BadQuery::Value { name: name.clone(), wanted: wanted.into() };
@@ -83,7 +83,11 @@ impl Filter {
         pairs.join("&")
     }
 
-    fn lets_through(&self, Incident { finding, .. }: &Incident, stats: &Stats) -> bool {
+    fn lets_through(
+        &self,
+        NumberedFinding { finding, .. }: &NumberedFinding,
+        stats: &Stats,
+    ) -> bool {
         self.tree.as_ref().is_none_or(|tree| tree == tree_name(finding, stats))
             && self.verdict.is_none_or(|verdict| verdict.has(finding.verdict))
             && self.fact.is_none_or(|fact| fact == finding.fact)
@@ -104,7 +108,7 @@ pub(super) struct Listed<'a> {
     pub(super) filter: &'a Filter,
     pub(super) snapshot: &'a Snapshot,
     /// Newest first.
-    pub(super) incidents: Vec<Incident>,
+    pub(super) incidents: Vec<NumberedFinding>,
     /// There are more than the filter's limit.
     pub(super) more: bool,
     /// Incidents of a flood that were not kept since the start; the filter does not apply to them.
@@ -119,8 +123,9 @@ impl<'a> Listed<'a> {
         about: &'a About,
     ) -> Listed<'a> {
         let one_more = filter.limit.saturating_add(1);
-        let lets_through =
-            |incident: &Incident| filter.lets_through(incident, snapshot.of_incident(incident));
+        let lets_through = |incident: &NumberedFinding| {
+            filter.lets_through(incident, snapshot.of_incident(incident))
+        };
         let mut latest = incidents.latest(one_more, lets_through);
         let more = latest.len() > filter.limit;
         latest.truncate(filter.limit);
@@ -130,8 +135,8 @@ impl<'a> Listed<'a> {
     /// With links that begin with `base`.
     pub(super) fn json(&self, base: &str) -> serde_json::Result<Vec<u8>> {
         let About { origin, detail, osrelease, .. } = self.about;
-        let dto = |incident: &Incident| {
-            let (Incident { id, finding, .. }, stats) =
+        let dto = |incident: &NumberedFinding| {
+            let (NumberedFinding { id, finding, .. }, stats) =
                 (incident, self.snapshot.of_incident(incident));
             let mut dto = match self.filter.timeline {
                 true => IncidentDto::in_full(*id, finding, stats),
@@ -168,7 +173,7 @@ mod tests {
                 pid: Pid::new(7),
                 limit: 2,
                 timeline: true,
-                shape: Some(Shape::Json),
+                shape: Some(AnswerFormat::Json),
             }
         );
         assert_eq!(filter.query(), text);

@@ -17,7 +17,7 @@ const STEADY: Duration = Duration::from_millis(350);
 
 /// One finding, by the number that it keeps.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Incident {
+pub(crate) struct NumberedFinding {
     /// From 1, in the order of the verdicts.
     pub id: u64,
     /// Which of the service's parts found it, as `State::publish_part` numbers them.
@@ -53,7 +53,7 @@ impl Rings {
 
 /// The incidents of one verdict.
 struct Ring {
-    latest: VecDeque<Incident>,
+    latest: VecDeque<NumberedFinding>,
     pace: Bucket,
     skipped: u64,
 }
@@ -89,7 +89,7 @@ impl Observer for Incidents {
         if ring.latest.len() == KEPT {
             ring.latest.pop_front();
         }
-        ring.latest.push_back(Incident { id: *last_id, part, finding });
+        ring.latest.push_back(NumberedFinding { id: *last_id, part, finding });
     }
 }
 
@@ -103,8 +103,8 @@ impl Incidents {
     pub(super) fn latest(
         &self,
         of_each: usize,
-        filter: impl Fn(&Incident) -> bool,
-    ) -> Vec<Incident> {
+        filter: impl Fn(&NumberedFinding) -> bool,
+    ) -> Vec<NumberedFinding> {
         let mut latest = Vec::new();
         for ring in &self.rings().by_verdict {
             let matching = ring.latest.iter().rev().filter(|incident| filter(incident));
@@ -115,7 +115,7 @@ impl Incidents {
     }
 
     /// The incident with this number, while it is kept.
-    pub(super) fn get(&self, id: u64) -> Option<Incident> {
+    pub(super) fn get(&self, id: u64) -> Option<NumberedFinding> {
         let rings = self.rings();
         let mut all = rings.by_verdict.iter().flat_map(|ring| &ring.latest);
         all.find(|incident| incident.id == id).copied()

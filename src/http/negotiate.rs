@@ -4,10 +4,10 @@ use hyper::HeaderMap;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 
 use super::query::{self, BadQuery};
-use crate::metrics::page::Format;
+use crate::metrics::page::ExpositionFormat;
 
 /// OpenMetrics if the client likes it at least as well as plain text, as Prometheus does.
-pub(super) fn format(headers: &HeaderMap) -> Format {
+pub(super) fn format(headers: &HeaderMap) -> ExpositionFormat {
     let (mut open, mut text) = (0.0, 0.0);
     for choice in choices(headers, ACCEPT) {
         let best = match choice.name {
@@ -19,7 +19,7 @@ pub(super) fn format(headers: &HeaderMap) -> Format {
         };
         *best = choice.quality.max(*best);
     }
-    if open > 0.0 && open >= text { Format::OpenMetrics } else { Format::Text }
+    if open > 0.0 && open >= text { ExpositionFormat::OpenMetrics } else { ExpositionFormat::Text }
 }
 
 /// Whether the client takes gzip.
@@ -31,43 +31,47 @@ pub(super) fn gzip(headers: &HeaderMap) -> bool {
 
 /// The format of an answer that both people and programs ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Shape {
+pub(super) enum AnswerFormat {
     Html,
     Json,
 }
 
-impl Shape {
+impl AnswerFormat {
     /// What `?format=` asks for, if it is there.
     ///
     /// # Errors
     /// It asks for something else.
-    pub(super) fn asked(query: &str) -> Result<Option<Shape>, BadQuery> {
+    pub(super) fn asked(query: &str) -> Result<Option<AnswerFormat>, BadQuery> {
         let asked = query::pairs(query).find(|(name, value)| name == "format" && !value.is_empty());
         asked.map_or(Ok(None), |(name, value)| match value.as_str() {
-            "html" => Ok(Some(Shape::Html)),
-            "json" => Ok(Some(Shape::Json)),
+            "html" => Ok(Some(AnswerFormat::Html)),
+            "json" => Ok(Some(AnswerFormat::Json)),
             _ => Err(BadQuery::Value { name, wanted: "html or json".to_owned() }),
         })
     }
 
     /// A page if the client likes one at least as well as data, as a browser does; else data.
-    pub(super) fn liked(headers: &HeaderMap) -> Shape {
+    pub(super) fn liked(headers: &HeaderMap) -> AnswerFormat {
         let quality = |name: &str| {
             let named = choices(headers, ACCEPT).filter(|c| c.name.eq_ignore_ascii_case(name));
             named.map(|choice| choice.quality).fold(0.0, f32::max)
         };
         let html = quality("text/html");
-        if html > 0.0 && html >= quality("application/json") { Shape::Html } else { Shape::Json }
+        if html > 0.0 && html >= quality("application/json") {
+            AnswerFormat::Html
+        } else {
+            AnswerFormat::Json
+        }
     }
 }
 
-struct Choice<'a> {
+struct AcceptedType<'a> {
     name: &'a str,
     version: Option<&'a str>,
     quality: f32,
 }
 
-fn choices(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = Choice<'_>> {
+fn choices(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = AcceptedType<'_>> {
     headers
         .get_all(name)
         .iter()
@@ -76,9 +80,9 @@ fn choices(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = Choice
         .map(choice)
 }
 
-fn choice(text: &str) -> Choice<'_> {
+fn choice(text: &str) -> AcceptedType<'_> {
     let mut parts = text.split(';').map(str::trim);
-    let mut choice = Choice { name: parts.next().unwrap_or(""), version: None, quality: 1.0 };
+    let mut choice = AcceptedType { name: parts.next().unwrap_or(""), version: None, quality: 1.0 };
     for part in parts {
         match part.split_once('=') {
             Some(("q" | "Q", quality)) => choice.quality = quality.trim().parse().unwrap_or(0.0),
@@ -99,7 +103,7 @@ mod tests {
 
     #[test]
     fn openmetrics_comes_only_when_it_is_liked_best() {
-        use Format::{OpenMetrics, Text};
+        use ExpositionFormat::{OpenMetrics, Text};
         for (accept, expected) in [
             ("", Text),
             ("*/*", Text),
@@ -118,19 +122,19 @@ mod tests {
     #[test]
     fn a_page_comes_only_where_it_is_liked_as_well_as_data() {
         for (accept, expected) in [
-            ("", Shape::Json),
-            ("*/*", Shape::Json),
-            ("application/json", Shape::Json),
-            ("text/html,application/xhtml+xml,*/*;q=0.8", Shape::Html),
-            ("Text/HTML", Shape::Html),
-            ("text/html;q=0.1, application/json", Shape::Json),
-            ("text/html;q=0", Shape::Json),
+            ("", AnswerFormat::Json),
+            ("*/*", AnswerFormat::Json),
+            ("application/json", AnswerFormat::Json),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", AnswerFormat::Html),
+            ("Text/HTML", AnswerFormat::Html),
+            ("text/html;q=0.1, application/json", AnswerFormat::Json),
+            ("text/html;q=0", AnswerFormat::Json),
         ] {
-            assert_eq!(Shape::liked(&headers(ACCEPT, accept)), expected, "{accept}");
+            assert_eq!(AnswerFormat::liked(&headers(ACCEPT, accept)), expected, "{accept}");
         }
-        assert_eq!(Shape::asked("pid=1&format=html"), Ok(Some(Shape::Html)));
-        assert_eq!(Shape::asked("format="), Ok(None));
-        assert!(Shape::asked("format=xml").is_err());
+        assert_eq!(AnswerFormat::asked("pid=1&format=html"), Ok(Some(AnswerFormat::Html)));
+        assert_eq!(AnswerFormat::asked("format="), Ok(None));
+        assert!(AnswerFormat::asked("format=xml").is_err());
     }
 
     #[test]

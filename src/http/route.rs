@@ -10,13 +10,13 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
-use super::body::{Answer, Page, answer, text};
+use super::body::{PageBody, PageResponse, answer, text};
 use super::filter::{Filter, Listed};
-use super::negotiate::Shape;
+use super::negotiate::AnswerFormat;
 use super::pages::runbook::RUNBOOK;
 use super::routes::BELOW;
 use super::service::Service;
-use super::web_config::{Access, Rules};
+use super::web_config::{AuthOutcome, Rules};
 use super::{negotiate, pages};
 use crate::report::evidence::dto::IncidentDto;
 
@@ -69,7 +69,7 @@ pub(super) fn is_taken(path: &str) -> bool {
 }
 
 /// Answers one request; an error is an answer with its status.
-pub(super) async fn respond(service: &Arc<Service>, request: &Request<Incoming>) -> Answer {
+pub(super) async fn respond(service: &Arc<Service>, request: &Request<Incoming>) -> PageResponse {
     let rules = service.web_config.rules();
     let mut response = match admit(&rules, request).await {
         Some(refusal) => refusal,
@@ -83,21 +83,21 @@ pub(super) async fn respond(service: &Arc<Service>, request: &Request<Incoming>)
 }
 
 /// The refusal of a request by rate limit, authentication or its body, if there is one.
-async fn admit(rules: &Rules, request: &Request<Incoming>) -> Option<Answer> {
+async fn admit(rules: &Rules, request: &Request<Incoming>) -> Option<PageResponse> {
     if rules.rate.as_ref().is_some_and(|bucket| !bucket.take(Instant::now())) {
         let say = "More requests than rate_limit allows; try again.";
         return Some(text(StatusCode::TOO_MANY_REQUESTS, say));
     }
     if let Some(auth) = &rules.auth {
         match auth.check(request.headers().get(AUTHORIZATION)).await {
-            Access::Granted => {}
-            Access::Denied => {
+            AuthOutcome::Granted => {}
+            AuthOutcome::Denied => {
                 let mut denied = text(StatusCode::UNAUTHORIZED, "Unauthorized.");
                 let basic = HeaderValue::from_static("Basic");
                 denied.headers_mut().insert(WWW_AUTHENTICATE, basic);
                 return Some(denied);
             }
-            Access::Busy => {
+            AuthOutcome::Busy => {
                 let say = "Too many passwords are being checked; try again.";
                 return Some(text(StatusCode::SERVICE_UNAVAILABLE, say));
             }
@@ -111,7 +111,7 @@ fn set_default(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {
 }
 
 /// No endpoint takes a body, so none is read: the connection is closed behind the answer.
-fn refuse_body(request: &Request<Incoming>) -> Option<Answer> {
+fn refuse_body(request: &Request<Incoming>) -> Option<PageResponse> {
     if request.body().is_end_stream() {
         return None;
     }
@@ -120,7 +120,7 @@ fn refuse_body(request: &Request<Incoming>) -> Option<Answer> {
     Some(refusal)
 }
 
-async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> Answer {
+async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> PageResponse {
     let (routes, path) = (&service.routes, request.uri().path());
     if let Some(to) = routes.moved(path) {
         return moved(&to);
@@ -152,7 +152,7 @@ async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> Answer
     }
 }
 
-fn moved(to: &str) -> Answer {
+fn moved(to: &str) -> PageResponse {
     let mut response = text(StatusCode::FOUND, format!("The status page is at {to}."));
     if let Ok(to) = HeaderValue::from_str(to) {
         response.headers_mut().insert(LOCATION, to);
@@ -160,7 +160,7 @@ fn moved(to: &str) -> Answer {
     response
 }
 
-async fn metrics(service: &Service, headers: &HeaderMap) -> Answer {
+async fn metrics(service: &Service, headers: &HeaderMap) -> PageResponse {
     let Some(permit) = service.scrape_permit() else {
         let say = "As many scrapes as --web.max-requests allows are being answered; try again.";
         return text(StatusCode::SERVICE_UNAVAILABLE, say);
@@ -174,7 +174,7 @@ async fn metrics(service: &Service, headers: &HeaderMap) -> Answer {
         }
     };
     let (format, gzip) = (negotiate::format(headers), negotiate::gzip(headers));
-    let body = Page::from(page.bytes(format, gzip)).with_permit(permit);
+    let body = PageBody::from(page.bytes(format, gzip)).with_permit(permit);
     let mut response = answer(StatusCode::OK, format.content_type(), body);
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
@@ -184,49 +184,49 @@ async fn metrics(service: &Service, headers: &HeaderMap) -> Answer {
     response
 }
 
-fn html(page: impl Into<Page>) -> Answer {
+fn html(page: impl Into<PageBody>) -> PageResponse {
     let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page.into());
     let policy = HeaderValue::from_static(pages::SECURITY_POLICY);
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
     response
 }
 
-fn json(encoded: serde_json::Result<Vec<u8>>) -> Answer {
+fn json(encoded: serde_json::Result<Vec<u8>>) -> PageResponse {
     match encoded {
         Ok(json) => answer(StatusCode::OK, "application/json", json.into()),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 
-fn incidents(service: &Service, request: &Request<Incoming>) -> Answer {
+fn incidents(service: &Service, request: &Request<Incoming>) -> PageResponse {
     let filter = match Filter::parse(request.uri().query().unwrap_or("")) {
         Ok(filter) => filter,
         Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
     };
     let (snapshot, about) = (service.state.snapshot(), service.state.about());
     let listed = Listed::new(&filter, &service.state.incidents(), &snapshot, about);
-    let shape = filter.shape.unwrap_or_else(|| Shape::liked(request.headers()));
+    let shape = filter.shape.unwrap_or_else(|| AnswerFormat::liked(request.headers()));
     negotiated(match shape {
-        Shape::Html => html(pages::incidents::html(&listed)),
-        Shape::Json => json(listed.json(&service.routes.base(""))),
+        AnswerFormat::Html => html(pages::incidents::html(&listed)),
+        AnswerFormat::Json => json(listed.json(&service.routes.base(""))),
     })
 }
 
-fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> Answer {
+fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> PageResponse {
     let found = id.parse().ok().and_then(|id| service.state.incidents().get(id));
     let Some(incident) = found else {
         let say = "No such incident. Only the latest of each verdict are kept.";
         return text(StatusCode::NOT_FOUND, say);
     };
-    let shape = match Shape::asked(request.uri().query().unwrap_or("")) {
-        Ok(asked) => asked.unwrap_or_else(|| Shape::liked(request.headers())),
+    let shape = match AnswerFormat::asked(request.uri().query().unwrap_or("")) {
+        Ok(asked) => asked.unwrap_or_else(|| AnswerFormat::liked(request.headers())),
         Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
     };
     let snapshot = service.state.snapshot();
     let stats = snapshot.of_incident(&incident);
     negotiated(match shape {
-        Shape::Html => html(pages::incident::html(&incident, stats)),
-        Shape::Json => {
+        AnswerFormat::Html => html(pages::incident::html(&incident, stats)),
+        AnswerFormat::Json => {
             let mut dto = IncidentDto::in_full(incident.id, &incident.finding, stats);
             dto.runbook.insert_str(0, &service.routes.base(BELOW));
             json(serde_json::to_vec(&dto))
@@ -235,12 +235,12 @@ fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> Answer 
 }
 
 /// Says to caches that the answer depends on `Accept`.
-fn negotiated(mut response: Answer) -> Answer {
+fn negotiated(mut response: PageResponse) -> PageResponse {
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response
 }
 
-fn ready(service: &Service) -> Answer {
+fn ready(service: &Service) -> PageResponse {
     let awaited = service.state.awaited();
     if awaited.is_empty() {
         return text(StatusCode::OK, "kqproc_exporter is ready.");
@@ -250,7 +250,7 @@ fn ready(service: &Service) -> Answer {
     text(StatusCode::SERVICE_UNAVAILABLE, say)
 }
 
-async fn reload(service: &Arc<Service>) -> Answer {
+async fn reload(service: &Arc<Service>) -> PageResponse {
     match service.reload().await {
         Ok(()) => text(StatusCode::OK, "Configuration loaded."),
         Err(error) => {

@@ -94,7 +94,7 @@ impl Server {
     pub async fn run(self, state: State, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let drain = self.limits.drain;
         state.set_external_url(self.routes.external());
-        let (stop, stopping) = watch::channel(Stop::No);
+        let (stop, stopping) = watch::channel(ConnectionEnd::No);
         let service = Arc::new(Service::new(
             state,
             self.routes,
@@ -121,9 +121,9 @@ impl Server {
         shutdown.await;
         tasks.shutdown().await;
         // Every connection holds a receiver: the channel is closed once the last of them is gone.
-        stop.send_replace(Stop::Gracefully);
+        stop.send_replace(ConnectionEnd::Gracefully);
         let drained = timeout(drain, stop.closed()).await.is_ok();
-        stop.send_replace(Stop::Now);
+        stop.send_replace(ConnectionEnd::Now);
         stop.closed().await;
         tracing::info!(drained, "stopped");
         Ok(())
@@ -132,7 +132,7 @@ impl Server {
 
 /// How connections are to end.
 #[derive(Clone, Copy, PartialEq)]
-enum Stop {
+enum ConnectionEnd {
     No,
     /// After the request at hand.
     Gracefully,
@@ -149,7 +149,7 @@ struct Connections {
 async fn accept(
     listener: TcpListener,
     connections: Arc<Connections>,
-    stopping: watch::Receiver<Stop>,
+    stopping: watch::Receiver<ConnectionEnd>,
 ) {
     const FIRST_PAUSE: Duration = Duration::from_millis(1);
     let mut pause = FIRST_PAUSE;
@@ -174,7 +174,7 @@ async fn connection(
     stream: TcpStream,
     seat: Seat,
     connections: Arc<Connections>,
-    stopping: watch::Receiver<Stop>,
+    stopping: watch::Receiver<ConnectionEnd>,
 ) {
     // Without it, a response of two segments would wait for the client's delayed ACK.
     let _ = stream.set_nodelay(true);
@@ -204,7 +204,7 @@ async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
     seat: &Seat,
     gives_way: impl Future<Output = ()>,
     connections: Arc<Connections>,
-    mut stopping: watch::Receiver<Stop>,
+    mut stopping: watch::Receiver<ConnectionEnd>,
 ) {
     let peer = &seat.peer;
     let answer = service_fn(|request| {
@@ -237,9 +237,9 @@ async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
             _ = stopping.changed() => *stopping.borrow_and_update(),
         };
         match stop {
-            Stop::No => {}
-            Stop::Gracefully => served.as_mut().graceful_shutdown(),
-            Stop::Now => return,
+            ConnectionEnd::No => {}
+            ConnectionEnd::Gracefully => served.as_mut().graceful_shutdown(),
+            ConnectionEnd::Now => return,
         }
     }
 }

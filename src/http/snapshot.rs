@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::incidents::Incident;
+use super::incidents::NumberedFinding;
 use crate::check::stats::Stats;
 use crate::model::Regime;
 
@@ -24,7 +24,7 @@ impl Snapshot {
     }
 
     /// The figures of the part that an incident comes from: its tree's name, its kernel and its clock.
-    pub(super) fn of_incident(&self, incident: &Incident) -> &Stats {
+    pub(super) fn of_incident(&self, incident: &NumberedFinding) -> &Stats {
         self.parts.get(incident.part).unwrap_or(&self.total)
     }
 

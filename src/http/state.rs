@@ -7,17 +7,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::about::About;
 use super::history::{History, Sample};
 use super::incidents::Incidents;
-use super::pages::status::{self, Status};
+use super::pages::status::{self, StatusPage};
 use super::snapshot::Snapshot;
 use crate::check::stats::Stats;
-use crate::metrics::page::{Error, Pages, Rendered};
+use crate::metrics::page::{MetricsError, Pages, Rendered};
 use crate::metrics::{CpuUsage, Facts, HostFacts, Source};
 
 /// A handle on what the service shows. Clones share it.
 #[derive(Clone)]
-pub struct State(Arc<Inner>);
+pub struct State(Arc<StateInner>);
 
-struct Inner {
+struct StateInner {
     about: About,
     /// Locked only to copy a pointer, so neither side waits for the other.
     snapshot: RwLock<Arc<Snapshot>>,
@@ -79,7 +79,7 @@ impl State {
     }
 
     fn of_hosts(about: About, hosts: Vec<Host>) -> State {
-        State(Arc::new(Inner {
+        State(Arc::new(StateInner {
             about,
             hosts,
             snapshot: RwLock::default(),
@@ -154,7 +154,7 @@ impl State {
     /// The status page, of now.
     pub(super) fn status_page(&self, telemetry_path: &str) -> String {
         let snapshot = self.snapshot();
-        let status = Status {
+        let status = StatusPage {
             about: self.about(),
             telemetry_path,
             snapshot: &snapshot,
@@ -256,7 +256,7 @@ impl State {
     }
 
     /// The encoded page of what was published last.
-    pub(crate) fn page(&self) -> Result<Arc<Rendered>, Error> {
+    pub(crate) fn page(&self) -> Result<Arc<Rendered>, MetricsError> {
         let snapshot = self.snapshot();
         self.0.pages.get(&snapshot.total, || self.facts(&snapshot))
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
-use super::{Error, Plan, Shape};
+use super::{LoadError, Plan, Shape};
 use crate::model::words;
 
 words! {
@@ -27,22 +27,22 @@ impl Busy {
     /// the process that meets it.
     ///
     /// # Errors
-    /// [`Error`]: a call failed.
-    pub(crate) fn per_second(self, time: Duration) -> Result<f64, Error> {
+    /// [`LoadError`]: a call failed.
+    pub(crate) fn per_second(self, time: Duration) -> Result<f64, LoadError> {
         let begun = processor_time()?;
         let times = match self {
             Busy::Forks => forks(time)?,
-            Busy::Calls => calls(time).map_err(Error::Call)?,
+            Busy::Calls => calls(time).map_err(LoadError::Call)?,
         };
         Ok(times as f64 / (processor_time()? - begun))
     }
 }
 
 /// Of this process and its reaped children, user's and system's, in seconds.
-fn processor_time() -> Result<f64, Error> {
+fn processor_time() -> Result<f64, LoadError> {
     let mut microseconds = 0;
     for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
-        let usage = getrusage(who).map_err(Error::Call)?;
+        let usage = getrusage(who).map_err(LoadError::Call)?;
         for time in [usage.user_time(), usage.system_time()] {
             microseconds += time.num_microseconds();
         }
@@ -50,7 +50,7 @@ fn processor_time() -> Result<f64, Error> {
     Ok(microseconds as f64 / 1e6)
 }
 
-fn forks(time: Duration) -> Result<u64, Error> {
+fn forks(time: Duration) -> Result<u64, LoadError> {
     let plan =
         Plan { shape: Shape::Exit, count: u64::MAX, rate: 0, depth: 0, threads: 1, max: time };
     super::run(&plan).map(|tally| tally.rounds())

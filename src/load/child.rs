@@ -21,13 +21,13 @@ pub(super) const CUT_SHORT: u8 = 75;
 const LAST: u8 = 7;
 /// Exit status of an orphan.
 const ORPHAN: u8 = 11;
-/// Exit status of a child of [`Job::ForkExit`], and of the grandchild.
+/// Exit status of a child of [`ChildScript::ForkExit`], and of the grandchild.
 const FORKER: u8 = 5;
 const GRANDCHILD: u8 = 3;
 
 /// A child's whole life, chosen before it is forked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Job {
+pub(super) enum ChildScript {
     /// Exit with this status.
     Exit(u8),
     /// Fail to exec, then exit 127.
@@ -49,15 +49,15 @@ pub(super) enum Job {
 }
 
 /// Does the job and ends the process. To be called in a forked child only.
-pub(super) fn perform(job: Job) -> ! {
+pub(super) fn perform(job: ChildScript) -> ! {
     match job {
-        Job::Exit(status) => exit(status),
-        Job::Enoent => exec(MISSING, 127),
-        Job::Exec => exec(TRUE, 126),
-        Job::Signal => kill_myself(),
-        Job::Chain(length) => chain(length),
-        Job::Orphan => orphan(),
-        Job::ForkExit { turns } => fork_exit(turns),
+        ChildScript::Exit(status) => exit(status),
+        ChildScript::Enoent => exec(MISSING, 127),
+        ChildScript::Exec => exec(TRUE, 126),
+        ChildScript::Signal => kill_myself(),
+        ChildScript::Chain(length) => chain(length),
+        ChildScript::Orphan => orphan(),
+        ChildScript::ForkExit { turns } => fork_exit(turns),
     }
 }
 

@@ -68,7 +68,7 @@ impl Plan {
 
 /// What a load did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Tally {
+pub struct LoadTally {
     /// Children of the root by wait(2) status.
     pub statuses: BTreeMap<u32, u64>,
     /// Forks of the root that failed (EAGAIN, ENOMEM) and were tried again.
@@ -77,7 +77,7 @@ pub struct Tally {
     pub(crate) timed_out: bool,
 }
 
-impl Tally {
+impl LoadTally {
     /// Rounds whose child was forked and waited for.
     pub(crate) fn rounds(&self) -> u64 {
         self.statuses.values().sum()
@@ -88,7 +88,7 @@ impl Tally {
         self.statuses.get(&(u32::from(child::CUT_SHORT) << 8)).copied().unwrap_or(0)
     }
 
-    fn add(&mut self, other: &Tally) {
+    fn add(&mut self, other: &LoadTally) {
         for (status, n) in &other.statuses {
             *self.statuses.entry(*status).or_default() += n;
         }
@@ -99,7 +99,7 @@ impl Tally {
 
 /// Why a load could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum LoadError {
     /// fork(2) or vfork(2) failed for a reason that waiting does not cure.
     #[error("cannot fork: {0}")]
     Fork(Errno),

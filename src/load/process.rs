@@ -6,10 +6,10 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::ForkResult;
 
-use super::child::{self, Job};
+use super::child::{self, ChildScript};
 
 /// Forks a child that does this job. Returns in the parent only.
-pub(super) fn fork(job: Job) -> nix::Result<libc::pid_t> {
+pub(super) fn fork(job: ChildScript) -> nix::Result<libc::pid_t> {
     // SAFETY: the child calls `perform` at once, which calls async-signal-safe functions only and never returns, so
     // it is of no importance which locks other threads held.
     match unsafe { nix::unistd::fork() }? {

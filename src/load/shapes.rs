@@ -8,9 +8,9 @@ use nix::fcntl::OFlag;
 use nix::libc::pid_t;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::child::{self, Job};
+use super::child::{self, ChildScript};
 use super::pace::Pace;
-use super::{Error, Plan, Shape, Tally, process};
+use super::{LoadError, LoadTally, Plan, Shape, process};
 
 /// How many children of [`Shape::Parallel`] are alive at once: enough to keep every CPU busy, too few to fill the
 /// process table.
@@ -20,8 +20,8 @@ const BURST: usize = 256;
 ///
 /// # Errors
 /// When fork(2) fails for good, or a child cannot be waited for. A full process table is no error: see
-/// `Tally::fork_failures` and `Tally::timed_out`.
-pub fn run(plan: &Plan) -> Result<Tally, Error> {
+/// `LoadTally::fork_failures` and `LoadTally::timed_out`.
+pub fn run(plan: &Plan) -> Result<LoadTally, LoadError> {
     process::keep_zombies();
     let pace = Pace::new(plan.rate, plan.max);
     match plan.shape {
@@ -38,7 +38,7 @@ fn rounds(
     pace: Pace,
     which: impl Iterator<Item = u64>,
     width: usize,
-) -> Result<Tally, Error> {
+) -> Result<LoadTally, LoadError> {
     let mut crew = Crew::default();
     for i in which {
         if !(pace.ready(i) && crew.fork(plan, i, pace)?) {
@@ -54,7 +54,7 @@ fn rounds(
 }
 
 /// Every thread takes its turn: thread t of n the rounds t, t + n, t + 2n and so on.
-fn threads(plan: &Plan, pace: Pace) -> Result<Tally, Error> {
+fn threads(plan: &Plan, pace: Pace) -> Result<LoadTally, LoadError> {
     let n = plan.threads.max(1);
     std::thread::scope(|scope| {
         let mut forkers = Vec::with_capacity(n.into());
@@ -62,10 +62,10 @@ fn threads(plan: &Plan, pace: Pace) -> Result<Tally, Error> {
             let mine = (u64::from(t)..plan.count).step_by(n.into());
             let forker = std::thread::Builder::new()
                 .spawn_scoped(scope, move || rounds(plan, pace, mine, 1))
-                .map_err(Error::Thread)?;
+                .map_err(LoadError::Thread)?;
             forkers.push(forker);
         }
-        let mut tally = Tally::default();
+        let mut tally = LoadTally::default();
         for forker in forkers {
             tally.add(&forker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
         }
@@ -74,8 +74,8 @@ fn threads(plan: &Plan, pace: Pace) -> Result<Tally, Error> {
 }
 
 /// Orphans are not ours to wait for, so each holds the end of a pipe: when it closes, the last one is gone.
-fn orphans(plan: &Plan, pace: Pace) -> Result<Tally, Error> {
-    let (end, held) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(Error::Pipe)?;
+fn orphans(plan: &Plan, pace: Pace) -> Result<LoadTally, LoadError> {
+    let (end, held) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(LoadError::Pipe)?;
     let mut tally = rounds(plan, pace, 0..plan.count, 1)?;
     drop(held);
     loop {
@@ -88,7 +88,7 @@ fn orphans(plan: &Plan, pace: Pace) -> Result<Tally, Error> {
             }
             Ok(_) => return Ok(tally),
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::Pipe(errno)),
+            Err(errno) => return Err(LoadError::Pipe(errno)),
         }
     }
 }
@@ -97,12 +97,12 @@ fn orphans(plan: &Plan, pace: Pace) -> Result<Tally, Error> {
 #[derive(Default)]
 struct Crew {
     alive: Vec<pid_t>,
-    tally: Tally,
+    tally: LoadTally,
 }
 
 impl Crew {
     /// Forks the child of round `i`, however often that takes. False if the time is up.
-    fn fork(&mut self, plan: &Plan, i: u64, pace: Pace) -> Result<bool, Error> {
+    fn fork(&mut self, plan: &Plan, i: u64, pace: Pace) -> Result<bool, LoadError> {
         loop {
             match spawn(plan, i) {
                 Ok(pid) => {
@@ -116,15 +116,15 @@ impl Crew {
                         return Ok(false);
                     }
                 }
-                Err(errno) => return Err(Error::Fork(errno)),
+                Err(errno) => return Err(LoadError::Fork(errno)),
             }
         }
     }
 
     /// Waits for everyone.
-    fn reap(&mut self) -> Result<(), Error> {
+    fn reap(&mut self) -> Result<(), LoadError> {
         for pid in self.alive.drain(..) {
-            let status = process::wait(pid).map_err(|errno| Error::Wait { pid, errno })?;
+            let status = process::wait(pid).map_err(|errno| LoadError::Wait { pid, errno })?;
             *self.tally.statuses.entry(status).or_default() += 1;
         }
         Ok(())
@@ -142,21 +142,21 @@ fn spawn(plan: &Plan, i: u64) -> nix::Result<pid_t> {
 }
 
 /// What the child of round `i` does.
-fn job(plan: &Plan, i: u64) -> Job {
-    let exit = Job::Exit(if i % 2 == 1 { 0 } else { i as u8 });
+fn job(plan: &Plan, i: u64) -> ChildScript {
+    let exit = ChildScript::Exit(if i % 2 == 1 { 0 } else { i as u8 });
     match plan.shape {
         Shape::Exit | Shape::Threads => exit,
-        Shape::Enoent | Shape::Parallel | Shape::Pidreuse | Shape::Vfork => Job::Enoent,
-        Shape::Exec => Job::Exec,
-        Shape::Signal => Job::Signal,
-        Shape::Chain => Job::Chain(plan.depth),
-        Shape::Orphan => Job::Orphan,
-        Shape::Forkexit => Job::ForkExit { turns: (i % 64) as u32 * 200 },
+        Shape::Enoent | Shape::Parallel | Shape::Pidreuse | Shape::Vfork => ChildScript::Enoent,
+        Shape::Exec => ChildScript::Exec,
+        Shape::Signal => ChildScript::Signal,
+        Shape::Chain => ChildScript::Chain(plan.depth),
+        Shape::Orphan => ChildScript::Orphan,
+        Shape::Forkexit => ChildScript::ForkExit { turns: (i % 64) as u32 * 200 },
         Shape::Mix => match i % 4 {
             0 => exit,
-            1 => Job::Enoent,
-            2 => Job::Exec,
-            _ => Job::Signal,
+            1 => ChildScript::Enoent,
+            2 => ChildScript::Exec,
+            _ => ChildScript::Signal,
         },
     }
 }

@@ -4,7 +4,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::facts::{Facts, HostFacts, Source};
-use super::process::Process;
+use super::process::ProcessUsage;
 use super::table::{self, Def, HOST, Type};
 use crate::check::damage::Damage;
 use crate::check::stats::{
@@ -27,7 +27,7 @@ const ERRNOS: [(i32, &str); 4] = [(3, "ESRCH"), (9, "EBADF"), (12, "ENOMEM"), (2
 /// What one page is made of: read once, so that the page is consistent.
 pub(crate) struct Moment {
     pub(crate) facts: Facts,
-    pub(crate) process: Process,
+    pub(crate) process: ProcessUsage,
 }
 
 /// Hands a [`Moment`] to a registry.
@@ -220,7 +220,7 @@ fn service(out: &mut Families<'_>, facts: &Facts) {
 }
 
 /// A value that the system does not give is left out, as other exporters do.
-fn own_process(out: &mut Families<'_>, process: &Process) {
+fn own_process(out: &mut Families<'_>, process: &ProcessUsage) {
     for (def, value) in [
         (table::PROCESS_CPU, process.cpu_seconds),
         (table::PROCESS_OPEN_FDS, process.open_fds),

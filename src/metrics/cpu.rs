@@ -34,14 +34,14 @@ pub struct CpuUsage {
     /// Locked while the processes are asked; when that was last done.
     asked: Mutex<Option<Instant>>,
     /// The newest one last, and as the first one the newest that is as old as [`RECENT`].
-    samples: Mutex<VecDeque<Sample>>,
+    samples: Mutex<VecDeque<CpuSample>>,
 }
 
 /// Processor times since the start; `None` for a process that is not there, or was never asked.
 type Times = [Option<Duration>; OwnProcess::COUNT];
 
 #[derive(Clone, Copy)]
-struct Sample {
+struct CpuSample {
     at: Instant,
     times: Times,
 }
@@ -71,7 +71,7 @@ impl CpuUsage {
     /// No time falls: what the kernel says of an ended process is rounded down.
     fn add(&self, at: Instant, times: Times) {
         let mut samples = self.samples();
-        let mut sample = Sample { at, times };
+        let mut sample = CpuSample { at, times };
         if let Some(last) = samples.back() {
             for (time, before) in sample.times.iter_mut().zip(last.times) {
                 *time = (*time).max(before);
@@ -98,7 +98,7 @@ impl CpuUsage {
         let time = newest.at.duration_since(oldest.at);
         let share = |process: &OwnProcess| {
             // The keeper may have been busy when the oldest was read.
-            let known = |sample: &Sample| Some((sample.at, sample.times[process.index()]?));
+            let known = |sample: &CpuSample| Some((sample.at, sample.times[process.index()]?));
             let ((from, before), (to, now)) = (samples.iter().find_map(known)?, known(newest)?);
             let time = to.duration_since(from).as_secs_f64();
             (time > 0.0).then(|| (*process, (now - before).as_secs_f64() / time))
@@ -107,7 +107,7 @@ impl CpuUsage {
         (!time.is_zero()).then_some((time, shares))
     }
 
-    fn samples(&self) -> MutexGuard<'_, VecDeque<Sample>> {
+    fn samples(&self) -> MutexGuard<'_, VecDeque<CpuSample>> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

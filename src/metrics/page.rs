@@ -10,7 +10,7 @@ use prometheus::{Registry, TextEncoder};
 use super::collect::{Moment, MomentCollector};
 use super::facts::Facts;
 use super::openmetrics;
-use super::process::Process;
+use super::process::ProcessUsage;
 use crate::check::stats::Stats;
 
 /// How long a page is served while its snapshot stays the newest: the age of `process_*` and `source_up` at most.
@@ -18,19 +18,21 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// An exposition format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Format {
+pub(crate) enum ExpositionFormat {
     /// Prometheus text 0.0.4.
     Text,
     /// OpenMetrics 1.0.
     OpenMetrics,
 }
 
-impl Format {
+impl ExpositionFormat {
     /// The value of `Content-Type`.
     pub(crate) const fn content_type(self) -> &'static str {
         match self {
-            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            ExpositionFormat::Text => "text/plain; version=0.0.4; charset=utf-8",
+            ExpositionFormat::OpenMetrics => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8"
+            }
         }
     }
 }
@@ -50,16 +52,16 @@ struct Encoded {
 
 impl Rendered {
     /// The page's bytes.
-    pub(crate) fn bytes(&self, format: Format, gzip: bool) -> Bytes {
+    pub(crate) fn bytes(&self, format: ExpositionFormat, gzip: bool) -> Bytes {
         let encoded = match format {
-            Format::Text => &self.text,
-            Format::OpenMetrics => &self.openmetrics,
+            ExpositionFormat::Text => &self.text,
+            ExpositionFormat::OpenMetrics => &self.openmetrics,
         };
         if gzip { encoded.gzip.clone() } else { encoded.plain.clone() }
     }
 
-    fn new(stats: Arc<Stats>, facts: Facts) -> Result<Rendered, Error> {
-        let moment = Moment { facts, process: Process::read() };
+    fn new(stats: Arc<Stats>, facts: Facts) -> Result<Rendered, MetricsError> {
+        let moment = Moment { facts, process: ProcessUsage::read() };
         let registry = Registry::new();
         registry.register(Box::new(MomentCollector::new(moment)?))?;
         let families = registry.gather();
@@ -103,7 +105,7 @@ impl Pages {
         &self,
         stats: &Arc<Stats>,
         facts: impl FnOnce() -> Facts,
-    ) -> Result<Arc<Rendered>, Error> {
+    ) -> Result<Arc<Rendered>, MetricsError> {
         let mut newest: MutexGuard<'_, _> = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(page) = newest.as_ref().filter(|page| page.is_of(stats)) {
             return Ok(Arc::clone(page));
@@ -116,13 +118,13 @@ impl Pages {
 
 /// Why a page could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum MetricsError {
     /// The registry or its encoder refused a metric.
     #[error("cannot encode the metrics: {0}")]
     Metric(#[from] prometheus::Error),
     /// Formatting failed.
     #[error("cannot write the metrics: {0}")]
-    Format(#[from] fmt::Error),
+    ExpositionFormat(#[from] fmt::Error),
     /// Compression failed.
     #[error("cannot compress the metrics: {0}")]
     Gzip(#[from] io::Error),

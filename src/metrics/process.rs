@@ -8,7 +8,7 @@ use crate::source::clock::processor_time;
 
 /// The exporter's own process; `None` for what this system does not give.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub(crate) struct Process {
+pub(crate) struct ProcessUsage {
     pub(crate) cpu_seconds: Option<f64>,
     pub(crate) open_fds: Option<f64>,
     pub(crate) max_fds: Option<f64>,
@@ -17,12 +17,12 @@ pub(crate) struct Process {
     pub(crate) start_seconds: Option<f64>,
 }
 
-impl Process {
-    pub(crate) fn read() -> Process {
-        let mut process = Process {
+impl ProcessUsage {
+    pub(crate) fn read() -> ProcessUsage {
+        let mut process = ProcessUsage {
             cpu_seconds: cpu_time().map(|t| t.as_secs_f64()),
             max_fds: max_fds(),
-            ..Process::default()
+            ..ProcessUsage::default()
         };
         system::read(&mut process);
         process
@@ -44,9 +44,9 @@ fn max_fds() -> Option<f64> {
 mod system {
     use std::fs;
 
-    use super::Process;
+    use super::ProcessUsage;
 
-    pub(super) fn read(process: &mut Process) {
+    pub(super) fn read(process: &mut ProcessUsage) {
         process.open_fds = fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count() as f64);
         let Ok(stat) = fs::read_to_string("/proc/self/stat") else { return };
         // The command's name may hold anything, blanks and parentheses too: fields are counted after its last one.
@@ -76,10 +76,10 @@ mod system {
 
 #[cfg(target_os = "freebsd")]
 mod system {
-    use super::Process;
+    use super::ProcessUsage;
     use crate::source::kinfo;
 
-    pub(super) fn read(process: &mut Process) {
+    pub(super) fn read(process: &mut ProcessUsage) {
         process.open_fds = kinfo::open_fds().ok().map(f64::from);
         let Ok(own) = kinfo::own() else { return };
         process.resident_bytes = Some(own.resident_bytes as f64);
@@ -90,7 +90,7 @@ mod system {
 
 #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
 mod system {
-    pub(super) fn read(_: &mut super::Process) {}
+    pub(super) fn read(_: &mut super::ProcessUsage) {}
 }
 
 #[cfg(all(test, any(target_os = "linux", target_os = "freebsd")))]
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_system_tells_everything() {
-        let process = Process::read();
+        let process = ProcessUsage::read();
         assert!(process.open_fds.unwrap() >= 3.0);
         assert!(process.max_fds.unwrap() >= process.open_fds.unwrap());
         assert!(process.resident_bytes.unwrap() > 100_000.0);

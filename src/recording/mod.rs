@@ -58,7 +58,7 @@ impl Meta {
 
 /// Why a recording cannot be read, or not to its end. Offsets are bytes from the beginning of the file.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum RecordingError {
     /// No bytes at all.
     #[error("the file is empty: nothing was recorded")]
     Empty,

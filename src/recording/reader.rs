@@ -7,7 +7,7 @@ use zstd::bulk::Decompressor;
 
 use super::frame::{Base, Scratch};
 use super::varint::Bytes;
-use super::{Error, MAGIC, MAX_BLOCK, MAX_STORED, Meta, VERSION};
+use super::{MAGIC, MAX_BLOCK, MAX_STORED, Meta, RecordingError, VERSION};
 use crate::input::Input;
 
 /// Reads a recording: first everything that is whole, then, once, what is wrong with the rest.
@@ -32,10 +32,11 @@ impl<R: Read> Reader<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// [`Error`], if it is not a recording or even its header is damaged.
-    pub fn new(mut input: R) -> Result<Reader<R>, Error> {
+    /// [`RecordingError`], if it is not a recording or even its header is damaged.
+    pub fn new(mut input: R) -> Result<Reader<R>, RecordingError> {
         let mut header = Vec::new();
-        fill(&mut input, 12, &mut header).map_err(|source| Error::Io { offset: 0, source })?;
+        fill(&mut input, 12, &mut header)
+            .map_err(|source| RecordingError::Io { offset: 0, source })?;
         let mut reader = Reader {
             version: version(&header)?,
             input,
@@ -47,7 +48,8 @@ impl<R: Read> Reader<R> {
             pos: 0,
             scratch: Scratch::default(),
             packed: Vec::new(),
-            decompressor: Decompressor::new().map_err(|source| Error::Io { offset: 0, source })?,
+            decompressor: Decompressor::new()
+                .map_err(|source| RecordingError::Io { offset: 0, source })?,
             crc: Hasher::new(),
             done: false,
         };
@@ -67,12 +69,12 @@ impl<R: Read> Reader<R> {
     /// The next input, `None` at the end.
     ///
     /// # Errors
-    /// [`Error`], once, if the file is damaged or cut: nothing can be read behind that.
+    /// [`RecordingError`], once, if the file is damaged or cut: nothing can be read behind that.
     #[allow(
         clippy::should_implement_trait,
         reason = "an input borrows from the reader: no Iterator can do that"
     )]
-    pub fn next(&mut self) -> Result<Option<Input<'_>>, Error> {
+    pub fn next(&mut self) -> Result<Option<Input<'_>>, RecordingError> {
         if self.pos == self.block.len() && !self.done {
             self.read_block().inspect_err(|_| self.done = true)?;
         }
@@ -86,13 +88,13 @@ impl<R: Read> Reader<R> {
             Ok(input) => Ok(Some(input)),
             Err(what) => {
                 self.done = true;
-                Err(Error::Malformed { offset: self.offset, what })
+                Err(RecordingError::Malformed { offset: self.offset, what })
             }
         }
     }
 
     /// Reads and checks the next block. At the end mark there is none: done.
-    fn read_block(&mut self) -> Result<(), Error> {
+    fn read_block(&mut self) -> Result<(), RecordingError> {
         self.offset = self.next_offset;
         let offset = self.offset;
         let (len, stored) = self.lengths()?;
@@ -100,7 +102,7 @@ impl<R: Read> Reader<R> {
         let (packed, sum) = self.packed.split_at(stored);
         self.crc.update(packed);
         if sum != self.crc.clone().finalize().to_le_bytes() {
-            return Err(Error::Damaged { offset, what: "the checksum differs" });
+            return Err(RecordingError::Damaged { offset, what: "the checksum differs" });
         }
         self.next_offset += (8 + stored + 4) as u64;
         self.base = Base::default();
@@ -120,37 +122,43 @@ impl<R: Read> Reader<R> {
     }
 
     /// The block's two lengths, within their bounds.
-    fn lengths(&mut self) -> Result<(usize, usize), Error> {
+    fn lengths(&mut self) -> Result<(usize, usize), RecordingError> {
         self.take(8)?;
         self.crc.update(&self.packed);
         let mut numbers = self.packed.as_chunks().0.iter().map(|n| u32::from_le_bytes(*n) as usize);
         let (len, stored) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if len > MAX_BLOCK || stored > MAX_STORED || (len == 0) != (stored == 0) {
-            return Err(Error::Damaged { offset: self.offset, what: "impossible lengths" });
+            return Err(RecordingError::Damaged {
+                offset: self.offset,
+                what: "impossible lengths",
+            });
         }
         Ok((len, stored))
     }
 
     /// The next `len` bytes of the file into `packed`.
-    fn take(&mut self, len: usize) -> Result<(), Error> {
+    fn take(&mut self, len: usize) -> Result<(), RecordingError> {
         let offset = self.offset;
         self.packed.clear();
         fill(&mut self.input, len, &mut self.packed)
-            .map_err(|source| Error::Io { offset, source })?;
-        if self.packed.len() == len { Ok(()) } else { Err(Error::Cut { offset }) }
+            .map_err(|source| RecordingError::Io { offset, source })?;
+        if self.packed.len() == len { Ok(()) } else { Err(RecordingError::Cut { offset }) }
     }
 
-    fn expect_nothing_more(&mut self) -> Result<(), Error> {
+    fn expect_nothing_more(&mut self) -> Result<(), RecordingError> {
         self.packed.clear();
         match fill(&mut self.input, 1, &mut self.packed) {
             Ok(()) if self.packed.is_empty() => Ok(()),
-            Ok(()) => Err(Error::Damaged { offset: self.next_offset, what: "bytes after the end" }),
-            Err(source) => Err(Error::Io { offset: self.next_offset, source }),
+            Ok(()) => Err(RecordingError::Damaged {
+                offset: self.next_offset,
+                what: "bytes after the end",
+            }),
+            Err(source) => Err(RecordingError::Io { offset: self.next_offset, source }),
         }
     }
 
-    fn malformed(&self, what: &'static str) -> Error {
-        Error::Malformed { offset: self.offset, what }
+    fn malformed(&self, what: &'static str) -> RecordingError {
+        RecordingError::Malformed { offset: self.offset, what }
     }
 }
 
@@ -160,17 +168,21 @@ fn fill(input: &mut impl Read, len: usize, to: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// The version that the file's first bytes give.
-fn version(header: &[u8]) -> Result<u32, Error> {
+fn version(header: &[u8]) -> Result<u32, RecordingError> {
     if header.is_empty() {
-        return Err(Error::Empty);
+        return Err(RecordingError::Empty);
     }
     let Some(version) = header.strip_prefix(&MAGIC) else {
         let cut = MAGIC.starts_with(header);
-        return Err(if cut { Error::Cut { offset: 0 } } else { Error::NotARecording });
+        return Err(if cut {
+            RecordingError::Cut { offset: 0 }
+        } else {
+            RecordingError::NotARecording
+        });
     };
     match version.try_into().map(u32::from_le_bytes) {
-        Err(_) => Err(Error::Cut { offset: 0 }),
+        Err(_) => Err(RecordingError::Cut { offset: 0 }),
         Ok(version @ 1..=VERSION) => Ok(version),
-        Ok(version) => Err(Error::Version(version)),
+        Ok(version) => Err(RecordingError::Version(version)),
     }
 }

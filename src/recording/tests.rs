@@ -97,7 +97,7 @@ fn write(inputs: &[OwnedInput], flush_every: usize) -> Vec<u8> {
 }
 
 /// What can be read, and what is wrong with the rest.
-fn read(file: &[u8]) -> (Vec<OwnedInput>, Option<Error>) {
+fn read(file: &[u8]) -> (Vec<OwnedInput>, Option<RecordingError>) {
     let mut reader = match Reader::new(file) {
         Ok(reader) => reader,
         Err(error) => return (vec![], Some(error)),
@@ -177,8 +177,8 @@ fn a_cut_costs_the_block_that_it_hits_and_says_where() {
         let (read, error) = read(&file[..cut]);
         assert_eq!(read, inputs[..whole_blocks(&file, cut)], "cut at {cut}");
         match (cut, error) {
-            (0, Some(Error::Empty)) => {}
-            (_, Some(Error::Cut { offset })) => assert!(offset <= cut as u64),
+            (0, Some(RecordingError::Empty)) => {}
+            (_, Some(RecordingError::Cut { offset })) => assert!(offset <= cut as u64),
             (_, other) => panic!("cut at {cut}: {other:?}"),
         }
     }
@@ -210,16 +210,16 @@ fn a_missing_or_repeated_block_does_not_go_unnoticed() {
     for (file, held) in [(missing, 0), (repeated, 3), (trailing, 7)] {
         let (read, error) = read(&file);
         assert_eq!(read, sample()[..held]);
-        assert!(matches!(error, Some(Error::Damaged { .. })), "{error:?}");
+        assert!(matches!(error, Some(RecordingError::Damaged { .. })), "{error:?}");
     }
 }
 
 #[test]
 fn what_is_no_recording_says_so() {
-    assert!(matches!(read(b"B 1 2\nC 3 4").1, Some(Error::NotARecording)));
+    assert!(matches!(read(b"B 1 2\nC 3 4").1, Some(RecordingError::NotARecording)));
     let mut newer = write(&[], 1);
     newer[8] = 9;
-    assert!(matches!(read(&newer).1, Some(Error::Version(9))));
+    assert!(matches!(read(&newer).1, Some(RecordingError::Version(9))));
 }
 
 #[test]

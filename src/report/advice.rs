@@ -1,6 +1,6 @@
 //! Whether a tracker can trust this kernel, and what it can do if not.
 
-use super::answer::{Answer, Tally, totals};
+use super::answer::{Soundness, Tally, totals};
 use super::format::count_of;
 use crate::check::stats::{ConsumerStats, Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict, note};
@@ -9,15 +9,15 @@ use crate::model::{Fact, Regime, Verdict, note};
 const COSTLY: u32 = note::FORK | note::EXEC;
 
 /// One sentence for the author or the operator of a tracker. `expected` is what the kernel's version promises.
-pub(super) fn advice(stats: &Stats, answer: Answer, expected: Regime) -> String {
+pub(super) fn advice(stats: &Stats, answer: Soundness, expected: Regime) -> String {
     match answer {
-        Answer::Sound => sound(stats, expected, "this load"),
-        Answer::Unsound => {
+        Soundness::Sound => sound(stats, expected, "this load"),
+        Soundness::Unsound => {
             let mut reasons: Vec<String> = regression(stats.regime, expected).into_iter().collect();
             reasons.extend(remedies(&totals(stats), stats.regime, expected));
             format!("A tracker cannot trust this kernel: {}.", reasons.join("; "))
         }
-        Answer::Undecided => undecided(stats),
+        Soundness::Undecided => undecided(stats),
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
     use crate::wire::drops::DropKind;
 
     fn of(stats: &Stats, expected: Regime) -> String {
-        advice(stats, Answer::of(stats), expected)
+        advice(stats, Soundness::of(stats), expected)
     }
 
     fn with(verdict: Verdict, regime: Regime) -> Stats {

@@ -6,7 +6,7 @@ use crate::model::{Fact, Verdict, words};
 
 words! {
     /// Whether kqueue told the truth.
-    pub enum Answer {
+    pub enum Soundness {
         /// At least one birth and one death agreed, none was lost, corrupt or overwritten, no kevent collided, the kernel
         /// does not merge the two notes, and at most 5 % of the births and 5 % of the deaths are without a decision.
         Sound = "sound",
@@ -19,18 +19,18 @@ words! {
     }
 }
 
-impl Answer {
+impl Soundness {
     /// What these counts say.
-    pub fn of(stats: &Stats) -> Answer {
+    pub fn of(stats: &Stats) -> Soundness {
         let totals = totals(stats);
         let (births, deaths) = (Tally::of(&totals, Fact::Birth), Tally::of(&totals, Fact::Death));
         let wrong = births.wrong() + deaths.wrong() + totals.collisions.iter().sum::<u64>();
         if wrong > 0 || stats.regime.is_merged() {
-            Answer::Unsound
+            Soundness::Unsound
         } else if births.enough() && deaths.enough() {
-            Answer::Sound
+            Soundness::Sound
         } else {
-            Answer::Undecided
+            Soundness::Undecided
         }
     }
 
@@ -41,9 +41,9 @@ impl Answer {
 
     pub(super) const fn hue(self) -> Hue {
         match self {
-            Answer::Sound => Hue::Good,
-            Answer::Unsound => Hue::Bad,
-            Answer::Undecided => Hue::Doubt,
+            Soundness::Sound => Hue::Good,
+            Soundness::Unsound => Hue::Bad,
+            Soundness::Undecided => Hue::Doubt,
         }
     }
 }
@@ -129,18 +129,18 @@ pub fn sentence(stats: &Stats) -> String {
     let (births, deaths) = (Tally::of(&totals, Fact::Birth), Tally::of(&totals, Fact::Death));
     let seen =
         format!("{} and {}", count_of(births.total(), "birth"), count_of(deaths.total(), "death"));
-    match Answer::of(stats) {
+    match Soundness::of(stats) {
         _ if births.total() + deaths.total() == 0 => {
             "Undecided: neither witness reported a birth or a death.".to_owned()
         }
-        Answer::Sound => match births.open + deaths.open {
+        Soundness::Sound => match births.open + deaths.open {
             0 => format!("Sound: kqueue told the truth about all of {seen}."),
             open => format!(
                 "Sound: kqueue told the truth wherever both witnesses could see, {} of {seen} undecided.",
                 count_of(open, "fact")
             ),
         },
-        Answer::Unsound => match wrongs(&totals) {
+        Soundness::Unsound => match wrongs(&totals) {
             wrongs if wrongs.is_empty() => format!(
                 "Unsound: of {seen}, kqueue got none wrong in this run, but this kernel merges NOTE_CHILD and \
                  NOTE_EXIT into one kevent ({}) as soon as its reader is late.",
@@ -148,7 +148,7 @@ pub fn sentence(stats: &Stats) -> String {
             ),
             wrongs => format!("Unsound: of {seen}, kqueue {wrongs}."),
         },
-        Answer::Undecided => format!(
+        Soundness::Undecided => format!(
             "Undecided: of {seen}, {} and {} could not be decided; nothing was found lost or corrupt.",
             count_of(births.open, "birth"),
             count_of(deaths.open, "death")
@@ -201,8 +201,8 @@ pub(super) mod tests {
     #[test]
     fn all_agreed_is_sound() {
         let stats = stats(&[(Verdict::Agreed, 600)], &[(Verdict::Agreed, 601)]);
-        assert_eq!(Answer::of(&stats), Answer::Sound);
-        assert_eq!(Answer::of(&stats).exit_status(), 0);
+        assert_eq!(Soundness::of(&stats), Soundness::Sound);
+        assert_eq!(Soundness::of(&stats).exit_status(), 0);
         assert_eq!(
             sentence(&stats),
             "Sound: kqueue told the truth about all of 600 births and 601 deaths."
@@ -220,17 +220,17 @@ pub(super) mod tests {
         ] {
             let bad = [(Verdict::Agreed, 3), (Verdict::Undecided, 900), (verdict, 1)];
             let good = [(Verdict::Agreed, 904)];
-            assert_eq!(Answer::of(&stats(&bad, &good)), Answer::Unsound, "birth {verdict}");
-            assert_eq!(Answer::of(&stats(&good, &bad)), Answer::Unsound, "death {verdict}");
+            assert_eq!(Soundness::of(&stats(&bad, &good)), Soundness::Unsound, "birth {verdict}");
+            assert_eq!(Soundness::of(&stats(&good, &bad)), Soundness::Unsound, "death {verdict}");
         }
-        assert_eq!(Answer::Unsound.exit_status(), 1);
+        assert_eq!(Soundness::Unsound.exit_status(), 1);
     }
 
     #[test]
     fn a_collision_is_evidence_even_where_dtrace_was_blind() {
         let mut stats = stats(&[(Verdict::Undecided, 1)], &[(Verdict::Undecided, 1)]);
         stats.trees[0].collisions[Winner::Status.index()] = 1;
-        assert_eq!(Answer::of(&stats), Answer::Unsound);
+        assert_eq!(Soundness::of(&stats), Soundness::Unsound);
         assert_eq!(
             sentence(&stats),
             "Unsound: of 1 birth and 1 death, kqueue put NOTE_CHILD and NOTE_EXIT into one kevent."
@@ -242,7 +242,7 @@ pub(super) mod tests {
         let mut stats = stats(&[(Verdict::Agreed, 600)], &[(Verdict::Agreed, 601)]);
         for regime in [Regime::MergedStatus, Regime::MergedPpid] {
             stats.regime = regime;
-            assert_eq!(Answer::of(&stats), Answer::Unsound);
+            assert_eq!(Soundness::of(&stats), Soundness::Unsound);
             let sentence = sentence(&stats);
             assert!(
                 sentence
@@ -256,29 +256,29 @@ pub(super) mod tests {
     fn up_to_5_percent_may_be_undecided() {
         let deaths = [(Verdict::Agreed, 100)];
         let births = |open| stats(&[(Verdict::Agreed, 95), (Verdict::Undecided, open)], &deaths);
-        assert_eq!(Answer::of(&births(5)), Answer::Sound);
-        assert_eq!(Answer::of(&births(6)), Answer::Undecided);
-        assert_eq!(Answer::Undecided.exit_status(), 2);
+        assert_eq!(Soundness::of(&births(5)), Soundness::Sound);
+        assert_eq!(Soundness::of(&births(6)), Soundness::Undecided);
+        assert_eq!(Soundness::Undecided.exit_status(), 2);
         let only = stats(&[(Verdict::Agreed, 90), (Verdict::KqueueOnly, 10)], &deaths);
         assert_eq!(
-            Answer::of(&only),
-            Answer::Undecided,
+            Soundness::of(&only),
+            Soundness::Undecided,
             "what DTrace never reported is not decided"
         );
         let mut pending = stats(&[(Verdict::Agreed, 90)], &deaths);
         pending.trees[0].births_reported = 100;
-        assert_eq!(Answer::of(&pending), Answer::Undecided, "nor is what is still pending");
+        assert_eq!(Soundness::of(&pending), Soundness::Undecided, "nor is what is still pending");
     }
 
     #[test]
     fn nothing_seen_is_undecided() {
-        assert_eq!(Answer::of(&Stats::default()), Answer::Undecided);
+        assert_eq!(Soundness::of(&Stats::default()), Soundness::Undecided);
         assert_eq!(
             sentence(&Stats::default()),
             "Undecided: neither witness reported a birth or a death."
         );
         let births_only = stats(&[(Verdict::Agreed, 9)], &[]);
-        assert_eq!(Answer::of(&births_only), Answer::Undecided);
+        assert_eq!(Soundness::of(&births_only), Soundness::Undecided);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::advice::{advice, conditions, sound};
-use super::answer::{Answer, Tally, totals, wrongs};
+use super::answer::{Soundness, Tally, totals, wrongs};
 use super::format::{Hue, Paint, count_of, duration, printable, thousands};
 use super::html::{Header, capital, page};
-use super::kernel::{Kernel, regime_by_osreldate};
+use super::kernel::{KernelVersion, regime_by_osreldate};
 use super::section::{Block, Section};
 use super::stress::{Latency, Report, Run};
 use super::table::Table;
@@ -31,11 +31,11 @@ pub struct Loaded {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Card {
     /// Sound, unsound or undecided: the worst of all runs.
-    pub decision: Answer,
+    pub decision: Soundness,
     /// Whether a tracker can trust this kernel, and what it must do.
     pub answer: String,
     /// The kernel.
-    pub kernel: Kernel,
+    pub kernel: KernelVersion,
     /// What the kevents of all runs have shown of it.
     pub regime: Regime,
     /// How it should deliver the notes, by its version.
@@ -87,7 +87,7 @@ pub struct Lost {
 
 impl Card {
     /// The card for these runs on one kernel.
-    pub fn of(kernel: Kernel, runs: Vec<Loaded>) -> Card {
+    pub fn of(kernel: KernelVersion, runs: Vec<Loaded>) -> Card {
         let expected = regime_by_osreldate(kernel.osreldate);
         let (plain, costly): (Vec<&Loaded>, Vec<&Loaded>) =
             runs.iter().partition(|loaded| extra_notes(&totals(&loaded.stats)).is_empty());
@@ -98,14 +98,14 @@ impl Card {
         let race = ExitRace::of(&rows);
         let decision = worst(rows.iter().map(|row| row.report.summary.decision));
         let answer = match decision {
-            Answer::Unsound if Answer::of(&plain) == Answer::Sound => {
+            Soundness::Unsound if Soundness::of(&plain) == Soundness::Sound => {
                 only_without_costly_notes(&all, &costly, expected, race)
             }
-            Answer::Unsound => advice(&all, decision, expected),
-            Answer::Sound => {
+            Soundness::Unsound => advice(&all, decision, expected),
+            Soundness::Sound => {
                 sound(&all, expected, if rows.len() == 1 { "this load" } else { "these loads" })
             }
-            Answer::Undecided => undecided(&rows),
+            Soundness::Undecided => undecided(&rows),
         };
         Card {
             decision,
@@ -170,7 +170,7 @@ impl Card {
 }
 
 impl Row {
-    fn of(Loaded { shape, run, stats }: Loaded, kernel: &Kernel) -> Row {
+    fn of(Loaded { shape, run, stats }: Loaded, kernel: &KernelVersion) -> Row {
         let totals = totals(&stats);
         let mut both = totals.child_latency.clone();
         both.add_past(&totals.exit_latency);
@@ -189,18 +189,18 @@ impl Row {
         let (births, deaths) = (Tally::of(totals, Fact::Birth), Tally::of(totals, Fact::Death));
         let decision = report.summary.decision;
         let wrong = match decision {
-            Answer::Sound => "nothing".to_owned(),
-            Answer::Unsound if self.wrong.is_empty() => {
+            Soundness::Sound => "nothing".to_owned(),
+            Soundness::Unsound if self.wrong.is_empty() => {
                 "nothing in this run; it merges NOTE_CHILD and NOTE_EXIT for a late reader"
                     .to_owned()
             }
-            Answer::Unsound => self.wrong.clone(),
-            Answer::Undecided if births.open + deaths.open > 0 => {
+            Soundness::Unsound => self.wrong.clone(),
+            Soundness::Undecided if births.open + deaths.open > 0 => {
                 format!("not known: {} undecided", count_of(births.open + deaths.open, "fact"))
             }
-            Answer::Undecided => "not known: the witnesses missed processes".to_owned(),
+            Soundness::Undecided => "not known: the witnesses missed processes".to_owned(),
         };
-        let hue = if decision == Answer::Sound { Hue::Plain } else { decision.hue() };
+        let hue = if decision == Soundness::Sound { Hue::Plain } else { decision.hue() };
         let latency = |ns| if delivery.count == 0 { String::new() } else { duration(ns) };
         table.row(
             hue,
@@ -270,7 +270,7 @@ fn only_without_costly_notes(
 ) -> String {
     let lost = Tally::of(&totals(costly), Fact::Death);
     let Some(race) = race.filter(|race| race.with.lost > 0) else {
-        return advice(costly, Answer::of(costly), expected);
+        return advice(costly, Soundness::of(costly), expected);
     };
     format!(
         "A tracker can trust this kernel only if it {}: beside NOTE_FORK it lost {} of {}, without NOTE_FORK {} of {}.",
@@ -283,7 +283,7 @@ fn only_without_costly_notes(
 }
 
 fn undecided(rows: &[Row]) -> String {
-    let open = rows.iter().filter(|row| row.report.summary.decision == Answer::Undecided);
+    let open = rows.iter().filter(|row| row.report.summary.decision == Soundness::Undecided);
     let names: Vec<&str> = open.map(|row| row.shape.as_str()).collect();
     match (&names[..], rows) {
         ([], _) => {
@@ -299,13 +299,13 @@ fn undecided(rows: &[Row]) -> String {
 }
 
 /// One is enough to be unsound, and then to be undecided.
-fn worst(decisions: impl Iterator<Item = Answer>) -> Answer {
-    let decisions: Vec<Answer> = decisions.collect();
+fn worst(decisions: impl Iterator<Item = Soundness>) -> Soundness {
+    let decisions: Vec<Soundness> = decisions.collect();
     let any = |answer| decisions.contains(&answer);
     match () {
-        () if any(Answer::Unsound) => Answer::Unsound,
-        () if any(Answer::Undecided) || decisions.is_empty() => Answer::Undecided,
-        () => Answer::Sound,
+        () if any(Soundness::Unsound) => Soundness::Unsound,
+        () if any(Soundness::Undecided) || decisions.is_empty() => Soundness::Undecided,
+        () => Soundness::Sound,
     }
 }
 
@@ -336,8 +336,8 @@ mod tests {
 
     const TRACK: u32 = note::TRACK | note::EXIT;
 
-    fn kernel(osreldate: u32) -> Kernel {
-        Kernel { uname: "FreeBSD 13.2-RELEASE amd64".to_owned(), osreldate }
+    fn kernel(osreldate: u32) -> KernelVersion {
+        KernelVersion { uname: "FreeBSD 13.2-RELEASE amd64".to_owned(), osreldate }
     }
 
     fn agreed(n: u64, regime: Regime) -> Stats {
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn the_card_reads_well() {
         let card = stock(3);
-        assert_eq!(card.decision, Answer::Unsound);
+        assert_eq!(card.decision, Soundness::Unsound);
         assert_eq!(
             card.text(Paint::Plain),
             "\
@@ -396,7 +396,7 @@ Shape exit: the tracker that also asks for NOTE_FORK lost 3 of 12,001 exits, the
     #[test]
     fn a_run_that_lost_no_exit_beside_note_fork_still_warns_of_it() {
         let card = stock(0);
-        assert_eq!(card.decision, Answer::Sound);
+        assert_eq!(card.decision, Soundness::Sound);
         assert_eq!(
             card.answer,
             "A tracker can trust this kernel under these loads, if it ignores repeated NOTE_CHILD notes and asks for \
@@ -418,7 +418,7 @@ Shape exit: the tracker that also asks for NOTE_FORK lost 3 of 12,001 exits, the
             let quiet = loaded(Shape::Exit, 0, agreed(100, Regime::Unknown));
             let card = Card::of(kernel(1_001_000), vec![quiet, loaded(Shape::Enoent, 0, stats)]);
             assert!(card.answer.contains("as soon as the reader is late"), "{}", card.answer);
-            assert_eq!((card.decision, card.regime), (Answer::Unsound, Regime::MergedStatus));
+            assert_eq!((card.decision, card.regime), (Soundness::Unsound, Regime::MergedStatus));
             assert!(
                 card.answer.starts_with("A tracker cannot trust this kernel"),
                 "{}",
@@ -436,12 +436,12 @@ Shape exit: the tracker that also asks for NOTE_FORK lost 3 of 12,001 exits, the
             loaded(Shape::Vfork, 0, blind.clone()),
         ];
         let card = Card::of(kernel(1_302_001), runs);
-        assert_eq!(card.decision, Answer::Undecided);
+        assert_eq!(card.decision, Soundness::Undecided);
         assert!(card.answer.contains("vfork could not be decided"), "{}", card.answer);
         assert!(card.text(Paint::Plain).contains("not known: 9 facts undecided"));
         let alone = Card::of(kernel(1_302_001), vec![loaded(Shape::Vfork, 0, blind)]);
         assert!(alone.answer.contains("too little was seen"), "{}", alone.answer);
-        assert_eq!(Card::of(kernel(0), vec![]).decision, Answer::Undecided);
+        assert_eq!(Card::of(kernel(0), vec![]).decision, Soundness::Undecided);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use plotters::style::RGBColor;
 
-use super::answer::Answer;
+use super::answer::Soundness;
 use super::escape::Clean;
 use super::section::{Block, Figure, Section};
 
@@ -50,7 +50,7 @@ pub(super) fn page(uname: &str, source: &str, header: &Header<'_>, sections: &[S
 
 /// What a page begins with.
 pub(super) struct Header<'a> {
-    pub(super) decision: Answer,
+    pub(super) decision: Soundness,
     /// One sentence.
     pub(super) answer: &'a str,
     /// What to do, in another one.

@@ -6,7 +6,7 @@ use crate::model::Regime;
 
 /// A kernel as it describes itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct Kernel {
+pub struct KernelVersion {
     /// System, release and machine as uname(1) says them.
     pub uname: String,
     /// `kern.osreldate`, such as 1302001; 0 if that is not known.

@@ -1,15 +1,15 @@
 //! The report of one run: verdicts, rates, latencies, and whether a tracker can trust this kernel.
 //!
-//! The exit status is that of [`Answer`]: 0 sound, 1 unsound, 2 undecided. One thing makes a sound run undecided: the
+//! The exit status is that of [`Soundness`]: 0 sound, 1 unsound, 2 undecided. One thing makes a sound run undecided: the
 //! load forked more processes than the witnesses reported births, by more than 5 %.
 
 use serde::Serialize;
 
 use super::advice::advice;
-use super::answer::{Answer, Tally, totals};
+use super::answer::{Soundness, Tally, totals};
 use super::format::count_of;
 use super::interval::Interval;
-use super::kernel::{Kernel, regime_by_osreldate};
+use super::kernel::{KernelVersion, regime_by_osreldate};
 use super::summary::{ByWord, Summary};
 use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict, VerdictClass};
@@ -36,7 +36,7 @@ pub struct Report {
     /// Whether a tracker can trust this kernel, and what to do if not.
     pub advice: String,
     /// The kernel.
-    pub kernel: Kernel,
+    pub kernel: KernelVersion,
     /// How it should deliver the notes, by its version.
     pub(crate) regime_expected: Regime,
     /// What was done to it.
@@ -82,15 +82,15 @@ pub struct Latency {
 
 impl Report {
     /// The page for these counters.
-    pub fn of(stats: &Stats, kernel: Kernel, run: Run) -> Report {
+    pub fn of(stats: &Stats, kernel: KernelVersion, run: Run) -> Report {
         let all = totals(stats);
         let births = Tally::of(&all, Fact::Birth).total();
         let regime_expected = regime_by_osreldate(kernel.osreldate);
         let mut summary = Summary::of(stats);
         let mut advice = advice(stats, summary.decision, regime_expected);
         let unseen = run.forked.filter(|n| births.saturating_mul(20) < n.saturating_mul(19));
-        if let (Some(forked), Answer::Sound) = (unseen, summary.decision) {
-            summary.decision = Answer::Undecided;
+        if let (Some(forked), Soundness::Sound) = (unseen, summary.decision) {
+            summary.decision = Soundness::Undecided;
             summary.answer = format!(
                 "Undecided: the load forked {}, and the witnesses reported {}.",
                 count_of(forked, "time"),
@@ -153,8 +153,8 @@ mod tests {
     use super::*;
     use crate::wire::drops::DropKind;
 
-    fn kernel(osreldate: u32) -> Kernel {
-        Kernel { uname: "FreeBSD 13.2-RELEASE amd64".to_owned(), osreldate }
+    fn kernel(osreldate: u32) -> KernelVersion {
+        KernelVersion { uname: "FreeBSD 13.2-RELEASE amd64".to_owned(), osreldate }
     }
 
     fn run(forked: u64) -> Run {
@@ -196,8 +196,8 @@ mod tests {
     fn what_both_witnesses_missed_is_not_sound() {
         let decision =
             |forked| Report::of(&chain(), kernel(1_302_001), run(forked)).summary.decision;
-        assert_eq!(decision(442), Answer::Sound);
-        assert_eq!(decision(443), Answer::Undecided);
+        assert_eq!(decision(442), Soundness::Sound);
+        assert_eq!(decision(443), Soundness::Undecided);
         let report = Report::of(&chain(), kernel(1_302_001), run(1000));
         assert_eq!(
             report.summary.answer,
@@ -206,7 +206,7 @@ mod tests {
         assert!(report.advice.contains("both witnesses missed processes"));
         let unsound = stats(&[(Verdict::LostSilent, 1)], &[]);
         let report = Report::of(&unsound, kernel(1_302_001), run(1000));
-        assert_eq!(report.summary.decision, Answer::Unsound, "a loss stays a loss");
+        assert_eq!(report.summary.decision, Soundness::Unsound, "a loss stays a loss");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::advice::consumer_advice;
-use super::answer::{Answer, sentence, totals};
+use super::answer::{Soundness, sentence, totals};
 use super::format::{Hue, Paint, count_of, printable, thousands};
 use crate::check::damage::Damage;
 use crate::check::stats::{BlindReason, ConsumerStats, Order, Refusal, Stats, TreeStats};
@@ -49,7 +49,7 @@ pub struct Summary {
     /// One sentence.
     pub answer: String,
     /// Sound, unsound or undecided.
-    pub decision: Answer,
+    pub decision: Soundness,
     /// What the kevents have shown of the kernel.
     pub regime: Regime,
     /// The sum over all trees.
@@ -57,7 +57,7 @@ pub struct Summary {
     /// By tree name.
     pub trees: ByWord<Totals>,
     /// How well DTrace saw.
-    pub dtrace: Dtrace,
+    pub dtrace: DtraceSummary,
     /// Seconds in which either witness may have missed something.
     pub blind_seconds: f64,
 }
@@ -67,7 +67,7 @@ pub struct Summary {
 pub struct Totals {
     /// What only a consumer has.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub consumer: Option<Consumer>,
+    pub consumer: Option<ConsumerSummary>,
     /// Births of descendants of the root, by verdict.
     pub births: ByWord<u64>,
     /// Deaths of the root and its descendants, by verdict.
@@ -88,7 +88,7 @@ pub struct Totals {
 
 /// What only a consumer has.
 #[derive(Clone, PartialEq, Debug, serde::Serialize)]
-pub struct Consumer {
+pub struct ConsumerSummary {
     /// Its process; `None` once that has ended.
     pub pid: Option<Pid>,
     /// Changes of EVFILT_PROC knotes that kevent(2) refused, by errno.
@@ -97,10 +97,10 @@ pub struct Consumer {
     pub advice: Option<String>,
 }
 
-impl Consumer {
-    fn of(consumer: &ConsumerStats) -> Consumer {
+impl ConsumerSummary {
+    fn of(consumer: &ConsumerStats) -> ConsumerSummary {
         let refused = Refusal::ALL.iter().map(|why| (why.as_str(), consumer.refused[why.index()]));
-        Consumer {
+        ConsumerSummary {
             pid: consumer.pid,
             refused: ByWord::new(refused),
             advice: consumer_advice(consumer),
@@ -110,7 +110,7 @@ impl Consumer {
 
 /// How well DTrace saw.
 #[derive(Clone, PartialEq, Debug, serde::Serialize)]
-pub struct Dtrace {
+pub struct DtraceSummary {
     /// Records decoded.
     pub records: u64,
     /// Lines of stdout that were no record.
@@ -126,11 +126,11 @@ impl Summary {
     pub(crate) fn of(stats: &Stats) -> Summary {
         Summary {
             answer: sentence(stats),
-            decision: Answer::of(stats),
+            decision: Soundness::of(stats),
             regime: stats.regime,
             totals: Totals::of(&totals(stats)),
             trees: ByWord::new(stats.trees.iter().map(|t| (t.name.as_str(), Totals::of(t)))),
-            dtrace: Dtrace {
+            dtrace: DtraceSummary {
                 records: stats.records.iter().sum(),
                 decode_errors: stats.bad_lines.iter().sum(),
                 drops: ByWord::new(
@@ -154,7 +154,7 @@ impl Totals {
             ByWord::new(Verdict::ALL.iter().map(|v| (v.as_str(), by[v.index()])))
         };
         Totals {
-            consumer: tree.consumer.as_ref().map(Consumer::of),
+            consumer: tree.consumer.as_ref().map(ConsumerSummary::of),
             births: verdicts(&tree.births),
             deaths: verdicts(&tree.deaths),
             collisions: ByWord::new(
@@ -177,7 +177,7 @@ impl Totals {
 
 /// The table: the answer, then one block for each tree, then how well DTrace saw.
 pub fn text(stats: &Stats, paint: Paint) -> String {
-    let mut out = paint.dye(Answer::of(stats).hue(), &sentence(stats));
+    let mut out = paint.dye(Soundness::of(stats).hue(), &sentence(stats));
     out.push('\n');
     for tree in &stats.trees {
         block(&mut out, tree, paint);

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::ops::ControlFlow;
 
 use super::arena::{Arena, Id};
-use super::consumers::{self, Consumer, ConsumerThread, Step};
+use super::consumers::{self, CallingThread, Consumer, Step};
 use super::dtrace::{Dtrace, Traced};
 use super::kqueue::Kqueue;
 use super::options::Options;
@@ -110,7 +110,7 @@ pub(super) struct Kernel<'a> {
     pub(super) queues: Vec<Kqueue>,
     pub(super) consumers: Vec<Consumer>,
     /// Their threads.
-    pub(super) callers: Arena<ConsumerThread>,
+    pub(super) callers: Arena<CallingThread>,
     pub(super) reader: SimReader,
     pub(super) dtrace: Dtrace,
     pub(super) truth: Truth,

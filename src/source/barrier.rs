@@ -19,7 +19,7 @@ const STDERR_TAIL: u64 = 4096;
 
 /// How a command ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ended {
+pub struct CommandEnd {
     /// Its wait(2) status.
     pub status: ExitStatus,
     /// The last 4 KiB of its stderr, if that was kept.
@@ -40,10 +40,10 @@ impl CommandProcess {
     }
 
     /// Waits for its end.
-    pub(crate) fn wait(&mut self) -> io::Result<Ended> {
+    pub(crate) fn wait(&mut self) -> io::Result<CommandEnd> {
         let status = self.child.wait()?;
         let stderr = self.stderr.as_mut().map_or(Ok(String::new()), tail)?;
-        Ok(Ended { status, stderr })
+        Ok(CommandEnd { status, stderr })
     }
 }
 

@@ -247,7 +247,7 @@ mod tests {
         let text = drain(&from);
         let line = text.trim_end().as_bytes();
         assert_eq!(decode(line, |_| ()), Err(Reason::UnknownKind));
-        assert_eq!(drops::message(line), Some(drops::Message::Unknown));
+        assert_eq!(drops::message(line), Some(drops::StderrMessage::Unknown));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::recording::{self, BUNDLED, Meta, Reader};
 
 /// Why something cannot be replayed, or not to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ReplayError {
     /// The file cannot be opened.
     #[error("cannot open {path}: {source}; give a recording, or a folder with dtrace.txt")]
     Open {
@@ -28,11 +28,11 @@ pub enum Error {
         /// Which file.
         path: PathBuf,
         /// What.
-        source: recording::Error,
+        source: recording::RecordingError,
     },
     /// Something is wrong with the directory.
     #[error(transparent)]
-    Directory(#[from] directory::Error),
+    Directory(#[from] directory::DirectoryError),
 }
 
 /// What was opened, ready to be played.
@@ -52,8 +52,8 @@ impl Replay {
     /// Opens a recording file or a directory.
     ///
     /// # Errors
-    /// [`Error`], if it is neither or cannot be read.
-    pub fn open(path: &Path) -> Result<Replay, Error> {
+    /// [`ReplayError`], if it is neither or cannot be read.
+    pub fn open(path: &Path) -> Result<Replay, ReplayError> {
         Replay::open_through(path, |file| Box::new(file))
     }
 
@@ -64,12 +64,12 @@ impl Replay {
     pub(crate) fn open_through(
         path: &Path,
         through: impl FnOnce(File) -> Box<dyn Read + Send>,
-    ) -> Result<Replay, Error> {
+    ) -> Result<Replay, ReplayError> {
         if path.is_dir() {
             return Ok(Replay::Directory(Directory::open(path)?));
         }
-        let file =
-            File::open(path).map_err(|source| Error::Open { path: path.to_path_buf(), source })?;
+        let file = File::open(path)
+            .map_err(|source| ReplayError::Open { path: path.to_path_buf(), source })?;
         Replay::recording(path, through(file))
     }
 
@@ -77,7 +77,7 @@ impl Replay {
     ///
     /// # Errors
     /// None, as long as the build is sound.
-    pub fn bundled() -> Result<Replay, Error> {
+    pub fn bundled() -> Result<Replay, ReplayError> {
         Replay::embedded("bundled recording", BUNDLED)
     }
 
@@ -85,15 +85,15 @@ impl Replay {
     ///
     /// # Errors
     /// None, as long as the build is sound.
-    pub(crate) fn embedded(name: &str, bytes: &'static [u8]) -> Result<Replay, Error> {
+    pub(crate) fn embedded(name: &str, bytes: &'static [u8]) -> Result<Replay, ReplayError> {
         Replay::recording(Path::new(&format!("({name})")), Box::new(bytes))
     }
 
-    fn recording(path: &Path, input: Box<dyn Read + Send>) -> Result<Replay, Error> {
+    fn recording(path: &Path, input: Box<dyn Read + Send>) -> Result<Replay, ReplayError> {
         let path = path.to_path_buf();
         match Reader::new(input) {
             Ok(reader) => Ok(Replay::Recording { path, reader: Box::new(reader) }),
-            Err(source) => Err(Error::Recording { path, source }),
+            Err(source) => Err(ReplayError::Recording { path, source }),
         }
     }
 
@@ -116,11 +116,11 @@ impl Replay {
     /// Pushes everything into `sink`, [`Input::End`] always as the last, unless `sink` breaks off.
     ///
     /// # Errors
-    /// [`Error::Recording`] if the file is damaged or cut, after everything before that was pushed.
-    pub fn play(self, sink: &mut impl Sink) -> Result<(), Error> {
+    /// [`ReplayError::Recording`] if the file is damaged or cut, after everything before that was pushed.
+    pub fn play(self, sink: &mut impl Sink) -> Result<(), ReplayError> {
         match self {
             Replay::Recording { path, mut reader } => {
-                play(&mut reader, sink).map_err(|source| Error::Recording { path, source })
+                play(&mut reader, sink).map_err(|source| ReplayError::Recording { path, source })
             }
             Replay::Directory(directory) => {
                 let _ = directory.play(sink);
@@ -130,7 +130,10 @@ impl Replay {
     }
 }
 
-fn play<R: Read>(reader: &mut Reader<R>, sink: &mut impl Sink) -> Result<(), recording::Error> {
+fn play<R: Read>(
+    reader: &mut Reader<R>,
+    sink: &mut impl Sink,
+) -> Result<(), recording::RecordingError> {
     let mut ended = false;
     let result = loop {
         match reader.next() {
@@ -206,7 +209,7 @@ mod tests {
     use crate::recording::Writer;
 
     /// What kinds of input a replay gives, and how it ends.
-    fn kinds(replay: Replay) -> (Vec<String>, Result<(), Error>) {
+    fn kinds(replay: Replay) -> (Vec<String>, Result<(), ReplayError>) {
         let mut kinds: Vec<String> = vec![];
         let result = replay.play(&mut |input: Input<'_>| {
             let text = format!("{input:?}");

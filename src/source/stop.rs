@@ -6,28 +6,28 @@ use std::time::Duration;
 
 /// Says that the work is to end. Clones share it. The first request ends it cleanly, a second one at once.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<Shared>);
+pub struct Stop(Arc<StopShared>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct StopShared {
+    state: Mutex<StopState>,
     requested: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct StopState {
     requests: u32,
     listeners: Vec<Box<dyn Fn(u32) + Send>>,
 }
 
-impl fmt::Debug for State {
+impl fmt::Debug for StopState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State").field("requests", &self.requests).finish_non_exhaustive()
     }
 }
 
 impl Stop {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StopState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

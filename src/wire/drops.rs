@@ -32,7 +32,7 @@ words! {
 
 /// One line of dtrace's stderr.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Message<'a> {
+pub enum StderrMessage<'a> {
     /// Something was not kept: DTrace was blind.
     Drop {
         /// What.
@@ -53,15 +53,15 @@ pub enum Message<'a> {
 }
 
 /// Reads one line (without its newline). `None` for an empty one.
-pub fn message(line: &[u8]) -> Option<Message<'_>> {
-    let Ok(text) = std::str::from_utf8(line) else { return Some(Message::Unknown) };
+pub fn message(line: &[u8]) -> Option<StderrMessage<'_>> {
+    let Ok(text) = std::str::from_utf8(line) else { return Some(StderrMessage::Unknown) };
     let text = text.trim();
     if text.is_empty() {
         return None;
     }
     let text = text.strip_prefix("dtrace: ").unwrap_or(text);
     let text = untagged(text);
-    Some(counted(text).or_else(|| worded(text)).unwrap_or(Message::Unknown))
+    Some(counted(text).or_else(|| worded(text)).unwrap_or(StderrMessage::Unknown))
 }
 
 /// Without the tag that option droptags adds: `[DTRACEDROP_PRINCIPAL] `.
@@ -73,7 +73,7 @@ fn untagged(text: &str) -> &str {
 }
 
 /// `N things[ on CPU n]`: dtrace says `thing` for 1 and `things` otherwise.
-fn counted(text: &str) -> Option<Message<'static>> {
+fn counted(text: &str) -> Option<StderrMessage<'static>> {
     let (count, what) = text.split_once(' ')?;
     let count = count.parse().ok()?;
     let (what, cpu) = match what.rsplit_once(" on CPU ") {
@@ -90,7 +90,7 @@ fn counted(text: &str) -> Option<Message<'static>> {
         "error in ERROR probe enabling" | "errors in ERROR probe enabling" => DropKind::ErrorProbe,
         _ => dynamic(what).or_else(|| speculation(what))?,
     };
-    Some(Message::Drop { kind, count, cpu })
+    Some(StderrMessage::Drop { kind, count, cpu })
 }
 
 fn dynamic(what: &str) -> Option<DropKind> {
@@ -112,31 +112,31 @@ fn speculation(what: &str) -> Option<DropKind> {
     }
 }
 
-fn worded(text: &str) -> Option<Message<'_>> {
+fn worded(text: &str) -> Option<StderrMessage<'_>> {
     if text.starts_with("error on enabled probe ID ") {
-        return Some(Message::Drop { kind: DropKind::ProbeError, count: 1, cpu: None });
+        return Some(StderrMessage::Drop { kind: DropKind::ProbeError, count: 1, cpu: None });
     }
     if let Some(why) = text.strip_prefix("processing aborted: ") {
-        return Some(Message::Abort(why));
+        return Some(StderrMessage::Abort(why));
     }
     // Printed without -q: `script 'truth.d' matched 11 probes`.
     if text.contains("' matched ") && (text.ends_with(" probe") || text.ends_with(" probes")) {
-        return Some(Message::Notice(text));
+        return Some(StderrMessage::Notice(text));
     }
     let failures = ["could not enable tracing", "failed to ", "invalid probe specifier", "script "];
     if failures.iter().any(|f| text.starts_with(f)) {
-        return Some(Message::Failure(text));
+        return Some(StderrMessage::Failure(text));
     }
     let notices = [" size lowered to ", " rate reduced to ", "allowing destructive actions"];
-    notices.iter().any(|n| text.contains(n)).then_some(Message::Notice(text))
+    notices.iter().any(|n| text.contains(n)).then_some(StderrMessage::Notice(text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn drop(kind: DropKind, count: u64, cpu: Option<u32>) -> Option<Message<'static>> {
-        Some(Message::Drop { kind, count, cpu })
+    fn drop(kind: DropKind, count: u64, cpu: Option<u32>) -> Option<StderrMessage<'static>> {
+        Some(StderrMessage::Drop { kind, count, cpu })
     }
 
     #[test]
@@ -174,37 +174,37 @@ mod tests {
             ),
             (
                 "dtrace: processing aborted: Abort due to systemic unresponsiveness",
-                Some(Message::Abort("Abort due to systemic unresponsiveness")),
+                Some(StderrMessage::Abort("Abort due to systemic unresponsiveness")),
             ),
             (
                 "dtrace: could not enable tracing: Permission denied",
-                Some(Message::Failure("could not enable tracing: Permission denied")),
+                Some(StderrMessage::Failure("could not enable tracing: Permission denied")),
             ),
             (
                 "dtrace: failed to initialize dtrace: DTrace requires additional privileges",
-                Some(Message::Failure(
+                Some(StderrMessage::Failure(
                     "failed to initialize dtrace: DTrace requires additional privileges",
                 )),
             ),
             (
                 "dtrace: buffer size lowered to 4m",
-                Some(Message::Notice("buffer size lowered to 4m")),
+                Some(StderrMessage::Notice("buffer size lowered to 4m")),
             ),
             (
                 "dtrace: description 'tick-1s ' matched 1 probe",
-                Some(Message::Notice("description 'tick-1s ' matched 1 probe")),
+                Some(StderrMessage::Notice("description 'tick-1s ' matched 1 probe")),
             ),
             (
                 "dtrace: script 'truth.d' matched 11 probes",
-                Some(Message::Notice("script 'truth.d' matched 11 probes")),
+                Some(StderrMessage::Notice("script 'truth.d' matched 11 probes")),
             ),
-            ("dtrace: 3 unknown things", Some(Message::Unknown)),
-            ("dtrace: 99999999999999999999 drops on CPU 0", Some(Message::Unknown)),
+            ("dtrace: 3 unknown things", Some(StderrMessage::Unknown)),
+            ("dtrace: 99999999999999999999 drops on CPU 0", Some(StderrMessage::Unknown)),
             ("", None),
         ] {
             assert_eq!(message(line.as_bytes()), expected, "{line}");
         }
-        assert_eq!(message(b"\xff\0"), Some(Message::Unknown));
+        assert_eq!(message(b"\xff\0"), Some(StderrMessage::Unknown));
     }
 
     proptest::proptest! {

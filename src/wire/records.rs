@@ -14,18 +14,18 @@ use crate::model::KernelTime;
 #[derive(Default, Debug)]
 pub struct Records {
     lines: Lines,
-    calls: Calls,
+    calls: CallStarts,
 }
 
 /// The latest beginnings of the reader's calls, by which a mark by getpriority learns when its call began. There is one
 /// call at a time; a few are kept because dtrace may print the CPUs' buffers one after the other.
 #[derive(Default, Debug)]
-struct Calls {
+struct CallStarts {
     latest: [Option<(u32, KernelTime)>; 8],
     next: usize,
 }
 
-impl Calls {
+impl CallStarts {
     /// The record, completed: a mark whose beginning was dropped keeps a beginning of 0, which is not later.
     #[inline]
     fn pair(&mut self, record: Record) -> Record {
@@ -92,7 +92,7 @@ impl Records {
 
     /// The stream has ended: whether it ended in the middle of a line. Ready for another stream.
     pub fn finish(&mut self) -> bool {
-        self.calls = Calls::default();
+        self.calls = CallStarts::default();
         self.lines.finish()
     }
 }

@@ -1,4 +1,4 @@
-//! A stand-in for a FreeBSD kernel: it runs in real time behind `Kernel`, and writes what DTrace would see of it to a file,
+//! A stand-in for a FreeBSD kernel: it runs in real time behind `KqueueApi`, and writes what DTrace would see of it to a file,
 //! which the stand-in for dtrace(1), `tests/fixtures/stand-in-dtrace.sh`, prints.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use kqproc_exporter::model::{Kevent, note};
-use kqproc_exporter::source::kqueue::{Change, Kernel, MarkPlace, Process};
+use kqproc_exporter::source::kqueue::{KnoteChange, KqueueApi, MarkPlace, ProcessRow};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::time::{ClockId, clock_gettime};
@@ -208,16 +208,16 @@ impl StandInKernel {
     }
 }
 
-impl Kernel for StandInKernel {
+impl KqueueApi for StandInKernel {
     fn kevent(
         &mut self,
-        changes: &[Change],
+        changes: &[KnoteChange],
         capacity: u32,
         timeout: Duration,
         events: &mut Vec<Kevent>,
     ) -> io::Result<()> {
         let deadline = Instant::now() + timeout;
-        let root = |c: &Change| Root { pid: c.pid.get(), udata: c.udata, ended: false };
+        let root = |c: &KnoteChange| Root { pid: c.pid.get(), udata: c.udata, ended: false };
         self.roots.extend(changes.iter().map(root));
         if self.behaviour == Behaviour::Idle {
             std::thread::sleep(timeout);
@@ -246,7 +246,7 @@ impl Kernel for StandInKernel {
         Ok(())
     }
 
-    fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
+    fn processes(&mut self, _: &mut Vec<ProcessRow>) -> io::Result<()> {
         Ok(())
     }
 

@@ -18,9 +18,9 @@ use kqproc_exporter::cli::serve::ServiceArgs;
 use kqproc_exporter::cli::user::UserArgs;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::Kevent;
-use kqproc_exporter::source::dtrace::{self, Limits};
-use kqproc_exporter::source::kqueue::{Change, Kernel, Notes, Process};
-use kqproc_exporter::source::live::{Config, Live};
+use kqproc_exporter::source::dtrace::{self, RestartLimits};
+use kqproc_exporter::source::kqueue::{KnoteChange, KqueueApi, Notes, ProcessRow};
+use kqproc_exporter::source::live::{Live, LiveConfig};
 use kqproc_exporter::source::target::{Root, Target};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
@@ -43,13 +43,19 @@ struct Service {
 /// A kernel without events.
 pub struct Quiet;
 
-impl Kernel for Quiet {
-    fn kevent(&mut self, _: &[Change], _: u32, _: Duration, _: &mut Vec<Kevent>) -> io::Result<()> {
+impl KqueueApi for Quiet {
+    fn kevent(
+        &mut self,
+        _: &[KnoteChange],
+        _: u32,
+        _: Duration,
+        _: &mut Vec<Kevent>,
+    ) -> io::Result<()> {
         std::thread::sleep(Duration::from_millis(2));
         Ok(())
     }
 
-    fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
+    fn processes(&mut self, _: &mut Vec<ProcessRow>) -> io::Result<()> {
         Ok(())
     }
 }
@@ -59,23 +65,23 @@ impl Kernel for Quiet {
 #[ignore = "started by the others"]
 fn exporter() {
     let Ok(folder) = std::env::var(FOLDER).map(PathBuf::from) else { return };
-    let limits = Limits {
+    let limits = RestartLimits {
         silence: Duration::from_secs(3600),
         retry_first: Duration::from_millis(1),
         retry_most: Duration::from_millis(4),
-        ..Limits::default()
+        ..RestartLimits::default()
     };
     let root = Root::PidFile(folder.join("pid"));
-    let config = Config {
+    let config = LiveConfig {
         targets: vec![Target { name: "tree".to_owned(), root }],
         notes: Notes::default(),
-        dtrace: dtrace::Options {
+        dtrace: dtrace::DtraceOptions {
             path: Some(folder.join("dtrace")),
             limits,
-            ..dtrace::Options::default()
+            ..dtrace::DtraceOptions::default()
         },
         own_program: Some(PROGRAM.into()),
-        ..Config::default()
+        ..LiveConfig::default()
     };
     let live = Live::prepare(config, || Ok(Box::new(Quiet))).expect("prepared");
     if std::env::var_os(SERVES).is_some() {

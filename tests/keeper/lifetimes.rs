@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::Command;
 
 use kqproc_exporter::source::dtrace;
-use kqproc_exporter::source::live::{Config, Live};
+use kqproc_exporter::source::live::{Live, LiveConfig};
 use kqproc_exporter::source::target::{Root, Target};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
@@ -68,11 +68,11 @@ fn a_source_that_is_given_up_before_it_runs_leaves_no_process_behind() {
     stand_in_dtrace::link(&dtrace);
     let ran = folder.path().join("ran");
     let root = Root::Command(vec!["/usr/bin/touch".into(), ran.clone().into_os_string()]);
-    let config = Config {
+    let config = LiveConfig {
         targets: vec![Target { name: "command".to_owned(), root }],
-        dtrace: dtrace::Options { path: Some(dtrace), ..dtrace::Options::default() },
+        dtrace: dtrace::DtraceOptions { path: Some(dtrace), ..dtrace::DtraceOptions::default() },
         own_program: Some(PROGRAM.into()),
-        ..Config::default()
+        ..LiveConfig::default()
     };
     // Both have this folder on their command lines.
     let here = folder.path().to_str().expect("a name").to_owned();

@@ -14,26 +14,27 @@ use crate::common::played_consumer::{Run, Sleeper};
 use crate::common::stand_in_dtrace::StandInDtrace;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Pid, Verdict};
-use kqproc_exporter::source::dtrace::{self, Limits};
-use kqproc_exporter::source::live::{Config, Error, Live};
+use kqproc_exporter::source::dtrace::{self, RestartLimits};
+use kqproc_exporter::source::live::{Live, LiveConfig, LiveError};
 use kqproc_exporter::source::replay::Replay;
 use kqproc_exporter::source::target::{Root, Target};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
 /// The configuration of a source with this dtrace and this consumer.
-fn config_of(dtrace: &StandInDtrace, consumer: Root) -> Config {
-    let limits = Limits { retry_first: Duration::from_millis(1), ..Limits::default() };
-    let options = dtrace::Options::default();
-    Config {
+fn config_of(dtrace: &StandInDtrace, consumer: Root) -> LiveConfig {
+    let limits =
+        RestartLimits { retry_first: Duration::from_millis(1), ..RestartLimits::default() };
+    let options = dtrace::DtraceOptions::default();
+    LiveConfig {
         consumers: vec![Target { name: "supervisor".to_owned(), root: consumer }],
-        dtrace: dtrace::Options { path: Some(dtrace.path.clone()), limits, ..options },
+        dtrace: dtrace::DtraceOptions { path: Some(dtrace.path.clone()), limits, ..options },
         own_program: Some(PROGRAM.into()),
-        ..Config::default()
+        ..LiveConfig::default()
     }
 }
 
-fn prepare(config: Config) -> Result<Live, Error> {
+fn prepare(config: LiveConfig) -> Result<Live, LiveError> {
     Live::prepare(config, || Err(io::Error::other("no kqueue is needed")))
 }
 

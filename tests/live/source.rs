@@ -12,18 +12,18 @@ use crate::common::exporter::PROGRAM;
 use crate::common::stand_in_dtrace::StandInDtrace;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Kevent, Pid};
-use kqproc_exporter::source::dtrace::{self, Limits};
-use kqproc_exporter::source::kqueue::{Change, Kernel, Notes, Process};
-use kqproc_exporter::source::live::{Config, Error, Live};
+use kqproc_exporter::source::dtrace::{self, RestartLimits};
+use kqproc_exporter::source::kqueue::{KnoteChange, KqueueApi, Notes, ProcessRow};
+use kqproc_exporter::source::live::{Live, LiveConfig, LiveError};
 use kqproc_exporter::source::target::{Root, Target};
 
 /// A kernel without events of its own: a test's function runs at each call.
 struct Scripted<F>(F);
 
-impl<F: FnMut(&[Change], &mut Vec<Kevent>) + Send> Kernel for Scripted<F> {
+impl<F: FnMut(&[KnoteChange], &mut Vec<Kevent>) + Send> KqueueApi for Scripted<F> {
     fn kevent(
         &mut self,
-        changes: &[Change],
+        changes: &[KnoteChange],
         _: u32,
         _: Duration,
         events: &mut Vec<Kevent>,
@@ -33,12 +33,12 @@ impl<F: FnMut(&[Change], &mut Vec<Kevent>) + Send> Kernel for Scripted<F> {
         Ok(())
     }
 
-    fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
+    fn processes(&mut self, _: &mut Vec<ProcessRow>) -> io::Result<()> {
         Ok(())
     }
 }
 
-fn quiet(_: &[Change], _: &mut Vec<Kevent>) {}
+fn quiet(_: &[KnoteChange], _: &mut Vec<Kevent>) {}
 
 /// What a source pushed. Of batches, which come every few milliseconds, only the first registration.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,8 +72,8 @@ fn pushed(input: Input<'_>) -> Option<Pushed> {
 }
 
 /// The configuration of a source with this dtrace.
-fn config_of(dtrace: &StandInDtrace) -> Config {
-    let limits = Limits {
+fn config_of(dtrace: &StandInDtrace) -> LiveConfig {
+    let limits = RestartLimits {
         startup: Duration::from_secs(30),
         silence: Duration::from_secs(30),
         grace: Duration::from_secs(30),
@@ -82,16 +82,16 @@ fn config_of(dtrace: &StandInDtrace) -> Config {
         healthy: Duration::from_secs(60),
     };
     let root = Root::Pid(Pid::new(12345).expect("a pid"));
-    Config {
+    LiveConfig {
         targets: vec![Target { name: "tree".to_owned(), root }],
         consumers: Vec::new(),
         notes: Notes::default(),
         stall: Duration::ZERO,
-        dtrace: dtrace::Options {
+        dtrace: dtrace::DtraceOptions {
             path: Some(dtrace.path.clone()),
             compile: Duration::from_secs(30),
             limits,
-            ..dtrace::Options::default()
+            ..dtrace::DtraceOptions::default()
         },
         linger: None,
         keep_stderr: false,
@@ -101,8 +101,8 @@ fn config_of(dtrace: &StandInDtrace) -> Config {
 
 /// Runs the source until `enough` accepts what was pushed so far, then stops it; everything that was pushed.
 fn run(
-    config: Config,
-    kernel: impl Kernel + 'static,
+    config: LiveConfig,
+    kernel: impl KqueueApi + 'static,
     enough: fn(&[Pushed]) -> bool,
 ) -> Vec<Pushed> {
     let live = Live::prepare(config, || Ok(Box::new(kernel))).expect("it is prepared");
@@ -319,7 +319,7 @@ fn without_the_cause_probes_the_rest_of_the_program_runs() {
 }
 
 /// The error of a source that cannot be prepared.
-fn refusal(config: Config) -> String {
+fn refusal(config: LiveConfig) -> String {
     match Live::prepare(config, || Ok(Box::new(Scripted(quiet)))) {
         Ok(_) => "none".to_owned(),
         Err(error) => error.to_string(),
@@ -364,7 +364,7 @@ fn without_a_kqueue_nothing_else_is_missed() {
     config.dtrace.path = Some("/nonexistent/dtrace".into());
     let error =
         Live::prepare(config, kqproc_exporter::source::kqueue::open).err().expect("no kqueue here");
-    assert!(matches!(error, Error::Kqueue(_)));
+    assert!(matches!(error, LiveError::Kqueue(_)));
     assert!(error.to_string().contains("this is not FreeBSD"), "{error}");
 }
 
@@ -385,10 +385,10 @@ fn a_sink_that_breaks_off_ends_everything() {
 #[test]
 fn a_kevent_that_fails_ends_the_source_with_the_reason() {
     struct Broken;
-    impl Kernel for Broken {
+    impl KqueueApi for Broken {
         fn kevent(
             &mut self,
-            _: &[Change],
+            _: &[KnoteChange],
             _: u32,
             _: Duration,
             _: &mut Vec<Kevent>,
@@ -396,7 +396,7 @@ fn a_kevent_that_fails_ends_the_source_with_the_reason() {
             Err(io::Error::from_raw_os_error(9))
         }
 
-        fn processes(&mut self, _: &mut Vec<Process>) -> io::Result<()> {
+        fn processes(&mut self, _: &mut Vec<ProcessRow>) -> io::Result<()> {
             Ok(())
         }
     }
@@ -407,7 +407,7 @@ fn a_kevent_that_fails_ends_the_source_with_the_reason() {
         last = pushed(input).or(last.take());
         ControlFlow::Continue(())
     });
-    assert!(matches!(result, Err(Error::Kevent(_))));
+    assert!(matches!(result, Err(LiveError::Kevent(_))));
     assert_eq!(last, Some(Pushed::End));
 }
 
@@ -421,7 +421,7 @@ fn a_command_begins_once_it_is_tracked_and_dtrace_has_begun() {
     config.targets = vec![Target { name: "command".to_owned(), root }];
     config.linger = Some(Duration::ZERO);
     let (mut tracked, mut calls) = (None, 0);
-    let kernel = Scripted(move |changes: &[Change], _: &mut Vec<Kevent>| {
+    let kernel = Scripted(move |changes: &[KnoteChange], _: &mut Vec<Kevent>| {
         tracked = tracked.or(changes.first().map(|change| change.pid));
         if tracked.is_some() {
             calls += 1;
@@ -459,7 +459,7 @@ fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
     config.targets = vec![Target { name: "service".to_owned(), root }];
     let mut calls = 0;
     let mut ended: Option<Instant> = None;
-    let kernel = Scripted(move |changes: &[Change], events: &mut Vec<Kevent>| {
+    let kernel = Scripted(move |changes: &[KnoteChange], events: &mut Vec<Kevent>| {
         calls += 1;
         if calls == 5 {
             fs::write(&path, "111\n").expect("written");
@@ -490,7 +490,7 @@ fn a_run_that_is_to_end_does_not_wait_for_dtrace_for_ever() {
     config.dtrace.limits.startup = Duration::from_millis(50);
     let live = Live::prepare(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
     let result = live.run(&mut |_: Input<'_>| ControlFlow::Continue(()));
-    assert!(matches!(result, Err(Error::NeverBegan(_))), "{result:?}");
+    assert!(matches!(result, Err(LiveError::NeverBegan(_))), "{result:?}");
 }
 
 #[test]
@@ -501,8 +501,8 @@ fn a_command_that_cannot_be_tracked_is_given_up() {
     let root = Root::Command(vec!["/usr/bin/touch".into(), ran.clone().into_os_string()]);
     config.targets = vec![Target { name: "command".to_owned(), root }];
     config.linger = Some(Duration::ZERO);
-    let kernel = Scripted(|changes: &[Change], events: &mut Vec<Kevent>| {
-        let refused = |change: &Change| {
+    let kernel = Scripted(|changes: &[KnoteChange], events: &mut Vec<Kevent>| {
+        let refused = |change: &KnoteChange| {
             let (ident, udata) = (u64::from(change.pid.get()), change.udata);
             Kevent { ident, flags: 0x4000, fflags: 0, data: 12, udata }
         };

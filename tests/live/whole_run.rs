@@ -7,27 +7,27 @@ use std::time::Duration;
 use crate::common::exporter::PROGRAM;
 use crate::common::stand_in_dtrace;
 use crate::stand_in::StandInKernel;
-use kqproc_exporter::check::Config as CheckConfig;
+use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Stats;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Pid, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
-use kqproc_exporter::report::answer::Answer;
+use kqproc_exporter::report::answer::Soundness;
 use kqproc_exporter::source::dtrace;
 use kqproc_exporter::source::kqueue::Notes;
-use kqproc_exporter::source::live::{Config, Live};
+use kqproc_exporter::source::live::{Live, LiveConfig};
 use kqproc_exporter::source::target::{Root, Target};
 use tempfile::TempDir;
 
-fn config(folder: &TempDir, root: Root, stall: Duration) -> Config {
+fn config(folder: &TempDir, root: Root, stall: Duration) -> LiveConfig {
     let path = folder.path().join("traces-late");
     stand_in_dtrace::link(&path);
-    Config {
+    LiveConfig {
         targets: vec![Target { name: "load".to_owned(), root }],
         consumers: Vec::new(),
         notes: Notes::default(),
         stall,
-        dtrace: dtrace::Options { path: Some(path), ..dtrace::Options::default() },
+        dtrace: dtrace::DtraceOptions { path: Some(path), ..dtrace::DtraceOptions::default() },
         linger: Some(Duration::from_secs(1)),
         keep_stderr: false,
         own_program: Some(PROGRAM.into()),
@@ -41,10 +41,10 @@ fn command(folder: &TempDir) -> Root {
     Root::Command(["/bin/sh", "-c", &script].map(Into::into).to_vec())
 }
 
-fn run(config: Config, kernel: StandInKernel, enough: impl Fn(&Stats) -> bool) -> Stats {
+fn run(config: LiveConfig, kernel: StandInKernel, enough: impl Fn(&Stats) -> bool) -> Stats {
     let live = Live::prepare(config, || Ok(Box::new(kernel))).expect("prepared");
     let stop = live.stop();
-    let mut pipeline = Pipeline::new(CheckConfig::default(), ());
+    let mut pipeline = Pipeline::new(Config::default(), ());
     live.run(&mut |input: Input<'_>| {
         pipeline.push(input);
         pipeline.stats().assert_conserved();
@@ -68,7 +68,7 @@ fn assert_all_agreed(stats: &Stats, births: u64, deaths: u64) {
         assert!(undecided * 20 <= all, "{by:?}");
     }
     assert_eq!(tree.order_violations.iter().sum::<u64>(), 0, "{:?}", tree.order_violations);
-    assert_eq!(Answer::of(stats), Answer::Sound);
+    assert_eq!(Soundness::of(stats), Soundness::Sound);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Fact, Shape, Verdict, note};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::report::card::{Card, Loaded};
-use kqproc_exporter::report::kernel::Kernel;
+use kqproc_exporter::report::kernel::KernelVersion;
 use kqproc_exporter::report::stress::Run;
 use kqproc_exporter::source::replay::Replay;
 
@@ -179,7 +179,7 @@ fn a_report_card_becomes_rows_of_the_last_table_of_kernels() {
         stats.trees[0].notes = notes;
         Loaded { shape, run: Run { stall_ms, ..Run::default() }, stats }
     };
-    let kernel = Kernel { uname: "FreeBSD 15.1 | amd64\n".to_owned(), osreldate: 1_501_000 };
+    let kernel = KernelVersion { uname: "FreeBSD 15.1 | amd64\n".to_owned(), osreldate: 1_501_000 };
     let both = note::FORK | note::EXEC;
     let runs = vec![
         loaded(Shape::Chain, "split-13.2-chain-stall.kqr", both, 40),

@@ -8,10 +8,10 @@ use kqproc_exporter::check::stats::Stats;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Regime, Shape};
 use kqproc_exporter::pipeline::Pipeline;
-use kqproc_exporter::report::answer::Answer;
+use kqproc_exporter::report::answer::Soundness;
 use kqproc_exporter::report::card::{Card, Loaded};
 use kqproc_exporter::report::format::Paint;
-use kqproc_exporter::report::kernel::Kernel;
+use kqproc_exporter::report::kernel::KernelVersion;
 use kqproc_exporter::report::stress::{Report, Run};
 use kqproc_exporter::sim::{self, Options};
 use kqproc_exporter::source::replay::Replay;
@@ -20,7 +20,7 @@ use kqproc_exporter::source::replay::Replay;
 fn page(recording: &str, osreldate: u32) -> Report {
     let replay =
         Replay::open(Path::new(&format!("recordings/{recording}.kqr"))).expect("a recording");
-    let kernel = Kernel { uname: replay.meta().uname, osreldate };
+    let kernel = KernelVersion { uname: replay.meta().uname, osreldate };
     let stats = stats(replay);
     let run = Run { load: recording.to_owned(), ..Run::default() };
     Report::of(&stats, kernel, run)
@@ -39,7 +39,7 @@ fn stats(replay: Replay) -> Stats {
 #[test]
 fn a_split_kernel_is_sound() {
     let report = page("split-13.2-chain-stall", 1_302_001);
-    assert_eq!(report.summary.decision, Answer::Sound);
+    assert_eq!(report.summary.decision, Soundness::Sound);
     assert_eq!(report.duplicates_per_birth, Some(13.55));
     assert_eq!(
         report.advice,
@@ -53,19 +53,19 @@ fn a_split_kernel_is_sound() {
 #[test]
 fn a_merged_kernel_is_unsound_and_a_regression_where_it_should_be_split() {
     let old = page("merged-orphan", 1_001_000);
-    assert_eq!(old.summary.decision, Answer::Unsound);
+    assert_eq!(old.summary.decision, Soundness::Unsound);
     assert!(old.advice.contains("two kqueues"), "{}", old.advice);
     assert!(old.advice.contains("list the processes from time to time"), "{}", old.advice);
     assert!(!old.advice.contains("r295012"), "{}", old.advice);
     let new = page("merged-orphan", 1_302_001);
-    assert_eq!(new.summary.decision, Answer::Unsound);
+    assert_eq!(new.summary.decision, Soundness::Unsound);
     assert!(new.advice.contains("r295012"), "{}", new.advice);
 }
 
 #[test]
 fn a_kernel_that_dtrace_did_not_see_is_undecided() {
     let report = page("split-13.2-drops", 1_302_001);
-    assert_eq!(report.summary.decision, Answer::Undecided);
+    assert_eq!(report.summary.decision, Soundness::Undecided);
     assert!(report.advice.contains("DTrace dropped"), "{}", report.advice);
 }
 
@@ -83,15 +83,15 @@ fn simulated(options: &Options) -> Loaded {
 #[test]
 fn every_kind_of_kernel_gets_the_card_that_it_deserves() {
     for (regime, decision, words) in [
-        (Regime::Split, Answer::Sound, "if it ignores repeated NOTE_CHILD notes"),
-        (Regime::MergedStatus, Answer::Unsound, "two kqueues"),
-        (Regime::MergedPpid, Answer::Unsound, "from wait(2)"),
+        (Regime::Split, Soundness::Sound, "if it ignores repeated NOTE_CHILD notes"),
+        (Regime::MergedStatus, Soundness::Unsound, "two kqueues"),
+        (Regime::MergedPpid, Soundness::Unsound, "from wait(2)"),
     ] {
         let loads = [(Shape::Exit, 0), (Shape::Enoent, 50), (Shape::Chain, 40)];
         let loads = loads.map(|(shape, stall_ms)| {
             simulated(&Options { regime, shape, stall_ms, count: 60, ..Options::default() })
         });
-        let card = Card::of(Kernel::default(), loads.into());
+        let card = Card::of(KernelVersion::default(), loads.into());
         println!("{}", card.text(Paint::Plain));
         assert_eq!((card.decision, card.regime), (decision, regime), "{}", card.answer);
         assert!(card.answer.contains(words), "{}", card.answer);
@@ -104,7 +104,7 @@ fn forkexit_is_compared_with_and_without_note_fork() {
         let shape = Shape::Forkexit;
         simulated(&Options { shape, note_fork, count: 60, ..Options::default() })
     });
-    let card = Card::of(Kernel::default(), loads.into());
+    let card = Card::of(KernelVersion::default(), loads.into());
     let race = card.exit_race.expect("both were run");
     assert_eq!((race.without.deaths, race.without.lost, race.with.deaths), (121, 0, 121));
     assert!(card.answer.contains("on another kqueue than the one whose NOTE_EXIT it needs"));

@@ -4,7 +4,7 @@
 use super::life::{FactState, Life};
 use super::waiting::{Evidence, WaitingFact};
 use super::{Context, Lives};
-use crate::check::clues::Named;
+use crate::check::clues::UnannouncedForker;
 use crate::check::judge;
 use crate::check::stats::{Order, TreeStats};
 use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, note};
@@ -51,7 +51,7 @@ impl Lives {
         let Some(named) = named else { return };
         if forker.is_none_or(|forker| !self.table[forker].is_tracked()) {
             let recent = &mut cx.verdicts.observers(self.number).recent;
-            recent.named(Named { forker: named, forked: created, at });
+            recent.named(UnannouncedForker { forker: named, forked: created, at });
         }
         if self.is_from_before(named) {
             self.prove_registered(cx, named, created);

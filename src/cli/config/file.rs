@@ -17,18 +17,18 @@ use crate::source::target::{Root, Target, is_name, root_pid};
 /// The file as it is written.
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct File {
-    pub(super) tree: Vec<Spanned<Tree>>,
-    pub(super) consumer: Vec<Spanned<Tree>>,
-    pub(super) remote: Vec<Spanned<Remote>>,
-    kqueue: Kqueue,
-    pub(super) dtrace: Dtrace,
+pub(super) struct ConfigFile {
+    pub(super) tree: Vec<Spanned<TreeEntry>>,
+    pub(super) consumer: Vec<Spanned<TreeEntry>>,
+    pub(super) remote: Vec<Spanned<RemoteEntry>>,
+    kqueue: KqueueTable,
+    pub(super) dtrace: DtraceTable,
     check: Check,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(try_from = "TreeTable")]
-pub(super) struct Tree(pub(super) Target);
+pub(super) struct TreeEntry(pub(super) Target);
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,7 +41,7 @@ struct TreeTable {
 /// A host that is watched over a command. Its consumers are named HOST/NAME.
 #[derive(serde::Deserialize)]
 #[serde(try_from = "RemoteTable")]
-pub(super) struct Remote {
+pub(super) struct RemoteEntry {
     pub(super) host: String,
     command: Vec<String>,
     pub(super) consumers: Vec<Target>,
@@ -53,19 +53,19 @@ struct RemoteTable {
     host: String,
     command: String,
     #[serde(default)]
-    consumer: Vec<Tree>,
+    consumer: Vec<TreeEntry>,
 }
 
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct Kqueue {
+struct KqueueTable {
     note_fork: bool,
     note_exec: bool,
 }
 
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Dtrace {
+pub(super) struct DtraceTable {
     pub(super) path: Option<PathBuf>,
     #[serde(deserialize_with = "size")]
     bufsize: Option<String>,
@@ -85,10 +85,10 @@ struct Check {
     capacity: Option<usize>,
 }
 
-impl TryFrom<TreeTable> for Tree {
+impl TryFrom<TreeTable> for TreeEntry {
     type Error = String;
 
-    fn try_from(TreeTable { name, pid, pidfile }: TreeTable) -> Result<Tree, String> {
+    fn try_from(TreeTable { name, pid, pidfile }: TreeTable) -> Result<TreeEntry, String> {
         if !is_name(&name) {
             return Err("a tree needs a name that can be printed".to_owned());
         }
@@ -104,14 +104,16 @@ impl TryFrom<TreeTable> for Tree {
             }
             (None, None) => return Err(format!("tree {name:?} needs a pid or a pidfile")),
         };
-        Ok(Tree(Target { name, root }))
+        Ok(TreeEntry(Target { name, root }))
     }
 }
 
-impl TryFrom<RemoteTable> for Remote {
+impl TryFrom<RemoteTable> for RemoteEntry {
     type Error = String;
 
-    fn try_from(RemoteTable { host, command, consumer }: RemoteTable) -> Result<Remote, String> {
+    fn try_from(
+        RemoteTable { host, command, consumer }: RemoteTable,
+    ) -> Result<RemoteEntry, String> {
         if !is_name(&host) {
             return Err("a remote needs a host that can be printed".to_owned());
         }
@@ -121,7 +123,7 @@ impl TryFrom<RemoteTable> for Remote {
                 "remote {host:?} has no [[remote.consumer]] with a name and a pid"
             ));
         }
-        let of_host = |Tree(target)| match target.root {
+        let of_host = |TreeEntry(target)| match target.root {
             Root::Pid(_) => Ok(Target { name: format!("{host}/{}", target.name), ..target }),
             _ => Err(format!(
                 "remote {host:?}, consumer {:?}: give its pid there: nothing here can read a file of that host",
@@ -129,28 +131,29 @@ impl TryFrom<RemoteTable> for Remote {
             )),
         };
         let consumers = consumer.into_iter().map(of_host).collect::<Result<_, _>>()?;
-        Ok(Remote { host, command, consumers })
+        Ok(RemoteEntry { host, command, consumers })
     }
 }
 
-impl File {
+impl ConfigFile {
     pub(super) fn settings(self) -> Settings {
-        let File { tree, consumer, remote: remotes, kqueue, dtrace: given, check } = self;
-        let targets =
-            |trees: Vec<Spanned<Tree>>| trees.into_iter().map(|tree| tree.into_inner().0).collect();
+        let ConfigFile { tree, consumer, remote: remotes, kqueue, dtrace: given, check } = self;
+        let targets = |trees: Vec<Spanned<TreeEntry>>| {
+            trees.into_iter().map(|tree| tree.into_inner().0).collect()
+        };
         let defaults = Settings::default();
         let of_dtrace = defaults.live.dtrace;
-        let remote = |remote: Spanned<Remote>| {
-            let Remote { host, command, consumers } = remote.into_inner();
-            RemoteConfig { host, command, consumers, dtrace: dtrace::Options::default() }
+        let remote = |remote: Spanned<RemoteEntry>| {
+            let RemoteEntry { host, command, consumers } = remote.into_inner();
+            RemoteConfig { host, command, consumers, dtrace: dtrace::DtraceOptions::default() }
         };
         Settings {
             remotes: remotes.into_iter().map(remote).collect(),
-            live: live::Config {
+            live: live::LiveConfig {
                 targets: targets(tree),
                 consumers: targets(consumer),
                 notes: Notes { fork: kqueue.note_fork, exec: kqueue.note_exec },
-                dtrace: dtrace::Options {
+                dtrace: dtrace::DtraceOptions {
                     path: given.path.filter(|path| path != Path::new(dtrace::DTRACE)),
                     bufsize: given.bufsize.unwrap_or(of_dtrace.bufsize),
                     switchrate: given.switchrate.unwrap_or(of_dtrace.switchrate),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use self::file::File;
+use self::file::ConfigFile;
 use super::live_args::LiveArgs;
 use crate::check;
 use crate::plain_file;
@@ -54,7 +54,7 @@ pub enum ConfigError {
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Settings {
     /// What is watched on this kernel, and how; or on another one, with `--dtrace.command`.
-    pub live: live::Config,
+    pub live: live::LiveConfig,
     /// The hosts of the file that are watched over commands.
     pub remotes: Vec<RemoteConfig>,
     /// How patient the cross-checker is. Its `switch_ns` is the live source's to say.
@@ -111,7 +111,7 @@ impl Settings {
         let text = str::from_utf8(&bytes).map_err(|e| {
             bad(e.valid_up_to(), "this is no text: a TOML file is UTF-8".to_owned())
         })?;
-        let file: File = toml::from_str(text).map_err(|e| {
+        let file: ConfigFile = toml::from_str(text).map_err(|e| {
             let at = e.span().map_or(0, |span| span.start.min(bytes.len()));
             bad(at, one_line(e.message()))
         })?;
@@ -218,7 +218,7 @@ mod tests {
             shown.live.consumers,
             ["s6=pidfile:/var/run/s6.pid".parse().expect("a consumer")]
         );
-        let live = live::Config { targets: Vec::new(), consumers: Vec::new(), ..shown.live };
+        let live = live::LiveConfig { targets: Vec::new(), consumers: Vec::new(), ..shown.live };
         let [remote] = shown.remotes.as_slice() else { panic!("one remote is shown") };
         assert_eq!(remote.command, ["ssh", "-o", "BatchMode=yes", "-T", "root@old-host", "dtrace"]);
         assert_eq!(remote.consumers, ["old-host/s6=pid:812".parse().expect("a consumer")]);

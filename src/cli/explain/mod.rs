@@ -15,7 +15,7 @@ use crate::report::verdict_filter::VerdictFilter;
 
 /// Which process, and who is asked.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {
+pub(crate) struct ExplainArgs {
     /// The process, as the running exporter or a recording knows it; without it, the latest incidents are listed
     #[arg(value_parser = StringValueParser::new().try_map(|text| pid(&text)))]
     pid: Option<Pid>,
@@ -35,8 +35,8 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "recording")]
     bundled: bool,
     /// How to print it
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = ExplainFormat::Text)]
+    format: ExplainFormat,
     #[command(flatten)]
     list: ListArgs,
     #[command(flatten)]
@@ -77,7 +77,7 @@ impl ListArgs {
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Debug)]
-enum Format {
+enum ExplainFormat {
     /// a time line for a person
     Text,
     /// one object for a program
@@ -100,7 +100,7 @@ fn number(text: &str, wanted: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("give {wanted}: 0, 1, 2 ..."))
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let text = match (args.incident, args.pid) {
         _ if args.bundled || !args.recording.is_empty() => return recorded::explain(args),
         (Some(id), _) => running::incident(&args.exporter.exporter()?, id, args.format)?,

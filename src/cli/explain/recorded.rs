@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
-use super::{Args, Format};
+use super::{ExplainArgs, ExplainFormat};
 use crate::check::Config;
 use crate::check::finding::Observer;
 use crate::cli::exit::{NOINPUT, OrExit};
@@ -20,11 +20,11 @@ use crate::recording::Meta;
 use crate::report::explain::Explanation;
 use crate::report::explain::collect::Collector;
 use crate::report::incidents::IncidentLog;
-use crate::report::kernel::Kernel;
+use crate::report::kernel::KernelVersion;
 use crate::report::verdict_filter::VerdictFilter;
-use crate::source::replay::{Error, Replay};
+use crate::source::replay::{Replay, ReplayError};
 
-pub(super) fn explain(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let (text, played) = match (args.incident, args.pid) {
         (Some(id), _) => incident(args, id)?,
         (None, Some(pid)) => lives(args, pid)?,
@@ -36,11 +36,11 @@ pub(super) fn explain(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// What is printed, and what kept the recording from being read to its end.
-type Answer = anyhow::Result<(String, Result<(), Error>)>;
+type PrintedExplanation = anyhow::Result<(String, Result<(), ReplayError>)>;
 
 /// Every life of a pid.
-fn lives(args: &Args, pid: Pid) -> Answer {
-    let run = Run::play(&args.recording, Collector::new(pid))?;
+fn lives(args: &ExplainArgs, pid: Pid) -> PrintedExplanation {
+    let run = PlayedRecording::play(&args.recording, Collector::new(pid))?;
     let regime = run.pipeline.stats().regime;
     let source = run.source;
     let explanation =
@@ -54,15 +54,15 @@ fn lives(args: &Args, pid: Pid) -> Answer {
         .or_exit(NOINPUT);
     }
     let text = match args.format {
-        Format::Text => explanation.text(paint_for_stdout()),
-        Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
+        ExplainFormat::Text => explanation.text(paint_for_stdout()),
+        ExplainFormat::Json => serde_json::to_string_pretty(&explanation)? + "\n",
     };
     Ok((text, run.played))
 }
 
 /// One incident with its time line.
-fn incident(args: &Args, id: u64) -> Answer {
-    let run = Run::play(&args.recording, IncidentLog::one(id))?;
+fn incident(args: &ExplainArgs, id: u64) -> PrintedExplanation {
+    let run = PlayedRecording::play(&args.recording, IncidentLog::one(id))?;
     let Some(incident) = run.pipeline.observer().last_in_full(run.pipeline.stats()) else {
         run.played?;
         let list = "kqproc_exporter explain --recording FILE";
@@ -70,47 +70,47 @@ fn incident(args: &Args, id: u64) -> Answer {
             .or_exit(NOINPUT);
     };
     let text = match args.format {
-        Format::Text => incident.text(paint_for_stdout()),
-        Format::Json => serde_json::to_string_pretty(&incident)? + "\n",
+        ExplainFormat::Text => incident.text(paint_for_stdout()),
+        ExplainFormat::Json => serde_json::to_string_pretty(&incident)? + "\n",
     };
     Ok((text, run.played))
 }
 
 /// The newest incidents, a line each.
-fn list(args: &Args) -> Answer {
+fn list(args: &ExplainArgs) -> PrintedExplanation {
     let limit = usize::try_from(args.list.limit).unwrap_or(usize::MAX);
     let verdict = args.list.verdict.as_deref().and_then(VerdictFilter::from_word);
     let log = IncidentLog::newest(limit, args.list.tree.clone(), verdict);
-    let run = Run::play(&args.recording, log)?;
+    let run = PlayedRecording::play(&args.recording, log)?;
     let (log, stats) = (run.pipeline.observer(), run.pipeline.stats());
     let kernel = kernel(run.meta);
     let osrelease = kernel.uname.split(' ').nth(1).unwrap_or_default();
     let list = log.list(stats, &run.source, osrelease);
     let text = match args.format {
-        Format::Text => list.of_recording(
+        ExplainFormat::Text => list.of_recording(
             &run.source,
             &kernel,
             log.matched(),
             args.list.is_filtered(),
             paint_for_stdout(),
         ),
-        Format::Json => serde_json::to_string_pretty(&list)? + "\n",
+        ExplainFormat::Json => serde_json::to_string_pretty(&list)? + "\n",
     };
     Ok((text, run.played))
 }
 
 /// A recording that was played, and what an observer made of it.
-struct Run<O> {
+struct PlayedRecording<O> {
     pipeline: Pipeline<O>,
     meta: Meta,
     /// What the recording is called.
     source: String,
-    played: Result<(), Error>,
+    played: Result<(), ReplayError>,
 }
 
-impl<O: Observer> Run<O> {
+impl<O: Observer> PlayedRecording<O> {
     /// Plays the recording of these parts; the bundled one if there are none.
-    fn play(paths: &[PathBuf], observer: O) -> Result<Run<O>, Error> {
+    fn play(paths: &[PathBuf], observer: O) -> Result<PlayedRecording<O>, ReplayError> {
         let mut pipeline = Pipeline::new(Config::default(), observer);
         let mut sink = |input: Input<'_>| {
             pipeline.push(input);
@@ -123,15 +123,15 @@ impl<O: Observer> Run<O> {
             }
             None => (bundled(&mut sink)?, "the bundled recording".to_owned()),
         };
-        Ok(Run { pipeline, meta, source, played: result })
+        Ok(PlayedRecording { pipeline, meta, source, played: result })
     }
 }
 
-fn kernel(meta: Meta) -> Kernel {
-    Kernel { uname: meta.uname, osreldate: meta.osreldate }
+fn kernel(meta: Meta) -> KernelVersion {
+    KernelVersion { uname: meta.uname, osreldate: meta.osreldate }
 }
 
-fn bundled(sink: &mut impl Sink) -> Result<Played, Error> {
+fn bundled(sink: &mut impl Sink) -> Result<Played, ReplayError> {
     let replay = Replay::bundled()?;
     let meta = replay.meta();
     Ok(Played { meta, result: replay.play(sink) })

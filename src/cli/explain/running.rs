@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Format, ListArgs};
+use super::{ExplainFormat, ListArgs};
 use crate::cli::exit::{NOINPUT, OrExit};
 use crate::cli::fetch::Exporter;
 use crate::cli::terminal::paint_for_stdout;
@@ -15,14 +15,22 @@ use crate::report::escape::is_directional;
 use crate::report::evidence::dto::{IncidentDto, IncidentList};
 
 /// One incident with its time line.
-pub(super) fn incident(exporter: &Exporter, id: u64, format: Format) -> anyhow::Result<String> {
+pub(super) fn incident(
+    exporter: &Exporter,
+    id: u64,
+    format: ExplainFormat,
+) -> anyhow::Result<String> {
     let answer = exporter.json(&format!("/incidents/{id}?format=json"))?;
     let incident: IncidentDto = understood(exporter, &answer)?;
     shown(format, &answer, || incident.text(paint_for_stdout()))
 }
 
 /// Both facts of a pid, as far as the witnesses did not agree on them, with their time line.
-pub(super) fn lives(exporter: &Exporter, pid: Pid, format: Format) -> anyhow::Result<String> {
+pub(super) fn lives(
+    exporter: &Exporter,
+    pid: Pid,
+    format: ExplainFormat,
+) -> anyhow::Result<String> {
     let answer = exporter.json(&format!("/incidents?pid={pid}&timeline=true&format=json"))?;
     let found: IncidentList = understood(exporter, &answer)?;
     if found.incidents.is_empty() {
@@ -40,7 +48,11 @@ pub(super) fn lives(exporter: &Exporter, pid: Pid, format: Format) -> anyhow::Re
 }
 
 /// The latest incidents, a line each.
-pub(super) fn list(exporter: &Exporter, list: &ListArgs, format: Format) -> anyhow::Result<String> {
+pub(super) fn list(
+    exporter: &Exporter,
+    list: &ListArgs,
+    format: ExplainFormat,
+) -> anyhow::Result<String> {
     let mut path = format!("/incidents?format=json&limit={}", list.limit);
     for (name, value) in [("tree", &list.tree), ("verdict", &list.verdict)] {
         if let Some(value) = value {
@@ -59,10 +71,14 @@ fn understood<T: DeserializeOwned>(exporter: &Exporter, answer: &Value) -> anyho
 }
 
 /// The answer itself for a program, and what it says for a person.
-fn shown(format: Format, answer: &Value, text: impl FnOnce() -> String) -> anyhow::Result<String> {
+fn shown(
+    format: ExplainFormat,
+    answer: &Value,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<String> {
     match format {
-        Format::Text => Ok(text()),
-        Format::Json => Ok(escaped(&serde_json::to_string_pretty(answer)?) + "\n"),
+        ExplainFormat::Text => Ok(text()),
+        ExplainFormat::Json => Ok(escaped(&serde_json::to_string_pretty(answer)?) + "\n"),
     }
 }
 
@@ -87,7 +103,7 @@ mod tests {
     #[test]
     fn json_from_elsewhere_steers_no_terminal() {
         let answer = serde_json::json!({ "tree": "a\u{9b}2J\u{202e}\u{7f}\u{1b}[2J\n" });
-        let found = shown(Format::Json, &answer, String::new).unwrap();
+        let found = shown(ExplainFormat::Json, &answer, String::new).unwrap();
         assert!(found.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{found}");
         assert_eq!(serde_json::from_str::<Value>(&found).unwrap(), answer);
     }

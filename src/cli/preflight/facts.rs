@@ -15,11 +15,11 @@ pub(crate) trait Probe {
     /// Runs a program and waits for it, but not for ever.
     fn run(&self, program: &Path, args: &[&str]) -> Ran;
     /// Finds dtrace(1) and the D program as serve would; `Err` says why that fails, and what to do.
-    fn dtrace(&self) -> Result<Found, String>;
+    fn dtrace(&self) -> Result<ServedProgram, String>;
     /// The hosts that commands reach, each as serve would find it.
     fn remotes(&self) -> Vec<Reached>;
     /// Opens a file for reading and closes it again.
-    fn open(&self, path: &Path) -> Access;
+    fn open(&self, path: &Path) -> FileAccess;
     /// Becomes the user as whom serve would serve, for good; `Err` says why that fails.
     fn settle(&self) -> Result<Identity, String>;
     /// Reads the configuration file as serve would; `Err` says why it cannot be used.
@@ -43,7 +43,7 @@ pub(crate) enum Ran {
 
 /// Whether a file can be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Access {
+pub(crate) enum FileAccess {
     /// It can.
     Readable,
     /// It is not there.
@@ -56,7 +56,7 @@ pub(crate) enum Access {
 
 /// The D program that serve would run.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Found {
+pub(crate) struct ServedProgram {
     /// Its name.
     pub program: String,
     /// Why it has no cause probes, if it was to have them.
@@ -69,7 +69,7 @@ pub(crate) struct Reached {
     /// How it is called, or its command.
     pub(crate) host: String,
     /// Its kernel and the D program that serve would run there, or why there is none.
-    pub(crate) found: Result<(KernelInfo, Found), String>,
+    pub(crate) found: Result<(KernelInfo, ServedProgram), String>,
 }
 
 /// What serve would need.
@@ -85,7 +85,7 @@ pub(crate) struct Wants<'a> {
 
 /// What was found out.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct PreflightFacts {
     /// The operating system.
     pub os: String,
     /// System, release and machine; empty where uname(1) is missing.
@@ -126,17 +126,17 @@ pub(crate) struct FreeBsd {
     /// Whether dtraceall was loaded before dtrace(1) ran.
     pub modules: bool,
     /// /dev/dtrace/dtrace, after dtrace(1) ran: it loads the modules itself if it may (libdtrace `dt_open.c`).
-    pub device: Access,
+    pub device: FileAccess,
     /// The D program that serve would run, or why there is none.
-    pub dtrace: Result<Found, String>,
+    pub dtrace: Result<ServedProgram, String>,
 }
 
 /// The gate to DTrace: a process that can open it may do everything (13.2 `dtrace.c:8282`).
 pub(crate) const DEVICE: &str = "/dev/dtrace/dtrace";
 
-impl Facts {
+impl PreflightFacts {
     /// Asks the host. On FreeBSD, dtrace(1) loads its modules on the way if they are not loaded.
-    pub(crate) fn gather(probe: &dyn Probe, wants: &Wants<'_>) -> Facts {
+    pub(crate) fn gather(probe: &dyn Probe, wants: &Wants<'_>) -> PreflightFacts {
         let uname = match probe.run(Path::new("uname"), &["-srm"]) {
             Ran::Well(out) => out.trim().to_owned(),
             _ => String::new(),
@@ -154,7 +154,7 @@ impl Facts {
         let config = wants.config.map(|file| (file.to_owned(), probe.config(file)));
         // In the order of serve: from here on with the rights of that user.
         let user = probe.settle();
-        Facts {
+        PreflightFacts {
             os: probe.os().to_owned(),
             uname,
             uid,

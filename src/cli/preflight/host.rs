@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::facts::{Access, Found, Probe, Ran, Reached};
+use super::facts::{FileAccess, Probe, Ran, Reached, ServedProgram};
 use crate::cli::config::Settings;
 use crate::cli::user::{Identity, UserArgs};
 use crate::http::Server;
 use crate::http::web_args::WebArgs;
-use crate::source::dtrace::{Dtrace, Named, Options};
+use crate::source::dtrace::{DtraceOptions, DtraceWitness, KeeperScope};
 use crate::source::live::{self, Remote, RemoteConfig};
 
 /// How long a program may take.
@@ -23,16 +23,16 @@ const ENOUGH: u64 = 1 << 20;
 
 /// The host that we run on.
 #[derive(Clone, Debug)]
-pub(crate) struct Host {
+pub(crate) struct LocalHost {
     /// As whom serve would serve.
     pub user: UserArgs,
     /// How it would run dtrace(1).
-    pub dtrace: Options,
+    pub dtrace: DtraceOptions,
     /// Which hosts it would watch over commands.
     pub remotes: Vec<RemoteConfig>,
 }
 
-impl Probe for Host {
+impl Probe for LocalHost {
     fn os(&self) -> &str {
         std::env::consts::OS
     }
@@ -45,10 +45,10 @@ impl Probe for Host {
         run(Command::new(program).args(args), PATIENCE)
     }
 
-    fn dtrace(&self) -> Result<Found, String> {
+    fn dtrace(&self) -> Result<ServedProgram, String> {
         let program = std::env::current_exe().map_err(|e| e.to_string())?;
-        let named = Named { trees: true, ..Named::default() };
-        let (dtrace, _keeper) = Dtrace::find(&program, &self.dtrace, named, false)
+        let named = KeeperScope { trees: true, ..KeeperScope::default() };
+        let (dtrace, _keeper) = DtraceWitness::find(&program, &self.dtrace, named, false)
             .map_err(|error| error.to_string())?;
         Ok(found(&dtrace))
     }
@@ -57,7 +57,7 @@ impl Probe for Host {
         let reach = |config: &RemoteConfig| {
             let mut remote = Remote::new(config.clone())?;
             let kernel = remote.reach()?;
-            Ok::<_, live::Error>((kernel, found(remote.dtrace())))
+            Ok::<_, live::LiveError>((kernel, found(remote.dtrace())))
         };
         let reached = |config: &RemoteConfig| Reached {
             host: match config.host.as_str() {
@@ -69,12 +69,12 @@ impl Probe for Host {
         self.remotes.iter().map(reached).collect()
     }
 
-    fn open(&self, path: &Path) -> Access {
+    fn open(&self, path: &Path) -> FileAccess {
         match File::open(path) {
-            Ok(_) => Access::Readable,
-            Err(e) if e.kind() == ErrorKind::NotFound => Access::Missing,
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => Access::Refused,
-            Err(e) => Access::Failed(e.to_string()),
+            Ok(_) => FileAccess::Readable,
+            Err(e) if e.kind() == ErrorKind::NotFound => FileAccess::Missing,
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => FileAccess::Refused,
+            Err(e) => FileAccess::Failed(e.to_string()),
         }
     }
 
@@ -91,8 +91,8 @@ impl Probe for Host {
     }
 }
 
-fn found(dtrace: &Dtrace) -> Found {
-    Found {
+fn found(dtrace: &DtraceWitness) -> ServedProgram {
+    ServedProgram {
         program: dtrace.program_name().to_owned(),
         no_causes: dtrace.no_causes().map(str::to_owned),
     }
@@ -157,8 +157,12 @@ fn text_of(reader: thread::JoinHandle<Vec<u8>>) -> String {
 mod tests {
     use super::*;
 
-    fn host() -> Host {
-        Host { user: UserArgs::default(), dtrace: Options::default(), remotes: Vec::new() }
+    fn host() -> LocalHost {
+        LocalHost {
+            user: UserArgs::default(),
+            dtrace: DtraceOptions::default(),
+            remotes: Vec::new(),
+        }
     }
 
     fn sh(script: &str) -> Ran {

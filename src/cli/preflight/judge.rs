@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::facts::{Access, DEVICE, Facts, Found, FreeBsd, Reached};
-use super::{Line, Status};
+use super::facts::{DEVICE, FileAccess, FreeBsd, PreflightFacts, Reached, ServedProgram};
+use super::{CheckStatus, Prerequisite};
 use crate::cli::exit::{CONFIG, NOPERM, UNAVAILABLE};
 use crate::cli::user::Identity;
 use crate::report::kernel::regime_by_osreldate;
@@ -16,7 +16,7 @@ const OLDEST: u32 = 1_203_000;
 const LISTS_KNOTES: u32 = 1_500_000;
 
 /// One line for each prerequisite, in the order in which they depend on each other.
-pub(crate) fn judge(facts: &Facts) -> Vec<Line> {
+pub(crate) fn judge(facts: &PreflightFacts) -> Vec<Prerequisite> {
     let mut lines = match &facts.freebsd {
         Some(freebsd) => on_freebsd(facts, freebsd),
         None if facts.this_host => elsewhere(facts),
@@ -38,31 +38,31 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Line> {
 
 fn line(
     what: &'static str,
-    status: Status,
+    status: CheckStatus,
     found: impl Into<String>,
     remedy: impl Into<String>,
-) -> Line {
-    Line { what, status, found: found.into(), remedy: remedy.into(), exit: UNAVAILABLE }
+) -> Prerequisite {
+    Prerequisite { what, status, found: found.into(), remedy: remedy.into(), exit: UNAVAILABLE }
 }
 
-fn ok(what: &'static str, found: impl Into<String>) -> Line {
-    line(what, Status::Ok, found, "")
+fn ok(what: &'static str, found: impl Into<String>) -> Prerequisite {
+    line(what, CheckStatus::Ok, found, "")
 }
 
-fn fail(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Line {
-    line(what, Status::Fail, found, remedy)
+fn fail(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Prerequisite {
+    line(what, CheckStatus::Fail, found, remedy)
 }
 
-fn skip(what: &'static str, found: impl Into<String>) -> Line {
-    line(what, Status::Skip, found, "")
+fn skip(what: &'static str, found: impl Into<String>) -> Prerequisite {
+    line(what, CheckStatus::Skip, found, "")
 }
 
-fn no_permission(line: Line) -> Line {
-    Line { exit: NOPERM, ..line }
+fn no_permission(line: Prerequisite) -> Prerequisite {
+    Prerequisite { exit: NOPERM, ..line }
 }
 
 /// The lines that cannot be met on another system.
-fn elsewhere(facts: &Facts) -> Vec<Line> {
+fn elsewhere(facts: &PreflightFacts) -> Vec<Prerequisite> {
     let os = &facts.os;
     let never = |what, whose: &str| fail(what, format!("cannot be met on {os}: {whose}"), "");
     let name = if facts.uname.is_empty() { os } else { &facts.uname };
@@ -79,7 +79,7 @@ fn elsewhere(facts: &Facts) -> Vec<Line> {
     ]
 }
 
-fn on_freebsd(facts: &Facts, freebsd: &FreeBsd) -> Vec<Line> {
+fn on_freebsd(facts: &PreflightFacts, freebsd: &FreeBsd) -> Vec<Prerequisite> {
     let mut lines = vec![
         kernel(&facts.uname, freebsd.osreldate),
         root(facts.uid, &freebsd.device),
@@ -96,18 +96,18 @@ fn on_freebsd(facts: &Facts, freebsd: &FreeBsd) -> Vec<Line> {
 }
 
 /// Nothing that `serve` needs, but what must not be done beside it.
-fn knotes() -> Line {
+fn knotes() -> Prerequisite {
     line(
         "knotes",
-        Status::Warn,
+        CheckStatus::Warn,
         "procstat kqueue (sysctl kern.proc.kq) makes this kernel lose events of the process that it looks at",
         "do not use it on a supervisor at work; `kqproc_exporter consumers` shows what one asks for without it",
     )
 }
 
-fn kernel(uname: &str, osreldate: Option<u32>) -> Line {
+fn kernel(uname: &str, osreldate: Option<u32>) -> Prerequisite {
     let Some(osreldate) = osreldate else {
-        return line("kernel", Status::Warn, format!("{uname}, kern.osreldate unknown"), "");
+        return line("kernel", CheckStatus::Warn, format!("{uname}, kern.osreldate unknown"), "");
     };
     let found =
         format!("{uname}, osreldate {osreldate}: {} expected", regime_by_osreldate(osreldate));
@@ -122,17 +122,17 @@ fn kernel(uname: &str, osreldate: Option<u32>) -> Line {
     }
 }
 
-fn root(uid: u32, device: &Access) -> Line {
+fn root(uid: u32, device: &FileAccess) -> Prerequisite {
     if uid == 0 {
         ok("root", "uid 0")
-    } else if *device == Access::Readable {
+    } else if *device == FileAccess::Readable {
         ok("root", format!("uid {uid}, and {DEVICE} is open to it"))
     } else {
         no_permission(fail("root", format!("uid {uid}"), "run as root: dtrace needs it"))
     }
 }
 
-fn jail(jailed: Option<bool>) -> Line {
+fn jail(jailed: Option<bool>) -> Prerequisite {
     match jailed {
         Some(true) => no_permission(fail(
             "jail",
@@ -144,7 +144,7 @@ fn jail(jailed: Option<bool>) -> Line {
     }
 }
 
-fn hooks(hooks: bool) -> Line {
+fn hooks(hooks: bool) -> Prerequisite {
     if hooks {
         ok("hooks", "the kernel has KDTRACE_HOOKS")
     } else {
@@ -156,7 +156,7 @@ fn hooks(hooks: bool) -> Line {
 
 const AT_BOOT: &str = "load dtraceall at boot: sysrc kld_list+=dtraceall";
 
-fn securelevel(level: Option<i32>, loaded: bool) -> Line {
+fn securelevel(level: Option<i32>, loaded: bool) -> Prerequisite {
     match level {
         Some(level) if level > 0 && !loaded => no_permission(fail(
             "securelevel",
@@ -168,45 +168,50 @@ fn securelevel(level: Option<i32>, loaded: bool) -> Line {
     }
 }
 
-fn modules(freebsd: &FreeBsd, root: bool) -> Line {
+fn modules(freebsd: &FreeBsd, root: bool) -> Prerequisite {
     let may_load = root && freebsd.jailed != Some(true) && freebsd.securelevel.unwrap_or(-1) <= 0;
     if freebsd.modules {
         ok("modules", "dtraceall is loaded")
     } else if !may_load {
         let found = "dtraceall is not loaded, and may not be loaded from here";
         no_permission(fail("modules", found, AT_BOOT))
-    } else if freebsd.device == Access::Missing {
+    } else if freebsd.device == FileAccess::Missing {
         fail(
             "modules",
             "dtraceall is not loaded",
             "run `kldload dtraceall`: it says what is missing",
         )
     } else {
-        line("modules", Status::Warn, "dtraceall was not loaded; dtrace has loaded it", AT_BOOT)
+        line(
+            "modules",
+            CheckStatus::Warn,
+            "dtraceall was not loaded; dtrace has loaded it",
+            AT_BOOT,
+        )
     }
 }
 
-fn device(device: &Access) -> Line {
+fn device(device: &FileAccess) -> Prerequisite {
     match device {
-        Access::Readable => ok("device", format!("{DEVICE} can be read")),
-        Access::Missing => fail(
+        FileAccess::Readable => ok("device", format!("{DEVICE} can be read")),
+        FileAccess::Missing => fail(
             "device",
             format!("there is no {DEVICE}"),
             "load dtraceall; in a jail, run on the host",
         ),
-        Access::Refused => {
+        FileAccess::Refused => {
             no_permission(fail("device", format!("{DEVICE} is not open to us"), "run as root"))
         }
-        Access::Failed(reason) => fail("device", format!("{DEVICE}: {reason}"), ""),
+        FileAccess::Failed(reason) => fail("device", format!("{DEVICE}: {reason}"), ""),
     }
 }
 
 /// dtrace(1) cannot answer without its device, and the device's own line says so.
-fn unanswerable(device: &Access) -> bool {
-    *device != Access::Readable
+fn unanswerable(device: &FileAccess) -> bool {
+    *device != FileAccess::Readable
 }
 
-fn program(freebsd: &FreeBsd) -> Line {
+fn program(freebsd: &FreeBsd) -> Prerequisite {
     match &freebsd.dtrace {
         Ok(found) => ok("program", format!("{} compiles", found.program)),
         Err(_) if unanswerable(&freebsd.device) => {
@@ -220,11 +225,11 @@ fn program(freebsd: &FreeBsd) -> Line {
     }
 }
 
-fn causes(found: &Found) -> Line {
+fn causes(found: &ServedProgram) -> Prerequisite {
     match &found.no_causes {
         Some(reason) => line(
             "causes",
-            Status::Warn,
+            CheckStatus::Warn,
             format!("the cause probes do not compile: {reason}"),
             "serve works without: only the errno behind a NOTE_TRACKERR stays unknown",
         ),
@@ -233,7 +238,7 @@ fn causes(found: &Found) -> Line {
     }
 }
 
-fn remote(Reached { host, found }: &Reached) -> Line {
+fn remote(Reached { host, found }: &Reached) -> Prerequisite {
     match found {
         Ok((kernel, found)) => {
             let uname =
@@ -249,11 +254,11 @@ fn remote(Reached { host, found }: &Reached) -> Line {
     }
 }
 
-fn user(user: &Result<Identity, String>) -> Line {
+fn user(user: &Result<Identity, String>) -> Prerequisite {
     match user {
         Ok(identity) if identity.is_root => line(
             "user",
-            Status::Warn,
+            CheckStatus::Warn,
             "serves as root: a fault in the server is a fault of root's",
             "leave out --user, or name an unprivileged user",
         ),
@@ -262,7 +267,7 @@ fn user(user: &Result<Identity, String>) -> Line {
     }
 }
 
-fn sight(freebsd: &FreeBsd, identity: &Identity) -> Line {
+fn sight(freebsd: &FreeBsd, identity: &Identity) -> Prerequisite {
     match freebsd.hidden_by {
         _ if identity.is_root => ok("sight", "root sees all processes"),
         Some(sysctl) => no_permission(fail(
@@ -272,7 +277,7 @@ fn sight(freebsd: &FreeBsd, identity: &Identity) -> Line {
         )),
         None if freebsd.hides_jailed => line(
             "sight",
-            Status::Warn,
+            CheckStatus::Warn,
             format!("{} hides processes in jails from {identity}", HIDING_JAILED.0),
             "where a tree begins in a jail, change it, or serve with --user root",
         ),
@@ -280,14 +285,14 @@ fn sight(freebsd: &FreeBsd, identity: &Identity) -> Line {
     }
 }
 
-fn config(path: &Path, result: &Result<(), String>) -> Line {
+fn config(path: &Path, result: &Result<(), String>) -> Prerequisite {
     match result {
         Ok(()) => ok("config", format!("{} is valid", path.display())),
-        Err(reason) => Line { exit: CONFIG, ..fail("config", reason, "correct the file") },
+        Err(reason) => Prerequisite { exit: CONFIG, ..fail("config", reason, "correct the file") },
     }
 }
 
-fn listen(name: &str, result: &Result<(), String>) -> Line {
+fn listen(name: &str, result: &Result<(), String>) -> Prerequisite {
     match result {
         Ok(()) => ok("listen", format!("{name} is free")),
         Err(reason) => fail("listen", reason, "choose another --web.listen-address"),

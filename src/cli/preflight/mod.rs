@@ -8,7 +8,7 @@ mod tests;
 
 /// How a prerequisite stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Status {
+pub(crate) enum CheckStatus {
     /// As it should be.
     Ok,
     /// serve works, but not as well as it could.
@@ -19,25 +19,25 @@ pub(crate) enum Status {
     Skip,
 }
 
-impl Status {
+impl CheckStatus {
     /// The word for it at the beginning of a line.
     pub(crate) const fn word(self) -> &'static str {
         match self {
-            Status::Ok => "ok",
-            Status::Warn => "warn",
-            Status::Fail => "fail",
-            Status::Skip => "skip",
+            CheckStatus::Ok => "ok",
+            CheckStatus::Warn => "warn",
+            CheckStatus::Fail => "fail",
+            CheckStatus::Skip => "skip",
         }
     }
 }
 
 /// One prerequisite.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Line {
+pub(crate) struct Prerequisite {
     /// Its name, in one word.
     pub what: &'static str,
     /// How it stands.
-    pub status: Status,
+    pub status: CheckStatus,
     /// What was found.
     pub found: String,
     /// What to do; empty if there is nothing to do.
@@ -47,6 +47,6 @@ pub(crate) struct Line {
 }
 
 /// The exit status for these lines: that of the first that fails, 0 if none does.
-pub(crate) fn exit_status(lines: &[Line]) -> u8 {
-    lines.iter().find(|line| line.status == Status::Fail).map_or(0, |line| line.exit)
+pub(crate) fn exit_status(lines: &[Prerequisite]) -> u8 {
+    lines.iter().find(|line| line.status == CheckStatus::Fail).map_or(0, |line| line.exit)
 }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::{banner, page};
 use crate::http::filter::{FACTS, Filter, Listed};
-use crate::http::incidents::Incident;
+use crate::http::incidents::NumberedFinding;
 use crate::http::query;
 use crate::http::routes::TOP;
 use crate::report::escape::Clean;
@@ -96,8 +96,9 @@ fn table(listed: &Listed<'_>) -> Markup {
     }
 }
 
-fn row(listed: &Listed<'_>, incident: &Incident) -> Markup {
-    let (Incident { id, finding, .. }, stats) = (incident, listed.snapshot.of_incident(incident));
+fn row(listed: &Listed<'_>, incident: &NumberedFinding) -> Markup {
+    let (NumberedFinding { id, finding, .. }, stats) =
+        (incident, listed.snapshot.of_incident(incident));
     let time = stats.wall_of(evidence::happened(finding)).map(rfc3339::utc);
     let forker = finding.dtrace.forker.map_or("unknown".to_owned(), |pid| pid.to_string());
     html! {

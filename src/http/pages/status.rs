@@ -7,14 +7,14 @@ use super::{banner, incident, page};
 use crate::check::stats::{Histogram, NoteKind, Stats, TreeStats};
 use crate::http::about::About;
 use crate::http::history::{Hour, Series, count};
-use crate::http::incidents::Incident;
+use crate::http::incidents::NumberedFinding;
 use crate::http::query;
 use crate::http::routes::TOP;
 use crate::http::snapshot::Snapshot;
 use crate::metrics::{CpuUsage, Source};
 use crate::model::{Regime, Verdict, VerdictClass};
 use crate::report::advice::consumer_advice;
-use crate::report::answer::{self, Answer};
+use crate::report::answer::{self, Soundness};
 use crate::report::escape::Clean;
 use crate::report::format::{count_of, duration, thousands};
 
@@ -22,7 +22,7 @@ use crate::report::format::{count_of, duration, thousands};
 pub(in crate::http) const LISTED: usize = 5;
 
 /// What the page shows, of one moment.
-pub(in crate::http) struct Status<'a> {
+pub(in crate::http) struct StatusPage<'a> {
     pub(in crate::http) about: &'a About,
     pub(in crate::http) telemetry_path: &'a str,
     pub(in crate::http) snapshot: &'a Snapshot,
@@ -33,16 +33,16 @@ pub(in crate::http) struct Status<'a> {
     pub(in crate::http) sources: Vec<(&'a str, Source, bool)>,
     pub(in crate::http) cpu: &'a CpuUsage,
     /// The newest of each verdict, newest first.
-    pub(in crate::http) incidents: Vec<Incident>,
+    pub(in crate::http) incidents: Vec<NumberedFinding>,
     /// How many incidents of a flood were not kept.
     pub(in crate::http) skipped: u64,
 }
 
-impl Status<'_> {
+impl StatusPage<'_> {
     pub(in crate::http) fn html(&self) -> String {
         let main = html! {
             (banner(self.about))
-            h1 class=(Answer::of(self.stats)) { (Clean(answer::sentence(self.stats))) }
+            h1 class=(Soundness::of(self.stats)) { (Clean(answer::sentence(self.stats))) }
             section.cards aria-label="At a glance" {
                 @for card in [self.lost_now(), self.witnesses(), self.kernel(), self.recent(), self.cost()] {
                     div class={ "card " (card.class) } {
@@ -70,10 +70,10 @@ impl Status<'_> {
         page(TOP, "kqproc_exporter", head, main)
     }
 
-    fn lost_now(&self) -> Card {
+    fn lost_now(&self) -> StatCard {
         let totals = answer::totals(self.stats);
         let (lost, ghosts) = (totals.lost_alive, totals.ghosts);
-        Card {
+        StatCard {
             title: "Lost now",
             value: thousands(lost + ghosts),
             detail: match lost + ghosts {
@@ -88,7 +88,7 @@ impl Status<'_> {
         }
     }
 
-    fn witnesses(&self) -> Card {
+    fn witnesses(&self) -> StatCard {
         let name = |(host, source, _): &(&str, Source, bool)| match *host {
             "" => source.to_string(),
             host => format!("{source} of {host}"),
@@ -100,10 +100,10 @@ impl Status<'_> {
             () if self.stats.dtrace_blind_now => ("DTrace is blind".into(), "doubt"),
             () => ("Both see".into(), "good"),
         };
-        Card { title: "Witnesses", value, detail: blind, class }
+        StatCard { title: "Witnesses", value, detail: blind, class }
     }
 
-    fn kernel(&self) -> Card {
+    fn kernel(&self) -> StatCard {
         let (detail, class) = match self.stats.regime {
             Regime::Unknown => ("Nothing has shown yet how it delivers its notes.", "plain"),
             Regime::Split => {
@@ -128,15 +128,15 @@ impl Status<'_> {
             true => (format!("Regime {}. {detail}", self.stats.regime), class),
             false => (format!("A tree each. {}.", kernels.join(", ")), "plain"),
         };
-        Card { title: "Kernel", value: release.into(), detail, class }
+        StatCard { title: "Kernel", value: release.into(), detail, class }
     }
 
-    fn recent(&self) -> Card {
+    fn recent(&self) -> StatCard {
         let of = |verdict: &Verdict| Some((*verdict, self.hour.rate(Series::Verdict(*verdict))?));
         let rates: Option<Vec<(Verdict, f64)>> = Verdict::ALL.iter().map(of).collect();
         let Some(rates) = rates else {
             let detail = "The first rates come in 10 seconds.".into();
-            return Card { title: "Last minute", value: "–".into(), detail, class: "plain" };
+            return StatCard { title: "Last minute", value: "–".into(), detail, class: "plain" };
         };
         let of = |class: &[VerdictClass]| -> f64 {
             rates.iter().filter(|(v, _)| class.contains(&v.class())).map(|(_, rate)| rate).sum()
@@ -151,10 +151,10 @@ impl Status<'_> {
                 (format!("{} of them agreed.", percent(agreed / all)), class)
             }
         };
-        Card { title: "Last minute", value: format!("{} facts/s", rate(all)), detail, class }
+        StatCard { title: "Last minute", value: format!("{} facts/s", rate(all)), detail, class }
     }
 
-    fn cost(&self) -> Card {
+    fn cost(&self) -> StatCard {
         let title = "What watching costs";
         let (value, when, each) = match self.cpu.recent() {
             Some((time, shares)) => {
@@ -170,7 +170,7 @@ impl Status<'_> {
                 ("–".to_owned(), "Since the start".to_owned(), each)
             }
         };
-        Card { title, value, detail: format!("{when}: {}.", each.join(", ")), class: "plain" }
+        StatCard { title, value, detail: format!("{when}: {}.", each.join(", ")), class: "plain" }
     }
 
     fn verdicts(&self) -> Markup {
@@ -346,7 +346,7 @@ fn watched_as(tree: &TreeStats) -> String {
     }
 }
 
-struct Card {
+struct StatCard {
     title: &'static str,
     value: String,
     detail: String,

@@ -19,7 +19,7 @@ const MAX_WAITING: usize = 16;
 
 /// What became of a request's credentials.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::http) enum Access {
+pub(in crate::http) enum AuthOutcome {
     Granted,
     Denied,
     /// Too many unknown passwords are being checked.
@@ -60,23 +60,28 @@ impl Auth {
     }
 
     /// Checks the `Authorization` header.
-    pub(in crate::http) async fn check(self: &Arc<Self>, header: Option<&HeaderValue>) -> Access {
-        let Some((user, password)) = header.and_then(credentials) else { return Access::Denied };
+    pub(in crate::http) async fn check(
+        self: &Arc<Self>,
+        header: Option<&HeaderValue>,
+    ) -> AuthOutcome {
+        let Some((user, password)) = header.and_then(credentials) else {
+            return AuthOutcome::Denied;
+        };
         if password.len() > MAX_PASSWORD {
-            return Access::Denied;
+            return AuthOutcome::Denied;
         }
         if self.knows(&user, &password) {
-            return Access::Granted;
+            return AuthOutcome::Granted;
         }
-        let Ok(_waiting) = self.waiting.try_acquire() else { return Access::Busy };
-        let Ok(_working) = self.working.acquire().await else { return Access::Busy };
+        let Ok(_waiting) = self.waiting.try_acquire() else { return AuthOutcome::Busy };
+        let Ok(_working) = self.working.acquire().await else { return AuthOutcome::Busy };
         // Someone with the same password may have been before us in the queue.
         if self.knows(&user, &password) {
-            return Access::Granted;
+            return AuthOutcome::Granted;
         }
         let auth = Arc::clone(self);
         let checked = tokio::task::spawn_blocking(move || auth.verify(user, &password)).await;
-        if checked.unwrap_or(false) { Access::Granted } else { Access::Denied }
+        if checked.unwrap_or(false) { AuthOutcome::Granted } else { AuthOutcome::Denied }
     }
 
     fn knows(&self, user: &str, password: &[u8]) -> bool {
@@ -140,7 +145,7 @@ mod tests {
         let auth = auth();
         for _ in 0..2 {
             let right = basic(format!("alice:{SECRET}"));
-            assert_eq!(auth.check(Some(&right)).await, Access::Granted);
+            assert_eq!(auth.check(Some(&right)).await, AuthOutcome::Granted);
             for wrong in [
                 basic("alice:wrong"),
                 basic(format!("bob:{SECRET}")),
@@ -154,9 +159,9 @@ mod tests {
                 "Bearer x".parse().unwrap(),
                 HeaderValue::from_bytes(b"Basic \xff\xff").unwrap(),
             ] {
-                assert_eq!(auth.check(Some(&wrong)).await, Access::Denied, "{wrong:?}");
+                assert_eq!(auth.check(Some(&wrong)).await, AuthOutcome::Denied, "{wrong:?}");
             }
-            assert_eq!(auth.check(None).await, Access::Denied);
+            assert_eq!(auth.check(None).await, AuthOutcome::Denied);
         }
     }
 
@@ -164,11 +169,11 @@ mod tests {
     async fn a_known_password_needs_no_turn() {
         let auth = auth();
         let right = basic(format!("alice:{SECRET}"));
-        assert_eq!(auth.check(Some(&right)).await, Access::Granted);
+        assert_eq!(auth.check(Some(&right)).await, AuthOutcome::Granted);
         let _working = auth.working.acquire().await.unwrap();
         let _waiting = auth.waiting.acquire_many(MAX_WAITING as u32).await.unwrap();
-        assert_eq!(auth.check(Some(&right)).await, Access::Granted);
-        assert_eq!(auth.check(Some(&basic("alice:guess"))).await, Access::Busy);
+        assert_eq!(auth.check(Some(&right)).await, AuthOutcome::Granted);
+        assert_eq!(auth.check(Some(&basic("alice:guess"))).await, AuthOutcome::Busy);
     }
 
     #[test]

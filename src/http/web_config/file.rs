@@ -16,8 +16,8 @@ const MAX_COST: u32 = 14;
 
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct File {
-    pub(super) tls_server_config: Option<Tls>,
+pub(super) struct WebConfigFile {
+    pub(super) tls_server_config: Option<TlsConfig>,
     pub(super) http_server_config: Option<Http>,
     pub(super) basic_auth_users: Option<BTreeMap<String, PasswordHash>>,
     #[serde(deserialize_with = "rate_limit")]
@@ -26,7 +26,7 @@ pub(super) struct File {
 
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Tls {
+pub(super) struct TlsConfig {
     #[serde(deserialize_with = "unless_blank")]
     pub(super) cert: Option<String>,
     #[serde(deserialize_with = "unless_blank")]
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     fn error_of(text: &str) -> String {
-        match serde_saphyr::from_str::<File>(text) {
+        match serde_saphyr::from_str::<WebConfigFile>(text) {
             Ok(_) => panic!("accepted: {text}"),
             Err(error) => error.without_snippet().to_string(),
         }
@@ -265,7 +265,7 @@ mod tests {
             "basic_auth_users:\n",
             "rate_limit:\n  interval: 1s\n  burst: 20\n",
         ] {
-            assert!(serde_saphyr::from_str::<File>(text).is_ok(), "{text}");
+            assert!(serde_saphyr::from_str::<WebConfigFile>(text).is_ok(), "{text}");
         }
     }
 
@@ -288,7 +288,7 @@ mod tests {
             "rate_limit:\n  interval: 0\n  burst: 0\n",
             "rate_limit:\n  interval: 0s\n  burst: 0\n",
         ] {
-            let file = serde_saphyr::from_str::<File>(text);
+            let file = serde_saphyr::from_str::<WebConfigFile>(text);
             let file = file.unwrap_or_else(|error| panic!("{text}: {error}"));
             assert!(file.rate_limit.is_none(), "{text}");
             let tls = file.tls_server_config.unwrap_or_default();

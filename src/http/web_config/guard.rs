@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::file::{ClientAuth, File, RateLimit, TlsVersion};
+use super::file::{ClientAuth, RateLimit, TlsVersion, WebConfigFile};
 
 /// The part of a web configuration that decides who is let in, and how often. A file that was cut short, emptied or
 /// edited by mistake can lack any part of it, so a reload takes up only a guard that lacks nothing of the one in force.
@@ -17,7 +17,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn of(file: &File) -> Guard {
+    pub(super) fn of(file: &WebConfigFile) -> Guard {
         let tls = file.tls_server_config.as_ref();
         let users = file.basic_auth_users.iter().flat_map(|users| users.keys());
         Guard {

@@ -18,7 +18,7 @@ use crate::plain_file;
 
 use guard::Guard;
 
-pub(super) use auth::{Access, Auth};
+pub(super) use auth::{Auth, AuthOutcome};
 pub(super) use tls::Tls;
 
 /// How often the files are looked at. A change is taken up once it was seen twice the same, so that a file that is
@@ -157,7 +157,7 @@ impl Rules {
             .map_err(|error| WebConfigError::Read { path: path.into(), error })?;
         let text = str::from_utf8(&bytes).map_err(|error| bad(error.to_string()))?;
         // Without the lines in question, which may hold secrets: messages are logged.
-        let file: file::File =
+        let file: file::WebConfigFile =
             serde_saphyr::from_str(text).map_err(|e| bad(e.without_snippet().to_string()))?;
 
         let folder = path.parent().unwrap_or(Path::new(""));

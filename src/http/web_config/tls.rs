@@ -26,7 +26,7 @@ pub(in crate::http) struct Tls {
 impl Tls {
     /// # Errors
     /// What is wrong with the certificate, the key or what they are to be used for.
-    pub(super) fn new(config: &file::Tls, folder: &Path) -> Result<Tls, String> {
+    pub(super) fn new(config: &file::TlsConfig, folder: &Path) -> Result<Tls, String> {
         let pem = |field, inline: &Option<String>, file: &Option<PathBuf>| {
             read(field, inline.as_deref(), file.as_deref(), folder)
         };
@@ -74,12 +74,12 @@ impl Tls {
 }
 
 /// The files that must be watched for a new certificate.
-pub(super) fn files(config: &file::Tls, folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(config: &file::TlsConfig, folder: &Path) -> Vec<PathBuf> {
     let files = [&config.cert_file, &config.key_file, &config.client_ca_file];
     files.into_iter().flatten().map(|file| folder.join(file)).collect()
 }
 
-fn versions(config: &file::Tls) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
+fn versions(config: &file::TlsConfig) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
     let min = config.min_version.unwrap_or(TlsVersion::Tls12);
     let max = config.max_version.unwrap_or(TlsVersion::Tls13);
     let all = [(TlsVersion::Tls12, &TLS12), (TlsVersion::Tls13, &TLS13)];
@@ -92,7 +92,7 @@ fn versions(config: &file::Tls) -> Result<Vec<&'static SupportedProtocolVersion>
 }
 
 fn client_verifier(
-    config: &file::Tls,
+    config: &file::TlsConfig,
     client_ca: Option<&[u8]>,
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {

@@ -7,7 +7,7 @@ use crate::model::{KernelTime, Kevent, Pid, TreeId, filter, note};
 use crate::report::evidence::consumer_name;
 use crate::report::evidence::event::{TimelineEntry, TimelineEvent};
 use crate::wire::decode::Reason;
-use crate::wire::drops::Message;
+use crate::wire::drops::StderrMessage;
 use crate::wire::record::{Copyout, Record, Register};
 
 /// More entries about one pid than this are left out, and counted.
@@ -185,8 +185,8 @@ impl Observer for Collector {
         }
     }
 
-    fn message(&mut self, line: &[u8], message: Option<&Message<'_>>) {
-        if !matches!(message, None | Some(Message::Notice(_))) {
+    fn message(&mut self, line: &[u8], message: Option<&StderrMessage<'_>>) {
+        if !matches!(message, None | Some(StderrMessage::Notice(_))) {
             self.gap(String::from_utf8_lossy(line).into_owned());
         }
     }

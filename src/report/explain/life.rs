@@ -36,13 +36,13 @@ impl From<Witness> for Voice {
 
 /// One life of the pid: an incarnation.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
-pub(crate) struct Life {
+pub(crate) struct ProcessLife {
     /// The tree that it belongs to; `None` for a process that is not watched.
     pub tree: Option<String>,
     /// Since when, on DTrace's clock in nanoseconds; `None` if its beginning was not seen.
     pub since: Option<KernelTime>,
     /// Everything in the order of its time.
-    pub lines: Vec<Line>,
+    pub lines: Vec<LifeRow>,
     /// The verdicts and why.
     pub judged: Vec<Judged>,
     /// NOTE_CHILD kevents too many, and why.
@@ -51,7 +51,7 @@ pub(crate) struct Life {
 
 /// One line of the time line.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Line {
+pub struct LifeRow {
     /// On DTrace's clock, in nanoseconds.
     pub at: KernelTime,
     /// Whose line it is.
@@ -85,7 +85,7 @@ pub(crate) struct Duplicates {
     pub path: KernelPath,
 }
 
-impl Life {
+impl ProcessLife {
     /// The time line, and under it why it went as it did.
     pub(super) fn text(&self, out: &mut String, paint: Paint) {
         let zero = self.since.or(self.lines.first().map(|line| line.at)).unwrap_or_default();
@@ -115,7 +115,7 @@ impl Life {
     }
 }
 
-impl Line {
+impl LifeRow {
     /// Adds the line, its time in milliseconds after `zero`.
     fn write(&self, out: &mut String, zero: KernelTime, paint: Paint) {
         let at = format!("{:+.3}", (self.at.0 as i128 - zero.0 as i128) as f64 / 1e6);
@@ -134,9 +134,9 @@ impl Line {
     }
 }
 
-impl From<&TimelineRow> for Line {
-    fn from(row: &TimelineRow) -> Line {
-        Line {
+impl From<&TimelineRow> for LifeRow {
+    fn from(row: &TimelineRow) -> LifeRow {
+        LifeRow {
             at: row.at,
             voice: match row.witness.as_deref() {
                 Some("dtrace") => Voice::Dtrace,

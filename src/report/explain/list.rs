@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use super::life::{Judged, Life, Line, hue_of};
+use super::life::{Judged, LifeRow, ProcessLife, hue_of};
 use crate::model::{KernelTime, Pid};
 use crate::report::evidence::dto::{IncidentDto, IncidentList};
 use crate::report::format::{Hue, Paint, printable, thousands};
-use crate::report::kernel::Kernel;
+use crate::report::kernel::KernelVersion;
 
 impl IncidentList {
     /// A line for each incident of a running exporter, newest first. `is_filtered`: not all of them were asked for.
@@ -25,7 +25,7 @@ impl IncidentList {
     pub(crate) fn of_recording(
         &self,
         source: &str,
-        kernel: &Kernel,
+        kernel: &KernelVersion,
         matched: u64,
         is_filtered: bool,
         paint: Paint,
@@ -146,17 +146,17 @@ impl Incarnation<'_> {
 }
 
 /// What these incidents of one life say together, each line once.
-fn life(incidents: &[&IncidentDto]) -> Life {
+fn life(incidents: &[&IncidentDto]) -> ProcessLife {
     let mut seen = HashSet::new();
-    let all = incidents.iter().flat_map(|incident| &incident.timeline).map(Line::from);
-    let mut lines: Vec<Line> = all.filter(|l| seen.insert((l.at, l.text.clone()))).collect();
+    let all = incidents.iter().flat_map(|incident| &incident.timeline).map(LifeRow::from);
+    let mut lines: Vec<LifeRow> = all.filter(|l| seen.insert((l.at, l.text.clone()))).collect();
     lines.sort_by_key(|line| line.at);
     let judge = |incident: &&IncidentDto| Judged {
         fact: incident.fact.clone(),
         verdict: incident.verdict.clone(),
         path: incident.kernel_path.clone(),
     };
-    Life { lines, judged: incidents.iter().map(judge).collect(), ..Life::default() }
+    ProcessLife { lines, judged: incidents.iter().map(judge).collect(), ..ProcessLife::default() }
 }
 
 impl IncidentDto {

@@ -12,12 +12,12 @@ use super::evidence::event::{TimelineEntry, TimelineEvent};
 use super::evidence::fact;
 use super::evidence::judged_in_full;
 use super::format::{Hue, Paint, count_of, printable};
-use super::kernel::Kernel;
+use super::kernel::KernelVersion;
 use super::paths::{DUPLICATE_CHILD, path};
 use crate::check::finding::Finding;
 use crate::model::{KernelTime, Pid, Regime, note};
 use collect::Collector;
-use life::{Duplicates, Judged, Life, Line, Voice};
+use life::{Duplicates, Judged, LifeRow, ProcessLife, Voice};
 
 /// How long a fork may take from knote_fork to proc:::create.
 const FORK_NS: u64 = 50_000_000;
@@ -30,11 +30,11 @@ pub(crate) struct Explanation {
     /// What was played.
     pub source: String,
     /// The kernel.
-    pub kernel: Kernel,
+    pub kernel: KernelVersion,
     /// What its kevents have shown of it.
     pub regime: Regime,
     /// Its lives, oldest first.
-    pub lives: Vec<Life>,
+    pub lives: Vec<ProcessLife>,
     /// Words that found no room.
     pub(crate) left_out: u64,
 }
@@ -45,7 +45,7 @@ impl Explanation {
         pid: Pid,
         collected: &Collector,
         regime: Regime,
-        kernel: Kernel,
+        kernel: KernelVersion,
         source: String,
     ) -> Explanation {
         let mut lives = lives(collected);
@@ -144,11 +144,11 @@ fn owner(lives: &[Draft], entry: &TimelineEntry) -> Option<usize> {
 }
 
 impl Draft {
-    fn finish(mut self, pid: Pid, collected: &Collector, regime: Regime) -> Life {
+    fn finish(mut self, pid: Pid, collected: &Collector, regime: Regime) -> ProcessLife {
         self.findings.sort_by_key(|f| f.decided);
         share(&mut self.findings);
         let lost = self.findings.iter().any(|f| f.verdict.is_lost());
-        let mut lines: Vec<Line> = self
+        let mut lines: Vec<LifeRow> = self
             .entries
             .iter()
             .filter(|entry| {
@@ -171,7 +171,7 @@ impl Draft {
             let number = usize::from(f.tree.0);
             collected.trees.get(number).cloned().unwrap_or_else(|| format!("tree{number}"))
         });
-        Life {
+        ProcessLife {
             tree,
             since: self.since,
             lines: without_repeats(lines),
@@ -197,8 +197,8 @@ fn share(findings: &mut [Finding]) {
 }
 
 /// Lines that say the same on end are one.
-fn without_repeats(lines: Vec<Line>) -> Vec<Line> {
-    let mut out: Vec<Line> = vec![];
+fn without_repeats(lines: Vec<LifeRow>) -> Vec<LifeRow> {
+    let mut out: Vec<LifeRow> = vec![];
     for line in lines {
         match out.last_mut() {
             Some(last) if (last.at, &last.text) == (line.at, &line.text) => last.times += 1,
@@ -208,15 +208,15 @@ fn without_repeats(lines: Vec<Line>) -> Vec<Line> {
     out
 }
 
-fn line(pid: Pid, entry: &TimelineEntry) -> Line {
+fn line(pid: Pid, entry: &TimelineEntry) -> LifeRow {
     let voice = entry.event.witness().map_or(Voice::Gap, Voice::from);
-    Line { at: entry.at, voice, text: entry.event.text(pid), times: 1, verdict: None }
+    LifeRow { at: entry.at, voice, text: entry.event.text(pid), times: 1, verdict: None }
 }
 
 /// The verdict, and of a consumer what it did not receive.
-fn verdict_line(finding: &Finding, collected: &Collector) -> Line {
+fn verdict_line(finding: &Finding, collected: &Collector) -> LifeRow {
     let tree = collected.trees.get(usize::from(finding.tree.0)).map_or("", String::as_str);
-    Line {
+    LifeRow {
         at: finding.decided,
         voice: Voice::Check,
         text: judged_in_full(finding, tree),

@@ -23,7 +23,7 @@ fn explain(recording: &str, pid: u64) -> Explanation {
             ControlFlow::Continue(())
         })
         .expect("an undamaged recording");
-    let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
+    let kernel = KernelVersion { uname: meta.uname, osreldate: meta.osreldate };
     Explanation::of(pid, pipeline.observer(), pipeline.stats().regime, kernel, name)
 }
 
@@ -128,7 +128,7 @@ fn what_was_seen_in_knote_fork_is_told_in_the_life_that_began_then() {
     for input in [tree, Input::Stdout { at: MonoTime(1), bytes }, Input::End] {
         pipeline.push(input);
     }
-    let kernel = Kernel { uname: String::new(), osreldate: 0 };
+    let kernel = KernelVersion { uname: String::new(), osreldate: 0 };
     let explanation =
         Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, String::new());
     let [life] = &explanation.lives[..] else { panic!("one life: {:?}", explanation.lives) };
@@ -154,7 +154,7 @@ fn a_consumer_is_named_where_it_registers_and_where_it_receives() {
     ] {
         pipeline.push(input);
     }
-    let kernel = Kernel { uname: String::new(), osreldate: 0 };
+    let kernel = KernelVersion { uname: String::new(), osreldate: 0 };
     let explanation =
         Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, String::new());
     let lines = explanation.lives.iter().flat_map(|life| &life.lines);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use super::Page;
+use super::ReportPage;
 use crate::check::stats::TreeStats;
 use crate::model::Fact;
 use crate::report::answer::Tally;
@@ -12,7 +12,7 @@ use crate::report::format::{Hue, Paint, thousands};
 use crate::report::html::{Header, page};
 use crate::report::section::{literal, markdown, text};
 
-impl Page {
+impl ReportPage {
     /// As one HTML file.
     pub(crate) fn html(&self) -> String {
         let summary = &self.report.summary;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::answer::totals;
 use super::evidence;
-use super::kernel::Kernel;
+use super::kernel::KernelVersion;
 use super::paths::{KernelPath, path};
 use super::rfc3339;
 use super::stress::{Report, Run};
@@ -24,7 +24,7 @@ use chronicle::{Chronicle, Generation};
 
 /// Where a run comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct Origin {
+pub struct RunOrigin {
     /// The recording's name, or the load.
     pub source: String,
     /// The note of its recorder.
@@ -37,12 +37,12 @@ pub struct Origin {
 
 /// Everything that the page says.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub(crate) struct Page {
+pub(crate) struct ReportPage {
     /// The one page of `stress`: the answer, counts, rates, latencies.
     #[serde(flatten)]
     pub report: Report,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: RunOrigin,
     /// The release that made the page.
     pub version: &'static str,
     /// How wrong the table of a tracker is at the end that believes every kevent.
@@ -118,21 +118,21 @@ pub(crate) struct OverTime {
     pub damage: ByWord<Vec<u64>>,
 }
 
-impl Page {
+impl ReportPage {
     /// The page for these counters.
     pub(crate) fn of(
         stats: &Stats,
         chronicle: &Chronicle,
-        kernel: Kernel,
+        kernel: KernelVersion,
         run: Run,
-        origin: Origin,
-    ) -> Page {
+        origin: RunOrigin,
+    ) -> ReportPage {
         let totals = totals(stats);
         let not_agreed = |by: &[u64; Verdict::COUNT]| {
             let verdicts = Verdict::ALL.iter().filter(|verdict| !verdict.is_good());
             verdicts.map(|verdict| by[verdict.index()]).sum::<u64>()
         };
-        Page {
+        ReportPage {
             report: Report::of(stats, kernel, run),
             origin,
             version: env!("CARGO_PKG_VERSION"),

@@ -21,7 +21,7 @@ const MARKS: usize = 11;
 const FONT: (&str, u32) = ("sans-serif", 13);
 
 /// A line of a plot, or a layer of a stack.
-pub(super) struct Series<'a> {
+pub(super) struct PlotSeries<'a> {
     /// Its colour.
     pub(super) colour: RGBColor,
     /// Its value in each bin.
@@ -90,9 +90,9 @@ fn number(value: &f64) -> String {
 }
 
 /// Bars over time, one layer upon the other.
-pub(super) fn stacked(bin_seconds: f64, layers: &[Series<'_>]) -> String {
+pub(super) fn stacked(bin_seconds: f64, layers: &[PlotSeries<'_>]) -> String {
     let bins = layers.iter().map(|layer| layer.values.len()).max().unwrap_or(0);
-    let at = |layer: &Series<'_>, i: usize| layer.values.get(i).copied().unwrap_or(0);
+    let at = |layer: &PlotSeries<'_>, i: usize| layer.values.get(i).copied().unwrap_or(0);
     let height =
         (0..bins).map(|i| layers.iter().map(|layer| at(layer, i)).sum::<u64>()).max().unwrap_or(0);
     Axes::of_bins(bin_seconds, bins, height).with(|chart| {
@@ -113,7 +113,7 @@ pub(super) fn stacked(bin_seconds: f64, layers: &[Series<'_>]) -> String {
 }
 
 /// Levels over time, as steps.
-pub(super) fn steps(bin_seconds: f64, lines: &[Series<'_>]) -> String {
+pub(super) fn steps(bin_seconds: f64, lines: &[PlotSeries<'_>]) -> String {
     let bins = lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
     let height = lines.iter().flat_map(|line| line.values).copied().max().unwrap_or(0);
     Axes::of_bins(bin_seconds, bins, height).with(|chart| {

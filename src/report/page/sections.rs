@@ -2,8 +2,8 @@
 
 use plotters::style::RGBColor;
 
-use super::plots::{self, Series};
-use super::{Incident, Page, latency_rows};
+use super::plots::{self, PlotSeries};
+use super::{Incident, ReportPage, latency_rows};
 use crate::check::strategies::Strategy;
 use crate::model::{Verdict, VerdictClass};
 use crate::report::format::{Hue, duration, thousands};
@@ -34,9 +34,9 @@ const fn layer(class: VerdictClass) -> (&'static str, RGBColor) {
 }
 
 /// Lines or layers of a plot: name, colour, and a value for each bin.
-type Lines = Vec<(String, RGBColor, Vec<u64>)>;
+type PlotLines = Vec<(String, RGBColor, Vec<u64>)>;
 
-impl Page {
+impl ReportPage {
     /// Everything below the answer.
     pub(in crate::report) fn sections(&self) -> Vec<Section> {
         vec![
@@ -160,7 +160,7 @@ impl Page {
         );
         let colours = [ORANGE, RED, PURPLE, BLUE, PINK, GREY];
         let lines = self.over_time.damage.iter().zip(colours);
-        let lines: Lines = lines
+        let lines: PlotLines = lines
             .map(|((name, values), colour)| (name.to_owned(), colour, values.clone()))
             .collect();
         let bin = self.over_time.damage_bin_seconds;
@@ -280,10 +280,14 @@ impl Page {
 }
 
 /// The plot of those lines that are not always 0.
-fn figure(mut lines: Lines, plot: impl FnOnce(&[Series<'_>]) -> String, caption: String) -> Block {
+fn figure(
+    mut lines: PlotLines,
+    plot: impl FnOnce(&[PlotSeries<'_>]) -> String,
+    caption: String,
+) -> Block {
     lines.retain(|(_, _, values)| values.iter().any(|n| *n > 0));
-    let series: Vec<Series<'_>> =
-        lines.iter().map(|(_, colour, values)| Series { colour: *colour, values }).collect();
+    let series: Vec<PlotSeries<'_>> =
+        lines.iter().map(|(_, colour, values)| PlotSeries { colour: *colour, values }).collect();
     let svg = if series.is_empty() { String::new() } else { plot(&series) };
     let legend = lines.into_iter().map(|(name, colour, _)| (name, colour)).collect();
     Block::Figure(Figure { svg, caption, legend })

@@ -9,7 +9,7 @@ use crate::report::format::Paint;
 use crate::source::replay::Replay;
 
 /// The page on one of the project's recordings.
-fn page(recording: &str) -> Page {
+fn page(recording: &str) -> ReportPage {
     let name = format!("{recording}.kqr");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(&name);
     let replay = Replay::open(&path).expect("a recording");
@@ -21,14 +21,14 @@ fn page(recording: &str) -> Page {
             ControlFlow::Continue(())
         })
         .expect("an undamaged recording");
-    let kernel = Kernel { uname: meta.uname, osreldate: meta.osreldate };
-    let origin = Origin {
+    let kernel = KernelVersion { uname: meta.uname, osreldate: meta.osreldate };
+    let origin = RunOrigin {
         source: name,
         note: meta.note,
         start_real_ns: meta.start_real_ns,
         program: meta.program,
     };
-    Page::of(pipeline.stats(), pipeline.observer(), kernel, Run::default(), origin)
+    ReportPage::of(pipeline.stats(), pipeline.observer(), kernel, Run::default(), origin)
 }
 
 #[test]
@@ -150,12 +150,12 @@ fn the_tables_read_well() {
 
 #[test]
 fn a_recording_of_nothing_has_a_page() {
-    let page = Page::of(
+    let page = ReportPage::of(
         &Stats::default(),
         &Chronicle::default(),
-        Kernel::default(),
+        KernelVersion::default(),
         Run::default(),
-        Origin::default(),
+        RunOrigin::default(),
     );
     well_formed(&page.html()).expect("well-formed");
     assert!(page.html().contains(">Undecided</span> Neither witness reported"));

@@ -12,7 +12,7 @@ use crate::sim::rng::Rng;
 use crate::sim::truth::LifeId;
 
 /// A thread of a consumer, inside and between its calls.
-pub(in crate::sim) struct ConsumerThread {
+pub(in crate::sim) struct CallingThread {
     pub(super) consumer: usize,
     pub(super) tid: u32,
     cpu: u32,
@@ -46,7 +46,7 @@ impl Kernel<'_> {
     pub(super) fn start_caller(&mut self, consumer: usize, place: usize, fd: i32) {
         let cpus = u64::from(self.options.cpus.max(1));
         let cpu = self.consumers[consumer].rng.below(cpus) as u32;
-        let thread = ConsumerThread {
+        let thread = CallingThread {
             consumer,
             tid: 100_100 + self.callers.len() as u32,
             cpu,
@@ -77,7 +77,7 @@ impl Kernel<'_> {
     }
 
     /// The number of the kqueue that this thread reads.
-    fn queue_of(&self, thread: &ConsumerThread) -> Option<usize> {
+    fn queue_of(&self, thread: &CallingThread) -> Option<usize> {
         Some(self.consumers[thread.consumer].kqueues.get(thread.place)?.queue)
     }
 
@@ -424,9 +424,9 @@ fn meddle(rng: &mut Rng, registered: &mut Vec<Pid>, place: usize, notes: u32) ->
 }
 
 fn thread_mut<T>(
-    callers: &mut crate::sim::arena::Arena<ConsumerThread>,
+    callers: &mut crate::sim::arena::Arena<CallingThread>,
     id: Id,
-    change: impl FnOnce(&mut ConsumerThread) -> T,
+    change: impl FnOnce(&mut CallingThread) -> T,
 ) -> Option<T> {
     callers.get_mut(id).map(change)
 }

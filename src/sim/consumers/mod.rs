@@ -20,7 +20,7 @@ use crate::input::Input;
 use crate::model::{Pid, TreeId, note};
 use habits::Habits;
 
-pub(super) use calls::ConsumerThread;
+pub(super) use calls::CallingThread;
 pub(super) use traced::ConsumerRecord;
 use traced::What;
 
@@ -260,7 +260,7 @@ impl Kernel<'_> {
 
     /// A probe fires in the context of a consumer's thread.
     fn trace_consumer(&mut self, caller: Id, what: What) {
-        let Some(&ConsumerThread { consumer, tid, .. }) = self.callers.get(caller) else { return };
+        let Some(&CallingThread { consumer, tid, .. }) = self.callers.get(caller) else { return };
         let Some((_, pid)) = self.consumers[consumer].running else { return };
         if self.consumers[consumer].watched == Some(pid) {
             let traced = ConsumerRecord { consumer, pid, caller, tid, what };

@@ -36,8 +36,8 @@ fn usual_notes() -> u32 {
 
 /// One kevent(2) call.
 #[derive(Clone, Debug)]
-pub(super) struct Call {
-    /// Its number: see [`Calls::calls`].
+pub(super) struct LoggedCall {
+    /// Its number: see [`CallsFile::calls`].
     pub(super) seq: u64,
     pub(super) capacity: u32,
     pub(super) before: u64,
@@ -47,11 +47,11 @@ pub(super) struct Call {
 
 /// The whole file.
 #[derive(Debug)]
-pub(super) struct Calls {
+pub(super) struct CallsFile {
     pub(super) start: Start,
     /// First the registration of the root, as number 0; then those of the file, number N as N + 1, with gaps where lines
     /// are missing.
-    pub(super) calls: Vec<Call>,
+    pub(super) calls: Vec<LoggedCall>,
     /// When the reader ended, if it wrote that down.
     pub(super) end: Option<u64>,
     /// Lines that cannot be read.
@@ -68,35 +68,37 @@ const fn plausible(ns: u64) -> bool {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Line {
-    Batch { batch: u32, cap: u32, before_ns: u64, after_ns: u64, events: Vec<Event> },
+enum CallsLine {
+    Batch { batch: u32, cap: u32, before_ns: u64, after_ns: u64, events: Vec<LoggedKevent> },
     Start { start: Start },
     End { end: Clock },
 }
 
 /// ident, flags, fflags, data.
 #[derive(Deserialize)]
-struct Event(u64, u32, u32, i64);
+struct LoggedKevent(u64, u32, u32, i64);
 
-impl From<Event> for Kevent {
-    fn from(Event(ident, flags, fflags, data): Event) -> Kevent {
+impl From<LoggedKevent> for Kevent {
+    fn from(LoggedKevent(ident, flags, fflags, data): LoggedKevent) -> Kevent {
         Kevent { ident, flags, fflags, data, udata: TreeId(0).cookie() }
     }
 }
 
 /// Reads every line that can be read. `None` without a start line.
-pub(super) fn read(text: &[u8]) -> Option<Calls> {
+pub(super) fn read(text: &[u8]) -> Option<CallsFile> {
     let (mut start, mut end, mut calls, mut bad_lines) = (None, None, Vec::new(), 0);
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         match serde_json::from_slice(line).ok() {
-            Some(Line::Start { start: fields }) if start.is_none() => {
+            Some(CallsLine::Start { start: fields }) if start.is_none() => {
                 start = Some(fields).filter(|fields: &Start| plausible(fields.clock.mono_ns));
             }
-            Some(Line::End { end: clock }) if plausible(clock.mono_ns) => end = Some(clock.mono_ns),
-            Some(Line::Batch { batch, cap, before_ns, after_ns, events })
+            Some(CallsLine::End { end: clock }) if plausible(clock.mono_ns) => {
+                end = Some(clock.mono_ns)
+            }
+            Some(CallsLine::Batch { batch, cap, before_ns, after_ns, events })
                 if before_ns <= after_ns && plausible(after_ns) =>
             {
-                calls.push(Call {
+                calls.push(LoggedCall {
                     seq: u64::from(batch) + 1,
                     capacity: cap,
                     before: before_ns,
@@ -110,8 +112,8 @@ pub(super) fn read(text: &[u8]) -> Option<Calls> {
     let start = start?;
     let after = start.clock.mono_ns;
     let before = after.saturating_sub(REGISTRATION_NS);
-    calls.insert(0, Call { seq: 0, capacity: 1, before, after, events: vec![] });
+    calls.insert(0, LoggedCall { seq: 0, capacity: 1, before, after, events: vec![] });
     calls.sort_by_key(|call| call.seq);
     calls.dedup_by_key(|call| call.seq);
-    Some(Calls { start, calls, end, bad_lines })
+    Some(CallsFile { start, calls, end, bad_lines })
 }

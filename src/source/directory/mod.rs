@@ -25,8 +25,8 @@ use flate2::read::MultiGzDecoder;
 use crate::input::{Input, Sink};
 use crate::model::{MonoTime, Pid, TreeId};
 use crate::recording::Meta;
-use calls::Calls;
-use stream::Stream;
+use calls::CallsFile;
+use stream::DtraceText;
 
 /// The only tree, of a mirror and of a consumer.
 const MIRROR: &str = "default";
@@ -44,7 +44,7 @@ const CHUNK: usize = 64 << 10;
 
 /// Why a directory cannot be played.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum DirectoryError {
     /// Not a directory.
     #[error("{0} is no folder: give one with dtrace.txt; a recording file is replayed as it is")]
     NoFolder(PathBuf),
@@ -77,7 +77,7 @@ pub enum Error {
 /// Who was watched.
 #[derive(Debug)]
 enum Watched {
-    Mirror(Calls),
+    Mirror(CallsFile),
     Consumer(Pid),
 }
 
@@ -97,12 +97,12 @@ impl Directory {
     /// Reads a directory. Only `kevents.jsonl` or `pid.txt` has to be there.
     ///
     /// # Errors
-    /// [`Error`], if it is not known who was watched, or a file cannot be read.
-    pub fn open(path: &Path) -> Result<Directory, Error> {
+    /// [`DirectoryError`], if it is not known who was watched, or a file cannot be read.
+    pub fn open(path: &Path) -> Result<Directory, DirectoryError> {
         let metadata = std::fs::metadata(path)
-            .map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+            .map_err(|source| DirectoryError::Read { path: path.to_path_buf(), source })?;
         if !metadata.is_dir() {
-            return Err(Error::NoFolder(path.to_path_buf()));
+            return Err(DirectoryError::NoFolder(path.to_path_buf()));
         }
         let watched = watched(path)?;
         let uname = text(&path.join("uname.txt"))?;
@@ -174,7 +174,7 @@ impl Directory {
                 sink.push(Input::Consumer { id: ID, pid: Some(pid) })?;
             }
         }
-        let stream = Stream::new(self.stdout.as_deref().unwrap_or_default());
+        let stream = DtraceText::new(self.stdout.as_deref().unwrap_or_default());
         if self.stdout.is_some() {
             sink.push(Input::DtraceUp { at: MonoTime(self.meta().start_mono_ns) })?;
             let stderr = self.stderr.as_deref().unwrap_or(NO_STDERR);
@@ -191,19 +191,19 @@ impl Directory {
 }
 
 /// Who was watched: the mirror's calls if they are there, else the consumer.
-fn watched(path: &Path) -> Result<Watched, Error> {
+fn watched(path: &Path) -> Result<Watched, DirectoryError> {
     let (kevents, pid) = (path.join("kevents.jsonl"), path.join("pid.txt"));
     if let Some(lines) = read(&kevents)? {
-        return calls::read(&lines).map(Watched::Mirror).ok_or(Error::NoStart(kevents));
+        return calls::read(&lines).map(Watched::Mirror).ok_or(DirectoryError::NoStart(kevents));
     }
-    let text = read(&pid)?.ok_or_else(|| Error::NotARun(path.to_path_buf()))?;
+    let text = read(&pid)?.ok_or_else(|| DirectoryError::NotARun(path.to_path_buf()))?;
     let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
     let consumer = number.and_then(Pid::new).filter(|pid| pid.get() > 0);
-    consumer.map(Watched::Consumer).ok_or(Error::NoPid(pid))
+    consumer.map(Watched::Consumer).ok_or(DirectoryError::NoPid(pid))
 }
 
 /// A file's bytes, unpacked if it is there with the ending .gz alone. `None` if there is no such file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+fn read(path: &Path) -> Result<Option<Vec<u8>>, DirectoryError> {
     let named = |ending: &str| {
         PathBuf::from([path.as_os_str(), OsStr::new(ending)].into_iter().collect::<OsString>())
     };
@@ -214,17 +214,17 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
             Ok(file) => (packed, MultiGzDecoder::new(file).read_to_end(&mut bytes).map(|_| bytes)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let other = [".zst", ".xz", ".bz2"].map(named).into_iter().find(|p| p.exists());
-                return other.map_or(Ok(None), |path| Err(Error::Packed(path)));
+                return other.map_or(Ok(None), |path| Err(DirectoryError::Packed(path)));
             }
             Err(source) => (packed, Err(source)),
         },
         Err(source) => (path.to_path_buf(), Err(source)),
     };
-    unpacked.map(Some).map_err(|source| Error::Read { path, source })
+    unpacked.map(Some).map_err(|source| DirectoryError::Read { path, source })
 }
 
 /// A small text file; empty if there is none.
-fn text(path: &Path) -> Result<String, Error> {
+fn text(path: &Path) -> Result<String, DirectoryError> {
     Ok(String::from_utf8_lossy(&read(path)?.unwrap_or_default()).into_owned())
 }
 

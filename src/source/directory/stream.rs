@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 
 use memchr::memmem;
 
-use super::calls::{Call, Calls};
+use super::calls::{CallsFile, LoggedCall};
 use super::{CHUNK, ID};
 use crate::input::{Attach, Batch, Input, Sink};
 use crate::model::{MonoTime, note};
@@ -27,7 +27,7 @@ const MOST_SHIFT: i64 = 1024;
 
 /// A line without its end.
 #[derive(Clone, Copy, Debug)]
-struct Line<'a> {
+struct TextLine<'a> {
     text: &'a [u8],
     /// When it happened; a line that is no record has the time of the one before it.
     at: u64,
@@ -47,16 +47,16 @@ enum CallLine {
 }
 
 /// The whole text.
-pub(super) struct Stream<'a> {
-    lines: Vec<Line<'a>>,
+pub(super) struct DtraceText<'a> {
+    lines: Vec<TextLine<'a>>,
     /// What is behind the last newline.
     rest: &'a [u8],
     /// Lines of stderr among them (`> dtrace.txt 2>&1`). It is not known when they were written, as in dtrace.err.
     pub(super) messages: Vec<u8>,
 }
 
-impl<'a> Stream<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Stream<'a> {
+impl<'a> DtraceText<'a> {
+    pub(super) fn new(text: &'a [u8]) -> DtraceText<'a> {
         let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
         let (whole, rest) = text.split_at(end);
         let (mut lines, mut now, mut steps_back) = (Vec::new(), 0, false);
@@ -82,12 +82,12 @@ impl<'a> Stream<'a> {
                 steps_back |= now < *newest;
                 *newest = now;
             }
-            lines.push(Line { text, at: now, call });
+            lines.push(TextLine { text, at: now, call });
         }
         if !steps_back {
             lines.sort_by_key(|line| line.at);
         }
-        Stream { lines, rest, messages }
+        DtraceText { lines, rest, messages }
     }
 
     /// Pushes the lines as one stream that was read at a time that is not known.
@@ -101,7 +101,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Pushes the lines, each call behind the line of its return.
-    pub(super) fn play_with(mut self, calls: &Calls, sink: &mut impl Sink) -> ControlFlow<()> {
+    pub(super) fn play_with(mut self, calls: &CallsFile, sink: &mut impl Sink) -> ControlFlow<()> {
         let counted =
             self.lines.iter().any(|line| matches!(line.call, Some(CallLine::Count { .. })));
         let named = self.lines.iter().any(|line| matches!(line.call, Some(CallLine::Returned(_))));
@@ -143,9 +143,9 @@ impl<'a> Stream<'a> {
 
     /// Makes the `K` lines of the reader into `m` lines. `false` if it is not known which call is which: then all
     /// of them are left out.
-    fn name(&mut self, calls: &Calls) -> bool {
+    fn name(&mut self, calls: &CallsFile) -> bool {
         let reader = calls.start.reader.get();
-        let mut returns: Vec<&mut Line<'_>> = Vec::new();
+        let mut returns: Vec<&mut TextLine<'_>> = Vec::new();
         for line in &mut self.lines {
             match line.call {
                 Some(CallLine::Count { pid, events: 0.. })
@@ -165,7 +165,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-fn count(line: &Line<'_>) -> i64 {
+fn count(line: &TextLine<'_>) -> i64 {
     match line.call {
         Some(CallLine::Count { events, .. }) => events.into(),
         _ => -1,
@@ -175,8 +175,8 @@ fn count(line: &Line<'_>) -> i64 {
 /// By how much the index of a return is larger than the number of its call: so that every return has the number of events
 /// that the call has, and more than half of the calls have a return. If several fit, the one that leaves the fewest calls
 /// alone; then the one with the most even distance between the two clocks. `None` if none fits.
-fn shift(returns: &[(u64, i64)], calls: &[Call]) -> Option<i64> {
-    let pair = |call: &Call, shift: i64| {
+fn shift(returns: &[(u64, i64)], calls: &[LoggedCall]) -> Option<i64> {
+    let pair = |call: &LoggedCall, shift: i64| {
         let index = usize::try_from(call.seq as i64 + shift).ok()?;
         returns.get(index).map(|(at, events)| (*at, *events))
     };
@@ -202,7 +202,7 @@ fn shift(returns: &[(u64, i64)], calls: &[Call]) -> Option<i64> {
 /// What the reader did after the last call that it wrote down.
 struct Tail {
     /// Once the root's exit has come, the reader waits until a call times out, and does not write that down.
-    idle: Option<Call>,
+    idle: Option<LoggedCall>,
     /// How many calls are missing, the first of them, and when the one before it returned.
     lost: u64,
     seq: u64,
@@ -212,7 +212,7 @@ struct Tail {
 }
 
 impl Tail {
-    fn of(lines: &[Line<'_>], calls: &Calls) -> Tail {
+    fn of(lines: &[TextLine<'_>], calls: &CallsFile) -> Tail {
         let (last, after) = calls.calls.last().map_or((0, 0), |call| (call.seq, call.after));
         let newest = lines.iter().filter_map(|line| match line.call {
             Some(CallLine::Returned(call)) => Some(call),
@@ -220,13 +220,13 @@ impl Tail {
         });
         let missing = newest.max().unwrap_or(0).saturating_sub(last);
         let (seq, end) = (last + 1, calls.end.map_or(after, |end| end.max(after)));
-        let idle = Call { seq, capacity: 1, before: after, after: end, events: vec![] };
+        let idle = LoggedCall { seq, capacity: 1, before: after, after: end, events: vec![] };
         let idle = (missing == 1 && root_has_ended(calls)).then_some(idle);
         Tail { lost: if idle.is_some() { 0 } else { missing }, idle, seq, after, end }
     }
 }
 
-fn root_has_ended(calls: &Calls) -> bool {
+fn root_has_ended(calls: &CallsFile) -> bool {
     let root = u64::from(calls.start.root.get());
     let mut events = calls.calls.iter().flat_map(|call| &call.events);
     calls.end.is_some() && events.any(|e| e.ident == root && e.fflags & note::EXIT != 0)
@@ -254,7 +254,7 @@ impl<'a, S: Sink> Out<'a, S> {
     }
 
     /// A mark of call number `call`. After a `K` line, the return of a call, the next one begins.
-    fn mark(&mut self, line: &Line<'_>, which: i32, call: u64) -> ControlFlow<()> {
+    fn mark(&mut self, line: &TextLine<'_>, which: i32, call: u64) -> ControlFlow<()> {
         let (at, cpu) = (line.at, cpu(line.text).unwrap_or(b"0").escape_ascii());
         self.line(format!("m {at} {cpu} {which} {call}").as_bytes())?;
         if line.text.starts_with(b"K") {
@@ -281,7 +281,7 @@ impl<'a, S: Sink> Out<'a, S> {
     /// Pushes the calls from place `next` on up to number `last`. The place behind them.
     fn calls(
         &mut self,
-        calls: &Calls,
+        calls: &CallsFile,
         tail: &Tail,
         mut next: usize,
         last: u64,

@@ -11,12 +11,12 @@ use std::{fmt, io};
 
 use nix::sys::signal::Signal;
 
-use super::Options;
+use super::DtraceOptions;
 use super::link::Link;
 use super::programs::{CONSUMERS, KERNEL, Program};
 use crate::model::Pid;
-use crate::source::keeper::process::{self, Ended, Script, Supervised};
-use crate::source::keeper::{Error, Started};
+use crate::source::keeper::process::{self, ProcessEnd, Script, Supervised};
+use crate::source::keeper::{KeeperError, Started};
 use crate::source::sysctl::KernelInfo;
 
 /// How dtrace(1) begins a message about a program that it does not understand (`dtrace.c`, `compile_file`).
@@ -33,9 +33,9 @@ pub fn words(line: &str) -> Result<Vec<String>, &'static str> {
 
 /// What runs dtrace(1) by a command. Clones are the same; with the last, what it has started ends.
 #[derive(Clone)]
-pub(super) struct CommandRunner(Arc<Inner>);
+pub(super) struct CommandRunner(Arc<CommandInner>);
 
-struct Inner {
+struct CommandInner {
     words: Vec<String>,
     bufsize: String,
     switchrate: String,
@@ -53,10 +53,10 @@ impl fmt::Debug for CommandRunner {
 
 impl CommandRunner {
     /// `host` is how the log calls it; empty for the only one.
-    pub(super) fn new(words: &[String], options: &Options, host: &str) -> CommandRunner {
-        let Options { bufsize, switchrate, compile, .. } = options.clone();
+    pub(super) fn new(words: &[String], options: &DtraceOptions, host: &str) -> CommandRunner {
+        let DtraceOptions { bufsize, switchrate, compile, .. } = options.clone();
         let (running, link) = (Mutex::default(), Link::new(host));
-        CommandRunner(Arc::new(Inner {
+        CommandRunner(Arc::new(CommandInner {
             words: words.to_vec(),
             bufsize,
             switchrate,
@@ -74,18 +74,18 @@ impl CommandRunner {
     /// Compiles a program without running it, as long as that is `wanted`.
     ///
     /// # Errors
-    /// [`Error::Refused`] with dtrace's words; [`Error::Failed`]: dtrace(1) was not reached.
+    /// [`KeeperError::Refused`] with dtrace's words; [`KeeperError::Failed`]: dtrace(1) was not reached.
     pub(super) fn compile(
         &self,
         program: &Program,
         consumers: &[Pid],
         wanted: impl Fn() -> bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(), KeeperError> {
         let ended = self.run_to_end(&["-e"], self.text(program, consumers), wanted)?;
         let refused = ended.stderr.lines().find(|line| line.starts_with(REFUSED));
         match refused {
             _ if ended.status.success() => Ok(()),
-            Some(why) => Err(Error::Refused(why.to_owned())),
+            Some(why) => Err(KeeperError::Refused(why.to_owned())),
             None => Err(self.unreached(&ended)),
         }
     }
@@ -97,17 +97,21 @@ impl CommandRunner {
     }
 
     /// Runs a program for these consumers. A dtrace that runs still is ended.
-    pub(super) fn start(&self, program: &Program, consumers: &[Pid]) -> Result<Started, Error> {
+    pub(super) fn start(
+        &self,
+        program: &Program,
+        consumers: &[Pid],
+    ) -> Result<Started, KeeperError> {
         self.start_text(self.text(program, consumers))
     }
 
     /// Runs consumers.d, for so many seconds: over a link nobody can ask it to end and print its sums.
-    pub(super) fn start_survey(&self, seconds: u64) -> Result<Started, Error> {
+    pub(super) fn start_survey(&self, seconds: u64) -> Result<Started, KeeperError> {
         let end = format!("\ntick-{seconds}s\n{{\n\texit(0);\n}}\n");
         self.start_text(self.text(&CONSUMERS, &[]) + &end)
     }
 
-    fn start_text(&self, text: String) -> Result<Started, Error> {
+    fn start_text(&self, text: String) -> Result<Started, KeeperError> {
         let mut running = self.running();
         *running = None;
         let (dtrace, pid, descriptors) =
@@ -150,7 +154,7 @@ impl CommandRunner {
         flags: &[&str],
         text: String,
         wanted: impl Fn() -> bool,
-    ) -> Result<Ended, Error> {
+    ) -> Result<ProcessEnd, KeeperError> {
         let ran = process::run(
             &mut self.command(flags, &text),
             Script::Stdin(text),
@@ -162,16 +166,16 @@ impl CommandRunner {
         Ok(ended)
     }
 
-    fn unstartable(&self, error: &io::Error) -> Error {
+    fn unstartable(&self, error: &io::Error) -> KeeperError {
         let program = self.0.words.first().map_or("", String::as_str);
-        Error::Failed(format!("cannot run {program}: {error}; see --dtrace.command"))
+        KeeperError::Failed(format!("cannot run {program}: {error}; see --dtrace.command"))
     }
 
     /// It ended without a word of dtrace's about the program.
-    fn unreached(&self, ended: &Ended) -> Error {
+    fn unreached(&self, ended: &ProcessEnd) -> KeeperError {
         let line = ended.stderr.lines().map(str::trim).rfind(|line| !line.is_empty());
         let line = line.unwrap_or("it printed nothing");
-        Error::Failed(format!("no answer of dtrace's ({}): {line}", ended.status))
+        KeeperError::Failed(format!("no answer of dtrace's ({}): {line}", ended.status))
     }
 }
 

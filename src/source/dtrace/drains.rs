@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use memchr::memrchr;
 
-use super::process::Drain;
+use super::process::PipeSink;
 use crate::model::MonoTime;
 use crate::source::message::TextLane;
-use crate::wire::drops::{self, Message};
+use crate::wire::drops::{self, StderrMessage};
 use crate::wire::lines::{Line, Lines};
 
 /// A partial line that grows longer is passed on as it is: it is garbage, and the decoder says so.
@@ -17,20 +17,20 @@ const LONGEST_TAIL: usize = 64 << 10;
 pub(super) type Begun = Arc<dyn Fn() + Send + Sync>;
 
 /// dtrace's stdout, passed on by whole lines.
-pub(super) struct Records {
+pub(super) struct StdoutLines {
     lane: TextLane,
     tail: Vec<u8>,
     /// Until the first record.
     begun: Option<Begun>,
 }
 
-impl Records {
-    pub(super) fn new(lane: TextLane, begun: Begun) -> Records {
-        Records { lane, tail: Vec::new(), begun: Some(begun) }
+impl StdoutLines {
+    pub(super) fn new(lane: TextLane, begun: Begun) -> StdoutLines {
+        StdoutLines { lane, tail: Vec::new(), begun: Some(begun) }
     }
 }
 
-impl Drain for Records {
+impl PipeSink for StdoutLines {
     fn take(&mut self, at: MonoTime, bytes: &[u8]) -> bool {
         let whole = memrchr(b'\n', bytes).map_or(0, |end| end + 1);
         let (whole, rest) = bytes.split_at(whole);
@@ -73,7 +73,7 @@ impl Messages {
     }
 }
 
-impl Drain for Messages {
+impl PipeSink for Messages {
     fn take(&mut self, at: MonoTime, bytes: &[u8]) -> bool {
         self.lane.send(at, bytes);
         self.lines.feed(bytes, |line| match line {
@@ -93,7 +93,7 @@ impl Drain for Messages {
 /// Logs a line of dtrace's stderr.
 pub(super) fn log_message(line: &[u8]) {
     match drops::message(line) {
-        Some(Message::Notice(notice)) => tracing::info!("dtrace: {}", explained(notice)),
+        Some(StderrMessage::Notice(notice)) => tracing::info!("dtrace: {}", explained(notice)),
         _ => tracing::warn!("{}", line.escape_ascii()),
     }
 }

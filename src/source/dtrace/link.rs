@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use memchr::memchr;
 
-use super::drains::{Records, log_message};
-use super::process::Drain;
+use super::drains::{StdoutLines, log_message};
+use super::process::PipeSink;
 use crate::model::MonoTime;
 use crate::source::message::TextLane;
 use crate::wire::decode::decode;
@@ -52,9 +52,9 @@ const ADVICE: [(&[&str], &str); 5] = [
 
 /// The talk of one link. Clones share what was logged.
 #[derive(Clone)]
-pub(super) struct Link(Arc<Shared>);
+pub(super) struct Link(Arc<LinkState>);
 
-struct Shared {
+struct LinkState {
     /// How the log calls what talks.
     name: String,
     logged: Mutex<BTreeSet<String>>,
@@ -69,7 +69,7 @@ impl Link {
     pub(super) fn new(host: &str) -> Link {
         let name = if host.is_empty() { "link".to_owned() } else { format!("link to {host}") };
         let (logged, booted) = (Mutex::default(), Mutex::default());
-        Link(Arc::new(Shared { name, logged, begun: AtomicBool::new(false), booted }))
+        Link(Arc::new(LinkState { name, logged, begun: AtomicBool::new(false), booted }))
     }
 
     /// Logs a line, unless it is empty, dtrace's own, or was logged before.
@@ -122,7 +122,7 @@ impl Link {
 
 /// Whether this is a message that dtrace(1) has.
 fn is_dtraces(line: &[u8]) -> bool {
-    line.starts_with(MESSAGE) && drops::message(line) != Some(drops::Message::Unknown)
+    line.starts_with(MESSAGE) && drops::message(line) != Some(drops::StderrMessage::Unknown)
 }
 
 /// The text in one line without control characters.
@@ -192,7 +192,7 @@ impl Banner {
 
 /// The stdout of a command, without the banner.
 pub(super) struct LinkRecords {
-    records: Records,
+    records: StdoutLines,
     banner: Banner,
     /// Called if that host was booted since dtrace began the last time, before its first record is passed on.
     booted: Box<dyn Fn() + Send>,
@@ -200,7 +200,7 @@ pub(super) struct LinkRecords {
 
 impl LinkRecords {
     pub(super) fn new(
-        records: Records,
+        records: StdoutLines,
         link: Link,
         booted: impl Fn() + Send + 'static,
     ) -> LinkRecords {
@@ -208,7 +208,7 @@ impl LinkRecords {
     }
 }
 
-impl Drain for LinkRecords {
+impl PipeSink for LinkRecords {
     fn take(&mut self, at: MonoTime, bytes: &[u8]) -> bool {
         let (first, rest) = self.banner.strip(bytes);
         if !first.is_empty() && self.banner.link.was_booted(first.trim_ascii_end()) {
@@ -247,7 +247,7 @@ impl LinkMessages {
     }
 }
 
-impl Drain for LinkMessages {
+impl PipeSink for LinkMessages {
     fn take(&mut self, at: MonoTime, bytes: &[u8]) -> bool {
         let LinkMessages { lane, lines, link } = self;
         lines.feed(bytes, |line| match line {
@@ -275,7 +275,7 @@ mod tests {
     use crate::source::message::{Message, Stream, channel};
 
     /// What reaches the pipeline of these bytes, cut in two at every place.
-    fn passed<D: Drain>(drain: impl Fn(TextLane) -> D, stream: Stream, bytes: &[u8]) -> String {
+    fn passed<D: PipeSink>(drain: impl Fn(TextLane) -> D, stream: Stream, bytes: &[u8]) -> String {
         let mut whole = None;
         for cut in 0..=bytes.len() {
             let (to, from): (_, Receiver<Message>) = channel(64);
@@ -293,8 +293,9 @@ mod tests {
 
     #[test]
     fn what_comes_before_the_first_record_is_the_links() {
-        let records =
-            |lane| LinkRecords::new(Records::new(lane, Arc::new(|| ())), Link::new("old"), || ());
+        let records = |lane| {
+            LinkRecords::new(StdoutLines::new(lane, Arc::new(|| ())), Link::new("old"), || ())
+        };
         let noise = "Willkommen auf old!\r\n\nB\u{fc}ro\nB x\nlast: 0,15, 0,10\n";
         let text = format!("{noise}B 1 2\nC 5 0 6 5 5 14\nload 0,15\nT 9");
         let text = passed(records, Stream::Stdout, text.as_bytes());

@@ -19,14 +19,14 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-pub use policy::Limits;
+pub use policy::RestartLimits;
 pub(crate) use process::readable;
 
 use self::command::CommandRunner;
 use self::programs::{PLAIN, Program, WITH_CAUSES, is_option_value};
 use self::runner::Runner;
 pub(crate) use self::supervisor::{ConsumerPids, Supervisor};
-use super::keeper::{self, Gone, Job, Keeper};
+use super::keeper::{self, Gone, Keeper, KeeperJob};
 use super::message::Message;
 use super::stop::Stop;
 use super::sysctl::KernelInfo;
@@ -42,7 +42,7 @@ pub(crate) const STDERR_BUFFERS: usize = 64;
 
 /// How dtrace(1) is to be run.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Options {
+pub struct DtraceOptions {
     /// Its path; `None` for `/usr/sbin/dtrace`.
     pub path: Option<PathBuf>,
     /// The words of a command that runs it instead, on another host.
@@ -56,40 +56,43 @@ pub struct Options {
     /// How long a trial compilation may take.
     pub compile: Duration,
     /// How patient to be with it.
-    pub limits: Limits,
+    pub limits: RestartLimits,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for DtraceOptions {
+    fn default() -> DtraceOptions {
+        DtraceOptions {
             path: None,
             command: None,
             bufsize: "8m".to_owned(),
             switchrate: "10hz".to_owned(),
             causes: true,
             compile: Duration::from_secs(120),
-            limits: Limits::default(),
+            limits: RestartLimits::default(),
         }
     }
 }
 
-impl Options {
+impl DtraceOptions {
     /// What a keeper is to do with them.
     ///
     /// # Errors
-    /// [`Error::Option`], for one that dtrace would not understand.
-    pub(crate) fn job(&self, named: Named) -> Result<Job, Error> {
+    /// [`DtraceError::Option`], for one that dtrace would not understand.
+    pub(crate) fn job(&self, named: KeeperScope) -> Result<KeeperJob, DtraceError> {
         self.check()?;
-        let Options { path, bufsize, switchrate, compile, .. } = self.clone();
-        let Named { trees: marks, pid_files, consumers } = named;
-        Ok(Job { dtrace: path, bufsize, switchrate, marks, compile, pid_files, consumers })
+        let DtraceOptions { path, bufsize, switchrate, compile, .. } = self.clone();
+        let KeeperScope { trees: marks, pid_files, consumers } = named;
+        Ok(KeeperJob { dtrace: path, bufsize, switchrate, marks, compile, pid_files, consumers })
     }
 
     /// Whether dtrace would understand them.
-    fn check(&self) -> Result<(), Error> {
-        let bad =
-            |option, value: &str, what| Error::Option { option, value: value.to_owned(), what };
-        let Options { bufsize, switchrate, .. } = self;
+    fn check(&self) -> Result<(), DtraceError> {
+        let bad = |option, value: &str, what| DtraceError::Option {
+            option,
+            value: value.to_owned(),
+            what,
+        };
+        let DtraceOptions { bufsize, switchrate, .. } = self;
         size(bufsize).map_err(|what| bad("--dtrace.bufsize", bufsize, what))?;
         rate(switchrate).map_err(|what| bad("--dtrace.switchrate", switchrate, what))?;
         Ok(())
@@ -103,7 +106,7 @@ impl Options {
 
 /// Why dtrace(1) cannot be a witness.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum DtraceError {
     /// It cannot be run, or the kernel's side is missing or closed.
     #[error("{0}")]
     Unusable(String),
@@ -133,7 +136,7 @@ pub enum Error {
 
 /// What is named at the start, beyond which a keeper does not go.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct Named {
+pub(crate) struct KeeperScope {
     /// Whether there are trees, for which a kqueue of our own is read.
     pub(crate) trees: bool,
     /// The files that it may read a pid from: of trees' roots and of consumers.
@@ -144,11 +147,11 @@ pub(crate) struct Named {
 
 /// A dtrace(1), and the D program that compiled with it.
 #[derive(Debug)]
-pub(crate) struct Dtrace {
+pub(crate) struct DtraceWitness {
     runner: Runner,
     /// `None` until dtrace(1) is reached on the host where it runs.
-    choice: Option<Choice>,
-    options: Options,
+    choice: Option<ProgramChoice>,
+    options: DtraceOptions,
     /// The other host, as the log calls it; empty for this host and for the only one.
     host: String,
     /// Whether its program prints the marks of our own reader.
@@ -157,30 +160,35 @@ pub(crate) struct Dtrace {
 
 /// The D program to be run.
 #[derive(Debug)]
-struct Choice {
+struct ProgramChoice {
     program: &'static Program,
     /// Why it has no cause probes, if it was to have them.
     no_causes: Option<String>,
 }
 
-impl Dtrace {
+impl DtraceWitness {
     /// Starts a keeper, which is `program`, and has it find dtrace(1), load its modules if they are missing, and choose the D
     /// program by trial compilation: with the clauses of consumers if it `watches_consumers`.
     ///
     /// # Errors
-    /// [`Error`], worded for the person who runs the exporter.
+    /// [`DtraceError`], worded for the person who runs the exporter.
     pub(crate) fn find(
         program: &Path,
-        options: &Options,
-        named: Named,
+        options: &DtraceOptions,
+        named: KeeperScope,
         watches_consumers: bool,
-    ) -> Result<(Dtrace, Keeper), Error> {
+    ) -> Result<(DtraceWitness, Keeper), DtraceError> {
         let marks = named.trees;
-        let keeper = Keeper::start(program, &options.job(named)?).map_err(Error::Keeper)?;
+        let keeper = Keeper::start(program, &options.job(named)?).map_err(DtraceError::Keeper)?;
         let own_pid = Pid::new(std::process::id().into()).filter(|_| watches_consumers);
         let runner = Runner::Keeper(keeper.clone());
-        let mut dtrace =
-            Dtrace { runner, choice: None, options: options.clone(), host: String::new(), marks };
+        let mut dtrace = DtraceWitness {
+            runner,
+            choice: None,
+            options: options.clone(),
+            host: String::new(),
+            marks,
+        };
         dtrace.choose(own_pid.as_slice())?;
         Ok((dtrace, keeper))
     }
@@ -188,23 +196,23 @@ impl Dtrace {
     /// The dtrace(1) that a command runs, on `host`. It is not looked for yet: that host may be down.
     ///
     /// # Errors
-    /// [`Error::Option`].
+    /// [`DtraceError::Option`].
     pub(crate) fn by_command(
         words: &[String],
-        options: &Options,
+        options: &DtraceOptions,
         host: &str,
-    ) -> Result<Dtrace, Error> {
+    ) -> Result<DtraceWitness, DtraceError> {
         options.check()?;
         let runner = Runner::Command(CommandRunner::new(words, options, host));
         let (options, host) = (options.clone(), host.to_owned());
-        Ok(Dtrace { runner, choice: None, options, host, marks: false })
+        Ok(DtraceWitness { runner, choice: None, options, host, marks: false })
     }
 
     /// Chooses the D program for these consumers by trial compilation.
     ///
     /// # Errors
-    /// [`Error`]: none compiles, or dtrace(1) is not reached.
-    pub(crate) fn choose(&mut self, consumers: &[Pid]) -> Result<(), Error> {
+    /// [`DtraceError`]: none compiles, or dtrace(1) is not reached.
+    pub(crate) fn choose(&mut self, consumers: &[Pid]) -> Result<(), DtraceError> {
         self.choice = Some(choose(&self.runner, self.options.causes, consumers, &|| true)?);
         Ok(())
     }
@@ -229,7 +237,7 @@ impl Dtrace {
 
     /// The text of the program as dtrace(1) gets it for these consumers.
     pub(crate) fn program_text(&self, consumers: &[Pid]) -> String {
-        let Options { bufsize, switchrate, .. } = &self.options;
+        let DtraceOptions { bufsize, switchrate, .. } = &self.options;
         let choice = self.choice.as_ref();
         choice
             .map_or(String::new(), |c| c.program.tuned(bufsize, switchrate, self.marks, consumers))
@@ -238,14 +246,14 @@ impl Dtrace {
     /// What starts it for these consumers, and keeps it running until `stop`. `begun` is called at the first record of each dtrace.
     ///
     /// # Errors
-    /// [`Error::Pipe`]. That dtrace itself cannot be started is an outage, not an error.
+    /// [`DtraceError::Pipe`]. That dtrace itself cannot be started is an outage, not an error.
     pub(crate) fn supervisor(
         self,
         consumers: Vec<Pid>,
         to: SyncSender<Message>,
         begun: impl Fn() + Send + Sync + 'static,
         stop: Stop,
-    ) -> Result<Supervisor, Error> {
+    ) -> Result<Supervisor, DtraceError> {
         Supervisor::new(self, consumers, to, Arc::new(begun), stop)
     }
 }
@@ -257,11 +265,11 @@ fn choose(
     causes: bool,
     consumers: &[Pid],
     wanted: &dyn Fn() -> bool,
-) -> Result<Choice, Error> {
+) -> Result<ProgramChoice, DtraceError> {
     let mut no_causes = None;
     if causes {
         match compile(runner, &WITH_CAUSES, consumers, wanted)? {
-            Ok(()) => return Ok(Choice { program: &WITH_CAUSES, no_causes }),
+            Ok(()) => return Ok(ProgramChoice { program: &WITH_CAUSES, no_causes }),
             Err(why) => no_causes = Some(why),
         }
     }
@@ -274,12 +282,12 @@ fn choose(
                         "going on without the cause probes, which do not compile on this kernel: {why}"
                     );
                 }
-                return Ok(Choice { program, no_causes });
+                return Ok(ProgramChoice { program, no_causes });
             }
             Err(why) => failures.push_str(&format!("{}: {why}\n", program.name)),
         }
     }
-    Err(Error::Compile(failures.trim_end().to_owned()))
+    Err(DtraceError::Compile(failures.trim_end().to_owned()))
 }
 
 /// Whether a program compiles, or what dtrace says about it.
@@ -288,7 +296,7 @@ fn compile(
     program: &'static Program,
     consumers: &[Pid],
     wanted: &dyn Fn() -> bool,
-) -> Result<Result<(), String>, Error> {
+) -> Result<Result<(), String>, DtraceError> {
     match runner.compile(program, consumers, wanted) {
         Ok(notice) => {
             if !notice.is_empty() {
@@ -297,9 +305,9 @@ fn compile(
             tracing::info!("D program {} compiles", program.name);
             Ok(Ok(()))
         }
-        Err(keeper::Error::Refused(why)) => Ok(Err(why)),
-        Err(keeper::Error::Failed(why)) => Err(Error::Unusable(why)),
-        Err(keeper::Error::Gone(gone)) => Err(gone.into()),
+        Err(keeper::KeeperError::Refused(why)) => Ok(Err(why)),
+        Err(keeper::KeeperError::Failed(why)) => Err(DtraceError::Unusable(why)),
+        Err(keeper::KeeperError::Gone(gone)) => Err(gone.into()),
     }
 }
 

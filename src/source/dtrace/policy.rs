@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How patient the supervisor is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct RestartLimits {
     /// How long dtrace may compile and enable its probes before its first output.
     pub startup: Duration,
     /// How long it may be silent after that; its heartbeat comes every five seconds.
@@ -20,11 +20,11 @@ pub struct Limits {
     pub healthy: Duration,
 }
 
-impl Default for Limits {
+impl Default for RestartLimits {
     /// An emulated kernel takes many seconds to compile and enable a D program; a sound one half a second. The kernel
     /// itself ends a dtrace that has hung for 40 s (13.2 `dtrace.c:205`).
-    fn default() -> Limits {
-        Limits {
+    fn default() -> RestartLimits {
+        RestartLimits {
             startup: Duration::from_secs(180),
             silence: Duration::from_secs(15),
             grace: Duration::from_secs(10),
@@ -69,8 +69,8 @@ pub(crate) enum Action {
 
 /// The state of one supervised process.
 #[derive(Debug)]
-pub(crate) struct Policy {
-    limits: Limits,
+pub(crate) struct RestartPolicy {
+    limits: RestartLimits,
     retry: Duration,
     phase: Phase,
 }
@@ -82,11 +82,11 @@ enum Phase {
     Ending { since: Duration, began: Duration, killed: bool },
 }
 
-impl Policy {
+impl RestartPolicy {
     /// Starts at once.
-    pub(crate) fn new(limits: Limits) -> Policy {
+    pub(crate) fn new(limits: RestartLimits) -> RestartPolicy {
         let until = Duration::ZERO;
-        Policy { limits, retry: limits.retry_first, phase: Phase::Idle { until } }
+        RestartPolicy { limits, retry: limits.retry_first, phase: Phase::Idle { until } }
     }
 
     /// The next action; the caller carries it out before it asks again.
@@ -159,7 +159,7 @@ impl Policy {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: RestartLimits = RestartLimits {
         startup: Duration::from_secs(60),
         silence: Duration::from_secs(5),
         grace: Duration::from_secs(3),
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_begin_again_after_a_healthy_run() {
-        let mut policy = Policy::new(LIMITS);
+        let mut policy = RestartPolicy::new(LIMITS);
         let mut now = 0;
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(policy.next(&at(now)), Action::Start);
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_started_is_tried_again_later() {
-        let mut policy = Policy::new(LIMITS);
+        let mut policy = RestartPolicy::new(LIMITS);
         assert_eq!(policy.next(&at(7)), Action::Start);
         policy.failed(s(7));
         assert_eq!(policy.retry_at(), Some(s(8)));
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn silence_is_a_hang_but_compiling_is_not() {
-        let mut policy = Policy::new(LIMITS);
+        let mut policy = RestartPolicy::new(LIMITS);
         assert_eq!(policy.next(&at(0)), Action::Start);
         assert_eq!(policy.next(&at(59)), wait(1));
         assert_eq!(policy.next(&View { last_output: Some(s(59)), ..at(62) }), wait(2));
@@ -223,14 +223,14 @@ mod tests {
 
     #[test]
     fn it_hangs_too_when_it_never_says_anything() {
-        let mut policy = Policy::new(LIMITS);
+        let mut policy = RestartPolicy::new(LIMITS);
         assert_eq!(policy.next(&at(0)), Action::Start);
         assert_eq!(policy.next(&at(61)), Action::Terminate(Some(s(61))));
     }
 
     #[test]
     fn another_program_is_started_at_once() {
-        let mut policy = Policy::new(LIMITS);
+        let mut policy = RestartPolicy::new(LIMITS);
         assert_eq!(policy.next(&at(0)), Action::Start);
         let outdated = |now| View { outdated: true, ..at(now) };
         assert_eq!(policy.next(&outdated(1)), Action::Terminate(None));
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_stop_ends_it_and_a_second_one_kills_it() {
-        let mut policy = Policy::new(LIMITS);
+        let mut policy = RestartPolicy::new(LIMITS);
         assert_eq!(policy.next(&at(0)), Action::Start);
         assert_eq!(policy.next(&View { stops: 1, ..at(1) }), Action::Terminate(None));
         assert_eq!(policy.next(&View { stops: 1, ..at(1) }), wait(3));
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_stop_while_it_rests_is_the_end() {
-        let mut policy = Policy::new(LIMITS);
+        let mut policy = RestartPolicy::new(LIMITS);
         assert_eq!(policy.next(&View { stops: 1, ..at(0) }), Action::Over);
     }
 }

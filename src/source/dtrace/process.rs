@@ -25,7 +25,7 @@ const REST_READS: usize = 32;
 
 /// Takes what comes out of a pipe. It must not wait: dtrace(1) blocked on a full pipe for 30 s is killed by the kernel's
 /// deadman (13.2 `dtrace.c:205`, `dtrace_deadman_user`).
-pub(crate) trait Drain: Send {
+pub(crate) trait PipeSink: Send {
     /// Bytes as they were read at `at`, cut anywhere. Whether they are a sign of life of dtrace's.
     fn take(&mut self, at: MonoTime, bytes: &[u8]) -> bool;
     /// The pipe has ended.
@@ -35,7 +35,7 @@ pub(crate) trait Drain: Send {
 /// A pipe, as long as it has not ended, and what takes its bytes.
 struct Output {
     pipe: Option<PipeReader>,
-    to: Box<dyn Drain>,
+    to: Box<dyn PipeSink>,
     buffer: Vec<u8>,
 }
 
@@ -49,7 +49,7 @@ pub(super) enum End {
 }
 
 /// A dtrace(1) that was started. Dropped, its pipes are closed.
-pub(super) struct Process {
+pub(super) struct DtraceProcess {
     stdout: Output,
     stderr: Output,
     status: PipeReader,
@@ -57,12 +57,16 @@ pub(super) struct Process {
     ended: Option<End>,
 }
 
-impl Process {
-    pub(super) fn new(started: Started, out: Box<dyn Drain>, err: Box<dyn Drain>) -> Process {
+impl DtraceProcess {
+    pub(super) fn new(
+        started: Started,
+        out: Box<dyn PipeSink>,
+        err: Box<dyn PipeSink>,
+    ) -> DtraceProcess {
         let Started { stdout, stderr, end, .. } = started;
         let output = |pipe, to| Output { pipe: Some(pipe), to, buffer: vec![0; 64 << 10] };
         let (stdout, stderr) = (output(stdout, out), output(stderr, err));
-        Process { stdout, stderr, status: end, last_output: None, ended: None }
+        DtraceProcess { stdout, stderr, status: end, last_output: None, ended: None }
     }
 
     /// When it last gave a sign of life on stdout, if it ever did.
@@ -78,7 +82,7 @@ impl Process {
     /// Waits for `timeout` at most until it writes, ends, or `wake` can be read, and passes on what it wrote. Whether `wake`
     /// can be read.
     pub(super) fn attend(&mut self, wake: &PipeReader, timeout: Duration) -> bool {
-        let Process { stdout, stderr, status, .. } = self;
+        let DtraceProcess { stdout, stderr, status, .. } = self;
         let pipes = [stdout.pipe.as_ref(), stderr.pipe.as_ref(), Some(&*status), Some(wake)];
         let [out, err, ended, woken] = readable(pipes, timeout);
         if out || err {
@@ -199,7 +203,7 @@ mod tests {
     /// Writes down what came, and under which name.
     struct Note(&'static str, Arc<Mutex<Vec<String>>>);
 
-    impl Drain for Note {
+    impl PipeSink for Note {
         fn take(&mut self, _: MonoTime, bytes: &[u8]) -> bool {
             let text = format!("{} {}", self.0, String::from_utf8_lossy(bytes));
             self.1.lock().expect("a list").push(text);
@@ -228,7 +232,7 @@ mod tests {
         drop(keeper);
         let started = Started { pid: 1, stdout: written(out), stderr: written(err), end };
         let note = |name| Box::new(Note(name, Arc::clone(&taken)));
-        let mut process = Process::new(started, note("out"), note("err"));
+        let mut process = DtraceProcess::new(started, note("out"), note("err"));
         let (wake, _writer) = pipe().expect("a pipe");
         process.attend(&wake, Duration::from_secs(60));
         let taken = taken.lock().expect("a list").clone();

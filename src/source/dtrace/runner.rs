@@ -23,7 +23,7 @@ impl Runner {
         program: &'static Program,
         consumers: &[Pid],
         wanted: &dyn Fn() -> bool,
-    ) -> Result<String, keeper::Error> {
+    ) -> Result<String, keeper::KeeperError> {
         match self {
             Runner::Keeper(keeper) => keeper.compile(program, consumers),
             Runner::Command(command) => {
@@ -36,7 +36,7 @@ impl Runner {
         &self,
         program: &'static Program,
         consumers: &[Pid],
-    ) -> Result<Started, keeper::Error> {
+    ) -> Result<Started, keeper::KeeperError> {
         match self {
             Runner::Keeper(keeper) => keeper.start_dtrace(program, consumers),
             Runner::Command(command) => command.start(program, consumers),

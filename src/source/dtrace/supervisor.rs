@@ -5,12 +5,12 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::drains::{Begun, Messages, Records};
+use super::drains::{Begun, Messages, StdoutLines};
 use super::link::{LinkMessages, LinkRecords};
-use super::policy::{Action, Policy, View};
-use super::process::{End, Process, readable};
+use super::policy::{Action, RestartPolicy, View};
+use super::process::{DtraceProcess, End, readable};
 use super::programs::Program;
-use super::{Dtrace, Error, Runner, STDERR_BUFFERS, STDOUT_BUFFERS, choose};
+use super::{DtraceError, DtraceWitness, Runner, STDERR_BUFFERS, STDOUT_BUFFERS, choose};
 use crate::model::Pid;
 use crate::source::clock;
 use crate::source::keeper::{self, Gone, Started};
@@ -20,7 +20,7 @@ use crate::source::sysctl::KernelInfo;
 
 /// What keeps dtrace(1) running. Between two events it blocks in one poll(2).
 pub(crate) struct Supervisor {
-    dtrace: Dtrace,
+    dtrace: DtraceWitness,
     /// How the log calls it.
     name: String,
     /// Why it could not be started the last time.
@@ -61,13 +61,13 @@ impl ConsumerPids {
 
 impl Supervisor {
     pub(super) fn new(
-        dtrace: Dtrace,
+        dtrace: DtraceWitness,
         consumers: Vec<Pid>,
         to: SyncSender<Message>,
         begun: Begun,
         stop: Stop,
-    ) -> Result<Supervisor, Error> {
-        let (wake, waker) = pipe().map_err(Error::Pipe)?;
+    ) -> Result<Supervisor, DtraceError> {
+        let (wake, waker) = pipe().map_err(DtraceError::Pipe)?;
         let waker = Arc::new(waker);
         let pids = Arc::new(Mutex::new(consumers));
         let consumers = ConsumerPids { pids, waker: Arc::clone(&waker) };
@@ -122,8 +122,8 @@ impl Supervisor {
     }
 
     /// Leaves a process only if the keeper is gone.
-    fn attend(&mut self, process: &mut Option<Process>) -> Result<(), Gone> {
-        let mut policy = Policy::new(self.dtrace.options.limits);
+    fn attend(&mut self, process: &mut Option<DtraceProcess>) -> Result<(), Gone> {
+        let mut policy = RestartPolicy::new(self.dtrace.options.limits);
         loop {
             let view = View {
                 now: Duration::from_nanos(clock::now().0),
@@ -153,7 +153,7 @@ impl Supervisor {
                 }
                 Action::Kill => self.dtrace.runner.kill()?,
                 Action::Bury => {
-                    if let Some(end) = process.as_ref().and_then(Process::ended) {
+                    if let Some(end) = process.as_ref().and_then(DtraceProcess::ended) {
                         self.ended(end, &policy, &view)?;
                     }
                     if view.last_output.is_none() {
@@ -166,7 +166,7 @@ impl Supervisor {
         }
     }
 
-    fn wait(&mut self, process: Option<&mut Process>, time: Duration) {
+    fn wait(&mut self, process: Option<&mut DtraceProcess>, time: Duration) {
         let woken = match process {
             Some(process) => process.attend(&self.wake, time),
             None => readable([Some(&self.wake)], time) == [true],
@@ -176,11 +176,11 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self) -> Result<Option<Process>, Gone> {
+    fn start(&mut self) -> Result<Option<DtraceProcess>, Gone> {
         self.watched = self.consumers.get();
         let program = match self.program() {
             Ok(program) => program,
-            Err(Error::Gone(gone)) => return Err(gone),
+            Err(DtraceError::Gone(gone)) => return Err(gone),
             Err(error) => return Ok(self.complain(error.to_string())),
         };
         // Sent before its first record can be read. If it does not start, the outage is sent right after.
@@ -194,7 +194,7 @@ impl Supervisor {
             Err(error) => {
                 self.say(Message::DtraceDown { at: clock::now() });
                 match error {
-                    keeper::Error::Gone(gone) => Err(gone),
+                    keeper::KeeperError::Gone(gone) => Err(gone),
                     why => Ok(self.complain(why.to_string())),
                 }
             }
@@ -202,8 +202,8 @@ impl Supervisor {
     }
 
     /// The D program that compiles where it is to run.
-    fn program(&mut self) -> Result<&'static Program, Error> {
-        let Dtrace { runner, choice, options, .. } = &mut self.dtrace;
+    fn program(&mut self) -> Result<&'static Program, DtraceError> {
+        let DtraceWitness { runner, choice, options, .. } = &mut self.dtrace;
         let choice = match choice {
             Some(choice) => choice,
             none => {
@@ -226,13 +226,13 @@ impl Supervisor {
     }
 
     /// What reads its pipes.
-    fn read(&self, started: Started) -> Process {
+    fn read(&self, started: Started) -> DtraceProcess {
         let lane = |stream, buffers| TextLane::new(stream, buffers, self.to.clone());
         let (out, err) =
             (lane(Stream::Stdout, STDOUT_BUFFERS), lane(Stream::Stderr, STDERR_BUFFERS));
-        let records = Records::new(out, Arc::clone(&self.begun));
+        let records = StdoutLines::new(out, Arc::clone(&self.begun));
         match self.dtrace.runner.link() {
-            None => Process::new(started, Box::new(records), Box::new(Messages::new(err))),
+            None => DtraceProcess::new(started, Box::new(records), Box::new(Messages::new(err))),
             Some(link) => {
                 link.starts();
                 let (to, name) = (self.to.clone(), self.name.clone());
@@ -245,13 +245,13 @@ impl Supervisor {
                 };
                 let messages = LinkMessages::new(err, link.clone());
                 let records = LinkRecords::new(records, link, booted);
-                Process::new(started, Box::new(records), Box::new(messages))
+                DtraceProcess::new(started, Box::new(records), Box::new(messages))
             }
         }
     }
 
     /// Logs why it cannot be started, unless that was the reason the last time too.
-    fn complain(&mut self, why: String) -> Option<Process> {
+    fn complain(&mut self, why: String) -> Option<DtraceProcess> {
         if self.complaint.as_ref() != Some(&why) && !self.stop.is_requested() {
             tracing::error!("cannot start {}: {why}", self.name);
             self.complaint = Some(why);
@@ -259,7 +259,7 @@ impl Supervisor {
         None
     }
 
-    fn ended(&self, end: End, policy: &Policy, view: &View) -> Result<(), Gone> {
+    fn ended(&self, end: End, policy: &RestartPolicy, view: &View) -> Result<(), Gone> {
         let End::With(status) = end else {
             return match &self.dtrace.runner {
                 Runner::Keeper(keeper) => Err(keeper.is_gone()),

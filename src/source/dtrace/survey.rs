@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::command::CommandRunner;
 use super::programs::CONSUMERS;
-use super::{Error, Named, Options, Runner, compile};
+use super::{DtraceError, DtraceOptions, KeeperScope, Runner, compile};
 use crate::source::keeper::{self, Gone, Keeper, Started};
 
 /// What was seen.
@@ -37,25 +37,27 @@ pub(crate) struct User {
 /// Watches for `duration`. `program` is ourselves: without a command it runs dtrace(1) as for `serve`.
 ///
 /// # Errors
-/// [`Error`]: dtrace(1) cannot be run, or does not trace.
+/// [`DtraceError`]: dtrace(1) cannot be run, or does not trace.
 pub(crate) fn survey(
     program: &Path,
-    options: &Options,
+    options: &DtraceOptions,
     duration: Duration,
-) -> Result<Survey, Error> {
+) -> Result<Survey, DtraceError> {
     let not_started = |error| match error {
-        keeper::Error::Gone(gone) => Error::Gone(gone),
-        other => Error::Unusable(other.to_string()),
+        keeper::KeeperError::Gone(gone) => DtraceError::Gone(gone),
+        other => DtraceError::Unusable(other.to_string()),
     };
     if let Some(words) = &options.command {
         let command = CommandRunner::new(words, options, "");
         compile(&Runner::Command(command.clone()), &CONSUMERS, &[], &|| true)?
-            .map_err(Error::Compile)?;
+            .map_err(DtraceError::Compile)?;
         let started = command.start_survey(duration.as_secs()).map_err(not_started)?;
         return read(started, |_| Ok(()));
     }
-    let keeper = Keeper::start(program, &options.job(Named::default())?).map_err(Error::Keeper)?;
-    compile(&Runner::Keeper(keeper.clone()), &CONSUMERS, &[], &|| true)?.map_err(Error::Compile)?;
+    let keeper = Keeper::start(program, &options.job(KeeperScope::default())?)
+        .map_err(DtraceError::Keeper)?;
+    compile(&Runner::Keeper(keeper.clone()), &CONSUMERS, &[], &|| true)?
+        .map_err(DtraceError::Compile)?;
     let started = keeper.start_dtrace(&CONSUMERS, &[]).map_err(not_started)?;
     read(started, |began| {
         if began {
@@ -67,7 +69,10 @@ pub(crate) fn survey(
 }
 
 /// Reads what consumers.d prints to its end, which `end` brings about; it is told whether the program began.
-fn read(dtrace: Started, end: impl FnOnce(bool) -> Result<(), Gone>) -> Result<Survey, Error> {
+fn read(
+    dtrace: Started,
+    end: impl FnOnce(bool) -> Result<(), Gone>,
+) -> Result<Survey, DtraceError> {
     let Started { stdout, mut stderr, .. } = dtrace;
     let messages = std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -84,7 +89,7 @@ fn read(dtrace: Started, end: impl FnOnce(bool) -> Result<(), Gone>) -> Result<S
             let messages = messages.join().ok().and_then(Result::ok).unwrap_or_default();
             let messages = String::from_utf8_lossy(&messages);
             let why = format!("dtrace ended before its time: {}", messages.trim());
-            Err(Error::Unusable(why))
+            Err(DtraceError::Unusable(why))
         }
     }
 }

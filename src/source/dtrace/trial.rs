@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::process::readable;
-use super::{Dtrace, Error, Runner};
+use super::{DtraceError, DtraceWitness, Runner};
 use crate::source::keeper::{self, Started};
 
 /// How much of dtrace's messages an error shows.
@@ -13,7 +13,7 @@ const MOST_MESSAGES: u64 = 4 << 10;
 /// How long dtrace(1) may take to end once it was killed: a kernel may be busy with its probes.
 const LAST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A dtrace(1) that traces. What runs it, which [`Dtrace`] has, ends it if nothing else does.
+/// A dtrace(1) that traces. What runs it, which [`DtraceWitness`] has, ends it if nothing else does.
 #[derive(Debug)]
 pub(crate) struct Trial {
     runner: Runner,
@@ -22,19 +22,19 @@ pub(crate) struct Trial {
     end: PipeReader,
 }
 
-impl Dtrace {
+impl DtraceWitness {
     /// Starts it, and waits until it traces.
     ///
     /// # Errors
     /// It ends before that, or takes longer than its limit for the start.
-    pub(crate) fn trial(&self) -> Result<Trial, Error> {
+    pub(crate) fn trial(&self) -> Result<Trial, DtraceError> {
         let (runner, limits) = (self.runner.clone(), self.options.limits);
         let program = self.choice.as_ref().map(|choice| choice.program);
         let program =
-            program.ok_or_else(|| Error::Unusable("no D program is chosen".to_owned()))?;
+            program.ok_or_else(|| DtraceError::Unusable("no D program is chosen".to_owned()))?;
         let started = runner.start(program, &[]).map_err(|error| match error {
-            keeper::Error::Gone(gone) => Error::Gone(gone),
-            other => Error::Unusable(other.to_string()),
+            keeper::KeeperError::Gone(gone) => DtraceError::Gone(gone),
+            other => DtraceError::Unusable(other.to_string()),
         })?;
         let Started { stdout, stderr, end, .. } = started;
         let messages = std::thread::spawn(move || messages(stderr));
@@ -51,7 +51,7 @@ impl Dtrace {
             }
         };
         runner.kill()?;
-        Err(Error::Unusable(why))
+        Err(DtraceError::Unusable(why))
     }
 }
 
@@ -60,7 +60,7 @@ impl Trial {
     ///
     /// # Errors
     /// It does not end.
-    pub(crate) fn end(self) -> Result<(), Error> {
+    pub(crate) fn end(self) -> Result<(), DtraceError> {
         self.runner.terminate()?;
         if readable([Some(&self.end)], self.grace) == [true] {
             return Ok(());
@@ -68,7 +68,7 @@ impl Trial {
         self.runner.kill()?;
         match readable([Some(&self.end)], LAST_PATIENCE) {
             [true] => Ok(()),
-            [false] => Err(Error::Unusable("dtrace does not end".to_owned())),
+            [false] => Err(DtraceError::Unusable("dtrace does not end".to_owned())),
         }
     }
 }

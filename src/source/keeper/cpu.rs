@@ -3,7 +3,7 @@
 use std::sync::{TryLockError, Weak};
 use std::time::Duration;
 
-use super::Inner;
+use super::KeeperInner;
 use super::protocol::Request;
 
 /// How much processor time was used since the start.
@@ -30,7 +30,7 @@ impl CpuTimes {
 
 /// Asks a keeper for its [`CpuTimes`]. It does not keep the keeper alive.
 #[derive(Clone, Debug)]
-pub(crate) struct CpuMeter(pub(super) Weak<Inner>);
+pub(crate) struct CpuMeter(pub(super) Weak<KeeperInner>);
 
 impl CpuMeter {
     /// Wakes the keeper and waits for its answer. `None` if it is gone, or busy with another request.

@@ -28,7 +28,7 @@ use crate::model::Pid;
 
 pub(crate) use self::cpu::CpuMeter;
 pub(crate) use self::platform::close_inherited;
-pub use self::root::{Job, run};
+pub use self::root::{KeeperJob, run};
 
 /// The hidden subcommand that keeps dtrace for the process at the other end of its stdin.
 pub(crate) const SUBCOMMAND: &str = "keep-dtrace";
@@ -48,7 +48,7 @@ pub struct Gone(String);
 
 /// What the keeper could not do.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum KeeperError {
     /// There is no keeper any more.
     #[error(transparent)]
     Gone(#[from] Gone),
@@ -62,10 +62,10 @@ pub(crate) enum Error {
 
 /// A keeper. Clones are the same one; with the last it ends, and all that it runs.
 #[derive(Clone, Debug)]
-pub(crate) struct Keeper(Arc<Inner>);
+pub(crate) struct Keeper(Arc<KeeperInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct KeeperInner {
     socket: Mutex<UnixStream>,
     child: Mutex<Child>,
     compile: Duration,
@@ -83,19 +83,19 @@ pub(crate) struct Started {
 
 impl Started {
     /// With its stdout, its stderr and the pipe that tells of its end.
-    pub(super) fn of(pid: u32, descriptors: Vec<OwnedFd>) -> Result<Started, Error> {
+    pub(super) fn of(pid: u32, descriptors: Vec<OwnedFd>) -> Result<Started, KeeperError> {
         let mut pipes = descriptors.into_iter().map(PipeReader::from);
         match (pipes.next(), pipes.next(), pipes.next()) {
             (Some(stdout), Some(stderr), Some(end)) => Ok(Started { pid, stdout, stderr, end }),
             // Another thread took the descriptors that were free.
-            _ => Err(Error::Failed(format!("its pipes did not come over: {NO_ROOM}"))),
+            _ => Err(KeeperError::Failed(format!("its pipes did not come over: {NO_ROOM}"))),
         }
     }
 }
 
 impl Keeper {
     /// Starts `program` (ourselves) as a keeper for this process.
-    pub(crate) fn start(program: &Path, job: &Job) -> io::Result<Keeper> {
+    pub(crate) fn start(program: &Path, job: &KeeperJob) -> io::Result<Keeper> {
         // Neither end is limited as the pipes are: a process that holds one can do nothing with it but talk to the other.
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
@@ -106,18 +106,18 @@ impl Keeper {
             .process_group(0)
             .spawn()?;
         let (socket, child) = (Mutex::new(ours), Mutex::new(child));
-        Ok(Keeper(Arc::new(Inner { socket, child, compile: job.compile })))
+        Ok(Keeper(Arc::new(KeeperInner { socket, child, compile: job.compile })))
     }
 
     /// Compiles a program without running it. Returns dtrace's text about it, if there is any.
     ///
     /// # Errors
-    /// [`Error::Refused`] with dtrace's words.
+    /// [`KeeperError::Refused`] with dtrace's words.
     pub(crate) fn compile(
         &self,
         program: &'static Program,
         consumers: &[Pid],
-    ) -> Result<String, Error> {
+    ) -> Result<String, KeeperError> {
         self.add_consumers(consumers)?;
         let patience = self.0.compile + PATIENCE;
         Ok(self.ask(Request::Compile(program), patience)?.or_error()?.text)
@@ -128,7 +128,7 @@ impl Keeper {
         &self,
         program: &'static Program,
         consumers: &[Pid],
-    ) -> Result<Started, Error> {
+    ) -> Result<Started, KeeperError> {
         self.has_room_for_pipes()?;
         self.add_consumers(consumers)?;
         let reply = self.ask(Request::Start(program), PATIENCE)?.or_error()?;
@@ -139,7 +139,7 @@ impl Keeper {
         started
     }
 
-    fn add_consumers(&self, consumers: &[Pid]) -> Result<(), Error> {
+    fn add_consumers(&self, consumers: &[Pid]) -> Result<(), KeeperError> {
         for pid in consumers {
             self.ask(Request::AddConsumer(*pid), PATIENCE)?.or_error()?;
         }
@@ -147,10 +147,10 @@ impl Keeper {
     }
 
     /// A dtrace whose pipes have no place here could not be read, so it is not even started.
-    fn has_room_for_pipes(&self) -> Result<(), Error> {
+    fn has_room_for_pipes(&self) -> Result<(), KeeperError> {
         let socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let free: io::Result<Vec<UnixStream>> = (0..3).map(|_| socket.try_clone()).collect();
-        free.map(drop).map_err(|error| Error::Failed(format!("{error}: {NO_ROOM}")))
+        free.map(drop).map_err(|error| KeeperError::Failed(format!("{error}: {NO_ROOM}")))
     }
 
     /// Asks dtrace to end.
@@ -169,11 +169,11 @@ impl Keeper {
         self.0.gone(&socket, &ErrorKind::UnexpectedEof.into())
     }
 
-    /// Reads one of the pid files of its [`Job`].
-    pub(crate) fn read_pid_file(&self, number: u16) -> Result<Pid, Error> {
+    /// Reads one of the pid files of its [`KeeperJob`].
+    pub(crate) fn read_pid_file(&self, number: u16) -> Result<Pid, KeeperError> {
         let reply = self.ask(Request::ReadPidFile(number), PATIENCE)?.or_error()?;
         let pid = u64::try_from(reply.number).ok().and_then(root_pid);
-        pid.ok_or_else(|| Error::Failed(format!("{} is no pid", reply.number)))
+        pid.ok_or_else(|| KeeperError::Failed(format!("{} is no pid", reply.number)))
     }
 
     /// What tells how much processor time it uses.
@@ -187,7 +187,7 @@ impl Keeper {
     }
 }
 
-impl Inner {
+impl KeeperInner {
     fn ask(
         &self,
         socket: &UnixStream,
@@ -224,7 +224,7 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for KeeperInner {
     fn drop(&mut self) {
         let socket = self.socket.get_mut().unwrap_or_else(PoisonError::into_inner);
         // It fails if the keeper has closed its end already.
@@ -236,11 +236,11 @@ impl Drop for Inner {
 }
 
 impl Reply {
-    fn or_error(self) -> Result<Reply, Error> {
+    fn or_error(self) -> Result<Reply, KeeperError> {
         match self.outcome {
             Outcome::Done => Ok(self),
-            Outcome::Refused => Err(Error::Refused(self.text)),
-            Outcome::Failed => Err(Error::Failed(self.text)),
+            Outcome::Refused => Err(KeeperError::Refused(self.text)),
+            Outcome::Failed => Err(KeeperError::Failed(self.text)),
         }
     }
 }
@@ -259,7 +259,7 @@ mod tests {
             .spawn()
             .expect("started");
         let (socket, child) = (Mutex::new(ours), Mutex::new(child));
-        let keeper = Keeper(Arc::new(Inner { socket, child, compile: Duration::ZERO }));
+        let keeper = Keeper(Arc::new(KeeperInner { socket, child, compile: Duration::ZERO }));
         let ask = || keeper.ask(Request::Kill, Duration::from_millis(20));
         let gone = ask().expect_err("no answer").to_string();
         let expected =

@@ -37,15 +37,15 @@ pub(in crate::source) enum Script {
 
 /// A process in a group of its own, so that the terminal's ^C is not its to handle. Dropped, it is killed and reaped.
 #[derive(Debug)]
-struct Process {
+struct GroupProcess {
     child: Child,
     reaped: bool,
     /// Its program, if that is a file.
     _folder: Option<Folder>,
 }
 
-impl Process {
-    fn start(command: &mut Command, script: Script) -> io::Result<Process> {
+impl GroupProcess {
+    fn start(command: &mut Command, script: Script) -> io::Result<GroupProcess> {
         let keeper = getpid();
         command
             .env("LC_ALL", "C")
@@ -71,7 +71,7 @@ impl Process {
                 None
             }
         };
-        Ok(Process { child, reaped: false, _folder: folder })
+        Ok(GroupProcess { child, reaped: false, _folder: folder })
     }
 
     /// The ends of its pipes, once.
@@ -116,7 +116,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for GroupProcess {
     fn drop(&mut self) {
         // If it was buried, nothing is left to do.
         let _ = self.reap();
@@ -127,7 +127,7 @@ impl Drop for Process {
 #[derive(Debug)]
 pub(in crate::source) struct Supervised {
     /// `None` once it has been reaped: its pid may be another process's then.
-    process: Arc<Mutex<Option<Process>>>,
+    process: Arc<Mutex<Option<GroupProcess>>>,
     waiting: Option<JoinHandle<()>>,
 }
 
@@ -139,7 +139,7 @@ impl Supervised {
         script: Script,
     ) -> io::Result<(Supervised, u32, Vec<OwnedFd>)> {
         let (status, mut end) = io::pipe()?;
-        let mut process = Process::start(command, script)?;
+        let mut process = GroupProcess::start(command, script)?;
         let mut descriptors = process.take_pipes()?;
         descriptors.push(status.into());
         descriptors.iter().try_for_each(|pipe| platform::for_reading_only(pipe.as_fd()))?;
@@ -150,7 +150,7 @@ impl Supervised {
             wait_for_end(pid);
             let mut process = reaps.lock().unwrap_or_else(PoisonError::into_inner);
             // Locked until it is reaped: its processor time is either that of a process or that of a reaped child.
-            let ended = process.take().map(Process::bury);
+            let ended = process.take().map(GroupProcess::bury);
             drop(process);
             if let Some(Ok(status)) = ended {
                 // It fails if the exporter is gone, and then the keeper ends as well.
@@ -199,7 +199,7 @@ fn wait_for_end(pid: Pid) {
 
 /// How a process has ended, and the beginnings of what it wrote.
 #[derive(Debug)]
-pub(in crate::source) struct Ended {
+pub(in crate::source) struct ProcessEnd {
     pub(in crate::source) status: ExitStatus,
     pub(in crate::source) stdout: String,
     pub(in crate::source) stderr: String,
@@ -211,8 +211,8 @@ pub(in crate::source) fn run(
     script: Script,
     patience: Duration,
     wanted: impl Fn() -> bool,
-) -> io::Result<Ended> {
-    let mut process = Process::start(command, script)?;
+) -> io::Result<ProcessEnd> {
+    let mut process = GroupProcess::start(command, script)?;
     let stdout = process.child.stdout.take().map(Beginning::of);
     let stderr = process.child.stderr.take().map(Beginning::of);
     let deadline = Instant::now() + patience;
@@ -228,7 +228,7 @@ pub(in crate::source) fn run(
     }
     let status = process.bury()?;
     let text = |output: Option<Beginning>| output.map(Beginning::text).unwrap_or_default();
-    Ok(Ended { status, stdout: text(stdout), stderr: text(stderr) })
+    Ok(ProcessEnd { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
 /// The first bytes that come out of a pipe. It is read to its end, for a full one would stop the process.

@@ -29,7 +29,7 @@ use crate::source::target::{MOST_CONSUMERS, read_pid_file};
 
 /// All that a keeper may do. It is settled before the exporter hears from anybody.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Job {
+pub struct KeeperJob {
     /// dtrace(1), if it is not /usr/sbin/dtrace.
     pub dtrace: Option<PathBuf>,
     /// Its principal buffer on each CPU.
@@ -46,10 +46,10 @@ pub struct Job {
     pub consumers: Vec<Pid>,
 }
 
-impl Job {
+impl KeeperJob {
     /// The flags of the hidden subcommand.
     pub(super) fn arguments(&self) -> Vec<OsString> {
-        let Job { dtrace, bufsize, switchrate, marks, compile, pid_files, consumers } = self;
+        let KeeperJob { dtrace, bufsize, switchrate, marks, compile, pid_files, consumers } = self;
         let flag = |flag: &str, value: &OsStr| {
             let mut text = OsString::from(flag);
             text.push("=");
@@ -75,8 +75,8 @@ impl Job {
 ///
 /// # Errors
 /// The exporter cannot be answered: it is gone.
-pub fn run(exporter: UnixStream, job: Job) -> io::Result<()> {
-    let mut keeper = Root::new(exporter, job);
+pub fn run(exporter: UnixStream, job: KeeperJob) -> io::Result<()> {
+    let mut keeper = KeeperProcess::new(exporter, job);
     keeper.outlive_signals()?;
     while let Some(request) = Request::receive(&keeper.exporter) {
         keeper.answer(request).send(&keeper.exporter)?;
@@ -84,9 +84,9 @@ pub fn run(exporter: UnixStream, job: Job) -> io::Result<()> {
     Ok(())
 }
 
-struct Root {
+struct KeeperProcess {
     exporter: UnixStream,
-    job: Job,
+    job: KeeperJob,
     /// The one that was started last.
     dtrace: Option<Supervised>,
     /// The pids that may be watched as consumers: those of the job, and those that its pid files have named.
@@ -95,12 +95,12 @@ struct Root {
     consumers: Vec<Pid>,
 }
 
-impl Root {
-    fn new(exporter: UnixStream, job: Job) -> Root {
+impl KeeperProcess {
+    fn new(exporter: UnixStream, job: KeeperJob) -> KeeperProcess {
         // The exporter's own pid is for trial compilations.
         let own = Pid::new(getppid().as_raw() as u64);
         let known = job.consumers.iter().copied().chain(own).collect();
-        Root { exporter, job, dtrace: None, known, consumers: Vec::new() }
+        KeeperProcess { exporter, job, dtrace: None, known, consumers: Vec::new() }
     }
 
     /// At a shutdown every process gets a signal to end: the exporter first ends its dtrace, and this process then follows.
@@ -219,7 +219,7 @@ impl Root {
     /// days may be cleared away.
     fn command(&mut self, flags: &[&str], program: &Program) -> Result<(Command, Folder), Reply> {
         let consumers = std::mem::take(&mut self.consumers);
-        let Job { bufsize, switchrate, marks, .. } = &self.job;
+        let KeeperJob { bufsize, switchrate, marks, .. } = &self.job;
         let text = program.tuned(bufsize, switchrate, *marks, &consumers);
         let written = Folder::new().and_then(|mut folder| {
             let file = folder.write(program.name, &text)?;
@@ -260,7 +260,7 @@ mod tests {
         let path = folder.path().join("pid");
         std::fs::write(&path, "812\n").expect("written");
         let [named, by_file, other] = [46, 812, 813].map(|pid| Pid::new(pid).expect("a pid"));
-        let job = Job {
+        let job = KeeperJob {
             dtrace: None,
             bufsize: "8m".to_owned(),
             switchrate: "10hz".to_owned(),
@@ -270,7 +270,7 @@ mod tests {
             consumers: vec![named],
         };
         let (exporter, _ours) = UnixStream::pair().expect("a pair");
-        let mut keeper = Root::new(exporter, job);
+        let mut keeper = KeeperProcess::new(exporter, job);
         let mut ask = |request| keeper.answer(request).outcome;
         assert_eq!(ask(Request::AddConsumer(by_file)), Outcome::Refused);
         assert_eq!(ask(Request::ReadPidFile(0)), Outcome::Done);

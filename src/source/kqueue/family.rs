@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 
-use super::{Kernel, Process};
+use super::{KqueueApi, ProcessRow};
 use crate::input::Attach;
 use crate::model::{Kevent, Pid, TreeId, note};
 
@@ -28,7 +28,7 @@ pub(super) struct Family {
 
 #[derive(Debug, Default)]
 struct Search {
-    list: Vec<Process>,
+    list: Vec<ProcessRow>,
     /// The list is fresh, and the queue has not been read empty since.
     listed: bool,
     /// Who was missing in the round before.
@@ -113,7 +113,7 @@ impl Family {
     }
 
     /// Lists the processes, if the search needs it.
-    pub(super) fn list(&mut self, kernel: &mut dyn Kernel) -> io::Result<()> {
+    pub(super) fn list(&mut self, kernel: &mut dyn KqueueApi) -> io::Result<()> {
         let Some(search) = self.search.as_mut().filter(|search| !search.listed) else {
             return Ok(());
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 
 use super::reader::CAPACITY;
-use super::{Change, Kernel, MarkPlace, Process};
+use super::{KnoteChange, KqueueApi, MarkPlace, ProcessRow};
 use crate::model::{Kevent, Pid};
 use crate::source::sysctl;
 
@@ -31,10 +31,10 @@ impl Queue {
     }
 }
 
-impl Kernel for Queue {
+impl KqueueApi for Queue {
     fn kevent(
         &mut self,
-        changes: &[Change],
+        changes: &[KnoteChange],
         capacity: u32,
         timeout: Duration,
         events: &mut Vec<Kevent>,
@@ -51,7 +51,7 @@ impl Kernel for Queue {
         Ok(())
     }
 
-    fn processes(&mut self, list: &mut Vec<Process>) -> io::Result<()> {
+    fn processes(&mut self, list: &mut Vec<ProcessRow>) -> io::Result<()> {
         sysctl::table(c"kern.proc.proc", &mut self.rows)?;
         list.extend(rows(&self.rows).filter_map(process));
         Ok(())
@@ -63,7 +63,7 @@ impl Kernel for Queue {
     }
 }
 
-fn registration(change: &Change) -> KEvent {
+fn registration(change: &KnoteChange) -> KEvent {
     KEvent::new(
         change.pid.get() as usize,
         EventFilter::EVFILT_PROC,
@@ -95,9 +95,9 @@ fn rows(mut table: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn process(row: &[u8]) -> Option<Process> {
+fn process(row: &[u8]) -> Option<ProcessRow> {
     let pid = |offset| Pid::new(u64::try_from(int(row, offset)?).ok()?);
-    Some(Process {
+    Some(ProcessRow {
         pid: pid(offset_of!(libc::kinfo_proc, ki_pid))?,
         parent: pid(offset_of!(libc::kinfo_proc, ki_ppid))?,
         zombie: row.get(offset_of!(libc::kinfo_proc, ki_stat)) == Some(&ZOMBIE),

@@ -1,7 +1,7 @@
 //! The accused: EVFILT_PROC with NOTE_TRACK, read by one thread that does nothing else.
 //!
 //! What it does is independent of the platform and tested with a scripted kernel; the two system calls behind
-//! [`Kernel`] are FreeBSD's.
+//! [`KqueueApi`] are FreeBSD's.
 
 mod family;
 #[cfg(target_os = "freebsd")]
@@ -13,7 +13,7 @@ mod tests;
 use std::io;
 use std::time::Duration;
 
-pub(crate) use reader::{BATCH_BUFFERS, Pace, Reader, RootEvent, RootRequest};
+pub(crate) use reader::{BATCH_BUFFERS, IdlePace, KqueueReader, RootEvent, RootRequest};
 
 use crate::input::Attach;
 use crate::model::{Kevent, Pid, note};
@@ -39,7 +39,7 @@ impl Notes {
 /// An entry of the changelist: EV_ADD|EV_CLEAR of a process that is not tracked yet. No other flag: tracked children
 /// inherit them (13.2 `kern_event.c:581`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Change {
+pub struct KnoteChange {
     /// The process.
     pub pid: Pid,
     /// NOTE_* bits.
@@ -48,15 +48,15 @@ pub struct Change {
     pub udata: u64,
 }
 
-impl Change {
-    fn of(attach: &Attach) -> Change {
-        Change { pid: attach.pid, fflags: attach.notes, udata: attach.tree.cookie() }
+impl KnoteChange {
+    fn of(attach: &Attach) -> KnoteChange {
+        KnoteChange { pid: attach.pid, fflags: attach.notes, udata: attach.tree.cookie() }
     }
 }
 
 /// One row of the list of processes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Process {
+pub struct ProcessRow {
     /// The process.
     pub pid: Pid,
     /// Its parent now.
@@ -66,7 +66,7 @@ pub struct Process {
 }
 
 /// What the reader needs of a kernel.
-pub trait Kernel: Send {
+pub trait KqueueApi: Send {
     /// One kevent(2) call: registers `changes`, waits, and puts what it returned into `events`, `capacity` of them at
     /// most. Where registrations fail, it returns at once with nothing but them, each with EV_ERROR, as FreeBSD does
     /// (13.2 `kern_event.c`, `kqueue_kevent`: any error, and the queue is not scanned).
@@ -75,7 +75,7 @@ pub trait Kernel: Send {
     /// [`io::ErrorKind::Interrupted`], after every change was registered; anything else is the queue's end.
     fn kevent(
         &mut self,
-        changes: &[Change],
+        changes: &[KnoteChange],
         capacity: u32,
         timeout: Duration,
         events: &mut Vec<Kevent>,
@@ -85,7 +85,7 @@ pub trait Kernel: Send {
     ///
     /// # Errors
     /// The error of sysctl(3).
-    fn processes(&mut self, list: &mut Vec<Process>) -> io::Result<()>;
+    fn processes(&mut self, list: &mut Vec<ProcessRow>) -> io::Result<()>;
 
     /// Leaves a mark in DTrace's stream by a system call that does nothing else. A kernel without DTrace needs none.
     fn mark(&mut self, place: MarkPlace, call: u32) {
@@ -105,13 +105,13 @@ pub enum MarkPlace {
 }
 
 /// What opens the kernel to watch: [`open`], and in tests a stand-in.
-pub type Open = fn() -> io::Result<Box<dyn Kernel>>;
+pub type Open = fn() -> io::Result<Box<dyn KqueueApi>>;
 
 /// This system's kqueue.
 ///
 /// # Errors
 /// Where kqueue(2) fails, and always on systems other than FreeBSD.
-pub fn open() -> io::Result<Box<dyn Kernel>> {
+pub fn open() -> io::Result<Box<dyn KqueueApi>> {
     #[cfg(target_os = "freebsd")]
     return Ok(Box::new(freebsd::Queue::new()?));
     #[cfg(not(target_os = "freebsd"))]

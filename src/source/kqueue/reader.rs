@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use super::family::Family;
-use super::{Change, Kernel, MarkPlace, Notes};
+use super::{KnoteChange, KqueueApi, MarkPlace, Notes};
 use crate::input::{Attach, took_all};
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 use crate::source::clock;
@@ -48,9 +48,9 @@ pub(crate) struct RootRequest {
 
 /// How long idle calls take. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pace(Arc<AtomicBool>);
+pub(crate) struct IdlePace(Arc<AtomicBool>);
 
-impl Pace {
+impl IdlePace {
     /// Every tree has begun: idle calls may take their time.
     pub(crate) fn settle(&self) {
         self.0.store(true, Ordering::Relaxed);
@@ -82,16 +82,16 @@ pub(crate) enum RootEvent {
 }
 
 /// The reader. It is run on a thread of its own.
-pub(crate) struct Reader {
-    kernel: Box<dyn Kernel>,
+pub(crate) struct KqueueReader {
+    kernel: Box<dyn KqueueApi>,
     stall: Duration,
     requests: Receiver<RootRequest>,
     notify: Box<dyn Fn(RootEvent) + Send>,
-    pace: Pace,
+    pace: IdlePace,
     family: Family,
     /// To be registered by the next call.
     planned: VecDeque<(Attach, bool)>,
-    call: Call,
+    call: NumberedCall,
     /// The last call took all there was.
     drained: bool,
     out: Outbox,
@@ -100,26 +100,26 @@ pub(crate) struct Reader {
 
 /// The numbered call under way: more than one system call if it is interrupted.
 #[derive(Debug, Default)]
-struct Call {
+struct NumberedCall {
     seq: u64,
     /// Registered by it; with each, whether it had no time to have descendants.
     registered: Vec<(Attach, bool)>,
     before: Option<MonoTime>,
 }
 
-impl Reader {
+impl KqueueReader {
     /// A reader of `kernel` that asks for `notes`, sleeps for `stall` before each call, and calls `notify` with what becomes of
     /// the roots.
     pub(crate) fn new(
-        kernel: Box<dyn Kernel>,
+        kernel: Box<dyn KqueueApi>,
         notes: Notes,
         stall: Duration,
         requests: Receiver<RootRequest>,
         notify: Box<dyn Fn(RootEvent) + Send>,
-        pace: Pace,
+        pace: IdlePace,
         to: SyncSender<Message>,
-    ) -> Reader {
-        Reader {
+    ) -> KqueueReader {
+        KqueueReader {
             kernel,
             stall,
             requests,
@@ -127,7 +127,7 @@ impl Reader {
             pace,
             family: Family::new(notes.fflags()),
             planned: VecDeque::new(),
-            call: Call::default(),
+            call: NumberedCall::default(),
             drained: false,
             out: Outbox::new(BATCH_BUFFERS, to),
             returned: Vec::new(),
@@ -136,7 +136,7 @@ impl Reader {
 
     /// Reads until `stop`. Gives the kernel back: on FreeBSD 10.4 and older the queue must not be closed while a
     /// tracked process forks.
-    pub(crate) fn run(mut self, stop: &Stop) -> (Box<dyn Kernel>, io::Result<()>) {
+    pub(crate) fn run(mut self, stop: &Stop) -> (Box<dyn KqueueApi>, io::Result<()>) {
         // An interrupted call would have to be made again.
         if let Err(errno) = signals::leave_to_other_threads() {
             tracing::warn!("the kqueue reader cannot block signals: {errno}");
@@ -197,8 +197,8 @@ impl Reader {
     /// The call itself. Whether a registration of it was refused.
     fn read(&mut self) -> io::Result<bool> {
         let planned = self.planned.len().min(MOST_CHANGES);
-        let changes: Vec<Change> =
-            self.planned.iter().take(planned).map(|(attach, _)| Change::of(attach)).collect();
+        let changes: Vec<KnoteChange> =
+            self.planned.iter().take(planned).map(|(attach, _)| KnoteChange::of(attach)).collect();
         let timeout = match self.family.is_searching() {
             true => SEARCH_TIMEOUT,
             false => self.pace.timeout(),

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::reader::{BATCH_BUFFERS, Pace, Reader, RootEvent, RootRequest};
-use super::{Change, Kernel, Notes, Process};
+use super::reader::{BATCH_BUFFERS, IdlePace, KqueueReader, RootEvent, RootRequest};
+use super::{KnoteChange, KqueueApi, Notes, ProcessRow};
 use crate::input::{Attach, Batch, Input};
 use crate::model::{Kevent, Pid, TreeId, note};
 use crate::source::message::{self, Message};
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    fn register(&mut self, change: &Change) -> Result<(), i64> {
+    fn register(&mut self, change: &KnoteChange) -> Result<(), i64> {
         let number = u64::from(change.pid.get());
         if let Some(errno) = self.refuse.get(&number) {
             return Err(*errno);
@@ -86,10 +86,10 @@ impl Scripted {
     }
 }
 
-impl Kernel for Scripted {
+impl KqueueApi for Scripted {
     fn kevent(
         &mut self,
-        changes: &[Change],
+        changes: &[KnoteChange],
         capacity: u32,
         _: Duration,
         events: &mut Vec<Kevent>,
@@ -115,9 +115,9 @@ impl Kernel for Scripted {
         Ok(())
     }
 
-    fn processes(&mut self, list: &mut Vec<Process>) -> io::Result<()> {
+    fn processes(&mut self, list: &mut Vec<ProcessRow>) -> io::Result<()> {
         let mut world = self.world();
-        list.extend(world.processes.iter().map(|(number, parent)| Process {
+        list.extend(world.processes.iter().map(|(number, parent)| ProcessRow {
             pid: pid(*number),
             parent: pid(*parent),
             zombie: world.zombies.contains(number),
@@ -132,7 +132,7 @@ impl Kernel for Scripted {
 /// A reader and both of its ends.
 struct Rig {
     kernel: Scripted,
-    reader: Reader,
+    reader: KqueueReader,
     requests: Sender<RootRequest>,
     events: Receiver<RootEvent>,
     batches: Receiver<Message>,
@@ -143,13 +143,13 @@ fn rig(processes: &[(u64, u64)]) -> Rig {
     kernel.world().processes.extend(processes.iter().copied());
     let ((requests, to_attach), (to_hear, events)) = (channel(), channel());
     let (to, batches) = message::channel(BATCH_BUFFERS);
-    let reader = Reader::new(
+    let reader = KqueueReader::new(
         Box::new(kernel.clone()),
         Notes::default(),
         Duration::ZERO,
         to_attach,
         Box::new(move |event| to_hear.send(event).expect("it is read")),
-        Pace::default(),
+        IdlePace::default(),
         to,
     );
     Rig { kernel, reader, requests, events, batches }

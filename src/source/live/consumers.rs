@@ -4,26 +4,26 @@
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 
-use super::Error;
+use super::LiveError;
 use super::pid_file::PidFile;
 use crate::model::{Pid, TreeId};
 use crate::source::keeper::Keeper;
 
 /// All consumers of a run.
 #[derive(Debug, Default)]
-pub(super) struct Consumers(Vec<Consumer>);
+pub(super) struct Consumers(Vec<WatchedConsumer>);
 
 /// One consumer.
 #[derive(Debug)]
-pub(super) struct Consumer {
+pub(super) struct WatchedConsumer {
     id: TreeId,
     name: String,
     file: Option<PidFile>,
-    state: State,
+    state: ConsumerState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum ConsumerState {
     /// It is waited for, if it has a pid file.
     Absent,
     Running(Pid),
@@ -31,38 +31,48 @@ enum State {
     Ended(Pid),
 }
 
-impl Consumer {
+impl WatchedConsumer {
     /// A process that must be there at the start.
-    pub(super) fn of_pid(id: TreeId, name: &str, pid: Pid) -> Result<Consumer, Error> {
+    pub(super) fn of_pid(id: TreeId, name: &str, pid: Pid) -> Result<WatchedConsumer, LiveError> {
         if !is_there(pid) {
-            return Err(Error::NoConsumer { name: name.to_owned(), pid });
+            return Err(LiveError::NoConsumer { name: name.to_owned(), pid });
         }
-        Ok(Consumer { id, name: name.to_owned(), file: None, state: State::Running(pid) })
+        Ok(WatchedConsumer {
+            id,
+            name: name.to_owned(),
+            file: None,
+            state: ConsumerState::Running(pid),
+        })
     }
 
     /// The process that a file names, once it does.
-    pub(super) fn of_file(id: TreeId, name: &str, file: PidFile) -> Consumer {
-        Consumer { id, name: name.to_owned(), file: Some(file), state: State::Absent }
+    pub(super) fn of_file(id: TreeId, name: &str, file: PidFile) -> WatchedConsumer {
+        WatchedConsumer {
+            id,
+            name: name.to_owned(),
+            file: Some(file),
+            state: ConsumerState::Absent,
+        }
     }
 
     /// Looks whether it still runs, or runs by now. `Some` with its pid, or with that there is none, if that has changed.
     fn look(&mut self, keeper: &Keeper) -> Option<Option<Pid>> {
         match self.state {
-            State::Running(pid) => {
+            ConsumerState::Running(pid) => {
                 if !is_there(pid) {
                     tracing::info!("consumer {:?}: process {pid} has ended", self.name);
-                    self.state = State::Ended(pid);
+                    self.state = ConsumerState::Ended(pid);
                 }
                 None
             }
-            State::Ended(pid) => {
+            ConsumerState::Ended(pid) => {
                 if let Some(file) = &mut self.file {
                     file.lose(Some(pid));
                 }
-                self.state = State::Absent;
+                self.state = ConsumerState::Absent;
                 Some(None)
             }
-            State::Absent => {
+            ConsumerState::Absent => {
                 let file = self.file.as_mut()?;
                 let pid = file.read(keeper, &self.name)?;
                 if !is_there(pid) {
@@ -71,7 +81,7 @@ impl Consumer {
                 }
                 file.found();
                 tracing::info!("consumer {:?}: watching process {pid}", self.name);
-                self.state = State::Running(pid);
+                self.state = ConsumerState::Running(pid);
                 Some(Some(pid))
             }
         }
@@ -79,14 +89,14 @@ impl Consumer {
 
     fn pid(&self) -> Option<Pid> {
         match self.state {
-            State::Running(pid) | State::Ended(pid) => Some(pid),
-            State::Absent => None,
+            ConsumerState::Running(pid) | ConsumerState::Ended(pid) => Some(pid),
+            ConsumerState::Absent => None,
         }
     }
 }
 
 impl Consumers {
-    pub(super) fn new(consumers: Vec<Consumer>) -> Consumers {
+    pub(super) fn new(consumers: Vec<WatchedConsumer>) -> Consumers {
         Consumers(consumers)
     }
 
@@ -106,7 +116,7 @@ impl Consumers {
 
     /// The processes that DTrace is to watch.
     pub(super) fn pids(&self) -> Vec<Pid> {
-        self.0.iter().filter_map(Consumer::pid).collect()
+        self.0.iter().filter_map(WatchedConsumer::pid).collect()
     }
 }
 

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::consumers::Consumers;
 use super::tree::{RootFate, Tree};
-use super::{Error, join, panicked};
+use super::{LiveError, join, panicked};
 use crate::model::TreeId;
-use crate::source::barrier::Ended;
+use crate::source::barrier::CommandEnd;
 use crate::source::clock;
 use crate::source::dtrace::ConsumerPids;
 use crate::source::keeper::{Gone, Keeper};
-use crate::source::kqueue::{Kernel, Pace, RootEvent, RootRequest};
+use crate::source::kqueue::{IdlePace, KqueueApi, RootEvent, RootRequest};
 use crate::source::message::Message;
 use crate::source::stop::Stop;
 use crate::source::sysctl::ForkCounter;
@@ -31,13 +31,13 @@ const PID_FILE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the controller waits for.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum LiveEvent {
     /// What became of a root.
     Root(RootEvent),
     /// dtrace has printed its first record.
     Begun,
     /// The command of a tree has ended.
-    CommandEnded(TreeId, io::Result<Ended>),
+    CommandEnded(TreeId, io::Result<CommandEnd>),
     /// A thread of a witness has ended.
     ThreadEnded,
     /// The end was asked for.
@@ -45,12 +45,12 @@ pub(super) enum Event {
 }
 
 /// Sends an event when it is dropped: at the end of a thread, even if that panics.
-pub(super) struct AtEnd(pub(super) Sender<Event>);
+pub(super) struct AtEnd(pub(super) Sender<LiveEvent>);
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
         // It fails when the controller has ended.
-        let _ = self.0.send(Event::ThreadEnded);
+        let _ = self.0.send(LiveEvent::ThreadEnded);
     }
 }
 
@@ -64,18 +64,18 @@ pub(super) struct LiveController {
     pub(super) stop: Stop,
     pub(super) witnesses: Witnesses,
     pub(super) to: SyncSender<Message>,
-    pub(super) events: Receiver<Event>,
+    pub(super) events: Receiver<LiveEvent>,
     /// For the threads that wait for commands.
-    pub(super) notify: Sender<Event>,
+    pub(super) notify: Sender<LiveEvent>,
 }
 
 /// What the reader's thread ends with: its kernel, and why it ended.
-pub(super) type Reading = (Box<dyn Kernel>, io::Result<()>);
+pub(super) type Reading = (Box<dyn KqueueApi>, io::Result<()>);
 
 /// The threads of kqueue, if there are targets, and of dtrace, and the ways to them.
 pub(super) struct Witnesses {
     pub(super) requests: Sender<RootRequest>,
-    pub(super) pace: Pace,
+    pub(super) pace: IdlePace,
     pub(super) reading: Option<JoinHandle<Reading>>,
     pub(super) reader_stop: Stop,
     pub(super) consumers: ConsumerPids,
@@ -113,7 +113,7 @@ fn is_due(deadline: &mut Option<Instant>) -> bool {
 
 impl LiveController {
     /// How the command among the trees ended, if there was one.
-    pub(super) fn run(mut self) -> Result<Option<Ended>, Error> {
+    pub(super) fn run(mut self) -> Result<Option<CommandEnd>, LiveError> {
         let mut forks = ForkCounter::default();
         let now = Instant::now();
         let mut deadlines = Deadlines {
@@ -140,7 +140,7 @@ impl LiveController {
             }
             if is_due(&mut deadlines.never_began) {
                 let waited = self.patience;
-                return self.end().and(Err(Error::NeverBegan(waited)));
+                return self.end().and(Err(LiveError::NeverBegan(waited)));
             }
             if is_due(&mut deadlines.over) {
                 break;
@@ -153,10 +153,10 @@ impl LiveController {
                 deadlines.over.get_or_insert_with(|| Instant::now() + linger);
             }
             match self.event_before(deadlines.next()) {
-                Some(Event::Stop | Event::ThreadEnded) => break,
-                Some(Event::Root(event)) => self.root_event(event),
-                Some(Event::CommandEnded(id, ended)) => self.command_ended(id, ended),
-                Some(Event::Begun) => {
+                Some(LiveEvent::Stop | LiveEvent::ThreadEnded) => break,
+                Some(LiveEvent::Root(event)) => self.root_event(event),
+                Some(LiveEvent::CommandEnded(id, ended)) => self.command_ended(id, ended),
+                Some(LiveEvent::Begun) => {
                     // Once: it was begun already if a dtrace begins again.
                     if self.witnesses.pace.is_settled() || deadlines.begin.is_some() {
                         continue;
@@ -171,15 +171,15 @@ impl LiveController {
     }
 
     /// The next event, unless `deadline` comes before it.
-    fn event_before(&self, deadline: Option<Instant>) -> Option<Event> {
+    fn event_before(&self, deadline: Option<Instant>) -> Option<LiveEvent> {
         let Some(deadline) = deadline else {
             // It cannot fail: this thread has a sender itself.
-            return Some(self.events.recv().unwrap_or(Event::Stop));
+            return Some(self.events.recv().unwrap_or(LiveEvent::Stop));
         };
         match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Event::Stop),
+            Err(RecvTimeoutError::Disconnected) => Some(LiveEvent::Stop),
         }
     }
 
@@ -189,7 +189,7 @@ impl LiveController {
         for tree in &mut self.trees {
             let Some(mut process) = tree.begin() else { continue };
             let (id, notify) = (tree.id, self.notify.clone());
-            let wait = move || drop(notify.send(Event::CommandEnded(id, process.wait())));
+            let wait = move || drop(notify.send(LiveEvent::CommandEnded(id, process.wait())));
             if let Err(error) = Builder::new().name("command".to_owned()).spawn(wait) {
                 tree.command_ended(Err(error));
             }
@@ -198,7 +198,7 @@ impl LiveController {
     }
 
     /// The reader first, so that dtrace still marks its last calls; then dtrace.
-    fn end(self) -> Result<Option<Ended>, Error> {
+    fn end(self) -> Result<Option<CommandEnd>, LiveError> {
         let LiveController { trees, stop, to, witnesses, .. } = self;
         let Witnesses { reading, reader_stop, tracing, dtrace_stop, .. } = witnesses;
         let ended = trees.iter().find_map(|tree| tree.ended.clone());
@@ -210,7 +210,7 @@ impl LiveController {
                 // On FreeBSD 10.4 and older a queue that is closed while a tracked process forks crashes the kernel
                 // (D18316): it stays open until this process ends.
                 std::mem::forget(kernel);
-                result.map_err(Error::Kevent)
+                result.map_err(LiveError::Kevent)
             }
             Some(Err(_)) => Err(panicked("the kqueue reader")),
         };
@@ -223,7 +223,7 @@ impl LiveController {
         });
         let traced = join(tracing, "dtrace's supervisor")?;
         drop(to);
-        result.and(traced.map_err(Error::KeeperGone)).map(|()| ended)
+        result.and(traced.map_err(LiveError::KeeperGone)).map(|()| ended)
     }
 
     fn request_roots(&mut self, which: impl Fn(&Tree) -> bool) {
@@ -274,7 +274,7 @@ impl LiveController {
         }
     }
 
-    fn command_ended(&mut self, id: TreeId, ended: io::Result<Ended>) {
+    fn command_ended(&mut self, id: TreeId, ended: io::Result<CommandEnd>) {
         let Some(tree) = self.trees.get_mut(usize::from(id.0)) else { return };
         tree.command_ended(ended);
     }

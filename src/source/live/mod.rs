@@ -15,12 +15,12 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-pub use super::barrier::Ended;
+pub use super::barrier::CommandEnd;
 use super::barrier::GatedCommand;
 use super::clock;
-use super::dtrace::{self, Dtrace, Named, STDERR_BUFFERS, STDOUT_BUFFERS};
+use super::dtrace::{self, DtraceWitness, KeeperScope, STDERR_BUFFERS, STDOUT_BUFFERS};
 use super::keeper::{CpuMeter, Gone, Keeper};
-use super::kqueue::{BATCH_BUFFERS, Kernel, Notes, Pace, Reader};
+use super::kqueue::{BATCH_BUFFERS, IdlePace, KqueueApi, KqueueReader, Notes};
 use super::message::{self, Message};
 use super::stop::Stop;
 use super::sysctl::kernel_info;
@@ -28,8 +28,8 @@ use super::target::{Root, Target};
 use crate::input::{Input, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::Meta;
-use consumers::{Consumer, Consumers};
-use controller::{AtEnd, Event, LiveController, Witnesses};
+use consumers::{Consumers, WatchedConsumer};
+use controller::{AtEnd, LiveController, LiveEvent, Witnesses};
 use pid_file::PidFile;
 pub use remote::{Remote, RemoteConfig};
 pub use stdin::Stdin;
@@ -37,7 +37,7 @@ use tree::{RootSource, Tree};
 
 /// What to watch, and how.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Config {
+pub struct LiveConfig {
     /// The trees; their numbers are their places here.
     pub targets: Vec<Target>,
     /// The processes that use EVFILT_PROC themselves, and are watched by DTrace alone; their numbers follow those of the
@@ -48,19 +48,19 @@ pub struct Config {
     /// How long the reader sleeps before each kevent(2) call: a slow consumer on purpose.
     pub stall: Duration,
     /// How dtrace(1) is run.
-    pub dtrace: dtrace::Options,
+    pub dtrace: dtrace::DtraceOptions,
     /// End so long after the last command among the targets has ended; `None` to go on for ever.
     pub linger: Option<Duration>,
-    /// Keep the commands' stderr for [`Ended::stderr`], instead of passing it on to this process's.
+    /// Keep the commands' stderr for [`CommandEnd::stderr`], instead of passing it on to this process's.
     pub keep_stderr: bool,
     /// This program, which is started to keep dtrace and to wait in a command's place: `None` for the one that runs.
     pub own_program: Option<PathBuf>,
 }
 
-impl Config {
+impl LiveConfig {
     /// What is watched by a command on another host, if one is given.
     pub fn remote(&self) -> Option<RemoteConfig> {
-        let Config { dtrace, consumers, .. } = self.clone();
+        let LiveConfig { dtrace, consumers, .. } = self.clone();
         let command = dtrace.command.clone()?;
         Some(RemoteConfig { host: String::new(), command, dtrace, consumers })
     }
@@ -73,13 +73,13 @@ impl Config {
 
 /// Why a live source cannot begin, or had to end.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum LiveError {
     /// There is nothing to watch, or two trees have one name.
     #[error("{0}")]
     Targets(String),
     /// DTrace is not there.
     #[error(transparent)]
-    Dtrace(#[from] dtrace::Error),
+    DtraceWitness(#[from] dtrace::DtraceError),
     /// It is not known where this program is.
     #[error("cannot find this program, which runs dtrace as well: {0}")]
     Program(io::Error),
@@ -126,11 +126,11 @@ pub enum Error {
 /// A live source whose prerequisites were found. Its keeper runs and its commands wait, all of them as the user that
 /// this process was then; the rest can be done as any user.
 pub struct Live {
-    config: Config,
-    dtrace: Dtrace,
+    config: LiveConfig,
+    dtrace: DtraceWitness,
     keeper: Keeper,
     /// `None` if consumers alone are watched.
-    kernel: Option<Box<dyn Kernel>>,
+    kernel: Option<Box<dyn KqueueApi>>,
     trees: Vec<Tree>,
     consumers: Consumers,
     stop: Stop,
@@ -140,26 +140,26 @@ impl Live {
     /// Opens a kqueue, if there are targets, and finds dtrace(1).
     ///
     /// # Errors
-    /// [`Error`], worded for the person who runs the exporter.
+    /// [`LiveError`], worded for the person who runs the exporter.
     pub fn prepare(
-        config: Config,
-        open: impl FnOnce() -> io::Result<Box<dyn Kernel>>,
-    ) -> Result<Live, Error> {
+        config: LiveConfig,
+        open: impl FnOnce() -> io::Result<Box<dyn KqueueApi>>,
+    ) -> Result<Live, LiveError> {
         check(&config)?;
         // First: if there is no such kernel, it is not dtrace that is missing.
         let kernel = match config.targets.is_empty() {
             true => None,
-            false => Some(open().map_err(Error::Kqueue)?),
+            false => Some(open().map_err(LiveError::Kqueue)?),
         };
         let program = match &config.own_program {
             Some(program) => Ok(program.clone()),
             None => std::env::current_exe(),
         };
-        let program = program.map_err(Error::Program)?;
+        let program = program.map_err(LiveError::Program)?;
         let mut pid_files = 0..;
         let watches_consumers = !config.consumers.is_empty();
         let (dtrace, keeper) =
-            Dtrace::find(&program, &config.dtrace, named(&config), watches_consumers)?;
+            DtraceWitness::find(&program, &config.dtrace, named(&config), watches_consumers)?;
         let trees = trees(&config, &program, &mut pid_files)?;
         let mut consumers = consumers(&config, &mut pid_files)?;
         consumers.look(&keeper);
@@ -205,8 +205,8 @@ impl Live {
     /// ended, if there was one.
     ///
     /// # Errors
-    /// [`Error`]: what was read before was pushed.
-    pub fn run(self, sink: &mut impl Sink) -> Result<Option<Ended>, Error> {
+    /// [`LiveError`]: what was read before was pushed.
+    pub fn run(self, sink: &mut impl Sink) -> Result<Option<CommandEnd>, LiveError> {
         let Live { config, dtrace, keeper, kernel, trees, consumers, stop } = self;
         for (target, id) in config.targets.iter().zip(0..) {
             if sink.push(Input::Tree { id: TreeId(id), name: &target.name }).is_break() {
@@ -223,7 +223,7 @@ impl Live {
         let (notify, events) = channel();
         stop.on_request({
             let notify = notify.clone();
-            move |_| drop(notify.send(Event::Stop))
+            move |_| drop(notify.send(LiveEvent::Stop))
         });
         let pids = consumers.pids();
         let witnesses = witnesses(&config, dtrace, kernel, pids, to.clone(), &notify)?;
@@ -253,16 +253,16 @@ impl Live {
 ///
 /// # Errors
 /// There is nothing to watch, or two trees have one name.
-pub fn check(config: &Config) -> Result<(), Error> {
+pub fn check(config: &LiveConfig) -> Result<(), LiveError> {
     if config.is_empty() {
-        return Err(Error::Targets(
+        return Err(LiveError::Targets(
             "nothing to watch: give --kqueue.target, --consumer, or a command after --; to serve, a [[tree]] or \
              a [[consumer]] in --config.file is as good"
                 .to_owned(),
         ));
     }
     if config.dtrace.command.is_some() && !config.targets.is_empty() {
-        return Err(Error::Targets(
+        return Err(LiveError::Targets(
             "--dtrace.command watches consumers of another host: a --kqueue.target, a [[tree]] or a command after -- is a \
              process of this one, for an exporter of its own"
                 .to_owned(),
@@ -270,35 +270,35 @@ pub fn check(config: &Config) -> Result<(), Error> {
     }
     let trees = || config.targets.iter().chain(&config.consumers);
     if trees().count() > usize::from(u16::MAX) {
-        return Err(Error::Targets(format!("more than {} trees", u16::MAX)));
+        return Err(LiveError::Targets(format!("more than {} trees", u16::MAX)));
     }
     let mut names = HashSet::new();
     match trees().find(|target| !names.insert(&target.name)) {
-        Some(twice) => Err(Error::Targets(format!("two trees are named {:?}", twice.name))),
+        Some(twice) => Err(LiveError::Targets(format!("two trees are named {:?}", twice.name))),
         None => Ok(()),
     }
 }
 
 /// Starts the witnesses: dtrace(1), and unless consumers alone are watched, the reader of our kqueue.
 fn witnesses(
-    config: &Config,
-    dtrace: Dtrace,
-    kernel: Option<Box<dyn Kernel>>,
+    config: &LiveConfig,
+    dtrace: DtraceWitness,
+    kernel: Option<Box<dyn KqueueApi>>,
     consumers: Vec<Pid>,
     to: SyncSender<Message>,
-    notify: &Sender<Event>,
-) -> Result<Witnesses, Error> {
+    notify: &Sender<LiveEvent>,
+) -> Result<Witnesses, LiveError> {
     let (requests, to_attach) = channel();
-    let (reader_stop, dtrace_stop, pace) = (Stop::default(), Stop::default(), Pace::default());
+    let (reader_stop, dtrace_stop, pace) = (Stop::default(), Stop::default(), IdlePace::default());
     // Both fail when the controller has ended.
     let (begun, of_root) = (notify.clone(), notify.clone());
-    let begun = move || drop(begun.send(Event::Begun));
-    let of_root = Box::new(move |event| drop(of_root.send(Event::Root(event))));
+    let begun = move || drop(begun.send(LiveEvent::Begun));
+    let of_root = Box::new(move |event| drop(of_root.send(LiveEvent::Root(event))));
     let supervisor = dtrace.supervisor(consumers, to.clone(), begun, dtrace_stop.clone())?;
     let consumers = supervisor.consumers();
     let reading = kernel.map(|kernel| {
         let (notes, stall) = (config.notes, config.stall);
-        let reader = Reader::new(kernel, notes, stall, to_attach, of_root, pace.clone(), to);
+        let reader = KqueueReader::new(kernel, notes, stall, to_attach, of_root, pace.clone(), to);
         let (end, stop) = (AtEnd(notify.clone()), reader_stop.clone());
         spawn("kqueue", move || {
             let _end = end;
@@ -318,12 +318,12 @@ fn witnesses(
 fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, Error> {
-    Builder::new().name(name.to_owned()).spawn(run).map_err(Error::Thread)
+) -> Result<JoinHandle<T>, LiveError> {
+    Builder::new().name(name.to_owned()).spawn(run).map_err(LiveError::Thread)
 }
 
 /// What the keeper may read and watch. It knows the pid files, of targets and then of consumers, by their numbers.
-fn named(config: &Config) -> Named {
+fn named(config: &LiveConfig) -> KeeperScope {
     let path = |target: &Target| match &target.root {
         Root::PidFile(path) => Some(path.clone()),
         _ => None,
@@ -332,7 +332,7 @@ fn named(config: &Config) -> Named {
         Root::Pid(pid) => Some(pid),
         _ => None,
     };
-    Named {
+    KeeperScope {
         trees: !config.targets.is_empty(),
         pid_files: config.targets.iter().chain(&config.consumers).filter_map(path).collect(),
         consumers: config.consumers.iter().filter_map(pid).collect(),
@@ -340,15 +340,15 @@ fn named(config: &Config) -> Named {
 }
 
 /// The consumers. Their numbers follow those of the targets.
-fn consumers(config: &Config, pid_files: &mut RangeFrom<u16>) -> Result<Consumers, Error> {
+fn consumers(config: &LiveConfig, pid_files: &mut RangeFrom<u16>) -> Result<Consumers, LiveError> {
     let ids = (0..).skip(config.targets.len()).map(TreeId);
     let mut consumer = |(target, id): (&Target, TreeId)| match &target.root {
-        Root::Pid(pid) => Consumer::of_pid(id, &target.name, *pid),
+        Root::Pid(pid) => WatchedConsumer::of_pid(id, &target.name, *pid),
         Root::PidFile(path) => {
             let number = pid_files.next().unwrap_or_default();
-            Ok(Consumer::of_file(id, &target.name, PidFile::new(path.clone(), number)))
+            Ok(WatchedConsumer::of_file(id, &target.name, PidFile::new(path.clone(), number)))
         }
-        Root::Command(_) => Err(Error::Targets(format!(
+        Root::Command(_) => Err(LiveError::Targets(format!(
             "consumer {:?} is a command: give the pid of a process, or its pid file",
             target.name
         ))),
@@ -364,10 +364,10 @@ fn consumers(config: &Config, pid_files: &mut RangeFrom<u16>) -> Result<Consumer
 
 /// The trees, with the commands among them behind their barriers.
 fn trees(
-    config: &Config,
+    config: &LiveConfig,
     program: &Path,
     pid_files: &mut RangeFrom<u16>,
-) -> Result<Vec<Tree>, Error> {
+) -> Result<Vec<Tree>, LiveError> {
     let mut tree = |(target, id): (&Target, u16)| {
         let source = match &target.root {
             Root::Pid(pid) => RootSource::Pid(*pid),
@@ -377,7 +377,7 @@ fn trees(
             }
             Root::Command(command) => RootSource::Gated(
                 GatedCommand::start(program, command, config.keep_stderr)
-                    .map_err(|source| Error::Command { name: target.name.clone(), source })?,
+                    .map_err(|source| LiveError::Command { name: target.name.clone(), source })?,
             ),
         };
         Ok(Tree::new(TreeId(id), target.name.clone(), source))
@@ -400,10 +400,10 @@ fn consume(from: &Receiver<Message>, sink: &mut impl Sink, stop: &Stop) -> Contr
     flow
 }
 
-fn join<T>(thread: JoinHandle<T>, name: &str) -> Result<T, Error> {
+fn join<T>(thread: JoinHandle<T>, name: &str) -> Result<T, LiveError> {
     thread.join().map_err(|_| panicked(name))
 }
 
-fn panicked(thread: &str) -> Error {
-    Error::Thread(io::Error::other(format!("{thread} panicked: this is a bug")))
+fn panicked(thread: &str) -> LiveError {
+    LiveError::Thread(io::Error::other(format!("{thread} panicked: this is a bug")))
 }

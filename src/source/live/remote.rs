@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{Error, consume, join, spawn};
+use super::{LiveError, consume, join, spawn};
 use crate::input::{Input, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::Meta;
 use crate::source::clock;
-use crate::source::dtrace::{self, Dtrace, STDERR_BUFFERS, STDOUT_BUFFERS};
+use crate::source::dtrace::{self, DtraceWitness, STDERR_BUFFERS, STDOUT_BUFFERS};
 use crate::source::message;
 use crate::source::stop::Stop;
 use crate::source::sysctl::KernelInfo;
@@ -22,7 +22,7 @@ pub struct RemoteConfig {
     /// The words of the command that runs dtrace(1) there.
     pub command: Vec<String>,
     /// How dtrace(1) is run.
-    pub dtrace: dtrace::Options,
+    pub dtrace: dtrace::DtraceOptions,
     /// The consumers, each by its pid there; their numbers are their places here.
     pub consumers: Vec<Target>,
 }
@@ -31,7 +31,7 @@ pub struct RemoteConfig {
 pub struct Remote {
     config: RemoteConfig,
     consumers: Vec<Pid>,
-    dtrace: Dtrace,
+    dtrace: DtraceWitness,
     kernel: KernelInfo,
     stop: Stop,
 }
@@ -40,10 +40,10 @@ impl Remote {
     /// Nothing is started yet.
     ///
     /// # Errors
-    /// [`Error::Targets`]: there is no consumer, or one is not named by its pid. [`Error::Dtrace`] for an option.
-    pub(crate) fn new(config: RemoteConfig) -> Result<Remote, Error> {
+    /// [`LiveError::Targets`]: there is no consumer, or one is not named by its pid. [`LiveError::Dtrace`] for an option.
+    pub(crate) fn new(config: RemoteConfig) -> Result<Remote, LiveError> {
         let consumers = pids(&config.host, &config.consumers)?;
-        let dtrace = Dtrace::by_command(&config.command, &config.dtrace, &config.host)?;
+        let dtrace = DtraceWitness::by_command(&config.command, &config.dtrace, &config.host)?;
         let (kernel, stop) = (KernelInfo::default(), Stop::default());
         Ok(Remote { config, consumers, dtrace, kernel, stop })
     }
@@ -51,15 +51,15 @@ impl Remote {
     /// Reaches dtrace(1) there and chooses the D program, for a run that is to fail now if it cannot. The kernel there.
     ///
     /// # Errors
-    /// [`Error::Dtrace`].
-    pub(crate) fn reach(&mut self) -> Result<KernelInfo, Error> {
+    /// [`LiveError::Dtrace`].
+    pub(crate) fn reach(&mut self) -> Result<KernelInfo, LiveError> {
         self.dtrace.choose(&self.consumers)?;
         self.kernel = self.dtrace.kernel();
         Ok(self.kernel.clone())
     }
 
     /// What was reached.
-    pub(crate) fn dtrace(&self) -> &Dtrace {
+    pub(crate) fn dtrace(&self) -> &DtraceWitness {
         &self.dtrace
     }
 
@@ -99,7 +99,7 @@ impl Remote {
         self,
         sink: &mut impl Sink,
         kernel: impl Fn(KernelInfo) + Send + Sync + 'static,
-    ) -> Result<(), Error> {
+    ) -> Result<(), LiveError> {
         let Remote { config, consumers, dtrace, stop, .. } = self;
         if push_consumers(sink, &config.consumers, &consumers).is_break() {
             return Ok(());
@@ -118,7 +118,7 @@ impl Remote {
             }
         };
         let broken = consume(&from, &mut again, &stop);
-        join(tracing, "dtrace's supervisor")?.map_err(Error::KeeperGone)?;
+        join(tracing, "dtrace's supervisor")?.map_err(LiveError::KeeperGone)?;
         if broken.is_continue() {
             let _ = sink.push(Input::End);
         }
@@ -140,22 +140,22 @@ pub(super) fn push_consumers(
 }
 
 /// The pids of the consumers of a host.
-pub(super) fn pids(host: &str, consumers: &[Target]) -> Result<Vec<Pid>, Error> {
+pub(super) fn pids(host: &str, consumers: &[Target]) -> Result<Vec<Pid>, LiveError> {
     let of = if host.is_empty() { String::new() } else { format!(" of {host}") };
     if consumers.is_empty() || consumers.len() > MOST_CONSUMERS {
-        return Err(Error::Targets(format!(
+        return Err(LiveError::Targets(format!(
             "nothing to watch{of}, or too much: name 1 to {MOST_CONSUMERS} consumers by their pids there, \
              --consumer NAME=pid:NUMBER, as `kqproc_exporter consumers --dtrace.command COMMAND` lists them"
         )));
     }
     let pid = |target: &Target| match target.root {
         Root::Pid(pid) => Ok(pid),
-        Root::PidFile(ref file) => Err(Error::Targets(format!(
+        Root::PidFile(ref file) => Err(LiveError::Targets(format!(
             "consumer {name:?}{of}: nothing here can read {file} of that host; give the pid that is in it, {name}=pid:NUMBER",
             name = target.name,
             file = file.display()
         ))),
-        Root::Command(_) => Err(Error::Targets(format!(
+        Root::Command(_) => Err(LiveError::Targets(format!(
             "consumer {:?}{of} is a command: give the pid of a process of that host",
             target.name
         ))),

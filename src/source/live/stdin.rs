@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::Error;
+use super::LiveError;
 use super::remote::{pids, push_consumers};
 use crate::input::{Input, Sink};
 use crate::model::Pid;
@@ -26,8 +26,8 @@ impl Stdin {
     /// Nothing is read yet.
     ///
     /// # Errors
-    /// [`Error::Targets`]: there is no consumer, or one is not named by its pid.
-    pub(crate) fn new(consumers: Vec<Target>) -> Result<Stdin, Error> {
+    /// [`LiveError::Targets`]: there is no consumer, or one is not named by its pid.
+    pub(crate) fn new(consumers: Vec<Target>) -> Result<Stdin, LiveError> {
         let pids = pids("", &consumers)?;
         Ok(Stdin { consumers, pids, stop: Stop::default() })
     }
@@ -42,16 +42,16 @@ impl Stdin {
     ///
     /// # Errors
     /// Stdin cannot be read.
-    pub(crate) fn run(self, sink: &mut impl Sink) -> Result<(), Error> {
+    pub(crate) fn run(self, sink: &mut impl Sink) -> Result<(), LiveError> {
         let Stdin { consumers, pids, stop } = self;
         if push_consumers(sink, &consumers, &pids).is_break() {
             return Ok(());
         }
-        let (wake, waker) = pipe().map_err(Error::Stdin)?;
+        let (wake, waker) = pipe().map_err(LiveError::Stdin)?;
         let waker = std::sync::Mutex::new(Some(waker));
         // Closed, it can be read.
         stop.on_request(move |_| drop(waker.lock().map(|mut waker| waker.take())));
-        let input = std::io::stdin().as_fd().try_clone_to_owned().map_err(Error::Stdin)?;
+        let input = std::io::stdin().as_fd().try_clone_to_owned().map_err(LiveError::Stdin)?;
         let flow = sink.push(Input::DtraceUp { at: clock::now() });
         let flow = match flow {
             ControlFlow::Continue(()) => follow(PipeReader::from(input), &wake, sink),

@@ -4,7 +4,7 @@ use std::io;
 
 use super::pid_file::PidFile;
 use crate::model::{Pid, TreeId};
-use crate::source::barrier::{CommandProcess, Ended, GatedCommand};
+use crate::source::barrier::{CommandEnd, CommandProcess, GatedCommand};
 use crate::source::keeper::Keeper;
 use crate::source::kqueue::RootRequest;
 
@@ -33,7 +33,7 @@ pub(super) enum RootFate {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum TreeState {
     /// No root is known.
     Empty,
     /// The reader was asked to track it.
@@ -50,14 +50,14 @@ pub(super) struct Tree {
     pub(super) id: TreeId,
     pub(super) name: String,
     source: RootSource,
-    state: State,
+    state: TreeState,
     /// How its command ended.
-    pub(super) ended: Option<Ended>,
+    pub(super) ended: Option<CommandEnd>,
 }
 
 impl Tree {
     pub(super) fn new(id: TreeId, name: String, source: RootSource) -> Tree {
-        Tree { id, name, source, state: State::Empty, ended: None }
+        Tree { id, name, source, state: TreeState::Empty, ended: None }
     }
 
     pub(super) fn is_command(&self) -> bool {
@@ -66,7 +66,7 @@ impl Tree {
 
     /// The root that the reader is to track, if there is one and it was not asked for.
     pub(super) fn request(&mut self, keeper: &Keeper) -> Option<RootRequest> {
-        if self.state != State::Empty {
+        if self.state != TreeState::Empty {
             return None;
         }
         let (pid, newborn) = match &mut self.source {
@@ -79,7 +79,7 @@ impl Tree {
             }
             RootSource::Running | RootSource::Over => return None,
         };
-        self.state = State::Asked(pid);
+        self.state = TreeState::Asked(pid);
         Some(RootRequest { tree: self.id, pid, newborn })
     }
 
@@ -88,7 +88,7 @@ impl Tree {
         match fate {
             RootFate::Attached(pid) => {
                 tracing::info!("tree {:?}: tracking process {pid}", self.name);
-                self.state = State::Attached(pid);
+                self.state = TreeState::Attached(pid);
             }
             RootFate::Refused(why) => {
                 tracing::warn!("tree {:?} has no root: {why}", self.name);
@@ -104,15 +104,15 @@ impl Tree {
     /// There is no root any more. A pid file may name another one.
     fn lose_root(&mut self) {
         let pid = match self.state {
-            State::Asked(pid) | State::Attached(pid) => Some(pid),
-            State::Empty | State::Lost => None,
+            TreeState::Asked(pid) | TreeState::Attached(pid) => Some(pid),
+            TreeState::Empty | TreeState::Lost => None,
         };
         self.state = match &mut self.source {
             RootSource::File(file) => {
                 file.lose(pid);
-                State::Empty
+                TreeState::Empty
             }
-            _ => State::Lost,
+            _ => TreeState::Lost,
         };
         // A command that cannot be tracked must not begin, and is not waited for.
         if self.is_command() {
@@ -122,7 +122,7 @@ impl Tree {
 
     /// Lets the command begin, if it is tracked: its process.
     pub(super) fn begin(&mut self) -> Option<CommandProcess> {
-        if !matches!((&self.source, self.state), (RootSource::Gated(_), State::Attached(_))) {
+        if !matches!((&self.source, self.state), (RootSource::Gated(_), TreeState::Attached(_))) {
             return None;
         }
         let RootSource::Gated(gated) = std::mem::replace(&mut self.source, RootSource::Over) else {
@@ -141,7 +141,7 @@ impl Tree {
     }
 
     /// Its command has ended, or cannot be waited for.
-    pub(super) fn command_ended(&mut self, ended: io::Result<Ended>) {
+    pub(super) fn command_ended(&mut self, ended: io::Result<CommandEnd>) {
         match ended {
             Ok(ended) => {
                 tracing::info!("tree {:?}: the command ended: {}", self.name, ended.status);
@@ -154,7 +154,7 @@ impl Tree {
 
     /// Whether it has no root, and its pid file may name one.
     pub(super) fn waits_for_its_file(&self) -> bool {
-        matches!((&self.source, self.state), (RootSource::File(_), State::Empty))
+        matches!((&self.source, self.state), (RootSource::File(_), TreeState::Empty))
     }
 
     /// Whether its command is over; `None` if it is no command.
