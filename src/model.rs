@@ -82,31 +82,11 @@ impl fmt::Display for WaitStatus {
     }
 }
 
-/// One of the two sources of evidence, which reports facts or misses them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Witness {
-    /// EVFILT_PROC events from kevent(2): the accused.
-    Kqueue,
-    /// The proc provider's probes: the truth, as long as it does not look away.
-    Dtrace,
-}
-
-/// The two facts of an incarnation (one life of a pid).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fact {
-    /// Which process forked it.
-    Birth,
-    /// With which wait(2) status it ended.
-    Death,
-}
-
-/// Writes the boilerplate of a closed set of names that become label values: `ALL`, `COUNT`, `index` and `as_str`.
-macro_rules! words {
-    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {
+/// An enum of values that have names in metrics, JSON and tables: with `ALL`, `COUNT`, `index`, `as_str` and `from_name`.
+macro_rules! named_enum {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $value:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         $vis enum $name { $($(#[$vmeta])* $variant,)+ }
 
         #[allow(dead_code, reason = "not every set needs all of them")]
@@ -123,12 +103,12 @@ macro_rules! words {
 
             /// Its name in metrics, JSON and tables.
             $vis const fn as_str(self) -> &'static str {
-                match self { $($name::$variant => $word),+ }
+                match self { $($name::$variant => $value),+ }
             }
 
             /// The value with this name.
-            $vis fn from_word(word: &str) -> Option<$name> {
-                Self::ALL.iter().copied().find(|v| v.as_str() == word)
+            $vis fn from_name(name: &str) -> Option<$name> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == name)
             }
         }
 
@@ -145,9 +125,29 @@ macro_rules! words {
         }
     };
 }
-pub(crate) use words;
+pub(crate) use named_enum;
 
-words! {
+named_enum! {
+    /// One of the two sources of evidence, which reports facts or misses them.
+    pub(crate) enum Witness {
+        /// EVFILT_PROC events from kevent(2): what is checked.
+        Kqueue = "kqueue",
+        /// The proc provider's probes: what it is checked against, outside of DTrace's blind windows.
+        Dtrace = "dtrace",
+    }
+}
+
+named_enum! {
+    /// The two facts of an incarnation (one life of a pid).
+    pub enum Fact {
+        /// Which process forked it.
+        Birth = "birth",
+        /// With which wait(2) status it ended.
+        Death = "death",
+    }
+}
+
+named_enum! {
     /// What became of a fact. Every fact that either witness reported ends in exactly one.
     pub enum Verdict {
         /// Both witnesses report the same.
@@ -170,7 +170,7 @@ words! {
     }
 }
 
-words! {
+named_enum! {
     /// What a verdict means to someone who wants to know whether tracking works.
     pub enum VerdictClass {
         /// kqueue reported the fact as it was.
@@ -223,7 +223,7 @@ impl Verdict {
     }
 }
 
-words! {
+named_enum! {
     /// Which value a kevent with both NOTE_CHILD and NOTE_EXIT carried in `data`.
     pub enum Winner {
         /// The wait status; the parent's pid is gone (FreeBSD 7.0 to 10.3).
@@ -235,7 +235,7 @@ words! {
     }
 }
 
-words! {
+named_enum! {
     /// How this kernel delivers NOTE_CHILD and NOTE_EXIT, as its kevents show it.
     #[derive(Default)]
     pub enum Regime {
@@ -258,7 +258,7 @@ impl Regime {
     }
 }
 
-words! {
+named_enum! {
     /// What the processes of a load do, really forked or simulated.
     pub enum Shape {
         /// Each exits at once, with a status that names it.

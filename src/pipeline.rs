@@ -95,7 +95,7 @@ impl<O: Observer> Pipeline<O> {
                 observer.record(&Ok(record));
                 checker.record(record, at, observer);
             }
-            Printed::Message(text) => tell(checker, observer, at, text),
+            Printed::Message(text) => stderr_line(checker, observer, at, text),
             Printed::Bad(reason) => {
                 observer.record(&Err(reason));
                 checker.bad_line(reason);
@@ -107,7 +107,7 @@ impl<O: Observer> Pipeline<O> {
         self.stderr_at = at;
         let Pipeline { stderr, checker, observer, .. } = self;
         stderr.feed(bytes, |line| match line {
-            Line::Whole(text) => tell(checker, observer, at, text),
+            Line::Whole(text) => stderr_line(checker, observer, at, text),
             Line::TooLong => {
                 observer.message(b"a line that was too long", Some(&StderrMessage::Unknown));
                 checker.unknown_message(at);
@@ -142,7 +142,7 @@ impl<O: Observer> Pipeline<O> {
 }
 
 /// A message of dtrace's, read at `at`.
-fn tell(checker: &mut Checker, observer: &mut impl Observer, at: MonoTime, text: &[u8]) {
+fn stderr_line(checker: &mut Checker, observer: &mut impl Observer, at: MonoTime, text: &[u8]) {
     let message = message(text);
     observer.message(text, message.as_ref());
     match message {

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_plain_file_is_left_alone_and_said() {
+    fn what_is_no_plain_file_is_left_alone_and_reported() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
         mkfifo(&path("pipe"), Mode::S_IRUSR).expect("a pipe");

@@ -6,9 +6,9 @@
 
 use super::finding::Finding;
 use super::stats::TreeStats;
-use crate::model::{Fact, KernelTime, Pid, TreeId, Verdict, VerdictClass, words};
+use crate::model::{Fact, KernelTime, Pid, TreeId, Verdict, VerdictClass, named_enum};
 
-words! {
+named_enum! {
     /// What is wrong with an entry of the tracker's table. An entry can have more than one.
     pub enum Damage {
         /// It names a parent that is not the one that forked it.
@@ -214,7 +214,7 @@ mod tests {
         }
 
         /// A fact of the life of `pid` that began at `created`; NOTE_CHILD, if it came, has `data`.
-        fn say(&mut self, fact: Fact, (pid, created): (u64, u64), verdict: Verdict, data: i64) {
+        fn decide(&mut self, fact: Fact, (pid, created): (u64, u64), verdict: Verdict, data: i64) {
             let event = Kevent { ident: pid, flags: 0, fflags: note::CHILD, data, udata: 0 };
             let child = Delivered { event, batch: 0, at: KernelTime(created) };
             let finding = Finding {
@@ -248,21 +248,21 @@ mod tests {
     #[test]
     fn a_pid_that_is_used_again_takes_its_damage_with_it() {
         let mut watched = Watched::new();
-        watched.say(Fact::Birth, (7, 10), Verdict::Overwritten, 32512);
-        watched.say(Fact::Death, (7, 10), Verdict::LostSilent, 0);
+        watched.decide(Fact::Birth, (7, 10), Verdict::Overwritten, 32512);
+        watched.decide(Fact::Death, (7, 10), Verdict::LostSilent, 0);
         assert_eq!(watched.damage(), [("wrong_parent", 1), ("adopted_by_nobody", 1), ("ghost", 1)]);
-        watched.say(Fact::Birth, (7, 20), Verdict::Agreed, 1);
+        watched.decide(Fact::Birth, (7, 20), Verdict::Agreed, 1);
         assert_eq!(watched.damage(), []);
         // The end of the life before is decided late: the table has another process under this pid.
-        watched.say(Fact::Death, (7, 10), Verdict::LostSilent, 0);
+        watched.decide(Fact::Death, (7, 10), Verdict::LostSilent, 0);
         assert_eq!(watched.damage(), []);
     }
 
     #[test]
     fn a_wrong_parent_may_be_somebody_else_in_the_table() {
         let mut watched = Watched::new();
-        watched.say(Fact::Birth, (512, 10), Verdict::Agreed, 1);
-        watched.say(Fact::Birth, (513, 11), Verdict::Overwritten, 512);
+        watched.decide(Fact::Birth, (512, 10), Verdict::Agreed, 1);
+        watched.decide(Fact::Birth, (513, 11), Verdict::Overwritten, 512);
         assert_eq!(watched.damage(), [("wrong_parent", 1)]);
     }
 
@@ -270,8 +270,8 @@ mod tests {
     fn what_is_undecided_is_no_damage() {
         let mut watched = Watched::new();
         for verdict in [Verdict::Undecided, Verdict::KqueueOnly, Verdict::Agreed] {
-            watched.say(Fact::Birth, (7, 10), verdict, 9);
-            watched.say(Fact::Death, (7, 10), verdict, 0);
+            watched.decide(Fact::Birth, (7, 10), verdict, 9);
+            watched.decide(Fact::Death, (7, 10), verdict, 0);
         }
         assert_eq!(watched.damage(), []);
     }
@@ -279,8 +279,8 @@ mod tests {
     #[test]
     fn a_lost_process_is_unknown_and_no_ghost() {
         let mut watched = Watched::new();
-        watched.say(Fact::Birth, (7, 10), Verdict::LostSilent, 0);
-        watched.say(Fact::Death, (7, 10), Verdict::LostSilent, 0);
+        watched.decide(Fact::Birth, (7, 10), Verdict::LostSilent, 0);
+        watched.decide(Fact::Death, (7, 10), Verdict::LostSilent, 0);
         assert_eq!(watched.damage(), [("unknown", 1)]);
     }
 }

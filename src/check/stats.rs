@@ -2,12 +2,12 @@
 
 use super::damage::Damage;
 use super::strategies::{Right, Strategy};
-use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, Verdict, Winner, note, words};
+use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, Verdict, Winner, named_enum, note};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Kind;
 
-words! {
+named_enum! {
     /// An order of events that the kernel should never give.
     pub enum Order {
         /// NOTE_EXIT of a process that no NOTE_CHILD announced, while DTrace says that it was a descendant.
@@ -23,7 +23,7 @@ words! {
     }
 }
 
-words! {
+named_enum! {
     /// Why a witness may have missed something.
     pub enum BlindReason {
         /// dtrace reported drops.
@@ -43,7 +43,7 @@ words! {
     }
 }
 
-words! {
+named_enum! {
     /// The tables that are bounded.
     pub enum BoundedTable {
         /// Incarnations that are alive or not yet settled.
@@ -64,7 +64,7 @@ pub struct Fill {
     pub capacity: u64,
 }
 
-words! {
+named_enum! {
     /// The notes that kevents are counted by.
     pub enum NoteKind {
         /// NOTE_CHILD.
@@ -82,7 +82,7 @@ words! {
     }
 }
 
-words! {
+named_enum! {
     /// Why kevent(2) refused a registration.
     pub enum Refusal {
         /// There is no knote to be changed or deleted.

@@ -4,9 +4,9 @@
 use super::damage::Standing;
 use super::finding::Finding;
 use super::stats::TreeStats;
-use crate::model::{Fact, Verdict, VerdictClass, note, words};
+use crate::model::{Fact, Verdict, VerdictClass, named_enum, note};
 
-words! {
+named_enum! {
     /// A way to use NOTE_TRACK.
     pub enum Strategy {
         /// One kqueue with NOTE_TRACK|NOTE_EXIT; its kevents are believed.

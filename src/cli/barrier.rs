@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use super::terminal::tell;
+use super::terminal::warn;
 use crate::source::barrier;
 
 /// What to wait for, and what to become.
@@ -25,7 +25,7 @@ pub(super) fn run(args: &BarrierArgs) -> ExitCode {
         ErrorKind::UnexpectedEof => ExitCode::FAILURE,
         kind => {
             let command = args.command.first().map(|c| c.to_string_lossy()).unwrap_or_default();
-            tell(format_args!("kqproc_exporter: cannot run {command}: {error}"));
+            warn(format_args!("kqproc_exporter: cannot run {command}: {error}"));
             ExitCode::from(if kind == ErrorKind::NotFound { 127 } else { 126 })
         }
     }

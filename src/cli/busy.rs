@@ -20,7 +20,7 @@ pub(super) struct BusyArgs {
 }
 
 fn what(word: &str) -> Result<Busy, &'static str> {
-    Busy::from_word(word).ok_or("give forks or calls")
+    Busy::from_name(word).ok_or("give forks or calls")
 }
 
 /// Prints how often it was done in a second of processor time.

@@ -101,8 +101,8 @@ fn text(lines: &[Prerequisite], paint: Paint) -> String {
             CheckStatus::Fail => Hue::Bad,
             CheckStatus::Skip => Hue::Dim,
         };
-        let word = paint.dye(hue, &format!("{:<5}", status.word()));
-        out += &format!("{word} {what:<12} {}", printable(found));
+        let status = paint.dye(hue, &format!("{status:<5}"));
+        out += &format!("{status} {what:<12} {}", printable(found));
         if !remedy.is_empty() {
             out += &format!(" -> {remedy}");
         }

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_once() {
+    fn causes_are_printed_once() {
         let io = std::io::Error::from(ErrorKind::NotFound);
         let error =
             Err::<(), _>(io).context("cannot read x").or_exit(CONFIG).expect_err("an error");

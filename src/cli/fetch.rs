@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::exit::{DATAERR, OrExit, UNAVAILABLE, USAGE};
 use super::progress::Progress;
-use super::terminal::tell;
+use super::terminal::warn;
 use super::trust::{self, Connector};
 use crate::report::format::printable;
 
@@ -87,7 +87,7 @@ impl ExporterArgs {
             }
             exporter.authorization = Some(basic(user, &password(file)?)?);
             if !is_tls && !exporter.is_near() {
-                tell(format_args!(
+                warn(format_args!(
                     "kqproc_exporter: with http the password goes to {} for everybody on the way to read; use https",
                     printable(&exporter.host)
                 ));

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_did_is_told() {
+    fn what_it_did_is_printed() {
         let tally = LoadTally {
             statuses: BTreeMap::from([(0, 4), (9, 1), (75 << 8, 2), (127 << 8, 3)]),
             fork_failures: 1,

@@ -42,7 +42,7 @@ use std::time::Duration;
 use clap::builder::Styles;
 use clap::{Parser, Subcommand};
 
-use self::terminal::{paint_for_stderr, tell};
+use self::terminal::{paint_for_stderr, warn};
 use crate::report::format::Hue;
 use crate::source::kqueue::Open;
 
@@ -139,7 +139,7 @@ pub fn main(open: Open) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let name = paint_for_stderr().dye(Hue::Bad, "kqproc_exporter:");
-            tell(format_args!("{name} {}", exit::error_text(&error)));
+            warn(format_args!("{name} {}", exit::error_text(&error)));
             ExitCode::from(exit::status_of(&error))
         }
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::progress::Progress;
-use super::terminal::tell;
+use super::terminal::warn;
 use crate::input::{Input, Sink};
 use crate::recording::Meta;
 use crate::report::format::count_of;
@@ -22,7 +22,7 @@ pub(super) fn open(path: &Path) -> Result<(Replay, Progress), ReplayError> {
     let progress = Progress::new(&format!("reading {name}"), size);
     let replay = Replay::open_through(path, |file| Box::new(progress.reading(file)))?;
     for remark in replay.remarks() {
-        tell(format_args!("kqproc_exporter: {remark}"));
+        warn(format_args!("kqproc_exporter: {remark}"));
     }
     Ok((replay, progress))
 }

@@ -16,7 +16,7 @@ use super::log_args::LogArgs;
 use super::output;
 use super::progress::Progress;
 use super::signals;
-use super::terminal::tell;
+use super::terminal::warn;
 use crate::input::{Config, Input, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::{Meta, Writer};
@@ -60,7 +60,7 @@ fn import(args: &RecordArgs, directory: &Path) -> anyhow::Result<ExitCode> {
     let _progress = Progress::new(&format!("reading {}", directory.display()), None);
     let directory = Directory::open(directory)?;
     for remark in directory.remarks() {
-        tell(format_args!("kqproc_exporter: {remark}"));
+        warn(format_args!("kqproc_exporter: {remark}"));
     }
     let mut meta = directory.meta();
     if !args.note.is_empty() {

@@ -116,14 +116,15 @@ fn start(args: ServeArgs, open: Open) -> anyhow::Result<ExitCode> {
     args.service.log.init();
     survive_hangup()?;
     let settings = Settings::load(args.config.file.as_deref(), &args.live).or_exit(CONFIG)?;
-    let source = args.source.unwrap_or(match cfg!(target_os = "freebsd") || settings.says_what() {
-        true => SourceKind::Live,
-        false => SourceKind::Replay,
-    });
+    let source =
+        args.source.unwrap_or(match cfg!(target_os = "freebsd") || settings.names_anything() {
+            true => SourceKind::Live,
+            false => SourceKind::Replay,
+        });
     fits(source, &args).or_exit(USAGE)?;
     if args.config.check {
         args.service.user.settle().or_exit(NOPERM)?;
-        return say_good(source, &settings, &args.service.web);
+        return check_config(source, &settings, &args.service.web);
     }
     let feed = match source {
         SourceKind::Live => {
@@ -177,7 +178,7 @@ fn fits(source: SourceKind, args: &ServeArgs) -> anyhow::Result<()> {
         SourceKind::Live | SourceKind::Stdin if of_replay => {
             bail!("--recording, --speed and --loop go with --source replay")
         }
-        SourceKind::Stdin if args.live.says_more_than_consumers() => {
+        SourceKind::Stdin if args.live.names_more_than_consumers() => {
             bail!(
                 "--kqueue.*, --dtrace.* and a command after -- go with --source live; stdin has consumers alone"
             )
@@ -233,7 +234,11 @@ fn watchable(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// `--config.check`: what was read already is good; the web configuration is to be.
-fn say_good(source: SourceKind, settings: &Settings, web: &WebArgs) -> anyhow::Result<ExitCode> {
+fn check_config(
+    source: SourceKind,
+    settings: &Settings,
+    web: &WebArgs,
+) -> anyhow::Result<ExitCode> {
     if source == SourceKind::Live {
         watchable(settings)?;
     }

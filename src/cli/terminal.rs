@@ -8,7 +8,7 @@ use anstream::{AutoStream, ColorChoice};
 use crate::report::format::Paint;
 
 /// Writes a line to stderr. An error is ignored: a full disk or a closed pipe must end nothing, and `eprintln!` would panic.
-pub(crate) fn tell(line: impl Display) {
+pub(crate) fn warn(line: impl Display) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 

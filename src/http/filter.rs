@@ -8,7 +8,7 @@ use super::snapshot::Snapshot;
 use crate::check::stats::Stats;
 use crate::model::{Fact, Pid};
 use crate::report::evidence::dto::{IncidentDto, IncidentList};
-use crate::report::evidence::{self, tree_name};
+use crate::report::evidence::tree_name;
 use crate::report::verdict_filter::VerdictFilter;
 
 /// How many incidents are given unless another number is asked for.
@@ -46,11 +46,11 @@ impl Filter {
                 "tree" | "verdict" | "fact" | "pid" | "limit" | "timeline" if value.is_empty() => {}
                 "tree" => filter.tree = Some(value),
                 "verdict" => {
-                    let verdict = VerdictFilter::from_word(&value);
+                    let verdict = VerdictFilter::from_name(&value);
                     filter.verdict = Some(verdict.ok_or_else(|| bad(&known_verdicts()))?);
                 }
                 "fact" => {
-                    let fact = FACTS.into_iter().find(|fact| evidence::fact(*fact) == value);
+                    let fact = Fact::from_name(&value);
                     filter.fact = Some(fact.ok_or_else(|| bad("birth or death"))?);
                 }
                 "pid" => {
@@ -72,7 +72,7 @@ impl Filter {
         let pairs = [
             ("tree", self.tree.clone()),
             ("verdict", self.verdict.map(|verdict| verdict.to_string())),
-            ("fact", self.fact.map(|fact| evidence::fact(fact).to_owned())),
+            ("fact", self.fact.map(|fact| fact.to_string())),
             ("pid", self.pid.map(|pid| pid.to_string())),
             ("timeline", self.timeline.then(|| "true".to_owned())),
             ("limit", (self.limit != SHOWN).then(|| self.limit.to_string())),
@@ -94,8 +94,6 @@ impl Filter {
             && self.pid.is_none_or(|pid| pid == finding.pid)
     }
 }
-
-pub(super) const FACTS: [Fact; 2] = [Fact::Birth, Fact::Death];
 
 fn known_verdicts() -> String {
     let known: Vec<&str> = VerdictFilter::all().skip(1).map(VerdictFilter::as_str).collect();

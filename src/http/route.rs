@@ -85,8 +85,8 @@ pub(super) async fn respond(service: &Arc<Service>, request: &Request<Incoming>)
 /// The refusal of a request by rate limit, authentication or its body, if there is one.
 async fn admit(rules: &Rules, request: &Request<Incoming>) -> Option<PageResponse> {
     if rules.rate.as_ref().is_some_and(|bucket| !bucket.take(Instant::now())) {
-        let say = "More requests than rate_limit allows; try again.";
-        return Some(text(StatusCode::TOO_MANY_REQUESTS, say));
+        let why = "More requests than rate_limit allows; try again.";
+        return Some(text(StatusCode::TOO_MANY_REQUESTS, why));
     }
     if let Some(auth) = &rules.auth {
         match auth.check(request.headers().get(AUTHORIZATION)).await {
@@ -98,8 +98,8 @@ async fn admit(rules: &Rules, request: &Request<Incoming>) -> Option<PageRespons
                 return Some(denied);
             }
             AuthOutcome::Busy => {
-                let say = "Too many passwords are being checked; try again.";
-                return Some(text(StatusCode::SERVICE_UNAVAILABLE, say));
+                let why = "Too many passwords are being checked; try again.";
+                return Some(text(StatusCode::SERVICE_UNAVAILABLE, why));
             }
         }
     }
@@ -127,8 +127,8 @@ async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> PageRe
     }
     let found = routes.within(path).and_then(|path| Endpoint::of(path, &routes.telemetry_path));
     let Some(endpoint) = found else {
-        let say = format!("Not found. The status page is at {}.", routes.status_page());
-        return text(StatusCode::NOT_FOUND, say);
+        let why = format!("Not found. The status page is at {}.", routes.status_page());
+        return text(StatusCode::NOT_FOUND, why);
     };
     if !endpoint.allows(request.method()) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.");
@@ -162,8 +162,8 @@ fn moved(to: &str) -> PageResponse {
 
 async fn metrics(service: &Service, headers: &HeaderMap) -> PageResponse {
     let Some(permit) = service.scrape_permit() else {
-        let say = "As many scrapes as --web.max-requests allows are being answered; try again.";
-        return text(StatusCode::SERVICE_UNAVAILABLE, say);
+        let why = "As many scrapes as --web.max-requests allows are being answered; try again.";
+        return text(StatusCode::SERVICE_UNAVAILABLE, why);
     };
     service.state.read_cpu().await;
     let page = match service.state.page() {
@@ -215,8 +215,8 @@ fn incidents(service: &Service, request: &Request<Incoming>) -> PageResponse {
 fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> PageResponse {
     let found = id.parse().ok().and_then(|id| service.state.incidents().get(id));
     let Some(incident) = found else {
-        let say = "No such incident. Only the latest of each verdict are kept.";
-        return text(StatusCode::NOT_FOUND, say);
+        let why = "No such incident. Only the latest of each verdict are kept.";
+        return text(StatusCode::NOT_FOUND, why);
     };
     let shape = match AnswerFormat::asked(request.uri().query().unwrap_or("")) {
         Ok(asked) => asked.unwrap_or_else(|| AnswerFormat::liked(request.headers())),
@@ -246,16 +246,16 @@ fn ready(service: &Service) -> PageResponse {
         return text(StatusCode::OK, "kqproc_exporter is ready.");
     }
     let names: Vec<&str> = awaited.iter().map(|source| source.as_str()).collect();
-    let say = format!("Not ready: nothing yet from {}.", names.join(", "));
-    text(StatusCode::SERVICE_UNAVAILABLE, say)
+    let why = format!("Not ready: nothing yet from {}.", names.join(", "));
+    text(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
 async fn reload(service: &Arc<Service>) -> PageResponse {
     match service.reload().await {
         Ok(()) => text(StatusCode::OK, "Configuration loaded."),
         Err(error) => {
-            let say = format!("The configuration was kept as it was: {error}");
-            text(StatusCode::INTERNAL_SERVER_ERROR, say)
+            let why = format!("The configuration was kept as it was: {error}");
+            text(StatusCode::INTERNAL_SERVER_ERROR, why)
         }
     }
 }

@@ -6,9 +6,9 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 use super::{LoadError, Plan, Shape};
-use crate::model::words;
+use crate::model::named_enum;
 
-words! {
+named_enum! {
     /// What a busy process does.
     pub enum Busy {
         /// It forks children that exit at once.

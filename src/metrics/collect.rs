@@ -133,7 +133,7 @@ fn consumers(out: &mut Families<'_>) {
 }
 
 fn causes(out: &mut Families<'_>) {
-    out.by_words(table::TRACKERR_CAUSES, |stats| {
+    out.by_labels(table::TRACKERR_CAUSES, |stats| {
         let of = |errno: i32| stats.trackerr_causes.get(&errno).copied().unwrap_or(0);
         let named = ERRNOS.iter().map(|&(errno, name)| ([name], of(errno) as f64));
         let known: u64 = ERRNOS.iter().map(|&(errno, _)| of(errno)).sum();
@@ -148,13 +148,13 @@ fn witnesses(out: &mut Families<'_>) {
     out.by_label(table::DTRACE_RECORDS, Kind::ALL, |stats, k| stats.records[k.index()]);
     out.by_label(table::DTRACE_DROPS, DropKind::ALL, |stats, k| stats.drops[k.index()]);
     out.one_a_host(table::DTRACE_RESTARTS, |stats| stats.dtrace_restarts as f64);
-    out.by_words(table::DECODE_ERRORS, |stats| {
+    out.by_labels(table::DECODE_ERRORS, |stats| {
         let lines =
             Reason::ALL.iter().map(|r| (["stdout", r.as_str()], stats.bad_lines[r.index()] as f64));
         let messages = (["stderr", "unknown_message"], stats.unknown_messages as f64);
         lines.chain([messages]).collect()
     });
-    out.by_words(table::BLIND_SECONDS, |stats| {
+    out.by_labels(table::BLIND_SECONDS, |stats| {
         let blind = [("kqueue", &stats.kqueue_blind_ns), ("dtrace", &stats.dtrace_blind_ns)];
         let seconds = |ns: &[u64], r: &BlindReason| ns[r.index()] as f64 / 1e9;
         let of = |(witness, ns): (_, &[u64; BlindReason::COUNT])| {
@@ -163,7 +163,7 @@ fn witnesses(out: &mut Families<'_>) {
         };
         blind.into_iter().flat_map(of).collect()
     });
-    out.by_words(table::EVICTIONS, |stats| {
+    out.by_labels(table::EVICTIONS, |stats| {
         let evicted = |t: &BoundedTable| stats.evictions[t.index()] as f64;
         BoundedTable::ALL.iter().map(|t| ([t.as_str(), "capacity"], evicted(t))).collect()
     });
@@ -267,7 +267,7 @@ impl Families<'_> {
     }
 
     /// A metric with `N` labels besides the host's.
-    fn by_words<'w, const N: usize>(
+    fn by_labels<'w, const N: usize>(
         &mut self,
         def: Def,
         values: impl Fn(&Stats) -> Vec<([&'w str; N], f64)>,
@@ -287,7 +287,7 @@ impl Families<'_> {
         labels: &[L],
         value: impl Fn(&Stats, L) -> u64,
     ) {
-        self.by_words(def, |stats| {
+        self.by_labels(def, |stats| {
             labels.iter().map(|&l| ([l.label()], value(stats, l) as f64)).collect()
         });
     }

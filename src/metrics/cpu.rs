@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::process::cpu_time;
-use crate::model::words;
+use crate::model::named_enum;
 
-words! {
+named_enum! {
     /// A process that watching takes.
     pub enum OwnProcess {
         /// This one.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::cpu::OwnProcess;
 use crate::check::stats::Stats;
-use crate::model::words;
+use crate::model::named_enum;
 
-words! {
+named_enum! {
     /// The parts of the service that must be attached before its verdicts mean anything.
     pub enum Source {
         /// The reader of EVFILT_PROC events.
@@ -18,7 +18,7 @@ words! {
     }
 }
 
-words! {
+named_enum! {
     /// Where the inputs come from.
     pub enum Origin {
         /// This host's own kernel.

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_tells_everything() {
+    fn the_system_gives_every_figure() {
         let process = ProcessUsage::read();
         assert!(process.open_fds.unwrap() >= 3.0);
         assert!(process.max_fds.unwrap() >= process.open_fds.unwrap());

@@ -2,9 +2,9 @@
 
 use super::format::{Hue, count_of};
 use crate::check::stats::{Stats, TreeStats};
-use crate::model::{Fact, Verdict, words};
+use crate::model::{Fact, Verdict, named_enum};
 
-words! {
+named_enum! {
     /// Whether kqueue told the truth.
     pub enum Soundness {
         /// At least one birth and one death agreed, none was lost, corrupt or overwritten, no kevent collided, the kernel

@@ -5,9 +5,9 @@
 use serde::Serialize;
 
 use crate::check::finding::Finding;
-use crate::model::{Fact, Regime, Verdict, words};
+use crate::model::{Fact, Regime, Verdict, named_enum};
 
-words! {
+named_enum! {
     /// How sure it is that this path was the one.
     pub enum Sure {
         /// Nothing else in the kernel makes this pattern, or a probe saw it.

@@ -10,7 +10,7 @@ use super::answer::{Soundness, Tally, totals};
 use super::format::count_of;
 use super::interval::Interval;
 use super::kernel::{KernelVersion, regime_by_osreldate};
-use super::summary::{ByWord, Summary};
+use super::summary::{ByName, Summary};
 use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict, VerdictClass};
 
@@ -53,9 +53,9 @@ pub struct Report {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Rates {
     /// Of births, by verdict.
-    pub births: ByWord<Interval>,
+    pub births: ByName<Interval>,
     /// Of deaths, by verdict.
-    pub deaths: ByWord<Interval>,
+    pub deaths: ByName<Interval>,
 }
 
 /// Delivery latencies by note.
@@ -134,8 +134,8 @@ impl Latency {
     }
 }
 
-fn rates(all: &TreeStats, fact: Fact) -> ByWord<Interval> {
-    ByWord::new(Verdict::ALL.iter().map(|v| (v.as_str(), rate(all, fact, *v))))
+fn rates(all: &TreeStats, fact: Fact) -> ByName<Interval> {
+    ByName::new(Verdict::ALL.iter().map(|v| (v.as_str(), rate(all, fact, *v))))
 }
 
 fn rate(all: &TreeStats, fact: Fact, verdict: Verdict) -> Interval {

@@ -15,11 +15,11 @@ use crate::wire::drops::DropKind;
 
 /// An object whose keys are a closed set of words, in their declared order.
 #[derive(Clone, PartialEq, Debug)]
-pub struct ByWord<T>(Vec<(String, T)>);
+pub struct ByName<T>(Vec<(String, T)>);
 
-impl<T> ByWord<T> {
-    pub(super) fn new(pairs: impl Iterator<Item = (impl Into<String>, T)>) -> ByWord<T> {
-        ByWord(pairs.map(|(word, value)| (word.into(), value)).collect())
+impl<T> ByName<T> {
+    pub(super) fn new(pairs: impl Iterator<Item = (impl Into<String>, T)>) -> ByName<T> {
+        ByName(pairs.map(|(word, value)| (word.into(), value)).collect())
     }
 
     /// The words and their values.
@@ -33,7 +33,7 @@ impl<T> ByWord<T> {
     }
 }
 
-impl<T: Serialize> Serialize for ByWord<T> {
+impl<T: Serialize> Serialize for ByName<T> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(Some(self.0.len()))?;
         for (word, value) in &self.0 {
@@ -55,7 +55,7 @@ pub struct Summary {
     /// The sum over all trees.
     pub totals: Totals,
     /// By tree name.
-    pub trees: ByWord<Totals>,
+    pub trees: ByName<Totals>,
     /// How well DTrace saw.
     pub dtrace: DtraceSummary,
     /// Seconds in which either witness may have missed something.
@@ -69,21 +69,21 @@ pub struct Totals {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer: Option<ConsumerSummary>,
     /// Births of descendants of the root, by verdict.
-    pub births: ByWord<u64>,
+    pub births: ByName<u64>,
     /// Deaths of the root and its descendants, by verdict.
-    pub deaths: ByWord<u64>,
+    pub deaths: ByName<u64>,
     /// Kevents with NOTE_CHILD and NOTE_EXIT, by which value won.
-    pub collisions: ByWord<u64>,
+    pub collisions: ByName<u64>,
     /// NOTE_CHILD for a process that had been announced.
     pub duplicate_child_notes: u64,
     /// Kevents with NOTE_TRACKERR.
     pub trackerr_reports: u64,
     /// Orders of events that the kernel should not give, by kind.
-    pub order_violations: ByWord<u64>,
+    pub order_violations: ByName<u64>,
     /// What is wrong in the table of a tracker that believes every kevent, by kind.
-    pub(crate) tree_damage: ByWord<u64>,
+    pub(crate) tree_damage: ByName<u64>,
     /// Facts that a tracker would have got right with each strategy, and gets wrong with one kqueue alone.
-    pub recovered: ByWord<u64>,
+    pub recovered: ByName<u64>,
 }
 
 /// What only a consumer has.
@@ -92,7 +92,7 @@ pub struct ConsumerSummary {
     /// Its process; `None` once that has ended.
     pub pid: Option<Pid>,
     /// Changes of EVFILT_PROC knotes that kevent(2) refused, by errno.
-    pub refused: ByWord<u64>,
+    pub refused: ByName<u64>,
     /// What it should do about what it asks for.
     pub advice: Option<String>,
 }
@@ -102,7 +102,7 @@ impl ConsumerSummary {
         let refused = Refusal::ALL.iter().map(|why| (why.as_str(), consumer.refused[why.index()]));
         ConsumerSummary {
             pid: consumer.pid,
-            refused: ByWord::new(refused),
+            refused: ByName::new(refused),
             advice: consumer_advice(consumer),
         }
     }
@@ -116,9 +116,9 @@ pub struct DtraceSummary {
     /// Lines of stdout that were no record.
     pub(crate) decode_errors: u64,
     /// What dtrace reported that it dropped, by kind.
-    pub drops: ByWord<u64>,
+    pub drops: ByName<u64>,
     /// Seconds in which it may have missed something, by reason.
-    pub blind_seconds: ByWord<f64>,
+    pub blind_seconds: ByName<f64>,
 }
 
 impl Summary {
@@ -129,14 +129,14 @@ impl Summary {
             decision: Soundness::of(stats),
             regime: stats.regime,
             totals: Totals::of(&totals(stats)),
-            trees: ByWord::new(stats.trees.iter().map(|t| (t.name.as_str(), Totals::of(t)))),
+            trees: ByName::new(stats.trees.iter().map(|t| (t.name.as_str(), Totals::of(t)))),
             dtrace: DtraceSummary {
                 records: stats.records.iter().sum(),
                 decode_errors: stats.bad_lines.iter().sum(),
-                drops: ByWord::new(
+                drops: ByName::new(
                     DropKind::ALL.iter().map(|k| (k.as_str(), stats.drops[k.index()])),
                 ),
-                blind_seconds: ByWord::new(
+                blind_seconds: ByName::new(
                     BlindReason::ALL
                         .iter()
                         .map(|r| (r.as_str(), stats.dtrace_blind_ns[r.index()] as f64 / 1e9)),
@@ -151,24 +151,24 @@ impl Totals {
     /// The counts of this tree.
     pub(crate) fn of(tree: &TreeStats) -> Totals {
         let verdicts = |by: &[u64; Verdict::COUNT]| {
-            ByWord::new(Verdict::ALL.iter().map(|v| (v.as_str(), by[v.index()])))
+            ByName::new(Verdict::ALL.iter().map(|v| (v.as_str(), by[v.index()])))
         };
         Totals {
             consumer: tree.consumer.as_ref().map(ConsumerSummary::of),
             births: verdicts(&tree.births),
             deaths: verdicts(&tree.deaths),
-            collisions: ByWord::new(
+            collisions: ByName::new(
                 Winner::ALL.iter().map(|w| (w.as_str(), tree.collisions[w.index()])),
             ),
             duplicate_child_notes: tree.duplicate_child_notes,
             trackerr_reports: tree.trackerr_reports,
-            order_violations: ByWord::new(
+            order_violations: ByName::new(
                 Order::ALL.iter().map(|o| (o.as_str(), tree.order_violations[o.index()])),
             ),
-            tree_damage: ByWord::new(
+            tree_damage: ByName::new(
                 Damage::ALL.iter().map(|d| (d.as_str(), tree.damage[d.index()])),
             ),
-            recovered: ByWord::new(
+            recovered: ByName::new(
                 Strategy::BETTER.iter().map(|s| (s.as_str(), tree.recovered(*s))),
             ),
         }

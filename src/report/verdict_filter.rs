@@ -21,7 +21,7 @@ impl VerdictFilter {
     }
 
     /// The filter of this name.
-    pub(crate) fn from_word(word: &str) -> Option<VerdictFilter> {
+    pub(crate) fn from_name(word: &str) -> Option<VerdictFilter> {
         VerdictFilter::all().find(|wanted| wanted.as_str() == word)
     }
 
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn lost_is_every_way_of_losing() {
-        let lost = VerdictFilter::from_word("lost").unwrap();
+        let lost = VerdictFilter::from_name("lost").unwrap();
         let all: Vec<&str> =
             Verdict::ALL.iter().filter(|v| lost.has(**v)).map(|v| v.as_str()).collect();
         assert_eq!(all, ["lost_reported", "lost_silent", "lost_inherited"]);
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn every_verdict_but_agreed_has_its_question() {
         for verdict in Verdict::ALL {
-            let wanted = VerdictFilter::from_word(verdict.as_str());
+            let wanted = VerdictFilter::from_name(verdict.as_str());
             assert_eq!(wanted, (!verdict.is_good()).then_some(VerdictFilter::One(*verdict)));
         }
     }

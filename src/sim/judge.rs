@@ -8,7 +8,7 @@ use super::truth::{TrueLife, Truth};
 use crate::check::Config;
 use crate::check::finding::{Delivered, Finding};
 use crate::input::Input;
-use crate::model::{Fact, Pid, TreeId, Verdict, words};
+use crate::model::{Fact, Pid, TreeId, Verdict, named_enum};
 use crate::pipeline::Pipeline;
 
 /// One run: the whole of it.
@@ -20,7 +20,7 @@ pub struct Case {
     pub options: Options,
 }
 
-words! {
+named_enum! {
     /// How well the witnesses can see in a run.
     pub enum Visibility {
         /// DTrace's buffers hold all records, it runs throughout, and its clock is right.
@@ -92,19 +92,18 @@ impl Class {
 /// A verdict that is not the truth.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Miss {
-    /// Which fact: [`Fact::Birth`] is false.
-    pub death: bool,
+    /// Which fact.
+    pub fact: Fact,
     /// What really happened; `None` for a fact that never was, or that was judged before.
-    pub truth: Option<usize>,
+    pub truth: Option<Verdict>,
     /// The verdict; `None` for a fact that was reported and got none.
-    pub verdict: Option<usize>,
+    pub verdict: Option<Verdict>,
 }
 
 impl std::fmt::Display for Miss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let word = |index: Option<usize>| index.map_or("nothing", |i| Verdict::ALL[i].as_str());
-        let fact = if self.death { "death" } else { "birth" };
-        write!(f, "{fact}: {} was called {}", word(self.truth), word(self.verdict))
+        let name = |verdict: Option<Verdict>| verdict.map_or("nothing", Verdict::as_str);
+        write!(f, "{}: {} was called {}", self.fact, name(self.truth), name(self.verdict))
     }
 }
 
@@ -263,10 +262,9 @@ fn score_tracker(case: &Case, by: By, tree: TreeId, truth: &Truth, findings: &[F
     let mut score = Score { runs: 1, ..Score::default() };
     let mut misses: Vec<(Miss, Pid)> = vec![];
     for stray in strays {
-        let (fact, verdict) = (stray.fact as usize, stray.verdict.index());
-        score.classes[fact][verdict].given += 1;
-        let death = stray.fact == Fact::Death;
-        misses.push((Miss { death, truth: None, verdict: Some(verdict) }, stray.pid));
+        let Finding { fact, verdict, pid, .. } = *stray;
+        score.classes[fact.index()][verdict.index()].given += 1;
+        misses.push((Miss { fact, truth: None, verdict: Some(verdict) }, pid));
     }
     let reported = match by {
         By::Mirror => reported_facts(&lives),
@@ -334,7 +332,7 @@ impl Score {
         let Some(really) = shown.or(life.outcome(fact)) else {
             return verdict.filter(|verdict| *verdict != Verdict::Undecided).map(|verdict| {
                 self.classes[fact as usize][verdict.index()].given += 1;
-                Miss { death: fact == Fact::Death, truth: None, verdict: Some(verdict.index()) }
+                Miss { fact, truth: None, verdict: Some(verdict) }
             });
         };
         self.facts += 1;
@@ -355,11 +353,7 @@ impl Score {
             Some(verdict) => verdict == really || verdict == Verdict::Undecided,
             None => !reported,
         };
-        (!fine).then(|| Miss {
-            death: fact == Fact::Death,
-            truth: Some(really.index()),
-            verdict: verdict.map(Verdict::index),
-        })
+        (!fine).then_some(Miss { fact, truth: Some(really), verdict })
     }
 }
 

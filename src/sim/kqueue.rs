@@ -256,7 +256,7 @@ impl Kqueue {
             _ => self.register_one(child, wanted, flags, ppid, &mut allocate),
         };
         if done.has_failed() {
-            self.tell_forker(parent, note::TRACKERR);
+            self.set_on_forker(parent, note::TRACKERR);
         }
         ChildRegistration { asked: wanted, ..done }
     }
@@ -326,13 +326,13 @@ impl Kqueue {
 
     /// knote_fork is done with this knote of the forker.
     pub(super) fn end_fork(&mut self, id: Id) {
-        self.tell_forker(id, note::FORK);
+        self.set_on_forker(id, note::FORK);
         if let Some(knote) = self.knotes.get_mut(id) {
             knote.in_flux = false;
         }
     }
 
-    fn tell_forker(&mut self, id: Id, bit: u32) {
+    fn set_on_forker(&mut self, id: Id, bit: u32) {
         let Some(knote) = self.knotes.get_mut(id) else { return };
         if bit == note::TRACKERR || knote.wanted & bit != 0 {
             if knote.scanning {

@@ -271,7 +271,7 @@ impl FromStr for Regime {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Regime, String> {
-        match Regime::from_word(word) {
+        match Regime::from_name(word) {
             Some(Regime::Unknown) | None => {
                 Err("no such regime: use split, merged-status or merged-ppid".to_string())
             }
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_word_is_refused() {
+    fn an_unknown_name_is_refused() {
         assert!("unknown".parse::<Regime>().is_err());
     }
 }

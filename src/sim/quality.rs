@@ -205,7 +205,7 @@ fn classes(page: &mut String, score: &Score) {
          |---|---|---:|---:|---:|---:|---:|---:|---:|"
     );
     let number = |n: Option<f64>| n.map_or("-".to_string(), |n| format!("{n:.5}"));
-    for (fact, word) in [(Fact::Birth, "birth"), (Fact::Death, "death")] {
+    for fact in Fact::ALL.iter().copied() {
         for verdict in Verdict::ALL {
             let class: &Class = &score.of(fact)[verdict.index()];
             let facts = class.decided + class.undecided + class.unreported;
@@ -215,7 +215,7 @@ fn classes(page: &mut String, score: &Score) {
             let undecided = 100.0 * class.undecided as f64 / facts.max(1) as f64;
             let _ = writeln!(
                 page,
-                "| {word} | {verdict} | {facts} | {} | {} | {} | {} | {undecided:.1} % | {} |",
+                "| {fact} | {verdict} | {facts} | {} | {} | {} | {} | {undecided:.1} % | {} |",
                 class.decided,
                 class.given,
                 number(class.precision()),
@@ -229,8 +229,7 @@ fn classes(page: &mut String, score: &Score) {
 /// Why it can go wrong, if that is known.
 fn why(miss: &Miss) -> &'static str {
     use Verdict::{Corrupt, LostReported, LostSilent, Overwritten};
-    let verdict = |index: Option<usize>| index.map(|index| Verdict::ALL[index]);
-    match (verdict(miss.truth), verdict(miss.verdict)) {
+    match (miss.truth, miss.verdict) {
         (_, None) => {
             "Its forker was not known when it was settled: the create of that came last (kernels up to 10.4 only), or was \
              dropped."

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{Fact, KernelTime, Kevent, Pid, Verdict, WaitStatus, note, words};
+use crate::model::{Fact, KernelTime, Kevent, Pid, Verdict, WaitStatus, named_enum, note};
 
 /// How far from a create NOTE_TRACKERR of its forker covers it, in nanoseconds.
 const COVERED_NS: u64 = 50_000_000;
@@ -10,7 +10,7 @@ const COVERED_NS: u64 = 50_000_000;
 /// The number of a process of the tree, in the order of forking. The root is 0.
 pub(crate) type LifeId = u64;
 
-words! {
+named_enum! {
     /// What was made to go wrong.
     pub enum Fault {
         /// The knote for NOTE_CHILD found no memory.

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn pid_files_are_read_and_junk_is_said() {
+    fn pid_files_are_read_and_junk_is_reported() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("pid");
         let read = |bytes: &[u8]| {

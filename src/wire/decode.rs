@@ -2,9 +2,9 @@
 
 use super::record::{Copyout, Kind, Mark, Record, Register};
 use super::schema::{COPYOUT_FIELDS, EVENT_FIELDS, EVENTS, Field, MAX_FIELDS, SCHEMA};
-use crate::model::{KernelTime, Pid, WaitStatus, words};
+use crate::model::{KernelTime, Pid, WaitStatus, named_enum};
 
-words! {
+named_enum! {
     /// Why a line of stdout is not a record.
     pub enum Reason {
         /// No record begins like this.

@@ -1,8 +1,8 @@
 //! dtrace's stderr: the message grammar of dtrace(1), identical from 10.1 to 15 (libdtrace `dt_handle.c`).
 
-use crate::model::words;
+use crate::model::named_enum;
 
-words! {
+named_enum! {
     /// What dtrace reports as not kept. Counts are of the time since its last report.
     pub enum DropKind {
         /// Records that did not fit a CPU's principal buffer.
@@ -61,7 +61,7 @@ pub fn message(line: &[u8]) -> Option<StderrMessage<'_>> {
     }
     let text = text.strip_prefix("dtrace: ").unwrap_or(text);
     let text = untagged(text);
-    Some(counted(text).or_else(|| worded(text)).unwrap_or(StderrMessage::Unknown))
+    Some(counted(text).or_else(|| without_count(text)).unwrap_or(StderrMessage::Unknown))
 }
 
 /// Without the tag that option droptags adds: `[DTRACEDROP_PRINCIPAL] `.
@@ -112,7 +112,7 @@ fn speculation(what: &str) -> Option<DropKind> {
     }
 }
 
-fn worded(text: &str) -> Option<StderrMessage<'_>> {
+fn without_count(text: &str) -> Option<StderrMessage<'_>> {
     if text.starts_with("error on enabled probe ID ") {
         return Some(StderrMessage::Drop { kind: DropKind::ProbeError, count: 1, cpu: None });
     }

@@ -1,8 +1,8 @@
 //! dtrace's records as typed values.
 
-use crate::model::{KernelTime, Pid, WaitStatus, words};
+use crate::model::{KernelTime, Pid, WaitStatus, named_enum};
 
-words! {
+named_enum! {
     /// The kinds of record, as `d-scripts/wire.d` defines them.
     pub enum Kind {
         /// The D program has started.

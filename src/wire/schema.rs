@@ -63,7 +63,7 @@ impl Schema {
         let mut schema = Schema([const { Vec::new() }; 128]);
         for probe in &provider.probes {
             let kind =
-                Kind::from_word(&probe.name).ok_or(format!("unknown probe {}", probe.name))?;
+                Kind::from_name(&probe.name).ok_or(format!("unknown probe {}", probe.name))?;
             let most = if kind == Kind::Copyout { COPYOUT_FIELDS } else { MAX_FIELDS };
             if probe.types.len() > most {
                 return Err(format!("{} has more than {most} fields", probe.name));

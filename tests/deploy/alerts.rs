@@ -147,7 +147,7 @@ fn alerts_about_facts_lead_to_their_incidents() {
                 ("tree", value) => assert_eq!(value, "{{ $labels.tree | urlquery }}", "{name}"),
                 // `lost` stands for every verdict that begins so.
                 ("verdict", "lost") => {}
-                ("verdict", word) => assert!(Verdict::from_word(word).is_some(), "{name}: {word}"),
+                ("verdict", word) => assert!(Verdict::from_name(word).is_some(), "{name}: {word}"),
                 _ => panic!("{name}: {pair}"),
             }
         }

@@ -117,7 +117,7 @@ fn of_a_consumer_the_pages_say_what_it_did_not_receive() {
     let json: Value = serde_json::from_str(exporter.get("/incidents/1").text()).unwrap();
     assert_eq!(json["consumer"], 812);
     let verdict = json["timeline"].as_array().unwrap().last().unwrap();
-    assert_eq!(verdict["said"], format!("death lost_silent: {not_received}"));
+    assert_eq!(verdict["text"], format!("death lost_silent: {not_received}"));
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn one_incident_has_its_time_line_as_json_and_as_a_page() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|m| m["said"].as_str().unwrap())
+        .map(|m| m["text"].as_str().unwrap())
         .collect();
     assert_eq!(events[0], "create, forked by 4242");
     assert_eq!(events.len(), 4);

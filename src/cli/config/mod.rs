@@ -88,11 +88,11 @@ impl Settings {
     }
 
     /// Whether anything is named that is to be watched.
-    pub fn says_what(&self) -> bool {
+    pub fn names_anything(&self) -> bool {
         !self.live.is_empty() || !self.remotes.is_empty()
     }
 
-    /// Whether processes of this host are to be watched, or nothing is said about what is.
+    /// Whether processes of this host are to be watched, or nothing is named.
     pub fn watches_this_host(&self) -> bool {
         self.live.dtrace.command.is_none() && (!self.live.is_empty() || self.remotes.is_empty())
     }
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn what_is_wrong_is_reported_with_its_line() {
         for (text, error) in [
             ("\n[dtrace]\nbufsiz = 1", "3: unknown field `bufsiz`, expected one of `path`"),
             ("[dtrace]\nbufsize = \"8x\"", "2: \"8x\": give a size for dtrace, such as 8m"),

@@ -79,7 +79,7 @@ fn incident(args: &ExplainArgs, id: u64) -> PrintedExplanation {
 /// The newest incidents, a line each.
 fn list(args: &ExplainArgs) -> PrintedExplanation {
     let limit = usize::try_from(args.list.limit).unwrap_or(usize::MAX);
-    let verdict = args.list.verdict.as_deref().and_then(VerdictFilter::from_word);
+    let verdict = args.list.verdict.as_deref().and_then(VerdictFilter::from_name);
     let log = IncidentLog::newest(limit, args.list.tree.clone(), verdict);
     let run = PlayedRecording::play(&args.recording, log)?;
     let (log, stats) = (run.pipeline.observer(), run.pipeline.stats());

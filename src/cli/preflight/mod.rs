@@ -6,28 +6,19 @@ pub(crate) mod judge;
 #[cfg(test)]
 mod tests;
 
-/// How a prerequisite stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum CheckStatus {
-    /// As it should be.
-    Ok,
-    /// serve works, but not as well as it could.
-    Warn,
-    /// serve does not work.
-    Fail,
-    /// Not known, because something before it failed, or was not asked for.
-    Skip,
-}
+use crate::model::named_enum;
 
-impl CheckStatus {
-    /// The word for it at the beginning of a line.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            CheckStatus::Ok => "ok",
-            CheckStatus::Warn => "warn",
-            CheckStatus::Fail => "fail",
-            CheckStatus::Skip => "skip",
-        }
+named_enum! {
+    /// How a prerequisite stands.
+    pub(crate) enum CheckStatus {
+        /// As it should be.
+        Ok = "ok",
+        /// serve works, but not as well as it could.
+        Warn = "warn",
+        /// serve does not work.
+        Fail = "fail",
+        /// Not known, because something before it failed, or was not asked for.
+        Skip = "skip",
     }
 }
 

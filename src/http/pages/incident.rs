@@ -57,8 +57,8 @@ pub(super) fn article(incident: &NumberedFinding, stats: &Stats, place: Place) -
                 " " span { "forker " b { (forker) } }
             }
             dl {
-                dt { "kqueue" } dd { (Clean(evidence::kqueue_said(finding, &dto.tree))) }
-                dt { "DTrace" } dd { (Clean(evidence::dtrace_said(finding))) }
+                dt { "kqueue" } dd { (Clean(evidence::kqueue_summary(finding, &dto.tree))) }
+                dt { "DTrace" } dd { (Clean(evidence::dtrace_summary(finding))) }
             }
             p.path {
                 (path.sentence)

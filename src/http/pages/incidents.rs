@@ -5,10 +5,11 @@ use std::fmt::Display;
 use maud::{Markup, html};
 
 use super::{banner, page};
-use crate::http::filter::{FACTS, Filter, Listed};
+use crate::http::filter::{Filter, Listed};
 use crate::http::incidents::NumberedFinding;
 use crate::http::query;
 use crate::http::routes::TOP;
+use crate::model::Fact;
 use crate::report::escape::Clean;
 use crate::report::format::{count_of, thousands};
 use crate::report::verdict_filter::VerdictFilter;
@@ -43,7 +44,7 @@ fn form(listed: &Listed<'_>) -> Markup {
         form.filter action={ (TOP) "incidents" } {
             (choice("tree", trees.chain(unknown), asked))
             (choice("verdict", verdicts, verdict.map(VerdictFilter::as_str)))
-            (choice("fact", FACTS.map(evidence::fact).into_iter(), fact.map(evidence::fact)))
+            (choice("fact", Fact::ALL.iter().map(|fact| fact.as_str()), fact.map(Fact::as_str)))
             label { "pid " input name="pid" inputmode="numeric" size="6" value=(pid); }
             label { "limit " input name="limit" inputmode="numeric" size="6" value=(limit); }
             button { "Show" } " " a href={ (TOP) "incidents" } { "all" }
@@ -105,7 +106,7 @@ fn row(listed: &Listed<'_>, incident: &NumberedFinding) -> Markup {
         tr class=(finding.verdict.class()) {
             td.n { a href={ (TOP) "incidents/" (id) } { (id) } }
             td.n { (narrowed("pid", finding.pid)) }
-            td { (evidence::fact(finding.fact)) }
+            td { (finding.fact) }
             td.verdict { (finding.verdict) }
             td { (narrowed("tree", evidence::tree_name(finding, stats))) }
             td.n { (forker) }

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn what_is_wrong_is_reported_with_its_line() {
         for (text, line, why) in [
             ("tls_config:\n  x: 1\n", 1, "unknown field `tls_config`"),
             ("tls_server_config:\n  cert_file: a\n  certfile: a\n", 3, "unknown field `certfile`"),

@@ -139,8 +139,8 @@ fn read(
         (Some(text), None) => Ok(Some(text.into())),
         (None, Some(file)) => {
             let path = folder.join(file);
-            let say = |error: io::Error| format!("{field}_file {}: {error}", path.display());
-            plain_file::read(&path).map(Some).map_err(say)
+            let why = |error: io::Error| format!("{field}_file {}: {error}", path.display());
+            plain_file::read(&path).map(Some).map_err(why)
         }
         (None, None) => Ok(None),
     }

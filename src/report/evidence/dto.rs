@@ -1,18 +1,18 @@
-//! Incidents between programs: `/incidents` writes them, `explain` reads them.
+//! Incidents as JSON: `/incidents` writes them, `explain` reads them, also those of an exporter of another version.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::TimelineEvent;
-use super::{events_of, fact, happened, judged_in_full, runbook, tree_name};
+use super::event::TimelineEntry;
+use super::{events_of, happened, judged_in_full, runbook, tree_name};
 use crate::check::finding::{Clues, Delivered, DtraceEvidence, Finding};
 use crate::check::stats::Stats;
 use crate::model::{KernelTime, Pid, Witness, note};
 use crate::report::paths::{KernelPath, path};
 use crate::report::rfc3339;
 
-/// A word of a closed set, or a sentence. Another release may send one that this one does not know.
+/// A name of a closed set, or a sentence. Another release may send one that this one does not know.
 pub(crate) type Text = Cow<'static, str>;
 
 /// The incidents that were asked for, newest first.
@@ -112,14 +112,51 @@ pub(crate) struct PathDto {
 pub(crate) struct TimelineRow {
     /// When, on DTrace's clock, in nanoseconds.
     pub at: KernelTime,
-    /// `dtrace` or `kqueue`; the exporter itself where `null`.
+    /// `dtrace` or `kqueue`; `gap` for what kept one of them from seeing; `null` for the verdict on the two.
     pub witness: Option<Text>,
-    /// What was reported.
-    #[serde(rename = "said")]
+    /// What was reported. Exporters before 0.2.0 call it `said`.
+    #[serde(alias = "said")]
     pub text: String,
+    /// How often it was reported in succession.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub times: u32,
     /// The verdict that it states, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Text>,
+}
+
+fn once() -> u32 {
+    1
+}
+
+fn is_once(times: &u32) -> bool {
+    *times == 1
+}
+
+impl TimelineRow {
+    /// This entry of the time line of `pid`.
+    pub(in crate::report) fn of(entry: &TimelineEntry, pid: Pid) -> TimelineRow {
+        let TimelineEntry { at, event } = entry;
+        let witness = event.witness().map_or("gap", Witness::as_str);
+        TimelineRow {
+            at: *at,
+            witness: Some(witness.into()),
+            text: event.text(pid),
+            times: 1,
+            verdict: None,
+        }
+    }
+
+    /// The verdict on a fact, and what a consumer did not receive, in a tree of this name.
+    pub(in crate::report) fn of_verdict(finding: &Finding, tree: &str) -> TimelineRow {
+        TimelineRow {
+            at: finding.decided,
+            witness: None,
+            text: judged_in_full(finding, tree),
+            times: 1,
+            verdict: Some(finding.verdict.as_str().into()),
+        }
+    }
 }
 
 impl IncidentDto {
@@ -133,7 +170,7 @@ impl IncidentDto {
             tree: tree_name(finding, stats).to_owned(),
             pid: finding.pid,
             consumer: finding.consumer,
-            fact: fact(finding.fact).into(),
+            fact: finding.fact.as_str().into(),
             verdict: finding.verdict.as_str().into(),
             dtrace: finding.dtrace,
             kqueue: KqueueDto {
@@ -178,22 +215,8 @@ impl From<KernelPath> for PathDto {
 
 /// Everything that was reported about the finding's incarnation in a tree of this name, in order, and the verdict.
 pub(crate) fn timeline(finding: &Finding, tree: &str) -> Vec<TimelineRow> {
-    let row = |(at, event): (KernelTime, TimelineEvent)| TimelineRow {
-        at,
-        witness: event.witness().map(|witness| match witness {
-            Witness::Kqueue => "kqueue".into(),
-            Witness::Dtrace => "dtrace".into(),
-        }),
-        text: event.text(finding.pid),
-        verdict: None,
-    };
-    let verdict = TimelineRow {
-        at: finding.decided,
-        witness: None,
-        text: judged_in_full(finding, tree),
-        verdict: Some(finding.verdict.as_str().into()),
-    };
-    let mut rows: Vec<TimelineRow> = events_of(finding, tree).map(row).chain([verdict]).collect();
+    let rows = events_of(finding, tree).map(|entry| TimelineRow::of(&entry, finding.pid));
+    let mut rows: Vec<TimelineRow> = rows.chain([TimelineRow::of_verdict(finding, tree)]).collect();
     rows.sort_by_key(|row| row.at);
     rows
 }

@@ -7,10 +7,10 @@ pub mod event;
 use crate::check::finding::{Delivered, DtraceEvidence, Finding, KqueueEvidence};
 use crate::check::stats::Stats;
 use crate::model::{Fact, KernelTime, Pid, Verdict};
-use event::{TimelineEvent, kevent, kevent_of_a_child};
+use event::{TimelineEntry, TimelineEvent, kevent, kevent_of_a_child};
 
 /// What the witnesses reported of the finding's incarnation, in a tree of this name; a kevent with two notes once.
-fn events_of(finding: &Finding, tree: &str) -> impl Iterator<Item = (KernelTime, TimelineEvent)> {
+fn events_of(finding: &Finding, tree: &str) -> impl Iterator<Item = TimelineEntry> {
     let DtraceEvidence { created, forker, exited, status } = finding.dtrace;
     let created = created.zip(forker).map(|(at, forker)| (at, TimelineEvent::Created { forker }));
     let exited = exited.zip(status).map(|(at, status)| (at, TimelineEvent::Exited { status }));
@@ -23,7 +23,8 @@ fn events_of(finding: &Finding, tree: &str) -> impl Iterator<Item = (KernelTime,
         (at, event)
     });
     let named = named_unannounced(finding).map(|at| (at, TimelineEvent::NamedForker));
-    created.into_iter().chain(exited).chain(kevents).chain(named)
+    let events = created.into_iter().chain(exited).chain(kevents).chain(named);
+    events.map(|(at, event)| TimelineEntry { at, event })
 }
 
 /// Its own kevents, one with two notes once.
@@ -38,7 +39,7 @@ fn named_unannounced(finding: &Finding) -> Option<KernelTime> {
 }
 
 /// What DTrace reported, in short.
-pub(crate) fn dtrace_said(finding: &Finding) -> String {
+pub(crate) fn dtrace_summary(finding: &Finding) -> String {
     let dtrace = &finding.dtrace;
     let forked = dtrace.forker.map(|forker| format!("forked by {forker}"));
     let ended = dtrace.status.map(|status| format!("ended with {status}"));
@@ -46,7 +47,7 @@ pub(crate) fn dtrace_said(finding: &Finding) -> String {
 }
 
 /// What kqueue reported, in short, in a tree of this name.
-pub(crate) fn kqueue_said(finding: &Finding, tree: &str) -> String {
+pub(crate) fn kqueue_summary(finding: &Finding, tree: &str) -> String {
     let pid = finding.pid;
     let notes = kevents(finding).map(|delivered| kevent(&delivered.event, pid));
     let trackerr = finding.kqueue.trackerr.then(|| "NOTE_TRACKERR on the forker".to_owned());
@@ -76,7 +77,7 @@ fn or_nothing(reports: Vec<String>) -> String {
 
 /// The verdict in a heading.
 pub fn judged(finding: &Finding) -> String {
-    format!("{} {}", fact(finding.fact), finding.verdict)
+    format!("{} {}", finding.fact, finding.verdict)
 }
 
 /// The verdict in a time line, and what a consumer did not receive, in a tree of this name.
@@ -85,22 +86,9 @@ pub(crate) fn judged_in_full(finding: &Finding, tree: &str) -> String {
     judged(finding) + &not_received.unwrap_or_default()
 }
 
-/// The name of a fact.
-pub fn fact(fact: Fact) -> &'static str {
-    match fact {
-        Fact::Birth => "birth",
-        Fact::Death => "death",
-    }
-}
-
 /// When the fact happened, as well as it is known.
 pub fn happened(finding: &Finding) -> KernelTime {
-    let (dtrace, kqueue) = (&finding.dtrace, &finding.kqueue);
-    match finding.fact {
-        Fact::Birth => dtrace.created.or(kqueue.child.map(|c| c.at)),
-        Fact::Death => dtrace.exited.or(kqueue.exit.map(|e| e.at)),
-    }
-    .unwrap_or(finding.decided)
+    finding.happened().unwrap_or(finding.decided)
 }
 
 /// The tree's name, empty in the moment before it is published.
@@ -146,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_line_is_in_order_and_tells_a_shared_kevent_once() {
+    fn a_time_line_is_in_order_and_has_a_shared_kevent_once() {
         let lines = timeline(&collision(), "work");
         let texts: Vec<&str> = lines.iter().map(|row| row.text.as_str()).collect();
         assert_eq!(
@@ -179,9 +167,9 @@ mod tests {
             &format!("death lost_silent: {missing}"),
         ];
         assert_eq!(texts, expected);
-        assert_eq!(kqueue_said(&lost, "nosh"), format!("NOTE_CHILD, data 41; {missing}"));
+        assert_eq!(kqueue_summary(&lost, "nosh"), format!("NOTE_CHILD, data 41; {missing}"));
         let agreed = Finding { verdict: Verdict::Agreed, ..lost };
-        assert_eq!(kqueue_said(&agreed, "nosh"), "NOTE_CHILD, data 41");
+        assert_eq!(kqueue_summary(&agreed, "nosh"), "NOTE_CHILD, data 41");
     }
 
     #[test]

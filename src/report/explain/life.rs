@@ -5,34 +5,11 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::model::{KernelTime, Verdict, Witness, words};
+use crate::model::{KernelTime, Verdict};
 use crate::report::evidence::dto::{PathDto, Text, TimelineRow};
 use crate::report::format::{Hue, Paint, count_of, printable};
 use crate::report::paths::KernelPath;
 use crate::report::summary::row_hue;
-
-words! {
-    /// Whose line it is.
-    pub(crate) enum Voice {
-        /// DTrace.
-        Dtrace = "dtrace",
-        /// kqueue.
-        Kqueue = "kqueue",
-        /// The cross-check.
-        Check = "verdict",
-        /// Something that kept a witness from seeing.
-        Gap = "gap",
-    }
-}
-
-impl From<Witness> for Voice {
-    fn from(witness: Witness) -> Voice {
-        match witness {
-            Witness::Dtrace => Voice::Dtrace,
-            Witness::Kqueue => Voice::Kqueue,
-        }
-    }
-}
 
 /// One life of the pid: an incarnation.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -42,27 +19,11 @@ pub(crate) struct ProcessLife {
     /// Since when, on DTrace's clock in nanoseconds; `None` if its beginning was not seen.
     pub since: Option<KernelTime>,
     /// Everything in the order of its time.
-    pub lines: Vec<LifeRow>,
+    pub timeline: Vec<TimelineRow>,
     /// The verdicts and why.
     pub judged: Vec<Judged>,
     /// NOTE_CHILD kevents too many, and why.
     pub duplicates: Option<Duplicates>,
-}
-
-/// One line of the time line.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct LifeRow {
-    /// On DTrace's clock, in nanoseconds.
-    pub at: KernelTime,
-    /// Whose line it is.
-    pub(crate) voice: Voice,
-    /// What happened.
-    pub text: String,
-    /// How often it happened on end.
-    pub times: u32,
-    /// The verdict that it states, if it does.
-    #[serde(skip)]
-    pub(super) verdict: Option<Verdict>,
 }
 
 /// A verdict and the way through the kernel behind it.
@@ -88,14 +49,14 @@ pub(crate) struct Duplicates {
 impl ProcessLife {
     /// The time line, and under it why it went as it did.
     pub(super) fn text(&self, out: &mut String, paint: Paint) {
-        let zero = self.since.or(self.lines.first().map(|line| line.at)).unwrap_or_default();
-        self.lines.iter().for_each(|line| line.write(out, zero, paint));
+        let zero = self.since.or(self.timeline.first().map(|row| row.at)).unwrap_or_default();
+        self.timeline.iter().for_each(|row| row.write(out, zero, paint));
         self.reasons(out, paint);
     }
 
     fn reasons(&self, out: &mut String, paint: Paint) {
         let good =
-            |judged: &Judged| Verdict::from_word(&judged.verdict).is_some_and(Verdict::is_good);
+            |judged: &Judged| Verdict::from_name(&judged.verdict).is_some_and(Verdict::is_good);
         let wrong: Vec<&Judged> = self.judged.iter().filter(|judged| !good(judged)).collect();
         match wrong[..] {
             [one, other] if (&one.verdict, &one.path) == (&other.verdict, &other.path) => {
@@ -115,37 +76,22 @@ impl ProcessLife {
     }
 }
 
-impl LifeRow {
+impl TimelineRow {
     /// Adds the line, its time in milliseconds after `zero`.
     fn write(&self, out: &mut String, zero: KernelTime, paint: Paint) {
         let at = format!("{:+.3}", (self.at.0 as i128 - zero.0 as i128) as f64 / 1e6);
         let times = if self.times > 1 { format!(", {} times", self.times) } else { String::new() };
         let text = printable(&self.text) + &times;
-        let event = paint.dye(self.hue(), &format!("{:<8}{text}", self.voice));
+        let witness = printable(self.witness.as_deref().unwrap_or("verdict"));
+        let event = paint.dye(self.hue(), &format!("{witness:<8}{text}"));
         let _ = writeln!(out, "{at:>12} ms  {event}");
     }
 
     fn hue(&self) -> Hue {
-        match (self.voice, self.verdict) {
-            (_, Some(verdict)) => row_hue(verdict, 1),
-            (Voice::Gap, _) => Hue::Doubt,
-            _ => Hue::Plain,
-        }
-    }
-}
-
-impl From<&TimelineRow> for LifeRow {
-    fn from(row: &TimelineRow) -> LifeRow {
-        LifeRow {
-            at: row.at,
-            voice: match row.witness.as_deref() {
-                Some("dtrace") => Voice::Dtrace,
-                Some("kqueue") => Voice::Kqueue,
-                _ => Voice::Check,
-            },
-            text: row.text.clone(),
-            times: 1,
-            verdict: row.verdict.as_deref().and_then(Verdict::from_word),
+        match (self.verdict.as_deref(), self.witness.as_deref()) {
+            (Some(verdict), _) => hue_of(verdict),
+            (None, Some("gap")) => Hue::Doubt,
+            (None, _) => Hue::Plain,
         }
     }
 }
@@ -159,7 +105,7 @@ impl Judged {
 
 /// How a verdict is shown that another release may have sent.
 pub(super) fn hue_of(verdict: &str) -> Hue {
-    Verdict::from_word(verdict).map_or(Hue::Doubt, |verdict| row_hue(verdict, 1))
+    Verdict::from_name(verdict).map_or(Hue::Doubt, |verdict| row_hue(verdict, 1))
 }
 
 pub(in crate::report) fn why(out: &mut String, title: &str, path: &PathDto) {

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use super::life::{Judged, LifeRow, ProcessLife, hue_of};
+use super::life::{Judged, ProcessLife, hue_of};
 use crate::model::{KernelTime, Pid};
-use crate::report::evidence::dto::{IncidentDto, IncidentList};
+use crate::report::evidence::dto::{IncidentDto, IncidentList, TimelineRow};
 use crate::report::format::{Hue, Paint, printable, thousands};
 use crate::report::kernel::KernelVersion;
 
@@ -145,18 +145,23 @@ impl Incarnation<'_> {
     }
 }
 
-/// What these incidents of one life say together, each line once.
+/// The life that these incidents are about, each row of their time lines once.
 fn life(incidents: &[&IncidentDto]) -> ProcessLife {
     let mut seen = HashSet::new();
-    let all = incidents.iter().flat_map(|incident| &incident.timeline).map(LifeRow::from);
-    let mut lines: Vec<LifeRow> = all.filter(|l| seen.insert((l.at, l.text.clone()))).collect();
-    lines.sort_by_key(|line| line.at);
+    let all = incidents.iter().flat_map(|incident| &incident.timeline);
+    let new = all.filter(|row| seen.insert((row.at, &row.text)));
+    let mut timeline: Vec<TimelineRow> = new.cloned().collect();
+    timeline.sort_by_key(|row| row.at);
     let judge = |incident: &&IncidentDto| Judged {
         fact: incident.fact.clone(),
         verdict: incident.verdict.clone(),
         path: incident.kernel_path.clone(),
     };
-    ProcessLife { lines, judged: incidents.iter().map(judge).collect(), ..ProcessLife::default() }
+    ProcessLife {
+        timeline,
+        judged: incidents.iter().map(judge).collect(),
+        ..ProcessLife::default()
+    }
 }
 
 impl IncidentDto {
@@ -182,15 +187,15 @@ mod tests {
 
     use super::*;
 
-    fn incident(id: u64, fact: &str, since: u64, said: &str) -> Value {
+    fn incident(id: u64, fact: &str, since: u64, text: &str) -> Value {
         json!({
             "id": id, "time": null, "tree": "a\u{1b}[2J", "pid": 42, "fact": fact, "verdict": "lost_silent",
             "kernel_path": {
                 "sentence": "It was lost.", "function": "knote_fork", "condition": "", "releases": "all", "sure": "possible"
             },
             "timeline": [
-                { "at": since, "witness": "dtrace", "said": "create, forked by 41" },
-                { "at": since + 1_000_000 * id, "witness": null, "said": said },
+                { "at": since, "witness": "dtrace", "text": "create, forked by 41" },
+                { "at": since + 1_000_000 * id, "witness": null, "text": text },
             ],
         })
     }

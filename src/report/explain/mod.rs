@@ -8,16 +8,15 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::evidence::dto::TimelineRow;
 use super::evidence::event::{TimelineEntry, TimelineEvent};
-use super::evidence::fact;
-use super::evidence::judged_in_full;
 use super::format::{Hue, Paint, count_of, printable};
 use super::kernel::KernelVersion;
 use super::paths::{DUPLICATE_CHILD, path};
 use crate::check::finding::Finding;
 use crate::model::{KernelTime, Pid, Regime, note};
 use collect::Collector;
-use life::{Duplicates, Judged, LifeRow, ProcessLife, Voice};
+use life::{Duplicates, Judged, ProcessLife};
 
 /// How long a fork may take from knote_fork to proc:::create.
 const FORK_NS: u64 = 50_000_000;
@@ -35,7 +34,7 @@ pub(crate) struct Explanation {
     pub regime: Regime,
     /// Its lives, oldest first.
     pub lives: Vec<ProcessLife>,
-    /// Words that found no room.
+    /// Entries that found no room.
     pub(crate) left_out: u64,
 }
 
@@ -148,7 +147,7 @@ impl Draft {
         self.findings.sort_by_key(|f| f.decided);
         share(&mut self.findings);
         let lost = self.findings.iter().any(|f| f.verdict.is_lost());
-        let mut lines: Vec<LifeRow> = self
+        let mut timeline: Vec<TimelineRow> = self
             .entries
             .iter()
             .filter(|entry| {
@@ -157,13 +156,16 @@ impl Draft {
                     TimelineEvent::Scan { .. } | TimelineEvent::Drained { .. }
                 )
             })
-            .map(|entry| line(pid, entry))
+            .map(|entry| TimelineRow::of(entry, pid))
             .collect();
-        lines.extend(self.findings.iter().map(|finding| verdict_line(finding, collected)));
-        lines.sort_by_key(|line| line.at);
+        timeline.extend(self.findings.iter().map(|finding| {
+            let tree = collected.trees.get(usize::from(finding.tree.0));
+            TimelineRow::of_verdict(finding, tree.map_or("", String::as_str))
+        }));
+        timeline.sort_by_key(|row| row.at);
         let count = self.duplicates(pid);
         let judge = |f: &Finding| Judged {
-            fact: fact(f.fact).into(),
+            fact: f.fact.as_str().into(),
             verdict: f.verdict.as_str().into(),
             path: path(f, regime).into(),
         };
@@ -174,7 +176,7 @@ impl Draft {
         ProcessLife {
             tree,
             since: self.since,
-            lines: without_repeats(lines),
+            timeline: without_repeats(timeline),
             judged: self.findings.iter().map(judge).collect(),
             duplicates: (count > 0).then_some(Duplicates { count, path: DUPLICATE_CHILD }),
         }
@@ -196,33 +198,16 @@ fn share(findings: &mut [Finding]) {
     }
 }
 
-/// Lines that say the same on end are one.
-fn without_repeats(lines: Vec<LifeRow>) -> Vec<LifeRow> {
-    let mut out: Vec<LifeRow> = vec![];
-    for line in lines {
+/// Rows that repeat the one before are counted there.
+fn without_repeats(rows: Vec<TimelineRow>) -> Vec<TimelineRow> {
+    let mut out: Vec<TimelineRow> = vec![];
+    for row in rows {
         match out.last_mut() {
-            Some(last) if (last.at, &last.text) == (line.at, &line.text) => last.times += 1,
-            _ => out.push(line),
+            Some(last) if (last.at, &last.text) == (row.at, &row.text) => last.times += 1,
+            _ => out.push(row),
         }
     }
     out
-}
-
-fn line(pid: Pid, entry: &TimelineEntry) -> LifeRow {
-    let voice = entry.event.witness().map_or(Voice::Gap, Voice::from);
-    LifeRow { at: entry.at, voice, text: entry.event.text(pid), times: 1, verdict: None }
-}
-
-/// The verdict, and of a consumer what it did not receive.
-fn verdict_line(finding: &Finding, collected: &Collector) -> LifeRow {
-    let tree = collected.trees.get(usize::from(finding.tree.0)).map_or("", String::as_str);
-    LifeRow {
-        at: finding.decided,
-        voice: Voice::Check,
-        text: judged_in_full(finding, tree),
-        times: 1,
-        verdict: Some(finding.verdict),
-    }
 }
 
 #[cfg(test)]

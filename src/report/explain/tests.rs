@@ -63,8 +63,12 @@ verdict death lost_silent
 fn a_collision_is_one_kevent_with_both_notes() {
     let explanation = explain("merged-orphan", 4461);
     let [life] = &explanation.lives[..] else { panic!("one life") };
-    let notes: Vec<&str> =
-        life.lines.iter().filter(|l| l.voice == Voice::Kqueue).map(|l| l.text.as_str()).collect();
+    let notes: Vec<&str> = life
+        .timeline
+        .iter()
+        .filter(|l| l.witness.as_deref() == Some("kqueue"))
+        .map(|l| l.text.as_str())
+        .collect();
     assert_eq!(
         notes,
         [
@@ -98,12 +102,12 @@ fn duplicates_are_counted_and_explained() {
 fn the_root_is_registered_and_not_born() {
     let explanation = explain("merged-orphan", 4152);
     let [life] = &explanation.lives[..] else { panic!("one life") };
-    assert!(life.lines.iter().any(|line| line.text == "call 1023 registered it"));
+    assert!(life.timeline.iter().any(|line| line.text == "call 1023 registered it"));
     assert_eq!(life.judged.iter().map(|j| j.fact.as_ref()).collect::<Vec<_>>(), ["death"]);
 }
 
 #[test]
-fn a_pid_of_which_nobody_spoke_has_no_life() {
+fn a_pid_that_no_witness_reported_has_no_life() {
     assert!(explain("merged-orphan", 99_999).lives.is_empty());
 }
 
@@ -113,13 +117,13 @@ fn what_a_recording_says_does_not_steer_the_terminal() {
     explanation.source = "a\x1b[2Jb".to_owned();
     explanation.kernel.uname = "c\x07d".to_owned();
     explanation.lives[0].tree = Some("e\x1b]0;f".to_owned());
-    explanation.lives[0].lines[0].text = "g\x1bh".to_owned();
+    explanation.lives[0].timeline[0].text = "g\x1bh".to_owned();
     let text = explanation.text(Paint::Plain);
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text}");
 }
 
 #[test]
-fn what_was_seen_in_knote_fork_is_told_in_the_life_that_began_then() {
+fn what_was_seen_in_knote_fork_is_in_the_life_that_began_then() {
     let pid = Pid::new(101).expect("a pid");
     let mut pipeline = Pipeline::new(Config::default(), Collector::new(pid));
     let bytes =
@@ -132,8 +136,8 @@ fn what_was_seen_in_knote_fork_is_told_in_the_life_that_began_then() {
     let explanation =
         Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, String::new());
     let [life] = &explanation.lives[..] else { panic!("one life: {:?}", explanation.lives) };
-    assert_eq!(life.lines[0].text, "kqueue_register failed for it in knote_fork, errno 12");
-    assert_eq!(life.lines[1].text, "create, forked by 100");
+    assert_eq!(life.timeline[0].text, "kqueue_register failed for it in knote_fork, errno 12");
+    assert_eq!(life.timeline[1].text, "create, forked by 100");
 }
 
 #[test]
@@ -157,9 +161,9 @@ fn a_consumer_is_named_where_it_registers_and_where_it_receives() {
     let kernel = KernelVersion { uname: String::new(), osreldate: 0 };
     let explanation =
         Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, String::new());
-    let lines = explanation.lives.iter().flat_map(|life| &life.lines);
+    let lines = explanation.lives.iter().flat_map(|life| &life.timeline);
     let texts: Vec<&str> =
-        lines.filter(|l| l.voice == Voice::Kqueue).map(|l| l.text.as_str()).collect();
+        lines.filter(|l| l.witness.as_deref() == Some("kqueue")).map(|l| l.text.as_str()).collect();
     assert_eq!(
         texts,
         [

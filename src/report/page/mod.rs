@@ -14,12 +14,12 @@ use super::kernel::KernelVersion;
 use super::paths::{KernelPath, path};
 use super::rfc3339;
 use super::stress::{Report, Run};
-use super::summary::ByWord;
+use super::summary::ByName;
 use crate::check::damage::Damage;
 use crate::check::finding::Finding;
 use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::check::strategies::Strategy;
-use crate::model::{KernelTime, Pid, Verdict, VerdictClass};
+use crate::model::{Fact, KernelTime, Pid, Verdict, VerdictClass};
 use chronicle::{Chronicle, Generation};
 
 /// Where a run comes from.
@@ -46,9 +46,9 @@ pub(crate) struct ReportPage {
     /// The release that made the page.
     pub version: &'static str,
     /// How wrong the table of a tracker is at the end that believes every kevent.
-    pub damage: ByWord<u64>,
+    pub damage: ByName<u64>,
     /// What each way to use NOTE_TRACK would have got right.
-    pub strategies: ByWord<StrategyRow>,
+    pub strategies: ByName<StrategyRow>,
     /// NOTE_CHILD by generation.
     pub(crate) generations: Vec<Generation>,
     /// The first incidents of each verdict.
@@ -94,7 +94,7 @@ pub(crate) struct Incident {
     /// The process.
     pub pid: Pid,
     /// Birth or death.
-    pub fact: &'static str,
+    pub fact: Fact,
     /// What became of it.
     pub verdict: Verdict,
     /// What DTrace reported.
@@ -111,11 +111,11 @@ pub(crate) struct OverTime {
     /// The width of a bin of `verdicts`, in seconds.
     pub(crate) verdicts_bin_seconds: f64,
     /// Facts by verdict, at the time when they happened.
-    pub verdicts: ByWord<Vec<u64>>,
+    pub verdicts: ByName<Vec<u64>>,
     /// The width of a bin of `damage`, in seconds.
     pub(crate) damage_bin_seconds: f64,
     /// Tree damage at the end of each bin.
-    pub damage: ByWord<Vec<u64>>,
+    pub damage: ByName<Vec<u64>>,
 }
 
 impl ReportPage {
@@ -136,8 +136,8 @@ impl ReportPage {
             report: Report::of(stats, kernel, run),
             origin,
             version: env!("CARGO_PKG_VERSION"),
-            damage: ByWord::new(Damage::ALL.iter().map(|d| (d.as_str(), totals.damage[d.index()]))),
-            strategies: ByWord::new(
+            damage: ByName::new(Damage::ALL.iter().map(|d| (d.as_str(), totals.damage[d.index()]))),
+            strategies: ByName::new(
                 Strategy::ALL.iter().map(|s| (s.as_str(), StrategyRow::of(*s, &totals))),
             ),
             generations: chronicle.generations().to_vec(),
@@ -181,10 +181,10 @@ impl Incident {
             time: stats.wall_of(at).map(rfc3339::utc),
             tree: evidence::tree_name(finding, stats).to_owned(),
             pid: finding.pid,
-            fact: evidence::fact(finding.fact),
+            fact: finding.fact,
             verdict: finding.verdict,
-            dtrace: evidence::dtrace_said(finding),
-            kqueue: evidence::kqueue_said(finding, evidence::tree_name(finding, stats)),
+            dtrace: evidence::dtrace_summary(finding),
+            kqueue: evidence::kqueue_summary(finding, evidence::tree_name(finding, stats)),
             path: path(finding, stats.regime),
         }
     }
@@ -206,9 +206,9 @@ impl OverTime {
         };
         OverTime {
             verdicts_bin_seconds: chronicle.verdicts.seconds(),
-            verdicts: ByWord::new(Verdict::ALL.iter().map(|v| (v.as_str(), of_verdict(v)))),
+            verdicts: ByName::new(Verdict::ALL.iter().map(|v| (v.as_str(), of_verdict(v)))),
             damage_bin_seconds: chronicle.damage.seconds(),
-            damage: ByWord::new(Damage::ALL.iter().map(|d| (d.as_str(), of_damage(d)))),
+            damage: ByName::new(Damage::ALL.iter().map(|d| (d.as_str(), of_damage(d)))),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::report::interval::Interval;
 use crate::report::paths::DUPLICATE_CHILD;
 use crate::report::rfc3339;
 use crate::report::section::{Block, Figure, Section};
-use crate::report::summary::{ByWord, row_hue};
+use crate::report::summary::{ByName, row_hue};
 use crate::report::table::Table;
 
 const GREEN: RGBColor = RGBColor(0x3f, 0xa1, 0x5c);
@@ -75,7 +75,7 @@ impl ReportPage {
         for verdict in Verdict::ALL {
             let i = verdict.index();
             let (births, deaths) = (self.totals.births[i], self.totals.deaths[i]);
-            let rate = |rates: &ByWord<Interval>| {
+            let rate = |rates: &ByName<Interval>| {
                 rates.get(verdict.as_str()).map_or(String::new(), Interval::text)
             };
             table.row(
@@ -227,7 +227,7 @@ impl ReportPage {
             let Some(Incident { fact, verdict, path, .. }) = group.first() else { continue };
             blocks.push(Block::Reason {
                 hue: row_hue(*verdict, 1),
-                title: format!("{} {verdict}", capital(fact)),
+                title: format!("{} {verdict}", capital(fact.as_str())),
                 path: *path,
             });
             let mut table =
@@ -302,7 +302,7 @@ fn share(right: u64, all: u64) -> String {
 }
 
 /// The values of some words, bin by bin.
-fn sum(by: &ByWord<Vec<u64>>, wanted: &[&str]) -> Vec<u64> {
+fn sum(by: &ByName<Vec<u64>>, wanted: &[&str]) -> Vec<u64> {
     let mut sums = vec![];
     for (_, values) in by.iter().filter(|(word, _)| wanted.contains(word)) {
         sums.resize(sums.len().max(values.len()), 0);

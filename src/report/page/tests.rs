@@ -83,7 +83,7 @@ fn well_formed(html: &str) -> Result<(), String> {
 }
 
 #[test]
-fn hostile_words_stay_words() {
+fn hostile_text_stays_text() {
     let hostile = "</td></style><script>alert(1)</script>\"'&\u{202e}\x1b[2J|`*[a](b)";
     let mut page = page("merged-orphan");
     page.origin.source = hostile.to_owned();
@@ -109,7 +109,7 @@ fn every_page_is_well_formed() {
 }
 
 #[test]
-fn repeats_are_told_by_generation() {
+fn repeats_are_counted_by_generation() {
     let page = page("split-13.2-chain-stall");
     let births: Vec<u64> = page.generations.iter().map(|g| g.births).collect();
     assert_eq!(births, [60, 60, 60, 60, 60, 60, 60]);

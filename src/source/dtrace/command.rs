@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_is_known_by_its_own_words_alone() {
+    fn a_kernel_is_known_by_its_own_record_alone() {
         let kernel = kernel_of("Willkommen\nK 903000 9.3-RELEASE\n").expect("a kernel");
         assert_eq!((kernel.osreldate, kernel.osrelease.as_str()), (903_000, "9.3-RELEASE"));
         for bad in ["", "K", "K 9 ", "K x 9.3", "K 9 a b", "K 9 \u{9b}", "K 99999999999 9.3"] {

@@ -171,7 +171,7 @@ impl DtraceWitness {
     /// program by trial compilation: with the clauses of consumers if it `watches_consumers`.
     ///
     /// # Errors
-    /// [`DtraceError`], worded for the person who runs the exporter.
+    /// [`DtraceError`], with what the operator can do.
     pub(crate) fn find(
         program: &Path,
         options: &DtraceOptions,

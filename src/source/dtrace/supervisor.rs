@@ -25,7 +25,7 @@ pub(crate) struct Supervisor {
     name: String,
     /// Why it could not be started the last time.
     complaint: Option<String>,
-    /// Is told of the kernel that it runs on, if a command runs it.
+    /// Called with the kernel that dtrace(1) runs on, if a command runs it.
     kernel: Option<Arc<dyn Fn(KernelInfo) + Send + Sync>>,
     to: SyncSender<Message>,
     /// Called at the first record of each dtrace.
@@ -95,11 +95,8 @@ impl Supervisor {
         })
     }
 
-    /// The same, and `kernel` is told of the kernel that it finds.
-    pub(crate) fn telling_of_kernels(
-        self,
-        kernel: Arc<dyn Fn(KernelInfo) + Send + Sync>,
-    ) -> Supervisor {
+    /// The same; `kernel` is called with the kernel that it finds.
+    pub(crate) fn on_kernel(self, kernel: Arc<dyn Fn(KernelInfo) + Send + Sync>) -> Supervisor {
         Supervisor { kernel: Some(kernel), ..self }
     }
 
@@ -116,7 +113,7 @@ impl Supervisor {
         let mut process = None;
         let result = self.attend(&mut process);
         if process.is_some() {
-            self.say(Message::DtraceDown { at: clock::now() });
+            self.send(Message::DtraceDown { at: clock::now() });
         }
         result
     }
@@ -184,7 +181,7 @@ impl Supervisor {
             Err(error) => return Ok(self.complain(error.to_string())),
         };
         // Sent before its first record can be read. If it does not start, the outage is sent right after.
-        self.say(Message::DtraceUp { at: clock::now() });
+        self.send(Message::DtraceUp { at: clock::now() });
         match self.dtrace.runner.start(program, &self.watched) {
             Ok(started) => {
                 tracing::info!("{} started, pid {}", self.name, started.pid);
@@ -192,7 +189,7 @@ impl Supervisor {
                 Ok(Some(self.read(started)))
             }
             Err(error) => {
-                self.say(Message::DtraceDown { at: clock::now() });
+                self.send(Message::DtraceDown { at: clock::now() });
                 match error {
                     keeper::KeeperError::Gone(gone) => Err(gone),
                     why => Ok(self.complain(why.to_string())),
@@ -267,7 +264,7 @@ impl Supervisor {
             };
         };
         let name = &self.name;
-        self.say(Message::DtraceDown { at: clock::now() });
+        self.send(Message::DtraceDown { at: clock::now() });
         match policy.retry_at() {
             Some(_) if view.outdated && view.stops == 0 => {
                 tracing::info!("starting {name} again, to watch another consumer");
@@ -282,7 +279,7 @@ impl Supervisor {
     }
 
     /// A full channel is waited for: that dtrace was started, or is gone, must not be lost.
-    fn say(&self, message: Message) {
+    fn send(&self, message: Message) {
         // It fails when the pipeline is gone, which then needs no report.
         let _ = self.to.send(message);
     }

@@ -236,7 +236,7 @@ fn a_process_whose_note_is_late_is_not_registered() {
 }
 
 #[test]
-fn a_process_that_has_told_its_exit_is_not_registered_again() {
+fn a_process_whose_exit_was_reported_is_not_registered_again() {
     let mut rig = rig(&[(1, 0), (10, 1), (11, 10)]);
     rig.request(root(0, 10));
     rig.turns(3);
@@ -263,7 +263,7 @@ fn a_refused_descendant_costs_itself_and_ends_no_search() {
 }
 
 #[test]
-fn a_dead_root_is_said_and_its_call_did_not_drain_the_queue() {
+fn a_dead_root_is_reported_and_its_call_did_not_drain_the_queue() {
     let mut rig = rig(&[(1, 0)]);
     rig.request(root(0, 10));
     rig.turns(1);

@@ -140,7 +140,7 @@ impl Live {
     /// Opens a kqueue, if there are targets, and finds dtrace(1).
     ///
     /// # Errors
-    /// [`LiveError`], worded for the person who runs the exporter.
+    /// [`LiveError`], with what the operator can do.
     pub fn prepare(
         config: LiveConfig,
         open: impl FnOnce() -> io::Result<Box<dyn KqueueApi>>,

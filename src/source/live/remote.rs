@@ -107,7 +107,7 @@ impl Remote {
         let (to, from) = message::channel(STDOUT_BUFFERS + STDERR_BUFFERS);
         let supervisor = dtrace
             .supervisor(consumers.clone(), to, || (), stop.clone())?
-            .telling_of_kernels(Arc::new(kernel));
+            .on_kernel(Arc::new(kernel));
         let tracing = spawn("dtrace", || supervisor.run())?;
         // A host that was booted is another run of the same consumers.
         let mut again = |input: Input<'_>| {

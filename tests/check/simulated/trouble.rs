@@ -93,7 +93,7 @@ impl Trouble {
             pipeline.stats().assert_conserved();
         }
         let score = score(case, &truth, pipeline.observer());
-        let accuses = |verdict: usize| Verdict::ALL[verdict] != Verdict::Agreed;
+        let accuses = |verdict| verdict != Verdict::Agreed;
         let misses = score.misses.keys().filter(|miss| miss.verdict.is_some_and(accuses));
         misses.map(|miss| format!("{miss}: {case}")).collect()
     }
