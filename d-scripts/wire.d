@@ -2,7 +2,7 @@
  * The one definition of what our D programs print: one probe for each kind of record, its fields in order.
  *
  * A record is a line: a letter, then the fields, one blank between them. Integers are printed in decimal (%d);
- * a field of a pointer type is printed in hexadecimal without 0x (%x). dtrace-parser reads this file, the
+ * a field of a pointer type is printed in hexadecimal without 0x (%x). dtrace prints %d of an unsigned type unsigned. dtrace-parser reads this file, the
  * decoder's tables come from it, and a test holds every D program's printf against it.
  *
  *   letter probe     fields
@@ -46,18 +46,18 @@ provider kqproc {
 	probe influx(uint64_t, int32_t, int32_t);
 	probe causes(uint64_t);
 	probe callmark(uint64_t, uint32_t, int32_t, int32_t);
-	probe register(uint64_t, uint32_t, int32_t, int32_t, int32_t, uint64_t*, int64_t, int16_t, uint16_t*, uint32_t*,
+	probe register(uint64_t, uint32_t, int32_t, int32_t, int32_t, uint64_t*, uint64_t, int16_t, uint16_t*, uint32_t*,
 	    uint64_t*, int32_t);
 	probe regdone(uint64_t, uint32_t, int32_t, int32_t, int32_t);
 	probe copyout(uint64_t, uint32_t, int32_t, int32_t, int32_t,
-	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
-	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
-	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
-	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
-	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
-	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
-	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
-	    int64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    uint64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    uint64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    uint64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    uint64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    uint64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    uint64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    uint64_t, int16_t, uint16_t*, uint32_t*, int64_t,
+	    uint64_t, int16_t, uint16_t*, uint32_t*, int64_t,
 	    int32_t);
 	probe call(uint64_t, uint32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t);
 };

@@ -123,27 +123,27 @@ fn number<'a>(text: &'a [u8], field: &Field) -> Result<(u64, &'a [u8]), Reason> 
     if len == 0 {
         return Err(if text.is_empty() { Reason::FieldCount } else { Reason::BadNumber });
     }
-    // 19 decimal and 16 hexadecimal digits cannot overflow; no D program prints more.
-    if len > if field.hex { 16 } else { 19 } || value > field.max + u64::from(negative) {
+    if value > u128::from(field.max) + u128::from(negative) {
         return Err(Reason::OutOfRange);
     }
-    let rest = digits.get(len..).unwrap_or_default();
+    let (value, rest) = (value as u64, digits.get(len..).unwrap_or_default());
     Ok((if negative { value.wrapping_neg() } else { value }, rest))
 }
 
-fn decimal(text: &[u8]) -> (u64, usize) {
-    let (mut value, mut len) = (0u64, 0);
+/// The value, at most `u128::MAX`, and the number of its digits.
+fn decimal(text: &[u8]) -> (u128, usize) {
+    let (mut value, mut len) = (0u128, 0);
     while let Some(digit) = text.get(len).map(|b| b.wrapping_sub(b'0')).filter(|d| *d < 10) {
-        value = value.wrapping_mul(10).wrapping_add(digit as u64);
+        value = value.saturating_mul(10).saturating_add(digit.into());
         len += 1;
     }
     (value, len)
 }
 
-fn hex(text: &[u8]) -> (u64, usize) {
-    let (mut value, mut len) = (0u64, 0);
+fn hex(text: &[u8]) -> (u128, usize) {
+    let (mut value, mut len) = (0u128, 0);
     while let Some(digit) = text.get(len).and_then(|b| (*b as char).to_digit(16)) {
-        value = value.wrapping_shl(4) | digit as u64;
+        value = value.saturating_mul(16).saturating_add(digit.into());
         len += 1;
     }
     (value, len)

@@ -188,7 +188,9 @@ impl Lives {
         // What came was asked for: a recording of an old version does not say it.
         cx.verdicts.tree(tree).notes |= event.fflags & (note::FORK | note::EXEC);
         if self.tree.is_some() {
-            self.learn_queue(call.queue, None);
+            if call.queue != Call::UNKNOWN_QUEUE {
+                self.learn_queue(call.queue, None);
+            }
             self.learn_notes(cx, tree, event);
         }
         let Some(pid) = Pid::new(event.ident) else {

@@ -36,6 +36,8 @@ impl Bounds {
 const DRIFT_SHIFT: u32 = 12;
 /// A record cannot be read before it happened, and dtrace hands it over within this time unless it hangs.
 const READ_DELAY_NS: i64 = 5_000_000_000;
+/// Without marks, the bounds are renewed by the first record this much later.
+const RENEWED_NS: u64 = 1_000_000_000;
 
 /// A clock that jumps by less than this does no harm.
 pub(super) const STEP_NS: u64 = 20_000_000;
@@ -57,14 +59,20 @@ impl ClockMap {
         fits
     }
 
-    /// A record of time `at` was read at `read`. Counts only as long as there was no mark. A stream may be read at any pace: what
-    /// is read later says nothing about the clocks.
+    /// A record of time `at` was read at `read`. Counts only as long as there was no mark. The bounds move as fast as clocks may
+    /// drift apart, and no faster: a stream may be read at any pace, so what is read later says nothing about the clocks.
     pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) {
-        if self.bounds.is_none() && read.0 != 0 {
-            let high = diff(read, at);
-            let low = high.saturating_sub(READ_DELAY_NS);
-            self.bounds = Some(Bounds { low, high, at, marked: false });
+        let is_due = |old: Bounds| !old.marked && at.since(old.at).max(old.at.since(at)) >= RENEWED_NS;
+        if read.0 == 0 || !self.bounds.is_none_or(is_due) {
+            return;
         }
+        let seen = diff(read, at);
+        let high = self.bounds.map_or(seen, |old| {
+            let drift = old.drift(at);
+            seen.clamp(old.high.saturating_sub(drift), old.high.saturating_add(drift))
+        });
+        let low = high.saturating_sub(READ_DELAY_NS);
+        self.bounds = Some(Bounds { low, high, at, marked: false });
     }
 
     fn narrow(&mut self, new: Bounds) {
@@ -118,5 +126,35 @@ mod tests {
         assert_eq!(map.latest(MonoTime(2000)), Some(KernelTime(1450)));
         assert_eq!(map.earliest(MonoTime(2000)), Some(KernelTime(1400)));
         assert_eq!(marked(9000, 9010, 800).latest(MonoTime(9000)), Some(KernelTime(800)));
+    }
+
+    /// Streams without marks: bounds of the last record that is read, after `ticks` of 5 s each by the reader's clock.
+    fn after(ticks: u64, read_ns: impl Fn(u64) -> u64, kernel_ns: impl Fn(u64) -> u64) -> [u64; 2] {
+        let mut map = ClockMap::default();
+        for tick in 0..=ticks {
+            map.read(KernelTime(kernel_ns(tick)), MonoTime(read_ns(tick)));
+        }
+        let bounds = [map.earliest(MonoTime(read_ns(ticks))), map.latest(MonoTime(read_ns(ticks)))];
+        bounds.map(|at| at.map_or(0, |at| at.0))
+    }
+
+    #[test]
+    fn clocks_that_drift_apart_for_a_day_are_followed() {
+        const DAY: u64 = 24 * 720;
+        let right = |tick: u64| 1_000_000_000_000 + tick * 5_000_000_000;
+        let fast = |tick: u64| right(tick) + tick * 500_000;
+        let slow = |tick: u64| right(tick) - tick * 500_000;
+        for kernel in [&fast as &dyn Fn(u64) -> u64, &slow] {
+            let [earliest, latest] = after(DAY, |tick| right(tick) + 100_000_000, kernel);
+            let at = kernel(DAY);
+            assert!(earliest <= at && at <= latest, "{earliest} {at} {latest}");
+            assert!(at - earliest <= 200_000_000, "{}", at - earliest);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_read_faster_than_it_was_printed_does_not_move_the_clock() {
+        let [_, latest] = after(720, |tick| 1_000_000_000 + tick, |tick| 1 + tick * 5_000_000_000);
+        assert!(latest < 10_000_000_000, "{latest}");
     }
 }

@@ -176,7 +176,10 @@ impl ConsumerCalls {
     ) -> Option<bool> {
         let thread = self.thread(consumer, returned.tid)?;
         call.entered = Some(std::mem::replace(&mut thread.returned, returned.at));
-        (call.tracker, call.queue, call.at) = (thread.tracker, returned.fd, returned.at);
+        // Programs for FreeBSD 9 to 11 keep the arguments when a call begins: 0 for one that had begun before dtrace.
+        let is_known = i64::from(returned.nevents) >= i64::from(returned.returned);
+        let queue = if is_known { returned.fd } else { Call::UNKNOWN_QUEUE };
+        (call.tracker, call.queue, call.at) = (thread.tracker, queue, returned.at);
         call.notes.append(&mut thread.events);
         let receipts = call.notes.iter().any(Kevent::is_receipt);
         call.drained = took_all(returned.nevents.into(), returned.returned.into(), receipts);

@@ -29,9 +29,9 @@ pub(crate) enum Event {
 pub struct Call {
     /// Whose call it is: 0 is the exporter's own reader, the others are consumers.
     pub tracker: usize,
-    /// The descriptor of its kqueue, or `Call::OWN_QUEUE`.
+    /// The descriptor of its kqueue, or `Call::OWN_QUEUE`, or `Call::UNKNOWN_QUEUE`.
     pub queue: i32,
-    /// Its number: see [`crate::input::Batch::seq`]. WaitingCalls of consumers are counted by the timeline.
+    /// Its number: see [`crate::input::Batch::seq`]. The calls of consumers are counted by the timeline.
     pub seq: u64,
     /// When it returned; the latest possible time if its mark is missing.
     pub at: KernelTime,
@@ -48,6 +48,8 @@ pub struct Call {
 impl Call {
     /// Stands for the descriptor of the exporter's own kqueue.
     pub(crate) const OWN_QUEUE: i32 = -1;
+    /// DTrace has not seen how the call began, so its arguments are not known.
+    pub(crate) const UNKNOWN_QUEUE: i32 = i32::MIN;
 }
 
 /// A change of a consumer's changelist.
