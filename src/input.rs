@@ -6,6 +6,10 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 
+/// A host has no more consumers than these: a predicate of the D program names each, and each takes as much memory as the
+/// mirror.
+pub(crate) const MOST_CONSUMERS: usize = 64;
+
 /// One piece of evidence, or news about how it is gathered. Borrows the source's buffers: nothing is allocated per event.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Input<'a> {

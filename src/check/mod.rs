@@ -29,8 +29,8 @@ pub mod stats;
 pub mod strategies;
 mod verdicts;
 
-use crate::input::Batch;
 pub use crate::input::Config;
+use crate::input::{Batch, MOST_CONSUMERS};
 use crate::model::{MonoTime, Pid, TreeId};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
@@ -44,9 +44,6 @@ use timeline::Timeline;
 pub use timeline::event::Call;
 use timeline::event::Event;
 use verdicts::Verdicts;
-
-/// More consumers than these are not judged: each takes as much memory as the mirror.
-pub(crate) const MOST_CONSUMERS: usize = 64;
 
 /// The cross-checker.
 pub struct Checker {

@@ -213,7 +213,8 @@ fn must_see_others(identity: &Identity, hidden_by: Option<&str>) -> anyhow::Resu
     if hides_jailed() {
         let sysctl = HIDING_JAILED.0;
         tracing::warn!(
-            "{sysctl} hides processes in jails from {identity}: no tree can begin there"
+            "{sysctl} hides processes in jails from {identity}: no tree can begin there, and a consumer there \
+             counts as ended"
         );
     }
     match hidden_by {

@@ -37,7 +37,8 @@ pub(crate) struct StressArgs {
     #[arg(long, value_enum, default_value_t = StressFormat::Text)]
     format: StressFormat,
     /// What the processes do, in one detailed run; without it every shape is run, one after the other, for the report
-    /// card, which takes about two minutes and which --count makes longer or shorter
+    /// card, which takes about two minutes (longer where dtrace(1) takes seconds to compile a program, as on an emulated
+    /// kernel) and which --count makes longer or shorter
     #[arg(long, help_heading = "Load")]
     shape: Option<Shape>,
     #[command(flatten)]

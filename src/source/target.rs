@@ -8,9 +8,6 @@ use std::str::FromStr;
 use crate::model::Pid;
 use crate::plain_file;
 
-/// More consumers than these are not watched by one dtrace(1): a predicate names each of them.
-pub(crate) const MOST_CONSUMERS: usize = 64;
-
 /// A tree to watch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Target {

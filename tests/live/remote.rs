@@ -211,6 +211,7 @@ fn what_keeps_a_command_from_dtrace_is_logged_with_what_to_do() {
     for (host, said) in [
         ("down", "Connection refused; that host, or the way to it, is down"),
         ("stranger", "Permission denied (publickey).; give the exporter's user a key"),
+        ("asks", "Host key verification failed.; "),
         ("bare", "dtrace: Command not found.; name dtrace by its path"),
         ("refuses", "dtrace: failed to initialize dtrace: DTrace device not available on system"),
     ] {

@@ -352,6 +352,11 @@ fn an_error_names_what_is_missing_and_what_to_do() {
     assert!(refusal(config).contains("two trees are named \"tree\""));
 
     let mut config = config_of(&stand_in);
+    let consumer = |n: u32| Target { name: format!("sv{n}"), root: config.targets[0].root.clone() };
+    config.consumers = (1..=65).map(consumer).collect();
+    assert!(refusal(config).contains("65 consumers: one exporter watches 64 at most"));
+
+    let mut config = config_of(&stand_in);
     config.targets.clear();
     assert!(refusal(config).contains("nothing to watch"));
 }

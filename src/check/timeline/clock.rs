@@ -62,7 +62,8 @@ impl ClockMap {
     /// A record of time `at` was read at `read`. Counts only as long as there was no mark. The bounds move as fast as clocks may
     /// drift apart, and no faster: a stream may be read at any pace, so what is read later says nothing about the clocks.
     pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) {
-        let is_due = |old: Bounds| !old.marked && at.since(old.at).max(old.at.since(at)) >= RENEWED_NS;
+        let is_due =
+            |old: Bounds| !old.marked && at.since(old.at).max(old.at.since(at)) >= RENEWED_NS;
         if read.0 == 0 || !self.bounds.is_none_or(is_due) {
             return;
         }

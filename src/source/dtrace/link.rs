@@ -24,6 +24,8 @@ const LONGEST: usize = 256;
 
 /// By so much, in nanoseconds, a host's clock may be set without that being taken for a boot.
 const CLOCK_SET_NS: u64 = 60_000_000_000;
+/// ntpd(8) keeps the wall clock right, and nothing the one that `timestamp` reads: they may drift apart by 1/1024.
+const DRIFT_SHIFT: u32 = 10;
 
 /// The words of the link's messages that need somebody to act, and what to do.
 const ADVICE: [(&[&str], &str); 5] = [
@@ -60,8 +62,8 @@ struct LinkState {
     logged: Mutex<BTreeSet<String>>,
     /// dtrace has begun. Until then a message that only begins like one of dtrace's is a shell's, which has not found it.
     begun: AtomicBool,
-    /// When that host was booted, in nanoseconds since 1970, by the last record B.
-    booted: Mutex<Option<i64>>,
+    /// When that host was booted by the last record B, and the time of that record, both in nanoseconds since 1970.
+    booted: Mutex<Option<(i64, u64)>>,
 }
 
 impl Link {
@@ -92,15 +94,17 @@ impl Link {
 
     /// Whether that host was booted since dtrace began the last time, now that it begins with this line.
     fn was_booted(&self, line: &[u8]) -> bool {
-        let mut booted = None;
+        let mut begun = None;
         let _ = decode(line, |record| {
             if let Record::Begin { at, wall } = record {
-                booted = Some(wall.cast_signed().saturating_sub(at.0.cast_signed()));
+                begun = Some((wall.cast_signed().saturating_sub(at.0.cast_signed()), wall));
             }
         });
-        let Some(booted) = booted else { return false };
+        let Some((booted, now)) = begun else { return false };
         let mut last = self.0.booted.lock().unwrap_or_else(PoisonError::into_inner);
-        last.replace(booted).is_some_and(|last| last.abs_diff(booted) > CLOCK_SET_NS)
+        last.replace((booted, now)).is_some_and(|(last, then)| {
+            last.abs_diff(booted) > CLOCK_SET_NS.saturating_add(now.abs_diff(then) >> DRIFT_SHIFT)
+        })
     }
 
     /// Whether a message that is not known may be dtrace's.
@@ -318,6 +322,8 @@ mod tests {
         assert!(!begin(500, 1400) && !begin(600, 1530), "the clock was set by half a minute");
         assert!(begin(700, 2000), "it has been up for longer than before, and yet was booted");
         assert!(!begin(800, 2100) && !link.was_booted(b"T 5 5") && begin(1, 9000));
+        const MONTH: u64 = 30 * 86_400;
+        assert!(!begin(1 + MONTH, 9000 + MONTH + 259), "the clocks drift apart by 100 ppm");
     }
 
     #[test]

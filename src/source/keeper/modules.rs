@@ -17,9 +17,10 @@ pub(super) fn prepare(chosen: bool) -> Result<String, String> {
         return Ok(String::new());
     }
     let mut done = "";
-    if !Path::new(DEVICE).exists() {
-        // -n: not an error if it is loaded already.
-        let loaded = Command::new("/sbin/kldload").args(["-n", "dtraceall"]).output();
+    let was_there = Path::new(DEVICE).exists();
+    // With dtrace.ko alone the device is there, and the providers are not. -n: not an error if it is loaded already.
+    let loaded = Command::new("/sbin/kldload").args(["-n", "dtraceall"]).output();
+    if !was_there {
         let why = match &loaded {
             Ok(output) if output.status.success() => None,
             Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),

@@ -13,7 +13,7 @@ use nix::sys::resource::UsageWho;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::time::{clock_getcpuclockid, clock_gettime};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::{Pid, getpid, getppid, setpgid, setsid};
 
 use super::platform;
 use crate::source::clock;
@@ -47,15 +47,20 @@ struct GroupProcess {
 impl GroupProcess {
     fn start(command: &mut Command, script: Script) -> io::Result<GroupProcess> {
         let keeper = getpid();
+        let is_dtrace = matches!(script, Script::File(_));
         command
             .env("LC_ALL", "C")
-            .stdin(if matches!(script, Script::File(_)) { Stdio::null() } else { Stdio::piped() })
+            .stdin(if is_dtrace { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+            .stderr(Stdio::piped());
         // SAFETY: between fork(2) and exec(2) it makes system calls and nothing else.
         unsafe {
             command.pre_exec(move || {
+                // Without a terminal ssh(1) fails where it would ask; in the background of one it would be stopped.
+                match is_dtrace {
+                    true => setpgid(Pid::from_raw(0), Pid::from_raw(0))?,
+                    false => drop(setsid()?),
+                }
                 platform::die_with_parent()?;
                 // It may have ended before that was asked for.
                 if getppid() == keeper { Ok(()) } else { Err(ErrorKind::BrokenPipe.into()) }

@@ -21,11 +21,12 @@ use super::cpu::CpuTimes;
 use super::modules;
 use super::process::{self, Script, Supervised};
 use super::protocol::{Reply, Request, is_closed};
+use crate::input::MOST_CONSUMERS;
 use crate::model::Pid;
 use crate::source::clock;
 use crate::source::dtrace::DTRACE;
 use crate::source::dtrace::programs::{Folder, Program};
-use crate::source::target::{MOST_CONSUMERS, read_pid_file};
+use crate::source::target::read_pid_file;
 
 /// All that a keeper may do. It is settled before the exporter hears from anybody.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -170,7 +171,8 @@ impl KeeperProcess {
             Ok(ended) => Reply::refused(ended.stderr.trim()),
             Err(e) if e.kind() == ErrorKind::TimedOut => Reply::refused(format!("dtrace -e: {e}")),
             Err(error) => Reply::failed(format!(
-                "cannot run {}: {error}; give dtrace's path with --dtrace.path",
+                "cannot run {}: {error}; give dtrace's path with --dtrace.path, or install it (package FreeBSD-dtrace, \
+                 if the base system comes as packages)",
                 self.path().display()
             )),
         }

@@ -25,7 +25,7 @@ use super::message::{self, Message};
 use super::stop::Stop;
 use super::sysctl::kernel_info;
 use super::target::{Root, Target};
-use crate::input::{Input, Sink};
+use crate::input::{Input, MOST_CONSUMERS, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::Meta;
 use consumers::{Consumers, WatchedConsumer};
@@ -267,6 +267,12 @@ pub fn check(config: &LiveConfig) -> Result<(), LiveError> {
              process of this one, for an exporter of its own"
                 .to_owned(),
         ));
+    }
+    if config.consumers.len() > MOST_CONSUMERS {
+        return Err(LiveError::Targets(format!(
+            "{} consumers: one exporter watches {MOST_CONSUMERS} at most; give the others to a second one",
+            config.consumers.len()
+        )));
     }
     let trees = || config.targets.iter().chain(&config.consumers);
     if trees().count() > usize::from(u16::MAX) {

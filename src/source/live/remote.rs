@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{LiveError, consume, join, spawn};
-use crate::input::{Input, Sink};
+use crate::input::{Input, MOST_CONSUMERS, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::Meta;
 use crate::source::clock;
@@ -12,7 +12,7 @@ use crate::source::dtrace::{self, DtraceWitness, STDERR_BUFFERS, STDOUT_BUFFERS}
 use crate::source::message;
 use crate::source::stop::Stop;
 use crate::source::sysctl::KernelInfo;
-use crate::source::target::{MOST_CONSUMERS, Root, Target};
+use crate::source::target::{Root, Target};
 
 /// What to watch on another host, and how.
 #[derive(Clone, PartialEq, Eq, Debug)]
