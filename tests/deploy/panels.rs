@@ -84,10 +84,12 @@ fn every_panel_shows_a_merged_and_a_split_kernel_and_a_consumer() {
         let json: Value = serde_json::from_str(&read(&format!("dashboards/{board}.json"))).unwrap();
         for panel in json["panels"].as_array().unwrap().iter().filter(|p| p["type"] != "row") {
             let targets = panel["targets"].as_array().unwrap();
-            let answers =
-                targets.iter().map(|t| prometheus.query(&filled_in(t["expr"].as_str().unwrap())));
-            let shown: Vec<bool> = answers.map(|answer| shows(&answer)).collect();
-            assert!(shown.contains(&true), "{board}: {} is empty", panel["title"]);
+            let shows_something = |target: &Value| {
+                shows(&prometheus.query(&filled_in(target["expr"].as_str().unwrap())))
+            };
+            // On a busy machine a scrape may be missing for a moment.
+            let panel = format!("{board}: {}", panel["title"]);
+            eventually(&panel, || targets.iter().any(shows_something).then_some(()));
         }
     }
 }
