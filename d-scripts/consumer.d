@@ -3,7 +3,8 @@
  * DTrace alone. The process is not touched and needs no change.
  *
  * Needs   root, the dtraceall modules, and a kernel whose struct proc has p_xexit and p_xsig, and whose struct thread has
- *         td_sa (the arguments of the system call under way). Otherwise use consumer-xstat.d.
+ *         td_sa (the arguments of the system call under way). On FreeBSD 11 use consumer-11.d, on 9 and 10
+ *         consumer-xstat.d.
  * Run     dtrace -s consumer.d PID > dtrace.txt 2> dtrace.err
  * Prints  B, T, C, X, A, a, N and M records, as wire.d defines them.
  * Tried   with the probes kevent_copyout and syscall::kevent on 13.2 and 15.1 (amd64): what it printed was equal, event by

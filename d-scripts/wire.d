@@ -32,6 +32,8 @@
  * and the last field is text (%s), which may have blanks in it.
  *   U      registered  pid, fflags, registrations with them, name of the process
  *   G      received    pid, events of EVFILT_PROC that it got, name of the process
+ *
+ * kernel.d prints one line and ends: it is no record, and not read together with records.
  */
 provider kqproc {
 	probe begin(uint64_t, uint64_t);

@@ -5,9 +5,9 @@ On FreeBSD, as root:
   kqproc_exporter check                what is missing here, and how to get it
   kqproc_exporter stress               can a process tracker trust this kernel?
   kqproc_exporter serve -- COMMAND     watch it, on http://127.0.0.1:10180/
-Anywhere:
-  kqproc_exporter serve                the same with recordings of three kernels
   kqproc_exporter replay FILE          what a recording says
+Elsewhere:
+  kqproc_exporter serve                the same with recordings of three kernels
 
 Exit statuses are those of sysexits(3), but for stress, which answers with its
 own. The manual is kqproc_exporter(8).";

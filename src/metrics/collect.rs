@@ -19,7 +19,7 @@ use crate::wire::record::Kind;
 
 /// Exponents of the latency buckets: 2^17 ns is 131 us, 2^33 ns is 8.6 s.
 const SECONDS: std::ops::RangeInclusive<usize> = 17..=33;
-/// Exponents of the batch size buckets: up to the largest capacity of a call, 2047.
+/// Exponents of the batch size buckets: up to the `nevents` of a call: 1024, or 2047 in old recordings.
 const SIZES: std::ops::RangeInclusive<usize> = 0..=11;
 /// The errnos that kqueue_register can give inside knote_fork (13.2 `kern_event.c:1510,2716`, `filt_procattach`).
 const ERRNOS: [(i32, &str); 4] = [(3, "ESRCH"), (9, "EBADF"), (12, "ENOMEM"), (22, "EINVAL")];
