@@ -79,8 +79,11 @@ fn unannounced(
     if policy.may_lack_note(created) || policy.sight.missed_a_life(created, policy.now) {
         return Verdict::Undecided;
     }
-    // The forker is not known, but kqueue sent NOTE_EXIT.
-    let Some(forker) = forker else { return Verdict::LostSilent };
+    let Some(forker) = forker else {
+        // Its NOTE_EXIT alone shows that it was tracked, if that is about no other life of the pid.
+        let is_its_own = life.death.verdict().is_some_and(|death| death != Verdict::Undecided);
+        return if is_its_own { Verdict::LostSilent } else { Verdict::Undecided };
+    };
     let before_registered =
         forker.registered.is_some_and(|registered| created <= registered.at.plus(UNORDERED_NS));
     let dtrace = Witness::Dtrace;
@@ -137,7 +140,9 @@ pub(crate) fn death(life: &Life, policy: &Policy<'_>) -> Verdict {
 fn ended(life: &Life, exited: KernelTime, note: &Note, policy: &Policy<'_>) -> Verdict {
     let drained = note.not_before.max(policy.watching);
     if is_status(life.status, note) {
-        return policy.agreed(exited.min(note.at).min(drained), exited.max(note.at));
+        let (from, to) = (exited.min(note.at).min(drained), exited.max(note.at));
+        let is_old = policy.may_be_old(note) && policy.sight.pids_returned(note.not_before, exited);
+        return if is_old { Verdict::Undecided } else { policy.agreed(from, to) };
     }
     // It may be about another life, if one was missed since this one is proven.
     let from = life.proven.min(exited).min(drained);

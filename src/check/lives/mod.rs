@@ -209,6 +209,9 @@ impl Lives {
         };
         let has = |bit| event.fflags & bit != 0;
         let born = if has(note::CHILD) { self.note_child(cx, pid, tree, note) } else { None };
+        if !has(note::CHILD | note::EXIT) {
+            self.sign_of_life(cx, pid, tree, note.not_before);
+        }
         if has(note::TRACKERR) {
             self.note_trackerr(cx, pid, tree, &note);
         }
@@ -218,8 +221,6 @@ impl Lives {
             if let Some(slot) = about {
                 self.note_exit(cx, slot, tree, note);
             }
-        } else if !has(note::CHILD) {
-            self.sign_of_life(cx, pid, tree, note.not_before);
         }
         if self.tree.is_some() && !has(note::EXIT) {
             self.use_up(pid, event);

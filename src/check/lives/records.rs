@@ -92,14 +92,23 @@ impl Lives {
             self.wait(old, Evidence::ExitNote, Fact::Death, at);
         }
         let shares_pid = self.table.newest(pid).is_some_and(|old| {
+            let is_open = self.table[old].is_open() || self.may_be_reported_again(&self.table[old]);
             let old = &mut self.table[old];
-            old.shares_pid |= old.is_open();
+            old.shares_pid |= is_open;
             old.shares_pid
         });
         self.make_room(cx);
         let slot = self.table.begin(pid, at);
         self.table[slot].shares_pid = shares_pid;
         slot
+    }
+
+    /// Whether one of several kqueues of a consumer may still report this life, which another one has reported.
+    fn may_be_reported_again(&self, life: &Life) -> bool {
+        let over = life.exited.unwrap_or(life.proven).plus(self.patience_ns);
+        life.is_known_to_kqueue()
+            && self.queues.len() > 1
+            && self.queues.iter().any(|queue| queue.drained < over)
     }
 
     pub(super) fn exit(&mut self, cx: &mut Context, at: KernelTime, pid: Pid, status: WaitStatus) {
