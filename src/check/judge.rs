@@ -28,7 +28,7 @@ pub(crate) struct Policy<'a> {
     /// When the first process was registered: no note is about a life that ended before.
     pub(crate) watching: KernelTime,
     /// Lives of before this time may have been forgotten.
-    pub(crate) anew: KernelTime,
+    pub(crate) anew: Option<KernelTime>,
     /// How the kernel delivers the two notes, as far as it is known.
     pub(crate) regime: Regime,
     /// How far the timeline has come.
@@ -202,7 +202,7 @@ impl Policy<'_> {
 
     /// Whether a note may be about a life that has been forgotten: its queue may hold it since long ago.
     fn may_be_old(&self, note: &Note) -> bool {
-        note.not_before < self.anew
+        self.anew.is_some_and(|anew| note.not_before < anew.plus(UNORDERED_NS))
     }
 
     /// Whether a life since then may have been forgotten.

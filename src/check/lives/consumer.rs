@@ -4,8 +4,10 @@
 //! A process has one birth and one death for a consumer, however many kqueues of it watch the process: the fact was reported if
 //! any of them delivered it, and is missing only when all of them were drained.
 
+use std::collections::VecDeque;
+
 use super::drain::WatchedQueue;
-use super::life::{FactState, Life, Registered};
+use super::life::{FactState, Life, Note, Registered};
 use super::waiting::Evidence;
 use super::{Basis, Context, Lives};
 use crate::check::judge::UNORDERED_NS;
@@ -31,20 +33,26 @@ impl Lives {
         }
         self.learn_queue(change.queue, Some(change.kqueue));
         let muted = change.flags & (note::EV_DELETE | note::EV_DISABLE) != 0;
-        // What is registered anew after its end may be an old knote, of which nothing needs to come.
+        // What is registered after its end may be an old knote, of which nothing needs to come.
         let before = self.table.latest(pid, Life::is_tracked);
-        let ended = before.filter(|slot| {
-            let exited = self.table[*slot].exited;
-            self.table.newest(pid) == before && exited.is_some_and(|at| at < change.entered)
+        let ended = self.table.newest(pid).is_some_and(|slot| {
+            let life = &self.table[slot];
+            let may_be_old = || cx.sight.missed_a_life(KernelTime(0), change.entered);
+            life.exited.is_some_and(|at| at < change.entered) && (life.is_tracked() || may_be_old())
         });
         // The clocks of two CPUs may be apart: its note may seem to have come before.
         let delivered = self
             .unplaced
             .iter()
-            .any(|(ended, at)| *ended == pid && at.plus(UNORDERED_NS) > change.entered);
-        let slot = match change.flags & note::EV_ADD {
-            0 => before,
-            _ => {
+            .any(|(ended, note)| *ended == pid && note.at.plus(UNORDERED_NS) > change.entered);
+        let adds = change.flags & note::EV_ADD != 0;
+        let slot = match adds {
+            false => before.or_else(|| {
+                // Only a knote that is there can be changed.
+                let is_from_before = self.is_from_before(pid);
+                is_from_before.then(|| self.prove_registered(cx, pid, change.entered))
+            }),
+            true => {
                 if !muted {
                     self.watch(cx, tree, pid, change);
                 }
@@ -53,11 +61,12 @@ impl Lives {
         };
         let Some(slot) = slot else { return };
         // The first registration that is seen is no change.
-        if self.table[slot].asked.is_some() || self.table[slot].registered.is_none() {
+        let life = &self.table[slot];
+        if !adds || life.asked.is_some() || life.registered.is_none() {
             self.changed(slot, change.at);
         }
         let life = &mut self.table[slot];
-        (life.muted, life.enabled) = (muted || ended.is_some() || delivered, change.at);
+        (life.muted, life.enabled) = (muted || ended || delivered, change.at);
         // Any change says anew what is asked for (13.2 `kern_event.c`, `kqueue_register`: kn_sfflags).
         life.asked = Some(change.notes);
     }
@@ -80,15 +89,15 @@ impl Lives {
         }
     }
 
-    /// This event has freed its knote (EV_ONESHOT), or disabled it (EV_DISPATCH). Of NOTE_CHILD with EV_ONESHOT see
-    /// [`Lives::may_be_used_up`].
-    pub(super) fn use_up(&mut self, pid: Pid, event: &Kevent) {
+    /// This event, which a call returned at `at`, has freed its knote (EV_ONESHOT), or disabled it (EV_DISPATCH). Of NOTE_CHILD
+    /// with EV_ONESHOT see [`Lives::may_be_used_up`].
+    pub(super) fn use_up(&mut self, cx: &Context, pid: Pid, event: &Kevent, at: KernelTime) {
         let used_up = event.flags & (note::EV_ONESHOT | note::EV_DISPATCH) != 0;
         let of_birth = event.fflags & note::CHILD != 0 && event.flags & note::EV_ONESHOT != 0;
-        if let Some(slot) =
-            self.table.latest(pid, Life::is_tracked).filter(|_| used_up && !of_birth)
-        {
-            self.table[slot].muted = true;
+        let Some(slot) = self.table.latest(pid, Life::is_tracked).filter(|_| used_up) else { return };
+        self.table[slot].muted |= !of_birth;
+        if !of_birth || self.may_be_used_up(cx, &self.table[slot]) {
+            self.changed(slot, at);
         }
     }
 
@@ -159,7 +168,7 @@ impl Lives {
             None => {
                 if !self.queues.is_empty() {
                     // What the others had not to report of was forgotten.
-                    self.anew = self.now;
+                    self.anew = Some(self.now);
                 }
                 self.queues.push(WatchedQueue { descriptor, address, drained: KernelTime(0) });
             }
@@ -207,8 +216,13 @@ impl Lives {
         self.tree.is_some() && self.table.newest(pid).is_none_or(unknown)
     }
 
-    /// An event has named a process that a consumer watches since before DTrace came: it was alive at `at`.
-    pub(super) fn prove_registered(&mut self, cx: &mut Context, pid: Pid, at: KernelTime) {
+    /// An event or a change has named a process that a consumer watches since before DTrace came: it was alive at `at`.
+    pub(super) fn prove_registered(
+        &mut self,
+        cx: &mut Context,
+        pid: Pid,
+        at: KernelTime,
+    ) -> usize {
         let slot = self.table.newest(pid).unwrap_or_else(|| self.begin(cx, pid, at));
         let tree = self.tree;
         self.change(cx, slot, |life| {
@@ -216,6 +230,7 @@ impl Lives {
             life.registered = Some(Registered { entered, at: registered });
             life.tree = tree;
         });
+        slot
     }
 
     /// The consumer, this process, has ended.
@@ -242,21 +257,31 @@ impl Lives {
         if self.queues.is_empty() {
             return self.end(cx);
         }
+        self.unplaced = self.recent_ends();
         self.give_up_all(cx);
         self.drains.clear();
-        self.anew = self.now;
+        self.anew = Some(self.now);
         self.table.slots().into_iter().for_each(|slot| self.table[slot].muted = true);
     }
 
     /// The consumer has ended, or the only kqueue of it was closed: nothing more will be delivered of what is open.
     fn end(&mut self, cx: &mut Context) {
+        let unplaced = self.recent_ends();
         self.give_up_all(cx);
         cx.sight.drained(self.number, KernelTime(u64::MAX));
         // Its gauges alone: the same tree may be one of another tracker too.
         for slot in self.table.slots() {
             self.change(cx, slot, |life| life.death = FactState::NoFact);
         }
-        let (process, anew) = (self.process, self.now);
-        *self = Lives { process, anew, ..Lives::new(self.config, self.number, self.tree) };
+        let (process, anew) = (self.process, Some(self.now));
+        *self = Lives { process, anew, unplaced, ..Lives::new(self.config, self.number, self.tree) };
+    }
+
+    /// The notes of ends that may have come after what comes next: the clocks of two CPUs may be apart.
+    fn recent_ends(&self) -> VecDeque<(Pid, Note)> {
+        let slots = self.table.slots().into_iter();
+        let placed = slots.filter_map(|slot| Some((self.table[slot].pid, self.table[slot].exit?)));
+        let all = self.unplaced.iter().copied().chain(placed);
+        all.filter(|(_, note)| note.at.plus(UNORDERED_NS) > self.now).collect()
     }
 }

@@ -57,7 +57,7 @@ pub(crate) struct Lives {
     /// Drains of a consumer's queues that do not count yet, each with the return of its call.
     drains: VecDeque<(KernelTime, Drain)>,
     /// The latest notes of ends that nothing proved to be watched.
-    unplaced: VecDeque<(Pid, KernelTime)>,
+    unplaced: VecDeque<(Pid, Note)>,
     /// It has asked for EV_ONESHOT, as far as its registrations were seen; `None` as long as none was.
     oneshot: Option<bool>,
     /// Beyond so many lives those of no tree are forgotten, and up to when that was done.
@@ -74,7 +74,7 @@ pub(crate) struct Lives {
     /// When the first process was registered.
     watching: Option<KernelTime>,
     /// When what was open was given up, and the lives that are over were forgotten: notes of them may still come.
-    anew: KernelTime,
+    anew: Option<KernelTime>,
     /// How long a note, or its probe, may be behind: the settle time, and more on a host that holds up its threads.
     patience_ns: u64,
 }
@@ -110,7 +110,7 @@ impl Lives {
             now: KernelTime(0),
             published: KernelTime(0),
             watching: None,
-            anew: KernelTime(0),
+            anew: None,
             patience_ns: config.settle_ns,
         }
     }
@@ -223,7 +223,7 @@ impl Lives {
             }
         }
         if self.tree.is_some() && !has(note::EXIT) {
-            self.use_up(pid, event);
+            self.use_up(cx, pid, event, call.at);
         }
         self.reached(about?, event)
     }
@@ -250,6 +250,9 @@ impl Lives {
         });
         let confirmed = self.table[slot].created.is_some();
         self.noted(cx, slot, Fact::Birth, confirmed, note.at);
+        if let Some(exit) = self.overtaking_exit(pid, &note) {
+            self.note_exit(cx, slot, tree, exit);
+        }
         Some(slot)
     }
 

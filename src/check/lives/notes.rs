@@ -67,7 +67,9 @@ impl Lives {
             Some(slot) if self.table[slot].exit.is_none() => {
                 self.table[slot].proven = self.table[slot].proven.max(drained);
             }
-            _ if self.is_from_before(pid) => self.prove_registered(cx, pid, drained),
+            _ if self.is_from_before(pid) => {
+                self.prove_registered(cx, pid, drained);
+            }
             _ => self.tree_violation(cx, tree, Order::UnknownProcess),
         }
     }
@@ -161,7 +163,7 @@ impl Lives {
         match (tracked_open, newer) {
             // It has ended before anything proved that it was watched.
             (None, _) if self.is_from_before(pid) => {
-                keep_latest(&mut self.unplaced, MOST_UNPLACED, (pid, note.at));
+                keep_latest(&mut self.unplaced, MOST_UNPLACED, (pid, *note));
                 None
             }
             (Some(slot), None) => Some(slot),
@@ -194,6 +196,15 @@ impl Lives {
                 Some(self.begin(cx, pid, self.now))
             }
         }
+    }
+
+    /// The NOTE_EXIT of a consumer's process that was delivered to another thread, or by another kqueue, and seems to have come
+    /// before this NOTE_CHILD.
+    pub(super) fn overtaking_exit(&mut self, pid: Pid, child: &Note) -> Option<Note> {
+        let is_it =
+            |(ended, exit): &(Pid, Note)| *ended == pid && exit.at.plus(UNORDERED_NS) > child.at;
+        let place = self.unplaced.iter().position(is_it)?;
+        self.unplaced.remove(place).map(|(_, exit)| exit)
     }
 
     /// Whether another kqueue of a consumer has reported this end of an earlier life of the pid, since this one was drained.
