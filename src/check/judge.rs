@@ -142,7 +142,8 @@ fn ended(life: &Life, exited: KernelTime, note: &Note, policy: &Policy<'_>) -> V
     if is_status(life.status, note) {
         let (from, to) = (exited.min(note.at).min(drained), exited.max(note.at));
         let is_old = policy.may_be_old(note) && policy.sight.pids_returned(note.not_before, exited);
-        return if is_old { Verdict::Undecided } else { policy.agreed(from, to) };
+        let is_another = is_old || life.has_another_birth();
+        return if is_another { Verdict::Undecided } else { policy.agreed(from, to) };
     }
     // It may be about another life, if one was missed since this one is proven.
     let from = life.proven.min(exited).min(drained);

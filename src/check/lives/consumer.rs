@@ -230,6 +230,9 @@ impl Lives {
             life.registered = Some(Registered { entered, at: registered });
             life.tree = tree;
         });
+        if let (Some(tree), Some(exit)) = (tree, self.overtaking_exit(pid, at)) {
+            self.note_exit(cx, slot, tree, exit);
+        }
         slot
     }
 

@@ -185,6 +185,13 @@ impl Life {
             || note.is_collision() && self.fits_death(note.data)
     }
 
+    /// Whether its NOTE_CHILD may be about another life of the pid, and so its NOTE_EXIT: the data does not fit, and that may be
+    /// no fault of the kernel.
+    pub(crate) fn has_another_birth(&self) -> bool {
+        let fits = |note: Note| self.created.is_none() || self.fits_birth(&note);
+        self.birth.verdict() == Some(Verdict::Undecided) && !self.child.is_none_or(fits)
+    }
+
     /// Whether the data of a NOTE_EXIT is what DTrace reported of it.
     pub(crate) fn fits_death(&self, data: i64) -> bool {
         self.status.is_some_and(|status| i64::from(status.0) == data)

@@ -250,7 +250,7 @@ impl Lives {
         });
         let confirmed = self.table[slot].created.is_some();
         self.noted(cx, slot, Fact::Birth, confirmed, note.at);
-        if let Some(exit) = self.overtaking_exit(pid, &note) {
+        if let Some(exit) = self.overtaking_exit(pid, note.at) {
             self.note_exit(cx, slot, tree, exit);
         }
         Some(slot)

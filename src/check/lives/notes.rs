@@ -198,11 +198,10 @@ impl Lives {
         }
     }
 
-    /// The NOTE_EXIT of a consumer's process that was delivered to another thread, or by another kqueue, and seems to have come
-    /// before this NOTE_CHILD.
-    pub(super) fn overtaking_exit(&mut self, pid: Pid, child: &Note) -> Option<Note> {
-        let is_it =
-            |(ended, exit): &(Pid, Note)| *ended == pid && exit.at.plus(UNORDERED_NS) > child.at;
+    /// The NOTE_EXIT of a consumer's process that came before anything proved that it was watched, by its birth or otherwise. It
+    /// was alive at `at`.
+    pub(super) fn overtaking_exit(&mut self, pid: Pid, at: KernelTime) -> Option<Note> {
+        let is_it = |(ended, exit): &(Pid, Note)| *ended == pid && exit.at.plus(UNORDERED_NS) > at;
         let place = self.unplaced.iter().position(is_it)?;
         self.unplaced.remove(place).map(|(_, exit)| exit)
     }

@@ -160,6 +160,10 @@ impl Lives {
             self.wait(slot, Evidence::ExitNote, Fact::Death, exited);
         }
         self.judge(cx, slot, Fact::Birth, Basis::Complete);
+        let Life { pid, created, exit: None, .. } = self.table[slot] else { return };
+        if let Some(exit) = created.and_then(|created| self.overtaking_exit(pid, created)) {
+            self.note_exit(cx, slot, tree, exit);
+        }
     }
 
     /// What the cause probes show of knote_fork for it. That they show nothing counts only if nothing of them is missing.
