@@ -134,6 +134,11 @@ impl Lives {
         if self.table[slot].registered.is_some() {
             return;
         }
+        let Life { asked, created, .. } = self.table[slot];
+        if let (None, Some(forker), Some(created)) = (asked, forker, created) {
+            // The forker was created later, by the clocks of two CPUs.
+            self.table[slot].asked = self.inherited(cx, forker, created);
+        }
         let knote_fork = self.knote_fork(cx, slot);
         let cover = |forker: usize| self.table[forker].trackerr.cover(&self.table[slot]);
         let reported = match (cx.verdicts.stats.regime, knote_fork) {
