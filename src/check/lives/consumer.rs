@@ -32,7 +32,8 @@ impl Lives {
             return;
         }
         self.learn_queue(change.queue, Some(change.kqueue));
-        let muted = change.flags & (note::EV_DELETE | note::EV_DISABLE) != 0;
+        let has = |bits| change.flags & bits != 0;
+        let muted = has(note::EV_DELETE | note::EV_DISABLE);
         // What is registered after its end may be an old knote, of which nothing needs to come.
         let before = self.table.latest(pid, Life::is_tracked);
         let ended = self.table.newest(pid).is_some_and(|slot| {
@@ -45,7 +46,7 @@ impl Lives {
             .unplaced
             .iter()
             .any(|(ended, note)| *ended == pid && note.at.plus(UNORDERED_NS) > change.entered);
-        let adds = change.flags & note::EV_ADD != 0;
+        let adds = has(note::EV_ADD);
         let slot = match adds {
             false => before.or_else(|| {
                 // Only a knote that is there can be changed.
@@ -65,8 +66,12 @@ impl Lives {
         if !adds || life.asked.is_some() || life.registered.is_none() {
             self.changed(slot, change.at);
         }
+        let is_only_queue = self.queues.len() < 2;
         let life = &mut self.table[slot];
-        (life.muted, life.enabled) = (muted || ended || delivered, change.at);
+        life.disabled |= has(note::EV_DISABLE);
+        life.disabled &= !(has(note::EV_ENABLE) || has(note::EV_DELETE) && is_only_queue);
+        life.muted = muted || ended || delivered || life.disabled;
+        life.enabled = change.at;
         // Any change says anew what is asked for (13.2 `kern_event.c`, `kqueue_register`: kn_sfflags).
         life.asked = Some(change.notes);
     }
@@ -74,7 +79,10 @@ impl Lives {
     /// A registration was changed: of children that were created at about that time it is not known whether the kernel followed
     /// them.
     fn changed(&mut self, slot: usize, at: KernelTime) {
-        self.table[slot].changed = Some(at);
+        let life = &mut self.table[slot];
+        if !life.was_changed_at_its_end() {
+            life.changed = Some(at);
+        }
         let recent = self
             .deadlines
             .of(Evidence::ChildNote)
@@ -96,6 +104,7 @@ impl Lives {
         let of_birth = event.fflags & note::CHILD != 0 && event.flags & note::EV_ONESHOT != 0;
         let Some(slot) = self.table.latest(pid, Life::is_tracked).filter(|_| used_up) else { return };
         self.table[slot].muted |= !of_birth;
+        self.table[slot].disabled |= event.flags & note::EV_DISPATCH != 0;
         if !of_birth || self.may_be_used_up(cx, &self.table[slot]) {
             self.changed(slot, at);
         }

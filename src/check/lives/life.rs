@@ -92,6 +92,8 @@ pub(crate) struct Life {
     pub(crate) changed: Option<KernelTime>,
     /// Its knote was deleted, disabled or used up: what was asked for is not delivered any more.
     pub(crate) muted: bool,
+    /// A knote of it was disabled: EV_ADD does not enable it again.
+    pub(crate) disabled: bool,
     /// When its knote was registered or changed last: what it has to deliver may have been queued only then.
     pub(crate) enabled: KernelTime,
     /// NOTE_TRACKERR about this process.
@@ -132,6 +134,7 @@ impl Life {
             asked: None,
             changed: None,
             muted: false,
+            disabled: false,
             enabled: KernelTime(0),
             trackerr: Reports::default(),
             forker_life: None,
@@ -201,6 +204,13 @@ impl Life {
     pub(crate) fn is_open(&self) -> bool {
         let born = self.registered.is_some() || self.birth.is_final();
         !(born && self.death.is_final())
+    }
+
+    /// Whether a registration was changed so close to its exit that it is not known what was asked for then: before 13.2 the kernel
+    /// queues NOTE_EXIT before proc:::exit fires.
+    pub(crate) fn was_changed_at_its_end(&self) -> bool {
+        let (Some(changed), Some(exited)) = (self.changed, self.exited) else { return false };
+        changed.since(exited).max(exited.since(changed)) <= UNORDERED_NS
     }
 
     /// Whether DTrace's evidence allows that it ran at this time.

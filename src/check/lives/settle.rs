@@ -227,7 +227,7 @@ impl Lives {
         if life.death.is_final() || life.tree.is_none() || life.exit.is_some() {
             return;
         }
-        if !self.asks_for(cx, life, note::EXIT) {
+        if !self.asks_for(cx, life, note::EXIT) || life.was_changed_at_its_end() {
             return self.change(cx, slot, |life| life.death = FactState::NoFact);
         }
         self.judge(cx, slot, Fact::Death, Basis::Complete);
@@ -266,7 +266,8 @@ impl Lives {
         if life.tree.is_none() || !over || life.death.is_final() {
             return;
         }
-        match life.exit.is_some() || self.asks_for(cx, life, note::EXIT) {
+        let is_asked_for = self.asks_for(cx, life, note::EXIT) && !life.was_changed_at_its_end();
+        match life.exit.is_some() || is_asked_for {
             true => self.judge(cx, slot, Fact::Death, Basis::GivenUp),
             false => self.change(cx, slot, |life| life.death = FactState::NoFact),
         }
