@@ -129,7 +129,10 @@ pub(crate) fn death(life: &Life, policy: &Policy<'_>) -> Verdict {
         (None, Some(note)) => {
             // It ended the settle time before the last drain that did not deliver the note at the earliest.
             let from = note.not_before.minus(policy.patience_ns);
-            policy.kqueue_only(life.created.map_or(from, |created| from.max(created)), &note)
+            let created = life.created.unwrap_or_default();
+            // A disabled knote keeps its notes until it is enabled.
+            let from = if life.changed.is_some() { created } else { from.max(created) };
+            policy.kqueue_only(from, &note)
         }
         // Its pid was created again, and neither witness reported its end.
         (None, None) => Verdict::Undecided,

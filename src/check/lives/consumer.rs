@@ -102,7 +102,9 @@ impl Lives {
     pub(super) fn use_up(&mut self, cx: &Context, pid: Pid, event: &Kevent, at: KernelTime) {
         let used_up = event.flags & (note::EV_ONESHOT | note::EV_DISPATCH) != 0;
         let of_birth = event.fflags & note::CHILD != 0 && event.flags & note::EV_ONESHOT != 0;
-        let Some(slot) = self.table.latest(pid, Life::is_tracked).filter(|_| used_up) else { return };
+        let Some(slot) = self.table.latest(pid, Life::is_tracked).filter(|_| used_up) else {
+            return;
+        };
         self.table[slot].muted |= !of_birth;
         self.table[slot].disabled |= event.flags & note::EV_DISPATCH != 0;
         if !of_birth || self.may_be_used_up(cx, &self.table[slot]) {
@@ -226,12 +228,7 @@ impl Lives {
     }
 
     /// An event or a change has named a process that a consumer watches since before DTrace came: it was alive at `at`.
-    pub(super) fn prove_registered(
-        &mut self,
-        cx: &mut Context,
-        pid: Pid,
-        at: KernelTime,
-    ) -> usize {
+    pub(super) fn prove_registered(&mut self, cx: &mut Context, pid: Pid, at: KernelTime) -> usize {
         let slot = self.table.newest(pid).unwrap_or_else(|| self.begin(cx, pid, at));
         let tree = self.tree;
         self.change(cx, slot, |life| {
@@ -286,7 +283,8 @@ impl Lives {
             self.change(cx, slot, |life| life.death = FactState::NoFact);
         }
         let (process, anew) = (self.process, Some(self.now));
-        *self = Lives { process, anew, unplaced, ..Lives::new(self.config, self.number, self.tree) };
+        *self =
+            Lives { process, anew, unplaced, ..Lives::new(self.config, self.number, self.tree) };
     }
 
     /// The notes of ends that may have come after what comes next: the clocks of two CPUs may be apart.

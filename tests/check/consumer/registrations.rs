@@ -42,14 +42,45 @@ fn what_was_deleted_or_disabled_is_not_missing() {
         script.exit(200, 50);
         script.idle(300, &[3]);
         assert_eq!(script.deaths(), NONE, "{flags:x}");
-        // Registered again, it is watched again.
-        script = Script::new(NOTE_EXIT);
-        script.register(100, (3, "a1"), 50, flags, 0, 0);
-        script.register(110, (3, "a1"), 50, EV_ADD, NOTE_EXIT, 0);
+        // Registered again, it is watched again; but a knote that is there and disabled is not enabled by EV_ADD alone.
+        for (again, deaths) in [
+            (EV_ADD, if flags == EV_DELETE { &LOST[..] } else { &NONE }),
+            (EV_ADD | EV_ENABLE, &LOST),
+        ] {
+            script = Script::new(NOTE_EXIT);
+            script.register(100, (3, "a1"), 50, flags, 0, 0);
+            script.register(110, (3, "a1"), 50, again, NOTE_EXIT, 0);
+            script.exit(200, 50);
+            script.idle(300, &[3]);
+            assert_eq!(script.deaths(), deaths, "{flags:x} {again:x}");
+        }
+    }
+}
+
+/// Before 13.2 NOTE_EXIT is queued before proc:::exit fires: it may not have been asked for yet.
+#[test]
+fn an_exit_right_after_a_registration_was_changed_is_not_missed() {
+    for (changed, deaths) in [(100, &LOST[..]), (190, &NONE)] {
+        let mut script = Script::new(NOTE_EXIT);
+        script.register(changed, (3, "a1"), 50, EV_ADD, NOTE_EXIT, 0);
         script.exit(200, 50);
         script.idle(300, &[3]);
-        assert_eq!(script.deaths(), LOST, "{flags:x}");
+        assert_eq!(script.deaths(), deaths, "{changed}");
     }
+}
+
+/// The process had a knote, or there was nothing to delete.
+#[test]
+fn a_knote_from_before_dtrace_that_is_deleted_reports_nothing() {
+    let mut script = Script::new(NOTE_TRACK | NOTE_EXIT);
+    script.register(100, (3, "a1"), 70, EV_DELETE, 0, 0);
+    script.create(110, 71, 70);
+    // The kernel had announced it before.
+    script.create(90, 72, 70);
+    script.call(150, 3, &[(-5, 72, NOTE_CHILD, 70)]);
+    script.exit(300, 70);
+    script.idle(400, &[3]);
+    assert_eq!((script.births(), script.deaths()), (AGREED.into(), NONE.into()));
 }
 
 #[test]
@@ -179,7 +210,7 @@ fn a_knote_that_its_first_event_has_used_up_is_not_missed() {
         let mut script = Script::new(0);
         script.register(100, (3, "a1"), 50, EV_ADD | flag, NOTE_EXIT | NOTE_FORK, 0);
         let mut unused = script.clone();
-        unused.exit(200, 50);
+        unused.exit(250, 50);
         unused.idle(300, &[3]);
         assert_eq!(unused.deaths(), LOST, "{flag:x}");
         script.call(150, 3, &[(-5, 50, NOTE_FORK, 0)]);
@@ -187,11 +218,11 @@ fn a_knote_that_its_first_event_has_used_up_is_not_missed() {
         let copied = script.0.lines.iter_mut().rfind(|line| line.starts_with("N ")).unwrap();
         *copied = copied.replacen(" -5 20 ", &format!(" -5 {:x} ", 0x20 | flag), 1);
         let mut enabled = script.clone();
-        script.exit(200, 50);
+        script.exit(250, 50);
         script.idle(300, &[3]);
         assert_eq!(script.deaths(), NONE, "{flag:x}");
         enabled.register(160, (3, "a1"), 50, EV_ADD | EV_ENABLE, NOTE_EXIT, 0);
-        enabled.exit(200, 50);
+        enabled.exit(250, 50);
         enabled.idle(300, &[3]);
         assert_eq!(enabled.deaths(), LOST, "{flag:x}");
     }
