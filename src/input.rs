@@ -150,7 +150,8 @@ impl OwnedInput {
 pub struct Batch<'a> {
     /// Number of the call, from 0. A call that failed (EINTR) keeps its number for the next try.
     pub seq: u64,
-    /// The call's `nevents`. [`Batch::capacity_of`] the sequence number, so that DTrace's mark names the batch.
+    /// The call's `nevents`: 1024 for a live reader. A recording of an older version has [`Batch::capacity_of`] the number,
+    /// by which an `M` record names its call; so has the simulator.
     pub capacity: u32,
     /// Just before the call.
     pub before: MonoTime,
@@ -163,7 +164,8 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The `nevents` of call number `seq`: 1024 consecutive calls differ, so a mark names its batch even after drops.
+    /// The `nevents` by which older readers numbered their calls: 1024 consecutive calls differ, so an `M` record names its
+    /// call even after drops.
     pub const fn capacity_of(seq: u64) -> u32 {
         1024 + (seq % 1024) as u32
     }

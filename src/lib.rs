@@ -1,7 +1,7 @@
-//! Does kqueue lose your processes? Two witnesses watch every fork and exit: kqueue's EVFILT_PROC, the accused, and
-//! DTrace's proc provider, the truth. This library compares them event by event.
+//! Does kqueue lose your processes? This library compares kqueue's EVFILT_PROC events with DTrace's proc provider, event by
+//! event. Each of the two is called a witness. Every birth and every death of a tracked process gets one verdict.
 //!
-//! Both witnesses' words, of a live, a recorded or a simulated kernel, become verdicts in one way:
+//! The events come from a live kernel, a recording or a simulated kernel; the verdicts are made in one way:
 //!
 //! ```
 //! use kqproc_exporter::check::Config;
@@ -17,7 +17,7 @@
 //! let tree = &pipeline.stats().trees[0];
 //! assert_eq!(tree.births[Verdict::Overwritten.index()], 184);
 //! assert_eq!(tree.births[Verdict::LostSilent.index()], 1);
-//! # Ok::<(), kqproc_exporter::recording::Error>(())
+//! # Ok::<(), kqproc_exporter::recording::RecordingError>(())
 //! ```
 
 // What no other crate of the repository uses is pub(crate).

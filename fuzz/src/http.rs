@@ -52,7 +52,7 @@ fn publish(state: &State) {
     while let Some(input) = reader.next().expect("it is whole") {
         pipeline.push(input);
     }
-    state.publish(pipeline.stats().clone());
+    state.publish(0, pipeline.stats().clone());
 }
 
 /// Sends a request: a request line and headers, or any other bytes.

@@ -1,9 +1,9 @@
-//! What the cause probes show of each fork: whether kqueue_register failed for a child inside knote_fork, and whether knote_fork
-//! passed over a knote of the forker.
+//! The records of the cause probes, by child. An R record: kqueue_register failed for this child inside knote_fork. An
+//! S record: knote_fork passed over a knote of the forker because it was in flux.
 //!
-//! If they are traced, a child that they do not name was registered, or its forker had no knote: then NOTE_TRACKERR on the
-//! forker is about another child. They do not name the kqueue, and S records only the first knote of the forker: a record is
-//! evidence of what happened, the want of one only that no registration failed.
+//! If the probes run and no R record names a child, its registration did not fail, so a NOTE_TRACKERR of its forker is
+//! about another child. A missing S record proves nothing: only the first knote of a forker is traced. Neither record
+//! names the kqueue.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -1,5 +1,5 @@
-//! Clues to why a note was lost, an observer of decided facts: recent evidence that tells one way through the kernel from
-//! another. It changes no verdict, and is looked at only if something was lost.
+//! Evidence about the cause of a loss: calls that were scanning the queue when the process ended, and children that
+//! named it as their forker. It changes no verdict; `report/paths.rs` chooses the way through the kernel by it.
 
 use std::collections::VecDeque;
 

@@ -102,7 +102,7 @@ impl TrackerModel {
         let mut entry = Entry::root(finding.tree);
         entry.created = finding.dtrace.created;
         if let Some(old) = self.slot(finding.pid).take() {
-            count(&old, trees, u64::wrapping_sub);
+            count(&old, trees, u64::saturating_sub);
         }
         let mut standing = self.standing_of_forker(finding, unknown_forker);
         let set = |entry: &mut Entry, damage: Damage| entry.damage |= 1 << damage.index();
@@ -139,7 +139,7 @@ impl TrackerModel {
             }
         }
         entry.standing = standing;
-        count(&entry, trees, u64::wrapping_add);
+        count(&entry, trees, u64::saturating_add);
         *self.slot(finding.pid) = Some(entry);
         standing
     }
@@ -173,7 +173,7 @@ impl TrackerModel {
             // The pid has been used again: the table has forgotten this life.
             return Standing::default();
         }
-        count(entry, trees, u64::wrapping_sub);
+        count(entry, trees, u64::saturating_sub);
         entry.ended = true;
         let known = !entry.has(Damage::Unknown);
         let wrong = match finding.verdict.class() {
@@ -182,7 +182,7 @@ impl TrackerModel {
             VerdictClass::Good | VerdictClass::Open => None,
         };
         entry.damage |= wrong.map_or(0, |damage| 1 << damage.index());
-        count(entry, trees, u64::wrapping_add);
+        count(entry, trees, u64::saturating_add);
         entry.standing
     }
 }

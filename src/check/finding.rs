@@ -10,7 +10,7 @@ use crate::wire::decode::Reason;
 use crate::wire::drops::StderrMessage;
 use crate::wire::record::Record;
 
-/// One fact with its verdict and both witnesses' words: the evidence.
+/// One fact with its verdict and the evidence of both witnesses.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Finding {
     /// The tree that the process belongs to.
@@ -69,7 +69,7 @@ pub struct Delivered {
     pub at: KernelTime,
 }
 
-/// What is known of an incarnation beyond the words about its own facts: it tells apart ways through the kernel that lose
+/// What is known of an incarnation beyond the evidence for its own facts: it tells apart ways through the kernel that lose
 /// the same notes. Looked up only for a fact that was lost. The default knows nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,7 +1,5 @@
-//! Stage 4: the verdict on a fact. Pure functions of the evidence; every verdict falls here.
-//!
-//! They are asked once for each fact: as soon as both witnesses have reported it, or when the other one's evidence can no longer
-//! be on its way. The verdict goes to `check/verdicts.rs`.
+//! Stage 4: the verdict on a fact from its evidence, by pure functions. `Lives::judge` calls them, once for each fact:
+//! as soon as both witnesses have reported it, or when the other one's evidence can no longer be on its way.
 
 use super::causes::KnoteFork;
 use super::lives::life::{Life, Note};
@@ -22,8 +20,9 @@ pub(crate) struct Policy<'a> {
     pub(crate) notes_in: Witness,
     /// Lives of no tree that DTrace saw up to then have been forgotten.
     pub(crate) forgotten: Option<KernelTime>,
-    /// For how long a note may be on its way inside the kernel; `patience_ns` more on a host that holds up its threads.
+    /// How long a note may be on its way inside the kernel.
     pub(crate) settle_ns: u64,
+    /// The same on this host: at least `settle_ns`, and more if its threads were held up.
     pub(crate) patience_ns: u64,
     /// When the first process was registered: no note is about a life that ended before.
     pub(crate) watching: KernelTime,

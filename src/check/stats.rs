@@ -225,16 +225,18 @@ impl TreeStats {
         if self.consumer.is_some() { "consumer" } else { "mirror" }
     }
 
-    /// Registrations of a consumer that kevent(2) refused.
-    pub fn refused_registrations(&self) -> u64 {
-        self.consumer.as_ref().map_or(0, |consumer| consumer.refused.iter().sum())
+    /// Facts of this kind without a verdict yet.
+    pub(crate) fn pending_of(&self, fact: Fact) -> u64 {
+        let reported = match fact {
+            Fact::Birth => self.births_reported,
+            Fact::Death => self.deaths_reported,
+        };
+        reported.saturating_sub(self.of(fact).iter().sum())
     }
 
     /// Facts without a verdict yet: 0 once the input has ended.
     pub fn pending(&self) -> u64 {
-        self.births_reported + self.deaths_reported
-            - self.births.iter().sum::<u64>()
-            - self.deaths.iter().sum::<u64>()
+        Fact::ALL.iter().map(|fact| self.pending_of(*fact)).sum()
     }
 }
 
@@ -261,9 +263,9 @@ pub struct Stats {
     pub batch_sizes: Histogram,
     /// From when a fact happened to its verdict, on DTrace's clock, in nanoseconds.
     pub verdict_delay: Histogram,
-    /// Nanoseconds of DTrace's clock in which kqueue's words may be missing, by reason.
+    /// Nanoseconds of DTrace's clock in which kqueue's evidence may be missing, by reason.
     pub kqueue_blind_ns: [u64; BlindReason::COUNT],
-    /// Nanoseconds in which DTrace's words may be missing, by reason; overlaps count once, for the first reason.
+    /// Nanoseconds in which DTrace's records may be missing, by reason; overlaps count once, for the first reason.
     pub dtrace_blind_ns: [u64; BlindReason::COUNT],
     /// Gauge: DTrace may be missing something right now.
     pub dtrace_blind_now: bool,

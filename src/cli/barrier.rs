@@ -1,4 +1,4 @@
-//! `run-behind-barrier`: what runs in a command's place until the command may begin. Not for people.
+//! `run-behind-barrier`: a hidden subcommand that waits in a command's place until the command may begin.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;

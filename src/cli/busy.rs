@@ -1,4 +1,4 @@
-//! `run-busy`: a busy process of which `check --cost` learns how fast it is. Not for people.
+//! `run-busy`: a hidden subcommand, the busy process whose pace `check --cost` measures.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -47,7 +47,7 @@ Examples:
   kqproc_exporter stress --shape orphan --stall 20ms
   kqproc_exporter stress --count 100000 --format html >kernel.html
 
-Exit status 0: sound, kqueue told the truth. 1: unsound, it did not. 2:
+Exit status 0: sound, kqueue was right. 1: unsound, it was wrong. 2:
 undecided. Others: the run failed, as sysexits(3) has it.";
 
 pub(super) const RECORD: &str = "\

@@ -248,7 +248,7 @@ fn run_live(
             let state = state.clone();
             let kernel = move |kernel: KernelInfo| {
                 if !kernel.osrelease.is_empty() {
-                    state.set_kernel_of_part(part, kernel.osrelease, kernel.osreldate);
+                    state.set_kernel(part, kernel.osrelease, kernel.osreldate);
                 }
             };
             scope.spawn(move || {

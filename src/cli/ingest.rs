@@ -67,14 +67,14 @@ impl Ingest {
     }
 
     fn set_source(&self, source: Source, up: bool) {
-        self.state.set_source_of_part(self.part, source, up);
+        self.state.set_source(self.part, source, up);
     }
 
     fn publish(&mut self) {
         self.published = Some(Instant::now());
         let mut stats = self.pipeline.stats().clone();
         stats.add_past(&self.past);
-        self.state.publish_part(self.part, stats);
+        self.state.publish(self.part, stats);
     }
 
     /// The source has ended; another one begins, and the counters go on.

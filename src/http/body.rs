@@ -1,4 +1,4 @@
-//! Bodies of responses.
+//! Response bodies, which keep a scrape's permit until the connection has taken their last byte.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! A token bucket.
+//! A token bucket: limits requests (`rate_limit`) and thins floods of incidents.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -20,7 +20,7 @@ const STEADY: Duration = Duration::from_millis(350);
 pub(crate) struct NumberedFinding {
     /// From 1, in the order of the verdicts.
     pub id: u64,
-    /// Which of the service's parts found it, as `State::publish_part` numbers them.
+    /// Which of the service's parts found it, as `State::publish` numbers them.
     pub part: usize,
     /// The evidence.
     pub finding: Finding,

@@ -99,13 +99,8 @@ impl State {
         &self.0.about
     }
 
-    /// Shows `stats` from now on.
-    pub fn publish(&self, stats: Stats) {
-        self.publish_part(0, stats);
-    }
-
-    /// The same if several kernels are shown: this one is number `part`, from 0.
-    pub(crate) fn publish_part(&self, part: usize, stats: Stats) {
+    /// From now on shows `stats` of the kernel with the number `part`, from 0.
+    pub fn publish(&self, part: usize, stats: Stats) {
         let mut parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if parts.len() <= part {
             parts.resize_with(part + 1, Arc::default);
@@ -141,7 +136,7 @@ impl State {
         self.0.incidents.clone()
     }
 
-    /// The same for what [`State::publish_part`] shows as number `part`.
+    /// The same for what [`State::publish`] shows as number `part`.
     pub(crate) fn incidents_of_part(&self, part: usize) -> Incidents {
         self.0.incidents.of_part(part)
     }
@@ -187,13 +182,8 @@ impl State {
         let _ = tokio::time::timeout(KEEPER_PATIENCE, read).await;
     }
 
-    /// Sets whether a source is attached and delivers.
-    pub fn set_source(&self, source: Source, up: bool) {
-        self.set_source_of_part(0, source, up);
-    }
-
-    /// The same for the source of a part.
-    pub(crate) fn set_source_of_part(&self, part: usize, source: Source, up: bool) {
+    /// Sets whether a source of a part is attached and delivers.
+    pub fn set_source(&self, part: usize, source: Source, up: bool) {
         let Some(host) = self.host(part) else { return };
         let state = &host.delivers[source.index()];
         if up {
@@ -204,7 +194,7 @@ impl State {
     }
 
     /// Sets which kernel a part is about.
-    pub(crate) fn set_kernel_of_part(&self, part: usize, osrelease: String, osreldate: u32) {
+    pub(crate) fn set_kernel(&self, part: usize, osrelease: String, osreldate: u32) {
         if let Some(host) = self.host(part) {
             *host.kernel.lock().unwrap_or_else(PoisonError::into_inner) = (osrelease, osreldate);
         }

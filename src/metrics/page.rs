@@ -1,4 +1,4 @@
-//! The encoded pages: made once for each snapshot, then handed out as they are.
+//! The pages of /metrics: a snapshot is encoded once in each format, plain and gzipped, and served until the next one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -124,7 +124,7 @@ pub enum MetricsError {
     Metric(#[from] prometheus::Error),
     /// Formatting failed.
     #[error("cannot write the metrics: {0}")]
-    ExpositionFormat(#[from] fmt::Error),
+    Format(#[from] fmt::Error),
     /// Compression failed.
     #[error("cannot compress the metrics: {0}")]
     Gzip(#[from] io::Error),

@@ -1,4 +1,4 @@
-//! Nothing is lost or changed, and damage costs at most what follows it.
+//! Tests of the recording format: what is written is read again, and a damaged file is read up to the damage.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

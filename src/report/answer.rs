@@ -5,7 +5,7 @@ use crate::check::stats::{Stats, TreeStats};
 use crate::model::{Fact, Verdict, named_enum};
 
 named_enum! {
-    /// Whether kqueue told the truth.
+    /// Whether what kqueue reported was right.
     pub enum Soundness {
         /// At least one birth and one death agreed, none was lost, corrupt or overwritten, no kevent collided, the kernel
         /// does not merge the two notes, and at most 5 % of the births and 5 % of the deaths are without a decision.
@@ -67,12 +67,7 @@ impl Tally {
     /// The counts of this fact.
     pub(crate) fn of(tree: &TreeStats, fact: Fact) -> Tally {
         let by = tree.of(fact);
-        let reported = match fact {
-            Fact::Birth => tree.births_reported,
-            Fact::Death => tree.deaths_reported,
-        };
-        let pending = reported.saturating_sub(by.iter().sum());
-        let mut tally = Tally { open: pending, ..Tally::default() };
+        let mut tally = Tally { open: tree.pending_of(fact), ..Tally::default() };
         for (verdict, n) in Verdict::ALL.iter().zip(by) {
             *match verdict {
                 Verdict::Agreed => &mut tally.agreed,
@@ -134,9 +129,9 @@ pub fn sentence(stats: &Stats) -> String {
             "Undecided: neither witness reported a birth or a death.".to_owned()
         }
         Soundness::Sound => match births.open + deaths.open {
-            0 => format!("Sound: kqueue told the truth about all of {seen}."),
+            0 => format!("Sound: kqueue reported all of {seen} correctly."),
             open => format!(
-                "Sound: kqueue told the truth wherever both witnesses could see, {} of {seen} undecided.",
+                "Sound: kqueue reported correctly what both witnesses could see, {} of {seen} undecided.",
                 count_of(open, "fact")
             ),
         },
@@ -205,7 +200,7 @@ pub(super) mod tests {
         assert_eq!(Soundness::of(&stats).exit_status(), 0);
         assert_eq!(
             sentence(&stats),
-            "Sound: kqueue told the truth about all of 600 births and 601 deaths."
+            "Sound: kqueue reported all of 600 births and 601 deaths correctly."
         );
     }
 

@@ -1,4 +1,4 @@
-//! Text from outside, such as the name of a tree, as it may be shown in HTML.
+//! Cleans text from outside, such as the name of a tree, of control and direction characters before a page shows it.
 
 use std::fmt::{self, Display};
 

@@ -1,4 +1,4 @@
-//! What `replay` prints: a table for a person, an object for a program.
+//! What `replay` prints: the verdicts and counts of a run, as a table for a person or an object for a program.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The witness: DTrace's per-CPU buffers, their switches and drops, and what dtrace(1) prints.
+//! The simulated DTrace: per-CPU buffers, their switches and drops, and the lines that dtrace(1) prints.
 
 use std::collections::VecDeque;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! fork(2): knote_fork knote by knote, then the create probe, then the child.
+//! The simulated fork(2): knote_fork knote by knote, then the create probe, then the child.
 
 use super::arena::Id;
 use super::dtrace::Traced;

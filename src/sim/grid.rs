@@ -1,4 +1,5 @@
-//! The swarm: which cases the quality of detection is measured on.
+//! The cases on which the quality of detection is measured: every combination of regime, shape, stall, buffer and
+//! failure rate, with the rest chosen by the seed.
 
 use super::judge::Case;
 use super::options::Options;

@@ -1,4 +1,4 @@
-//! Holds the checker's verdicts against the truth.
+//! Scores a run: holds each verdict against what really happened, and counts what is right.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! The discrete-event loop: virtual time, the agenda, and who is called when.
+//! The simulated kernel's event loop: virtual time, the agenda, and what handles each event.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

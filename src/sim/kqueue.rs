@@ -1,5 +1,4 @@
-//! The accused: one kqueue with EVFILT_PROC knotes, as `kern_event.c` moves them (13.2, and 10.1 for the merged
-//! regimes).
+//! The simulated kqueue: EVFILT_PROC knotes, as `kern_event.c` moves them (13.2, and 10.1 for the merged regimes).
 
 mod changes;
 

@@ -1,4 +1,4 @@
-//! dtrace(1) as a process: its switches and ticks, its two pipes, its death and its restart.
+//! The simulated dtrace(1) process: its switches and ticks, its two pipes, its death and its restart.
 
 use super::dtrace::Traced;
 use super::kernel::{COMPILE, Kernel, KernelEvent, MS, SECOND, US};

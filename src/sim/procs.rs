@@ -1,4 +1,4 @@
-//! Processes and threads, and the pids that they take.
+//! The simulated processes and threads, and the pids that they take.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! How good the detection is: the scores of a swarm of runs as a page in Markdown.
+//! How good the detection is: the scores of many simulated runs, as a page in Markdown.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! The reader: kevent(2) call by call, kqueue_scan knote by knote.
+//! The simulated reader of the mirror: kevent(2) call by call, kqueue_scan knote by knote.
 
 use super::arena::Id;
 use super::dtrace::Traced;

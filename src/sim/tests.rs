@@ -1,3 +1,5 @@
+//! Tests of the simulated kernel: its determinism, and its truth.
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! What a thread does at each step, and whom the end of a process wakes.
+//! The simulated threads: what one does at each step, and whom the end of a process wakes.
 
 use super::arena::Id;
 use super::dtrace::Traced;

@@ -1,4 +1,4 @@
-//! What really happened: the oracle that verdicts are held against.
+//! What really happened in a simulated run: the oracle for the verdicts.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,5 @@
-//! What sysctl(3) tells of this process (`sys/user.h`, struct kinfo_proc).
+//! This process's memory and start time, by sysctl(3) (`sys/user.h`, struct kinfo_proc), for the process_* metrics on
+//! FreeBSD.
 
 use std::ffi::c_int;
 use std::time::Duration;

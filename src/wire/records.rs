@@ -1,4 +1,4 @@
-//! The bytes of dtrace's stdout as they are read, into records.
+//! Decodes dtrace's stdout, as it is read from a pipe, into records.
 
 use memchr::memchr;
 use memchr::memmem;

@@ -134,8 +134,8 @@ fn real_runs_have_the_verdicts_of_an_independent_check() {
         assert_eq!(verdicts(&stats, Fact::Birth), births, "{name}");
         assert_eq!(verdicts(&stats, Fact::Death), [(Agreed, deaths)], "{name}");
         assert_eq!(tree.duplicate_child_notes, repeated, "{name}");
-        let refused = if births.is_empty() { 30 } else { 0 };
-        assert_eq!(tree.refused_registrations(), refused, "{name}");
+        let expected = if births.is_empty() { 30 } else { 0 };
+        assert_eq!(script::refused(tree), expected, "{name}");
         assert_eq!(tree.order_violations, [0; Order::COUNT], "{name}");
         assert_eq!((tree.tracked, stats.blind_seconds()), (0, 0.0), "{name}");
     }

@@ -95,15 +95,15 @@ fn every_listen_address_answers() {
 #[test]
 fn it_is_ready_once_every_source_has_delivered_and_stays_so() {
     let exporter = Exporter::start(&[]);
-    exporter.state.set_source(Source::Kqueue, true);
-    exporter.state.set_source(Source::Sysctl, true);
+    exporter.state.set_source(0, Source::Kqueue, true);
+    exporter.state.set_source(0, Source::Sysctl, true);
     let reply = exporter.get("/-/ready");
     assert_eq!(reply.status, 503);
     assert_eq!(reply.text(), "Not ready: nothing yet from dtrace.\n");
 
-    exporter.state.set_source(Source::Dtrace, true);
+    exporter.state.set_source(0, Source::Dtrace, true);
     assert_eq!(exporter.get("/-/ready").status, 200);
-    exporter.state.set_source(Source::Dtrace, false);
+    exporter.state.set_source(0, Source::Dtrace, false);
     assert_eq!(exporter.get("/-/ready").status, 200);
 }
 

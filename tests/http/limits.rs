@@ -122,7 +122,7 @@ fn more_scrapes_than_allowed_get_503() {
     let mut stats = some_stats();
     let tree = |i| TreeStats { name: format!("tree{i}"), ..TreeStats::default() };
     stats.trees = (0..1500).map(tree).collect();
-    exporter.state.publish(stats);
+    exporter.state.publish(0, stats);
 
     // It takes more than every buffer on the way holds, and never reads it.
     let mut greedy = exporter.connect_with_small_buffer();

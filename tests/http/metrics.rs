@@ -13,14 +13,14 @@ use crate::support::{Exporter, some_stats, with_consumer};
 #[test]
 fn promtool_accepts_the_page() {
     let exporter = Exporter::start(&[]);
-    exporter.state.publish(with_consumer());
+    exporter.state.publish(0, with_consumer());
     assert_eq!(promtool::complaints(&exporter.get("/metrics").body), "");
 }
 
 #[test]
 fn the_page_has_the_table_and_nothing_else() {
     let exporter = Exporter::start(&[]);
-    exporter.state.publish(with_consumer());
+    exporter.state.publish(0, with_consumer());
     let page = exporter.get("/metrics");
     let typed: BTreeSet<(&str, &str)> = page
         .text()
@@ -60,7 +60,7 @@ fn every_known_label_value_is_there_from_the_start() {
 #[test]
 fn only_a_consumer_has_the_metrics_of_consumers() {
     let exporter = Exporter::start(&[]);
-    exporter.state.publish(with_consumer());
+    exporter.state.publish(0, with_consumer());
     let samples = exporter.samples();
     for (sample, value) in [
         (r#"kqproc_tree_info{tree="postgres",mode="mirror"}"#, 1.0),
@@ -110,7 +110,7 @@ fn parts_sum_to_totals() {
 #[test]
 fn openmetrics_has_the_same_samples() {
     let exporter = Exporter::start(&[]);
-    exporter.state.publish(with_consumer());
+    exporter.state.publish(0, with_consumer());
     let plain = exporter.get("/metrics");
     let open = exporter.request("GET", "/metrics", "Accept: application/openmetrics-text\r\n");
     assert_eq!(
@@ -137,7 +137,7 @@ fn a_hostile_tree_name_stays_one_label_value() {
     let exporter = Exporter::start(&[]);
     let mut stats = some_stats();
     stats.trees[0].name = "a\"} 1\nevil 2\\".into();
-    exporter.state.publish(stats);
+    exporter.state.publish(0, stats);
     for accept in ["text/plain", "application/openmetrics-text"] {
         let page = exporter.request("GET", "/metrics", &format!("Accept: {accept}\r\n"));
         assert!(page.text().contains(r#"kqproc_lost_processes{tree="a\"} 1\nevil 2\\"} 0"#));
@@ -155,7 +155,7 @@ fn counters_grow_and_a_published_snapshot_is_seen_at_once() {
     assert_eq!(value(&exporter), 38.0);
     let mut stats = some_stats();
     stats.trees[0].births[Verdict::Agreed.index()] += 2;
-    exporter.state.publish(stats);
+    exporter.state.publish(0, stats);
     assert_eq!(value(&exporter), 40.0);
 }
 
@@ -173,7 +173,7 @@ fn a_scrape_sees_one_snapshot_while_others_are_published() {
             }
             tree.births_reported += 1;
             tree.deaths_reported += 1;
-            state.publish(stats.clone());
+            state.publish(0, stats.clone());
         }
     });
     let mut last = 0.0;

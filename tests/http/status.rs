@@ -49,7 +49,7 @@ fn exporter() -> Exporter {
     let mut stats = some_stats();
     stats.regime = Regime::MergedStatus;
     stats.wall = Some((KernelTime(1_000_000), 1_735_689_599_000_000_000));
-    exporter.state.publish(stats);
+    exporter.state.publish(0, stats);
     let mut incidents = exporter.state.incidents();
     incidents.finding(&collision(100));
     incidents.finding(&lost(101));
@@ -99,7 +99,7 @@ fn of_a_consumer_the_pages_say_what_it_did_not_receive() {
     let exporter = Exporter::start(&[]);
     let mut stats = with_consumer();
     stats.trees[1].consumer.as_mut().unwrap().beside_exit = note::FORK;
-    exporter.state.publish(stats);
+    exporter.state.publish(0, stats);
     let lost = Finding { tree: TreeId(1), consumer: Pid::new(812), ..lost(6712) };
     exporter.state.incidents().finding(&lost);
     let not_received = "nosh, pid 812, did not receive NOTE_EXIT of 6712";
@@ -284,14 +284,14 @@ fn the_status_page_shows_verdicts_sources_and_incidents() {
 fn what_is_wrong_now_is_seen_at_once() {
     let exporter = exporter();
     for &source in Source::ALL {
-        exporter.state.set_source(source, true);
+        exporter.state.set_source(0, source, true);
     }
     assert!(exporter.get("/").text().contains("Both see"));
     let mut stats = some_stats();
     stats.dtrace_blind_now = true;
     stats.trees[0].lost_alive = 3;
     stats.trees[0].attached = false;
-    exporter.state.publish(stats);
+    exporter.state.publish(0, stats);
     let page = exporter.get("/");
     for shown in ["DTrace is blind", "3 alive that kqueue does not know", "(no process)"] {
         assert!(page.text().contains(shown), "{shown}");
@@ -310,7 +310,7 @@ fn a_hostile_name_is_only_text() {
     let exporter = Exporter::start_about(about);
     let mut stats = some_stats();
     stats.trees[0].name = name.into();
-    exporter.state.publish(stats);
+    exporter.state.publish(0, stats);
     exporter.state.incidents().finding(&lost(5));
     let page = exporter.get("/");
     let incident = exporter.request("GET", "/incidents/1", "Accept: text/html\r\n");

@@ -59,7 +59,7 @@ impl Exporter {
     fn run(server: Server, about: About) -> Exporter {
         let addrs = server.local_addrs();
         let state = State::new(about);
-        state.publish(some_stats());
+        state.publish(0, some_stats());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

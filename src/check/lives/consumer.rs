@@ -1,8 +1,9 @@
-//! Consumers, users' own trackers that DTrace watches, and what is different for them: its kqueues and registrations are
-//! seen, or must be concluded from what it gets, and everything about it is in DTrace's stream.
+//! The rules for consumers alone. A consumer is a process of the user's that reads a kqueue itself; DTrace alone
+//! watches it. Its registrations and kqueues are seen in DTrace's records, or inferred from the kevents that it
+//! receives.
 //!
-//! A process has one birth and one death for a consumer, however many kqueues of it watch the process: the fact was reported if
-//! any of them delivered it, and is missing only when all of them were drained.
+//! A process has one birth and one death for a consumer, however many of its kqueues watch the process: the fact was
+//! reported if any of them delivered it, and is missing only when all of them were drained.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,5 @@
-//! Drains: when a queue has delivered every note of a fact.
+//! Drains. A kevent(2) call drains a kqueue if it returns everything that was queued before it began. After a drain the
+//! note of an older fact has been delivered, or it will not come: then the fact is judged.
 
 use super::waiting::{Evidence, WaitingFact};
 use super::{Basis, Context, Lives};
@@ -8,8 +9,9 @@ use crate::model::{Fact, KernelTime, Kevent, Verdict, note};
 
 /// How long the reader may take to run again after its time-out, while notes are queued that this call does not return.
 const WAKE_NS: u64 = 100_000_000;
-/// A call that took longer and timed out slept at least so long on an empty queue: the reader's time-out is 200 ms. If it took
-/// much longer, its thread was held up afterwards, for an unknown time.
+/// A call that took longer and timed out slept at least so long on an empty queue: the reader's time-outs are 200 ms and 1 s,
+/// and those of a search (10 ms) are shorter than the settle time. If it took much longer, its thread was held up afterwards,
+/// for an unknown time.
 const SLEPT_NS: u64 = 150_000_000;
 
 /// A kqueue that watches processes.

@@ -1,5 +1,6 @@
-//! The facts of a life, and what is counted and learned of them: whether a fact was asked for, reported, what its evidence
-//! shows besides the verdict.
+//! What a reported or decided fact changes besides its verdict: the counts of its tree, the gauges of living processes,
+//! the delays of notes, and what it proves about the forker. Also which notes a registration asked for: what was not
+//! asked for is no fact.
 
 use super::life::{FactState, Life};
 use super::waiting::{Evidence, WaitingFact};

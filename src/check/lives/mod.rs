@@ -1,9 +1,12 @@
-//! Stage 3: the lives of processes. Joins the evidence of both witnesses about each life of each pid, in DTrace's order, and has
-//! a fact judged when there is no more evidence to wait for.
+//! Stage 3: joins the evidence of both witnesses about each life of each pid, in DTrace's order, and has a fact judged
+//! when there is no more evidence to wait for.
 //!
-//! [`Lives::take`] takes in the timeline's events: `records.rs` has DTrace's side, this file kqueue's, from the call to the
-//! verdict, for which [`Lives::judge`] asks `check/judge.rs`. `notes.rs` knows which note is about which life, `drain.rs` when a
-//! note can no longer come, and `settle.rs` what becomes of a fact then.
+//! A `Life` is one incarnation of a pid. `Lives` holds those that one tracker's kqueues report: tracker 0 is the
+//! mirror, the exporter's own kqueue; each further one is a consumer.
+//!
+//! [`Lives::take`] takes in the timeline's events: `records.rs` has DTrace's side, this file kqueue's, from the call to
+//! the verdict, for which [`Lives::judge`] asks `check/judge.rs`. `notes.rs` knows which note is about which life,
+//! `drain.rs` when a note can no longer come, and `settle.rs` ends the wait.
 
 mod consumer;
 mod drain;

@@ -1,4 +1,5 @@
-//! The join of kqueue's evidence to lives: which registration, and which note, is about which life of its pid.
+//! Which registration, and which note, is about which life of its pid. kqueue names only the pid, and a pid may have
+//! several lives in the table: the order of a queue, the drains before a note, and its data decide.
 
 use super::life::{Life, Note, Registered};
 use super::table::LifeTable;

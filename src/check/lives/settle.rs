@@ -1,5 +1,5 @@
-//! Settling: the facts that have waited long enough are judged, because the queue was drained of them, because the settle time
-//! is over, because there is no room, or because the input has ended.
+//! Ends the waits. A fact waits for a note or a record. It is judged when the queue was drained of it or the settle
+//! time is over; it stays undecided if the table is full or the input ends.
 
 use super::life::{FactState, Life};
 use super::trackerr::Reported;

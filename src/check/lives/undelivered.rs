@@ -1,5 +1,5 @@
-//! What a consumer has not been given yet: facts that DTrace has seen and that it has asked for, whose notes it has not taken
-//! from its kqueue. Late, not wrong: it may not have called kevent(2) since.
+//! The lag of a consumer: the facts that it asked for and DTrace has seen, and whose notes it has not read yet. They
+//! are late, not lost: the consumer may not have called kevent(2) since.
 
 use std::collections::HashSet;
 

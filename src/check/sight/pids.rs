@@ -1,5 +1,6 @@
-//! When the kernel began a new round of pids. It gives them out in turn and begins anew after the highest (13.2 `kern_fork.c`,
-//! `fork_findpid`), so a pid cannot come back but after that.
+//! When the kernel began a new round of pids. It gives them out in turn and begins again after the highest (13.2
+//! `kern_fork.c`, `fork_findpid`), so a pid comes back only after that: two records of one pid without a new round
+//! between them are about one process.
 
 use std::collections::VecDeque;
 

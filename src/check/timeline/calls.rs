@@ -1,7 +1,8 @@
 //! The reader's kevent(2) calls that wait for their marks, and which mark is whose.
 //!
-//! The D program prints a mark for each call: it has the time of its return on DTrace's clock, and names the call, by its
-//! number or by its capacity. The reader gives 1024 consecutive calls different capacities.
+//! The D program prints a mark for each call. It has the time of its return on DTrace's clock, and names the call: by
+//! its number (an `m` record, from getpriority(2)), or, in recordings of older versions, by its capacity, which differs
+//! among 1024 consecutive calls.
 
 use std::collections::VecDeque;
 

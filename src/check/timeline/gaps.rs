@@ -1,5 +1,5 @@
-//! DTrace's stream comes into the timeline: its records, news of dtrace(1), and with each the times in which a witness may have
-//! missed something, or in which the order of the two streams is not known because a clock jumped.
+//! The input side of the timeline for DTrace: takes its records and the news of dtrace(1), and makes a `Gap` of each
+//! time in which a witness may have missed something, or in which a jump of a clock makes the order unknown.
 
 use super::calls::CallHead;
 use super::records::Arrival;
@@ -130,7 +130,7 @@ impl Timeline {
         self.reconcile.sample(at, total);
     }
 
-    /// WaitingCalls before `next_seq` could not be kept: between the call before them and the one after them kqueue may have
+    /// Calls before `next_seq` could not be kept: between the call before them and the one after them kqueue may have
     /// delivered anything.
     pub(crate) fn calls_lost(&mut self, next_seq: u64) {
         self.calls.skip(next_seq);
@@ -177,7 +177,7 @@ impl Timeline {
     /// A call between these two clock readings returned at `at`.
     pub(super) fn learn(&mut self, before: MonoTime, after: MonoTime, at: KernelTime) {
         if !self.clock.marked(before, after, at) {
-            // RecordQueue of before and of after it may stand among each other, up to the newest.
+            // Records from before the jump and from after it may be mixed, up to the newest.
             let to = self.newest().max(at);
             self.jumped(self.marked.min(at), to);
         }

@@ -67,7 +67,7 @@ pub(crate) struct Timeline {
     /// No marks can come: dtrace is not there.
     away: bool,
     ended: bool,
-    /// RecordQueue that could not wait for their call, calls that could not wait for their mark, for want of room.
+    /// Records that could not wait for their call, and calls that could not wait for their mark, for want of room.
     hurried_records: u64,
     hurried_calls: u64,
 }

@@ -1,9 +1,9 @@
-//! The passes of dtrace(1): how far its stdout had been read at any time. So much is surely of an earlier pass of dtrace(1)
-//! than what it took later.
+//! The passes of dtrace(1): up to which record its stdout had been read at which time. dtrace(1) reports the drops of a
+//! pass after its records, so only what an earlier pass printed is known to be complete.
 //!
-//! dtrace(1) takes the buffers of all CPUs, prints their records, then reports what they dropped, and sleeps until the next
-//! pass (`dt_consume.c`, 12.3:3034,3066: temporal=yes). A long pass prints for seconds, so its drops are reported long after
-//! the records around them.
+//! In a pass dtrace(1) takes the buffers of all CPUs, prints their records, then reports what they dropped, and sleeps
+//! until the next (`dt_consume.c`, 12.3:3034,3066: temporal=yes). A long pass prints for seconds, so its drops are
+//! reported long after the records around them.
 
 use std::collections::VecDeque;
 

@@ -70,7 +70,7 @@ impl Reconcile {
         let from = clock.earliest(at).filter(|at| *at >= self.since)?;
         let new = Baseline { from, total, least: least.unwrap_or(creates), most: creates };
         let old = self.last.replace(new)?;
-        // The counters are another program's words: nothing that they say may overflow.
+        // The counters come from outside: no value of theirs may overflow.
         let forks = i64::try_from(total.saturating_sub(old.total)).unwrap_or(i64::MAX);
         self.delta = self.delta.saturating_add(forks.saturating_sub_unsigned(creates - old.most));
         // It is not known when exactly the counters were read: only what no time explains is missing.

@@ -1,4 +1,5 @@
-//! DTrace's records in the order of their time stamps, as far as those can be believed.
+//! Sorts DTrace's records by their time stamps. A stamp far from the others waits for a second record that confirms it;
+//! a record from before the reorder horizon, or printed twice, is refused.
 
 use std::collections::VecDeque;
 
@@ -6,7 +7,8 @@ use crate::model::KernelTime;
 use crate::wire::decode::Reason;
 use crate::wire::record::Record;
 
-/// A time stamp this far from its neighbours needs a second one that confirms it: dtrace's heartbeat comes at 10 Hz.
+/// A time stamp this far from its neighbours needs a second one that confirms it. dtrace's heartbeat comes every 5 s, or at
+/// 10 Hz from a consumer.d that is run by hand, so a right one is soon confirmed.
 const JUMP_NS: u64 = 60_000_000_000;
 
 /// What became of a record on its arrival, and of one that had waited to be confirmed.

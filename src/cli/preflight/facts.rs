@@ -1,4 +1,4 @@
-//! What can be found out about a host, and the few questions that are asked for it.
+//! Gathers what `check` judges: the facts of this host, through the trait `Probe`, which tests replace.
 
 use std::path::{Path, PathBuf};
 

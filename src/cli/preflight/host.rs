@@ -1,4 +1,4 @@
-//! The probes of the host that we run on.
+//! Answers the questions of `Probe` on the real host: runs programs, opens files, binds the port.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};

@@ -1,4 +1,4 @@
-//! What the facts mean for `serve`, and what to do about them. Pure.
+//! What the facts of a host mean for `serve`, and what to do about them: pure functions.
 
 use std::path::Path;
 

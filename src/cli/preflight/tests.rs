@@ -1,4 +1,4 @@
-//! Hosts as they are met, and what check says of each.
+//! Tests of `check`: a host without faults, and one for each fault.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! TLS by rustls.
+//! TLS for the server by rustls: certificates, client certificates and allowed names from the web configuration.
 
 use std::io;
 use std::net::IpAddr;

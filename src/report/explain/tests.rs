@@ -1,3 +1,5 @@
+//! Tests of `explain` on the project's recordings.
+
 use std::ops::ControlFlow;
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! What a page needs and the counters do not have: how things went over time, repeats by generation, and incidents.
+//! Observes a run for the report page: verdicts and damage over time, NOTE_CHILD by generation, and the first incidents
+//! of each verdict.
 
 use serde::Serialize;
 

@@ -214,11 +214,11 @@ pub(super) fn generations(generations: &[Generation], colour: RGBColor) -> Strin
             let (place, value) = ((i + 1) as f64, each(generation));
             let corners = [(place - 0.3, 0.0), (place + 0.3, value)];
             chart.draw_series([Rectangle::new(corners, colour.filled())])?;
-            let words = format!("{value:.1}").replace(".0", "");
+            let text = format!("{value:.1}").replace(".0", "");
             let style = FONT
                 .into_text_style(chart.plotting_area())
                 .pos(Pos::new(HPos::Center, VPos::Bottom));
-            chart.draw_series([Text::new(words, (place, value), style)])?;
+            chart.draw_series([Text::new(text, (place, value), style)])?;
         }
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! What the page of a run says, section by section.
+//! The sections of the report page: their tables, plots and sentences.
 
 use plotters::style::RGBColor;
 
@@ -54,9 +54,9 @@ impl ReportPage {
         let over_time = &self.over_time;
         let layers = VerdictClass::ALL.iter().map(|class| {
             let verdicts = Verdict::ALL.iter().filter(|verdict| verdict.class() == *class);
-            let words: Vec<&str> = verdicts.map(|verdict| verdict.as_str()).collect();
+            let names: Vec<&str> = verdicts.map(|verdict| verdict.as_str()).collect();
             let (name, colour) = layer(*class);
-            (name.to_owned(), colour, sum(&over_time.verdicts, &words))
+            (name.to_owned(), colour, sum(&over_time.verdicts, &names))
         });
         let bin = over_time.verdicts_bin_seconds;
         let caption = format!(
@@ -301,10 +301,10 @@ fn share(right: u64, all: u64) -> String {
     }
 }
 
-/// The values of some words, bin by bin.
+/// The sum of these values, bin by bin.
 fn sum(by: &ByName<Vec<u64>>, wanted: &[&str]) -> Vec<u64> {
     let mut sums = vec![];
-    for (_, values) in by.iter().filter(|(word, _)| wanted.contains(word)) {
+    for (_, values) in by.iter().filter(|(name, _)| wanted.contains(name)) {
         sums.resize(sums.len().max(values.len()), 0);
         sums.iter_mut().zip(values).for_each(|(sum, n)| *sum += n);
     }

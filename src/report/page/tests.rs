@@ -1,3 +1,5 @@
+//! Tests of the report page in its formats.
+
 use std::ops::ControlFlow;
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The kevent(2) calls of consumers' threads: the changelist entry by entry, then kqueue_scan knote by knote, eight events at a
-//! time (13.2 `kern_event.c:1380-1440`, `1930-2080`).
+//! The simulated kevent(2) calls of consumers: the changelist entry by entry, then kqueue_scan knote by knote, eight
+//! events at a time (13.2 `kern_event.c:1380-1440`, `1930-2080`).
 
 use super::traced::{Got, KQ_NEVENTS, What};
 use super::{Consumer, OpenKqueue, Step};

@@ -1,4 +1,4 @@
-//! Consumers: processes that use kqueue themselves, each in its own way. DTrace alone watches them.
+//! The simulated consumers: processes that use kqueue themselves, each in its own way. DTrace alone watches them.
 
 mod calls;
 mod habits;

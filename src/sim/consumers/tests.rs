@@ -1,3 +1,5 @@
+//! Tests of the simulated consumers.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 

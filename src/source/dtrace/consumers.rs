@@ -1,4 +1,4 @@
-//! The clauses of consumer.d for several consumers at once.
+//! The clauses of consumer.d, written out for several consumers.
 
 use std::fmt::Write;
 

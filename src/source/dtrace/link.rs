@@ -1,5 +1,6 @@
-//! What comes over a command's two pipes and is none of dtrace's: messages of ssh(1), a banner, what a login shell prints.
-//! It goes to the log, each text once, and never to the pipeline: it is neither a record nor a drop.
+//! Separates dtrace's output from that of the link (ssh(1), a banner, a login shell) on the pipes of
+//! `--dtrace.command`. The link's text goes to the log, each text once, and never to the pipeline, where it would count
+//! as bad lines and drops.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

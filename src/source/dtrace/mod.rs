@@ -1,5 +1,5 @@
 //! dtrace(1), the witness: chooses the D program that this kernel understands, keeps it running, reads its pipes, and
-//! tells the pipeline about every outage. The [keeper] starts and ends it for us, or a [command] of the user's does, which
+//! reports every outage to the pipeline. The [keeper] starts and ends it, or a [command] of the user's does, which
 //! reaches it on another host.
 
 pub mod command;

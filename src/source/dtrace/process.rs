@@ -1,8 +1,6 @@
-//! One dtrace(1) of the keeper's, as its supervisor waits for it: its two pipes, read in the order in which they were
-//! written, and the pipe that tells of its end.
-//!
-//! dtrace tells of drops on stderr before it prints anything of its next pass (`dt_consume.c`), and a message that was
-//! passed on late would come when what was dropped has been missed already.
+//! Reads the pipes of one running dtrace(1), stderr before stdout, and the pipe that reports its end. The order
+//! matters: dtrace(1) reports drops on stderr before it prints anything of its next pass (`dt_consume.c`), and a report
+//! that was passed on late would come when what was dropped has been missed already.
 
 use std::io::{ErrorKind, PipeReader, Read};
 use std::os::fd::AsFd;

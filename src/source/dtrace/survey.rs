@@ -1,4 +1,4 @@
-//! Which processes of this host use EVFILT_PROC, by a short run of consumers.d.
+//! The survey behind `consumers`: runs consumers.d for some seconds and lists the processes that use EVFILT_PROC.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};

@@ -2,7 +2,7 @@
 //! its pipes over a socket pair. The exporter, which started the keeper and may then become another user, asks for that
 //! and does everything else.
 //!
-//! A run as an unprivileged user has a keeper as well: there is one way of running dtrace, and tests walk it.
+//! A run as an unprivileged user has a keeper as well: there is one way to run dtrace, and the tests use it.
 
 mod cpu;
 mod modules;

@@ -1,5 +1,5 @@
-//! What the exporter asks of its keeper, and what the keeper answers: one request at a time, one answer to each, eight
-//! and twelve bytes in front. The keeper takes anything but a request for the end of the exporter.
+//! The protocol between the exporter and its keeper: one request at a time, one answer to each. A request begins with 8
+//! bytes, an answer with 12. The keeper treats everything else as the end of the exporter, and ends.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

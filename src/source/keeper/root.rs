@@ -1,6 +1,6 @@
 //! The keeper's own side: a process that owns dtrace(1) and nothing else. It reads eight bytes at a time from its
-//! exporter, knows four D programs, and ends with what it has started once the exporter is gone. In between it blocks
-//! in read(2), and for a dtrace that runs in waitid(2): it does not wake up by itself.
+//! exporter, runs the project's own D programs alone, and ends with what it has started once the exporter is gone. In
+//! between it blocks in read(2), and for a dtrace that runs in waitid(2): it does not wake up by itself.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

@@ -1,10 +1,10 @@
-//! The tracked processes, as far as the events show, and those that should be: the search for the descendants of a process that had
-//! children before we came.
+//! Which processes the mirror tracks, and the search for descendants of a root that were born before the root was
+//! registered.
 //!
 //! A tracked pid must never be registered again (one of its two knotes would be changed: 13.2 `kern_event.c:1586`).
-//! Therefore the search lists the processes first and reads the queue empty after that: a process that is in the list and was
-//! born tracked has been announced by then. And since a process is in the list a moment before its NOTE_CHILD is in
-//! the queue, it must be missing twice in a row before it is registered.
+//! Therefore the search lists the processes first and reads the queue empty after that: a process that is in the list
+//! and was born tracked has been announced by then. And since a process is in the list a moment before its NOTE_CHILD
+//! is in the queue, it must be missing twice in a row before it is registered.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;

@@ -1,7 +1,5 @@
-//! The accused: EVFILT_PROC with NOTE_TRACK, read by one thread that does nothing else.
-//!
-//! What it does is independent of the platform and tested with a scripted kernel; the two system calls behind
-//! [`KqueueApi`] are FreeBSD's.
+//! The mirror: a kqueue of the exporter's own that tracks processes with NOTE_TRACK. One thread reads it and does
+//! nothing else. The system calls are behind [`KqueueApi`], so the reader is tested without FreeBSD.
 
 mod family;
 #[cfg(target_os = "freebsd")]

@@ -1,5 +1,6 @@
 //! The thread that looks after the others: it finds the roots of the trees, lets commands begin, reads the fork
-//! counters, and ends everything in its order. Between two events it blocks, until the next time at which it has to act.
+//! counters, and ends everything in its order. Between two events it blocks, until the next time at which it has to
+//! act.
 
 use std::io::{self, ErrorKind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};

@@ -77,13 +77,13 @@ pub enum LiveError {
     /// There is nothing to watch, or two trees have one name.
     #[error("{0}")]
     Targets(String),
-    /// DTrace is not there.
+    /// dtrace(1) cannot be used.
     #[error(transparent)]
-    DtraceWitness(#[from] dtrace::DtraceError),
+    Dtrace(#[from] dtrace::DtraceError),
     /// It is not known where this program is.
     #[error("cannot find this program, which runs dtrace as well: {0}")]
     Program(io::Error),
-    /// A consumer is not there.
+    /// A consumer that was named by its pid does not run.
     #[error(
         "consumer {name:?}: there is no process {pid}; give the pid of one that runs, or its pid file: {name}=pidfile:PATH"
     )]
@@ -93,14 +93,14 @@ pub enum LiveError {
         /// Its pid.
         pid: Pid,
     },
-    /// It was there, and has gone.
+    /// The keeper, which runs dtrace(1), has ended.
     #[error(transparent)]
     KeeperGone(#[from] Gone),
     /// kqueue is not there.
     #[error("cannot open a kqueue that tracks processes: {0}")]
     Kqueue(io::Error),
     /// kevent(2) failed.
-    #[error("kevent(2) failed, so kqueue tells nothing any more: {0}")]
+    #[error("kevent(2) failed, so kqueue reports nothing any more: {0}")]
     Kevent(io::Error),
     /// A command cannot be started.
     #[error("cannot start the command of tree {name:?}: {source}")]
@@ -277,6 +277,11 @@ pub fn check(config: &LiveConfig) -> Result<(), LiveError> {
     let trees = || config.targets.iter().chain(&config.consumers);
     if trees().count() > usize::from(u16::MAX) {
         return Err(LiveError::Targets(format!("more than {} trees", u16::MAX)));
+    }
+    if config.consumers.len() > MOST_CONSUMERS {
+        return Err(LiveError::Targets(format!(
+            "more than {MOST_CONSUMERS} consumers: watch the others with another exporter"
+        )));
     }
     let mut names = HashSet::new();
     match trees().find(|target| !names.insert(&target.name)) {

@@ -1,4 +1,5 @@
-//! Consumers of a dtrace(1) that somebody else runs: what it prints comes on stdin, from a pipe or a file.
+//! The source of `--source stdin`: consumers whose dtrace(1) prints to stdin, from a pipe or a file, without a
+//! supervisor of ours.
 
 use std::io::{ErrorKind, PipeReader, Read, pipe};
 use std::ops::ControlFlow;

@@ -31,7 +31,7 @@ fn a_refused_registration_is_no_fact() {
     script.register(120, (3, "a1"), 60, EV_ADD, NOTE_EXIT, 3);
     script.idle(200, &[3]);
     assert_eq!(script.deaths(), NONE);
-    assert_eq!(script.0.stats().trees[0].refused_registrations(), 1);
+    assert_eq!(refused(&script.0.stats().trees[0]), 1);
 }
 
 #[test]
@@ -298,5 +298,5 @@ fn threads_of_a_consumer_are_kept_apart() {
     script.idle(500, &[3]);
     assert_eq!(script.deaths(), [(Verdict::Agreed, 2)]);
     let tree = &script.0.stats().trees[0];
-    assert_eq!((tree.refused_registrations(), tree.order_violations), (1, [0; Order::COUNT]));
+    assert_eq!((refused(tree), tree.order_violations), (1, [0; Order::COUNT]));
 }

@@ -1,5 +1,6 @@
 //! A consumer, pid 9, that is written down by hand; times in milliseconds, a while after DTrace's first record.
 
+use kqproc_exporter::check::stats::TreeStats;
 use kqproc_exporter::model::{Fact, Pid, Verdict};
 
 use super::{Run, verdicts};
@@ -107,3 +108,8 @@ impl Script {
 pub(super) const LOST: [(Verdict, u64); 1] = [(Verdict::LostSilent, 1)];
 pub(super) const AGREED: [(Verdict, u64); 1] = [(Verdict::Agreed, 1)];
 pub(super) const NONE: [(Verdict, u64); 0] = [];
+
+/// How many registrations of a consumer kevent(2) refused.
+pub(crate) fn refused(tree: &TreeStats) -> u64 {
+    tree.consumer.as_ref().map_or(0, |consumer| consumer.refused.iter().sum())
+}
