@@ -278,11 +278,6 @@ pub fn check(config: &LiveConfig) -> Result<(), LiveError> {
     if trees().count() > usize::from(u16::MAX) {
         return Err(LiveError::Targets(format!("more than {} trees", u16::MAX)));
     }
-    if config.consumers.len() > MOST_CONSUMERS {
-        return Err(LiveError::Targets(format!(
-            "more than {MOST_CONSUMERS} consumers: watch the others with another exporter"
-        )));
-    }
     let mut names = HashSet::new();
     match trees().find(|target| !names.insert(&target.name)) {
         Some(twice) => Err(LiveError::Targets(format!("two trees are named {:?}", twice.name))),
