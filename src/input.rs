@@ -3,6 +3,7 @@
 //! Live, replay and simulation differ only in who makes these; everything behind them is the same code.
 
 use std::ops::{ControlFlow, RangeInclusive};
+use std::time::Duration;
 
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 
@@ -242,6 +243,12 @@ impl Config {
 pub trait Sink {
     /// Takes the next input.
     fn push(&mut self, input: Input<'_>) -> ControlFlow<()>;
+
+    /// A source in real time has no input to push for now. It calls this again with the next one, and after the time that it
+    /// gives back if none comes by then.
+    fn idle(&mut self) -> Option<Duration> {
+        None
+    }
 }
 
 impl<F: FnMut(Input<'_>) -> ControlFlow<()>> Sink for F {

@@ -9,7 +9,7 @@ use super::feed::paced;
 use super::ingest::Ingest;
 use crate::check::Config;
 use crate::http::{About, State};
-use crate::input::Input;
+use crate::input::{Input, Sink};
 use crate::metrics::{Origin, Source};
 use crate::recording::BUNDLED;
 use crate::source::replay::{Replay, ReplayError};

@@ -182,7 +182,7 @@ impl Feed {
         match self {
             Feed::Demo { speed, .. } => demo::run(state, check, speed, stop),
             Feed::Live { .. } => {}
-            Feed::Stdin(stdin) => stdin.run(&mut |input: Input<'_>| ingest.push(input))?,
+            Feed::Stdin(stdin) => stdin.run(&mut ingest)?,
             Feed::Replay { first, path, repeat, speed, .. } => {
                 let mut next = Some(first);
                 while let Some(replay) = next.take() {
@@ -253,7 +253,7 @@ fn run_live(
             };
             scope.spawn(move || {
                 let host = remote.host().to_owned();
-                let ran = remote.run(&mut |input: Input<'_>| ingest.push(input), kernel);
+                let ran = remote.run(&mut ingest, kernel);
                 if let Err(error) = ran {
                     tracing::error!(host, "this host is not watched any more: {error}");
                 }
@@ -262,7 +262,7 @@ fn run_live(
         let Some(live) = local else { return Ok(()) };
         let switch_ns = live.switch_ns().unwrap_or(check.switch_ns);
         let mut ingest = Ingest::part(state.clone(), Config { switch_ns, ..check }, 0);
-        let ran = live.run(&mut |input: Input<'_>| ingest.push(input));
+        let ran = live.run(&mut ingest);
         ran.map(drop).inspect_err(|_| stop.request())
     })
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::check::Config;
 use crate::check::stats::Stats;
 use crate::http::{Incidents, State};
-use crate::input::Input;
+use crate::input::{Input, Sink};
 use crate::metrics::Source;
 use crate::pipeline::Pipeline;
 
@@ -22,7 +22,10 @@ pub(crate) struct Ingest {
     state: State,
     /// Which of the service's parts this is.
     part: usize,
+    /// When something was published the last time.
     published: Option<Instant>,
+    /// Nothing has been counted since.
+    is_published: bool,
     /// What comes next belongs to another pipeline.
     ended: bool,
 }
@@ -42,28 +45,9 @@ impl Ingest {
             state,
             part,
             published: None,
+            is_published: true,
             ended: false,
         }
-    }
-
-    /// Takes the next input.
-    pub(crate) fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
-        if self.ended {
-            self.begin_again();
-        }
-        match &input {
-            Input::Batch(_) => self.set_source(Source::Kqueue, true),
-            Input::Stdout { .. } => self.set_source(Source::Dtrace, true),
-            Input::Forks { .. } => self.set_source(Source::Sysctl, true),
-            Input::DtraceDown { .. } => self.set_source(Source::Dtrace, false),
-            _ => {}
-        }
-        self.ended = input == Input::End;
-        self.pipeline.push(input);
-        if self.ended || self.published.is_none_or(|at| at.elapsed() >= PUBLISH) {
-            self.publish();
-        }
-        ControlFlow::Continue(())
     }
 
     fn set_source(&self, source: Source, up: bool) {
@@ -72,6 +56,7 @@ impl Ingest {
 
     fn publish(&mut self) {
         self.published = Some(Instant::now());
+        self.is_published = true;
         let mut stats = self.pipeline.stats().clone();
         stats.add_past(&self.past);
         self.state.publish(self.part, stats);
@@ -86,5 +71,75 @@ impl Ingest {
         let mut past = ended.stats().clone();
         past.add_past(&self.past);
         self.past = past;
+    }
+}
+
+impl Sink for Ingest {
+    fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
+        if self.ended {
+            self.begin_again();
+        }
+        match &input {
+            Input::Batch(_) => self.set_source(Source::Kqueue, true),
+            Input::Stdout { .. } => self.set_source(Source::Dtrace, true),
+            Input::Forks { .. } => self.set_source(Source::Sysctl, true),
+            Input::DtraceDown { .. } => self.set_source(Source::Dtrace, false),
+            _ => {}
+        }
+        self.ended = input == Input::End;
+        // The batch of an idle call is no news by itself: its marks come right behind it.
+        let is_news = !matches!(input, Input::Batch(batch) if batch.events.is_empty());
+        self.is_published &= !is_news;
+        self.pipeline.push(input);
+        match self.ended {
+            true => self.publish(),
+            false => drop(self.idle()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Publishes what is not published yet, unless that was done a moment ago. How long that is to be waited for.
+    fn idle(&mut self) -> Option<Duration> {
+        if self.is_published {
+            return None;
+        }
+        let age = self.published.map(|at| at.elapsed());
+        let left = age.and_then(|age| PUBLISH.checked_sub(age));
+        if left.is_none() {
+            self.publish();
+        }
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::About;
+    use crate::metrics::Origin;
+    use crate::model::MonoTime;
+
+    #[test]
+    fn what_came_right_behind_a_snapshot_is_published_though_nothing_else_comes() {
+        let state = State::new(About {
+            origin: Origin::Live,
+            detail: String::new(),
+            osrelease: String::new(),
+            osreldate: 0,
+            sources: vec![Source::Dtrace],
+        });
+        let mut ingest = Ingest::new(state.clone(), Config::default());
+        let published = || state.stats().records.iter().sum::<u64>();
+        for (tick, counted) in [("T 1 1\n", 1), ("T 2 2\n", 1)] {
+            let _ = ingest.push(Input::Stdout { at: MonoTime(1), bytes: tick.as_bytes() });
+            assert_eq!(published(), counted);
+        }
+        let wait = ingest.idle().expect("it is not published");
+        assert!(wait <= PUBLISH);
+        while let Some(wait) = ingest.idle() {
+            std::thread::sleep(wait);
+        }
+        assert_eq!(published(), 2);
+        assert_eq!(ingest.idle(), None, "it sleeps until something comes");
     }
 }

@@ -3,21 +3,13 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use memchr::memchr;
 
+use super::inbox::MessageSender;
 use super::pool::{Pool, PooledBuf};
 use crate::input::{Attach, Batch, Input, Sink};
 use crate::model::{Kevent, MonoTime, Pid, TreeId};
-
-/// Messages beyond those that carry a buffer: starts and ends of dtrace, fork counts.
-const CONTROL_ROOM: usize = 1024;
-
-/// A channel with room for as many messages as there are `buffers`, and some more.
-pub(crate) fn channel(buffers: usize) -> (SyncSender<Message>, Receiver<Message>) {
-    sync_channel(buffers + CONTROL_ROOM)
-}
 
 /// One message.
 #[derive(Debug)]
@@ -140,7 +132,7 @@ impl OwnedBatch {
 #[derive(Debug)]
 pub(crate) struct TextLane {
     pool: Arc<Pool<Chunk>>,
-    to: SyncSender<Message>,
+    to: MessageSender,
     stream: Stream,
     lost: u64,
     /// The dropped bytes ended inside a line: its rest must not be taken for a line.
@@ -149,7 +141,7 @@ pub(crate) struct TextLane {
 
 impl TextLane {
     /// A lane that may fill `buffers` buffers ahead of the pipeline.
-    pub(crate) fn new(stream: Stream, buffers: usize, to: SyncSender<Message>) -> TextLane {
+    pub(crate) fn new(stream: Stream, buffers: usize, to: MessageSender) -> TextLane {
         TextLane { pool: Pool::new(buffers), to, stream, lost: 0, torn: false }
     }
 
@@ -175,8 +167,7 @@ impl TextLane {
     /// The pipe has ended. Reports what was lost and not reported yet; waits for the pipeline if it must.
     pub(crate) fn finish(&mut self, at: MonoTime) {
         if self.lost > 0 {
-            // It fails when the pipeline is gone, which then needs no report.
-            let _ = self.to.send(self.loss(at));
+            self.to.send(self.loss(at));
         }
         (self.lost, self.torn) = (0, false);
     }
@@ -198,15 +189,15 @@ impl TextLane {
         (chunk.at, chunk.stream) = (at, self.stream);
         chunk.bytes.clear();
         chunk.bytes.extend_from_slice(bytes);
-        !matches!(self.to.try_send(Message::Text(chunk)), Err(TrySendError::Full(_)))
+        self.to.try_send(Message::Text(chunk)).is_ok()
     }
 }
 
-/// Everything in the channel as the pipeline would read it.
+/// Everything in an inbox as the pipeline would read it.
 #[cfg(test)]
-pub(super) fn text_of(from: &Receiver<Message>) -> String {
+pub(super) fn text_of(from: &super::inbox::Inbox) -> String {
     let mut text = Vec::new();
-    for message in from.try_iter() {
+    for message in from.queued() {
         let _ = message.deliver(&mut |input: Input<'_>| {
             if let Input::Stdout { bytes, .. } | Input::Stderr { bytes, .. } = input {
                 text.extend_from_slice(bytes);
@@ -221,12 +212,13 @@ pub(super) fn text_of(from: &Receiver<Message>) -> String {
 mod tests {
     use super::text_of as drain;
     use super::*;
+    use crate::source::inbox::inbox;
     use crate::wire::decode::{Reason, decode};
     use crate::wire::drops;
 
     #[test]
     fn a_full_lane_drops_whole_lines_and_reports_how_much() {
-        let (to, from) = channel(2);
+        let (to, from) = inbox(2);
         let mut lane = TextLane::new(Stream::Stdout, 2, to);
         let at = MonoTime(1);
         lane.send(at, b"T 1 1\n");
@@ -240,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_loss_reads_as_blindness_on_either_stream() {
-        let (to, from) = channel(0);
+        let (to, from) = inbox(0);
         let mut lane = TextLane::new(Stream::Stdout, 0, to);
         lane.send(MonoTime(1), b"T 1 1\n");
         lane.finish(MonoTime(2));
@@ -252,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_was_lost_last_is_reported_at_the_end() {
-        let (to, from) = channel(1);
+        let (to, from) = inbox(1);
         let mut lane = TextLane::new(Stream::Stderr, 1, to);
         lane.send(MonoTime(1), b"a\n");
         lane.send(MonoTime(1), b"lost\n");

@@ -8,6 +8,8 @@ pub mod directory;
 #[cfg(unix)]
 pub mod dtrace;
 #[cfg(unix)]
+mod inbox;
+#[cfg(unix)]
 pub mod keeper;
 #[cfg(target_os = "freebsd")]
 pub(crate) mod kinfo;

@@ -274,23 +274,22 @@ impl PipeSink for LinkMessages {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::Receiver;
-
     use super::*;
-    use crate::source::message::{Message, Stream, channel};
+    use crate::source::inbox::inbox;
+    use crate::source::message::{Stream, text_of};
 
     /// What reaches the pipeline of these bytes, cut in two at every place.
     fn passed<D: PipeSink>(drain: impl Fn(TextLane) -> D, stream: Stream, bytes: &[u8]) -> String {
         let mut whole = None;
         for cut in 0..=bytes.len() {
-            let (to, from): (_, Receiver<Message>) = channel(64);
+            let (to, from) = inbox(64);
             let mut drain = drain(TextLane::new(stream, 64, to));
             let (head, tail) = bytes.split_at(cut);
             drain.take(MonoTime(1), head);
             drain.take(MonoTime(2), tail);
             drain.end(MonoTime(3));
             drop(drain);
-            let text = crate::source::message::text_of(&from);
+            let text = text_of(&from);
             assert_eq!(*whole.get_or_insert_with(|| text.clone()), text, "cut at {cut}");
         }
         whole.unwrap_or_default()
@@ -306,7 +305,7 @@ mod tests {
         let text = passed(records, Stream::Stdout, text.as_bytes());
         assert_eq!(text, "B 1 2\nC 5 0 6 5 5 14\nload 0,15\nT 9", "later it is an error");
         let long = [&[b'B'; 9000][..], b"\nB 1 2\n"].concat();
-        let mut drain = records(TextLane::new(Stream::Stdout, 0, channel(0).0));
+        let mut drain = records(TextLane::new(Stream::Stdout, 0, inbox(0).0));
         assert!(!drain.take(MonoTime(1), &long[..8000]) && drain.take(MonoTime(1), &long[8000..]));
         assert_eq!(passed(records, Stream::Stdout, b"no dtrace here\nB 1"), "");
     }

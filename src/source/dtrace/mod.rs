@@ -16,7 +16,6 @@ mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 pub use policy::RestartLimits;
@@ -26,8 +25,8 @@ use self::command::CommandRunner;
 use self::programs::{PLAIN, Program, WITH_CAUSES, is_option_value};
 use self::runner::Runner;
 pub(crate) use self::supervisor::{ConsumerPids, Supervisor};
+use super::inbox::MessageSender;
 use super::keeper::{self, Gone, Keeper, KeeperJob};
-use super::message::Message;
 use super::stop::Stop;
 use super::sysctl::KernelInfo;
 use crate::model::Pid;
@@ -250,7 +249,7 @@ impl DtraceWitness {
     pub(crate) fn supervisor(
         self,
         consumers: Vec<Pid>,
-        to: SyncSender<Message>,
+        to: MessageSender,
         begun: impl Fn() + Send + Sync + 'static,
         stop: Stop,
     ) -> Result<Supervisor, DtraceError> {

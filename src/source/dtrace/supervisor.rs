@@ -1,7 +1,6 @@
 //! The supervisor of dtrace(1): carries out what the policy decides, reads its pipes, and tells the pipeline.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::programs::Program;
 use super::{DtraceError, DtraceWitness, Runner, STDERR_BUFFERS, STDOUT_BUFFERS, choose};
 use crate::model::Pid;
 use crate::source::clock;
+use crate::source::inbox::MessageSender;
 use crate::source::keeper::{self, Gone, Started};
 use crate::source::message::{Message, Stream, TextLane};
 use crate::source::stop::Stop;
@@ -27,7 +27,7 @@ pub(crate) struct Supervisor {
     complaint: Option<String>,
     /// Called with the kernel that dtrace(1) runs on, if a command runs it.
     kernel: Option<Arc<dyn Fn(KernelInfo) + Send + Sync>>,
-    to: SyncSender<Message>,
+    to: MessageSender,
     /// Called at the first record of each dtrace.
     begun: Begun,
     stop: Stop,
@@ -63,7 +63,7 @@ impl Supervisor {
     pub(super) fn new(
         dtrace: DtraceWitness,
         consumers: Vec<Pid>,
-        to: SyncSender<Message>,
+        to: MessageSender,
         begun: Begun,
         stop: Stop,
     ) -> Result<Supervisor, DtraceError> {
@@ -237,8 +237,7 @@ impl Supervisor {
                     tracing::warn!(
                         "{name}: that host was booted; the pids of its consumers are others' now, so give the new ones"
                     );
-                    // It fails when the pipeline is gone, and then nobody wants to know.
-                    let _ = to.send(Message::Rebooted);
+                    to.send(Message::Rebooted);
                 };
                 let messages = LinkMessages::new(err, link.clone());
                 let records = LinkRecords::new(records, link, booted);
@@ -278,9 +277,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A full channel is waited for: that dtrace was started, or is gone, must not be lost.
+    /// Room is waited for: that dtrace was started, or is gone, must not be lost.
     fn send(&self, message: Message) {
-        // It fails when the pipeline is gone, which then needs no report.
-        let _ = self.to.send(message);
+        self.to.send(message);
     }
 }

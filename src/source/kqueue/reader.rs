@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::family::Family;
@@ -15,6 +15,7 @@ use super::{KnoteChange, KqueueApi, MarkPlace, Notes};
 use crate::input::{Attach, took_all};
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 use crate::source::clock;
+use crate::source::inbox::MessageSender;
 use crate::source::message::{LostBatches, Message, OwnedBatch};
 use crate::source::pool::{Pool, PooledBuf};
 use crate::source::signals;
@@ -117,7 +118,7 @@ impl KqueueReader {
         requests: Receiver<RootRequest>,
         notify: Box<dyn Fn(RootEvent) + Send>,
         pace: IdlePace,
-        to: SyncSender<Message>,
+        to: MessageSender,
     ) -> KqueueReader {
         KqueueReader {
             kernel,
@@ -148,7 +149,7 @@ impl KqueueReader {
         if result.is_ok() {
             result = self.read_rest();
         }
-        self.out.finish();
+        self.out.report_loss();
         (self.kernel, result)
     }
 
@@ -244,13 +245,13 @@ impl KqueueReader {
                     self.family.search();
                 }
             } else {
-                self.out.gone.push_back(tree);
+                self.out.gone.push(tree);
                 (self.notify)(RootEvent::Refused { tree, pid, errno });
             }
         }
         let ended = self.returned.iter().filter_map(|event| self.family.event(event));
         for tree in ended {
-            self.out.gone.push_back(tree);
+            self.out.gone.push(tree);
             (self.notify)(RootEvent::Ended { tree });
         }
         if drained && self.family.is_searching() {
@@ -275,7 +276,7 @@ impl KqueueReader {
                     RootEvent::Attached { tree, pid }
                 }
                 Some(by) => {
-                    self.out.gone.push_back(tree);
+                    self.out.gone.push(tree);
                     RootEvent::Taken { tree, pid, by }
                 }
             };
@@ -284,57 +285,44 @@ impl KqueueReader {
     }
 }
 
-/// Batches on their way to the pipeline, and what could not be sent yet.
+/// Batches on their way to the pipeline, and what is sent behind the next one.
 struct Outbox {
     pool: Arc<Pool<OwnedBatch>>,
-    to: SyncSender<Message>,
+    to: MessageSender,
     lost: Option<LostBatches>,
     attached: Vec<Attach>,
-    gone: VecDeque<TreeId>,
+    gone: Vec<TreeId>,
 }
 
 impl Outbox {
-    fn new(buffers: usize, to: SyncSender<Message>) -> Outbox {
-        let (attached, gone) = (Vec::new(), VecDeque::new());
-        Outbox { pool: Pool::new(buffers), to, lost: None, attached, gone }
+    fn new(buffers: usize, to: MessageSender) -> Outbox {
+        Outbox { pool: Pool::new(buffers), to, lost: None, attached: Vec::new(), gone: Vec::new() }
     }
 
     /// Sends a batch, or counts it as lost. Takes the events and leaves an empty buffer.
     fn post(&mut self, seq: u64, before: MonoTime, after: MonoTime, events: &mut Vec<Kevent>) {
-        let free = self.pool.take();
-        if !free
-            .is_some_and(|batch| self.report_loss() && self.send(batch, seq, before, after, events))
-        {
-            let none = LostBatches { first: seq, count: 0, from: before, to: after };
-            let lost = self.lost.get_or_insert(none);
-            lost.count += 1;
-            lost.to = after;
-        }
-        while let Some(id) = self.gone.front().copied()
-            && self.try_send(Message::TreeGone { id }).is_ok()
-        {
-            self.gone.pop_front();
-        }
-    }
-
-    /// Nothing more will come. Reports what was not reported yet; waits for the pipeline if it must.
-    fn finish(&mut self) {
-        // It fails when the pipeline is gone, which then needs no report.
-        if let Some(lost) = self.lost.take() {
-            let _ = self.to.send(Message::BatchesLost(lost));
+        match self.pool.take() {
+            Some(batch) => {
+                self.report_loss();
+                self.send(batch, seq, before, after, events);
+            }
+            None => {
+                let none = LostBatches { first: seq, count: 0, from: before, to: after };
+                let lost = self.lost.get_or_insert(none);
+                lost.count += 1;
+                lost.to = after;
+            }
         }
         for id in self.gone.drain(..) {
-            let _ = self.to.send(Message::TreeGone { id });
+            self.to.post(Message::TreeGone { id }, false);
         }
     }
 
-    /// Sends what was lost, if something was. Whether that was sent.
-    fn report_loss(&mut self) -> bool {
-        let sent = self.lost.is_none_or(|l| self.try_send(Message::BatchesLost(l)).is_ok());
-        if sent {
-            self.lost = None;
+    /// Sends what was lost, if something was.
+    fn report_loss(&mut self) {
+        if let Some(lost) = self.lost.take() {
+            self.to.post(Message::BatchesLost(lost), false);
         }
-        sent
     }
 
     fn send(
@@ -344,27 +332,14 @@ impl Outbox {
         before: MonoTime,
         after: MonoTime,
         events: &mut Vec<Kevent>,
-    ) -> bool {
+    ) {
         (batch.seq, batch.capacity) = (seq, CAPACITY);
         (batch.before, batch.after) = (before, after);
         batch.attached.clear();
         batch.attached.append(&mut self.attached);
         batch.events.clear();
         std::mem::swap(&mut batch.events, events);
-        match self.try_send(Message::Batch(batch)) {
-            Err(Message::Batch(mut batch)) => {
-                self.attached.append(&mut batch.attached);
-                false
-            }
-            _ => true,
-        }
-    }
-
-    /// The message back if there is no room. If the pipeline is gone, the message is dropped.
-    fn try_send(&self, message: Message) -> Result<(), Message> {
-        match self.to.try_send(message) {
-            Err(TrySendError::Full(message)) => Err(message),
-            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-        }
+        let is_idle = batch.attached.is_empty() && batch.events.is_empty();
+        self.to.post(Message::Batch(batch), is_idle);
     }
 }

@@ -10,7 +10,7 @@ use super::reader::{BATCH_BUFFERS, IdlePace, KqueueReader, RootEvent, RootReques
 use super::{KnoteChange, KqueueApi, Notes, ProcessRow};
 use crate::input::{Attach, Batch, Input};
 use crate::model::{Kevent, Pid, TreeId, note};
-use crate::source::message::{self, Message};
+use crate::source::inbox::{Inbox, inbox};
 
 const TREE: TreeId = TreeId(0);
 
@@ -135,14 +135,14 @@ struct Rig {
     reader: KqueueReader,
     requests: Sender<RootRequest>,
     events: Receiver<RootEvent>,
-    batches: Receiver<Message>,
+    batches: Inbox,
 }
 
 fn rig(processes: &[(u64, u64)]) -> Rig {
     let kernel = Scripted::default();
     kernel.world().processes.extend(processes.iter().copied());
     let ((requests, to_attach), (to_hear, events)) = (channel(), channel());
-    let (to, batches) = message::channel(BATCH_BUFFERS);
+    let (to, batches) = inbox(0);
     let reader = KqueueReader::new(
         Box::new(kernel.clone()),
         Notes::default(),
@@ -169,7 +169,7 @@ impl Rig {
     /// What was pushed since the last call, batches as sequence number, registrations and number of events.
     fn pushed(&self) -> Vec<String> {
         let mut pushed = Vec::new();
-        for message in self.batches.try_iter() {
+        for message in self.batches.queued() {
             let _ = message.deliver(&mut |input: Input<'_>| {
                 pushed.push(match input {
                     Input::Batch(batch) => batch_text(&batch),

@@ -3,7 +3,7 @@
 //! act.
 
 use std::io::{self, ErrorKind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::model::TreeId;
 use crate::source::barrier::CommandEnd;
 use crate::source::clock;
 use crate::source::dtrace::ConsumerPids;
+use crate::source::inbox::MessageSender;
 use crate::source::keeper::{Gone, Keeper};
 use crate::source::kqueue::{IdlePace, KqueueApi, RootEvent, RootRequest};
 use crate::source::message::Message;
@@ -64,7 +65,7 @@ pub(super) struct LiveController {
     pub(super) patience: Duration,
     pub(super) stop: Stop,
     pub(super) witnesses: Witnesses,
-    pub(super) to: SyncSender<Message>,
+    pub(super) to: MessageSender,
     pub(super) events: Receiver<LiveEvent>,
     /// For the threads that wait for commands.
     pub(super) notify: Sender<LiveEvent>,
@@ -240,8 +241,8 @@ impl LiveController {
     fn look_after_consumers(&mut self) {
         let changes = self.consumers.look(&self.keeper);
         for &(id, pid) in &changes {
-            // It must not be lost, so a full channel is waited for. It fails when the pipeline is gone.
-            let _ = self.to.send(Message::Consumer { id, pid });
+            // It must not be lost, so room is waited for.
+            self.to.send(Message::Consumer { id, pid });
         }
         if changes.iter().any(|(_, pid)| pid.is_some()) {
             self.witnesses.consumers.set(self.consumers.pids());

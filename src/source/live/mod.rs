@@ -9,9 +9,9 @@ mod tree;
 
 use std::collections::HashSet;
 use std::io;
-use std::ops::{ControlFlow, RangeFrom};
+use std::ops::RangeFrom;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ pub use super::barrier::CommandEnd;
 use super::barrier::GatedCommand;
 use super::clock;
 use super::dtrace::{self, DtraceWitness, KeeperScope, STDERR_BUFFERS, STDOUT_BUFFERS};
+use super::inbox::{MessageSender, inbox};
 use super::keeper::{CpuMeter, Gone, Keeper};
 use super::kqueue::{BATCH_BUFFERS, IdlePace, KqueueApi, KqueueReader, Notes};
-use super::message::{self, Message};
 use super::stop::Stop;
 use super::sysctl::kernel_info;
 use super::target::{Root, Target};
@@ -219,7 +219,7 @@ impl Live {
                 return Ok(None);
             }
         }
-        let (to, from) = message::channel(STDOUT_BUFFERS + STDERR_BUFFERS + BATCH_BUFFERS);
+        let (to, from) = inbox(STDOUT_BUFFERS + STDERR_BUFFERS + BATCH_BUFFERS);
         let (notify, events) = channel();
         stop.on_request({
             let notify = notify.clone();
@@ -240,7 +240,7 @@ impl Live {
             notify,
         };
         let controller = spawn("controller", || controller.run())?;
-        let broken = consume(&from, sink, &stop);
+        let broken = from.deliver_to(sink, &stop);
         let result = controller.join().unwrap_or_else(|_| Err(panicked("controller")));
         if broken.is_continue() {
             let _ = sink.push(Input::End);
@@ -291,7 +291,7 @@ fn witnesses(
     dtrace: DtraceWitness,
     kernel: Option<Box<dyn KqueueApi>>,
     consumers: Vec<Pid>,
-    to: SyncSender<Message>,
+    to: MessageSender,
     notify: &Sender<LiveEvent>,
 ) -> Result<Witnesses, LiveError> {
     let (requests, to_attach) = channel();
@@ -389,21 +389,6 @@ fn trees(
         Ok(Tree::new(TreeId(id), target.name.clone(), source))
     };
     config.targets.iter().zip(0..).map(&mut tree).collect()
-}
-
-/// Everything that comes, until every sender is gone. `Break` if the sink wanted no more.
-fn consume(from: &Receiver<Message>, sink: &mut impl Sink, stop: &Stop) -> ControlFlow<()> {
-    let mut flow = ControlFlow::Continue(());
-    for message in from {
-        // After a break it still reads on: no sender must wait for room in vain.
-        if flow.is_continue() {
-            flow = message.deliver(sink);
-            if flow.is_break() {
-                stop.request();
-            }
-        }
-    }
-    flow
 }
 
 fn join<T>(thread: JoinHandle<T>, name: &str) -> Result<T, LiveError> {

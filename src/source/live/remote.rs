@@ -2,14 +2,15 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{LiveError, consume, join, spawn};
+use super::{LiveError, join, spawn};
 use crate::input::{Input, MOST_CONSUMERS, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::Meta;
 use crate::source::clock;
 use crate::source::dtrace::{self, DtraceWitness, STDERR_BUFFERS, STDOUT_BUFFERS};
-use crate::source::message;
+use crate::source::inbox::inbox;
 use crate::source::stop::Stop;
 use crate::source::sysctl::KernelInfo;
 use crate::source::target::{Root, Target};
@@ -104,25 +105,39 @@ impl Remote {
         if push_consumers(sink, &config.consumers, &consumers).is_break() {
             return Ok(());
         }
-        let (to, from) = message::channel(STDOUT_BUFFERS + STDERR_BUFFERS);
+        let (to, from) = inbox(STDOUT_BUFFERS + STDERR_BUFFERS);
         let supervisor = dtrace
             .supervisor(consumers.clone(), to, || (), stop.clone())?
             .on_kernel(Arc::new(kernel));
         let tracing = spawn("dtrace", || supervisor.run())?;
-        // A host that was booted is another run of the same consumers.
-        let mut again = |input: Input<'_>| {
-            sink.push(input)?;
-            match input {
-                Input::End => push_consumers(sink, &config.consumers, &consumers),
-                _ => ControlFlow::Continue(()),
-            }
-        };
-        let broken = consume(&from, &mut again, &stop);
+        let mut runs = Runs { sink, targets: &config.consumers, pids: &consumers };
+        let broken = from.deliver_to(&mut runs, &stop);
         join(tracing, "dtrace's supervisor")?.map_err(LiveError::KeeperGone)?;
         if broken.is_continue() {
             let _ = sink.push(Input::End);
         }
         Ok(())
+    }
+}
+
+/// The sink of one run after the other: a host that was booted is another run of the same consumers.
+struct Runs<'a, S> {
+    sink: &'a mut S,
+    targets: &'a [Target],
+    pids: &'a [Pid],
+}
+
+impl<S: Sink> Sink for Runs<'_, S> {
+    fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
+        self.sink.push(input)?;
+        match input {
+            Input::End => push_consumers(self.sink, self.targets, self.pids),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn idle(&mut self) -> Option<Duration> {
+        self.sink.idle()
     }
 }
 

@@ -71,7 +71,8 @@ fn follow(mut from: PipeReader, wake: &PipeReader, sink: &mut impl Sink) -> Cont
     let mut banner = Banner::new("");
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let [is_readable, is_over] = readable([Some(&from), Some(wake)], Duration::MAX);
+        let patience = sink.idle().unwrap_or(Duration::MAX);
+        let [is_readable, is_over] = readable([Some(&from), Some(wake)], patience);
         if is_over {
             return ControlFlow::Continue(());
         }
