@@ -82,6 +82,15 @@ impl fmt::Display for WaitStatus {
     }
 }
 
+/// What every [`named_enum`] has, for code that works on any of them.
+pub(crate) trait Named: Copy + 'static {
+    /// Every value, in their declared order.
+    const VALUES: &'static [Self];
+
+    /// Its name in metrics, JSON and tables.
+    fn name(self) -> &'static str;
+}
+
 /// An enum of values that have names in metrics, JSON and tables: with `ALL`, `COUNT`, `index`, `as_str` and `from_name`.
 macro_rules! named_enum {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $value:literal,)+ }) => {
@@ -109,6 +118,14 @@ macro_rules! named_enum {
             /// The value with this name.
             $vis fn from_name(name: &str) -> Option<$name> {
                 Self::ALL.iter().copied().find(|value| value.as_str() == name)
+            }
+        }
+
+        impl $crate::model::Named for $name {
+            const VALUES: &'static [$name] = $name::ALL;
+
+            fn name(self) -> &'static str {
+                self.as_str()
             }
         }
 

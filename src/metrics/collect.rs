@@ -12,7 +12,7 @@ use crate::check::stats::{
     TreeStats,
 };
 use crate::check::strategies::Strategy;
-use crate::model::{Verdict, Winner};
+use crate::model::{Named, Verdict, Winner};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Kind;
@@ -273,58 +273,34 @@ impl Families<'_> {
         values: impl Fn(&Stats) -> Vec<([&'w str; N], f64)>,
     ) {
         self.by_host(def, |host| {
-            let metric = |(words, value): ([&str; N], f64)| {
-                let labels: Vec<&str> = words.into_iter().chain([host.name.as_str()]).collect();
+            let metric = |(labels, value): ([&str; N], f64)| {
+                let labels: Vec<&str> = labels.into_iter().chain([host.name.as_str()]).collect();
                 number(def, &labels, value)
             };
             values(&host.stats).into_iter().map(metric).collect()
         });
     }
 
-    fn by_label<L: Copy + Label>(
-        &mut self,
-        def: Def,
-        labels: &[L],
-        value: impl Fn(&Stats, L) -> u64,
-    ) {
+    fn by_label<L: Named>(&mut self, def: Def, labels: &[L], value: impl Fn(&Stats, L) -> u64) {
         self.by_labels(def, |stats| {
-            labels.iter().map(|&l| ([l.label()], value(stats, l) as f64)).collect()
+            labels.iter().map(|&l| ([l.name()], value(stats, l) as f64)).collect()
         });
     }
 
-    fn by_tree<L: Copy + Label>(
-        &mut self,
-        def: Def,
-        labels: &[L],
-        value: impl Fn(&TreeStats, L) -> u64,
-    ) {
+    fn by_tree<L: Named>(&mut self, def: Def, labels: &[L], value: impl Fn(&TreeStats, L) -> u64) {
         self.by_host(def, |host| {
             let trees = &host.stats.trees;
             let mut metrics = Vec::with_capacity(trees.len() * labels.len());
             for tree in trees {
                 for &label in labels {
-                    let words = [tree.name.as_str(), label.label(), &host.name];
-                    metrics.push(number(def, &words, value(tree, label) as f64));
+                    let labels = [tree.name.as_str(), label.name(), &host.name];
+                    metrics.push(number(def, &labels, value(tree, label) as f64));
                 }
             }
             metrics
         });
     }
 }
-
-/// The closed sets of label values.
-trait Label {
-    fn label(self) -> &'static str;
-}
-
-macro_rules! label {
-    ($($set:ty),+) => { $(impl Label for $set {
-        fn label(self) -> &'static str {
-            self.as_str()
-        }
-    })+ };
-}
-label!(Verdict, Winner, Damage, Strategy, Order, NoteKind, Kind, DropKind, BoundedTable);
 
 /// The label `host` is left out where it is empty. To Prometheus that is the same, and a host without remotes has the
 /// series that it always had.

@@ -135,7 +135,7 @@ impl Latency {
 }
 
 fn rates(all: &TreeStats, fact: Fact) -> ByName<Interval> {
-    ByName::new(Verdict::ALL.iter().map(|v| (v.as_str(), rate(all, fact, *v))))
+    ByName::each(|verdict| rate(all, fact, verdict))
 }
 
 fn rate(all: &TreeStats, fact: Fact, verdict: Verdict) -> Interval {

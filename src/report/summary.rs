@@ -10,34 +10,39 @@ use super::format::{Hue, Paint, count_of, printable, thousands};
 use crate::check::damage::Damage;
 use crate::check::stats::{BlindReason, ConsumerStats, Order, Refusal, Stats, TreeStats};
 use crate::check::strategies::Strategy;
-use crate::model::{Pid, Regime, Verdict, VerdictClass, Winner, note};
+use crate::model::{Named, Pid, Regime, Verdict, VerdictClass, Winner, note};
 use crate::wire::drops::DropKind;
 
-/// An object whose keys are a closed set of words, in their declared order.
+/// An object whose keys are a closed set of names, in their declared order.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ByName<T>(Vec<(String, T)>);
 
 impl<T> ByName<T> {
     pub(super) fn new(pairs: impl Iterator<Item = (impl Into<String>, T)>) -> ByName<T> {
-        ByName(pairs.map(|(word, value)| (word.into(), value)).collect())
+        ByName(pairs.map(|(name, value)| (name.into(), value)).collect())
     }
 
-    /// The words and their values.
+    /// The value of each name of a closed set.
+    pub(super) fn each<E: Named>(value: impl Fn(E) -> T) -> ByName<T> {
+        ByName::new(E::VALUES.iter().map(|name| (name.name(), value(*name))))
+    }
+
+    /// The names and their values.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.0.iter().map(|(word, value)| (word.as_str(), value))
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The value of this word.
-    pub(crate) fn get(&self, word: &str) -> Option<&T> {
-        self.iter().find(|(own, _)| *own == word).map(|(_, value)| value)
+    /// The value of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<&T> {
+        self.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
     }
 }
 
 impl<T: Serialize> Serialize for ByName<T> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(Some(self.0.len()))?;
-        for (word, value) in &self.0 {
-            map.serialize_entry(word, value)?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
         }
         map.end()
     }
@@ -99,10 +104,9 @@ pub struct ConsumerSummary {
 
 impl ConsumerSummary {
     fn of(consumer: &ConsumerStats) -> ConsumerSummary {
-        let refused = Refusal::ALL.iter().map(|why| (why.as_str(), consumer.refused[why.index()]));
         ConsumerSummary {
             pid: consumer.pid,
-            refused: ByName::new(refused),
+            refused: ByName::each(|why: Refusal| consumer.refused[why.index()]),
             advice: consumer_advice(consumer),
         }
     }
@@ -133,14 +137,10 @@ impl Summary {
             dtrace: DtraceSummary {
                 records: stats.records.iter().sum(),
                 decode_errors: stats.bad_lines.iter().sum(),
-                drops: ByName::new(
-                    DropKind::ALL.iter().map(|k| (k.as_str(), stats.drops[k.index()])),
-                ),
-                blind_seconds: ByName::new(
-                    BlindReason::ALL
-                        .iter()
-                        .map(|r| (r.as_str(), stats.dtrace_blind_ns[r.index()] as f64 / 1e9)),
-                ),
+                drops: ByName::each(|kind: DropKind| stats.drops[kind.index()]),
+                blind_seconds: ByName::each(|reason: BlindReason| {
+                    stats.dtrace_blind_ns[reason.index()] as f64 / 1e9
+                }),
             },
             blind_seconds: stats.blind_seconds(),
         }
@@ -150,24 +150,15 @@ impl Summary {
 impl Totals {
     /// The counts of this tree.
     pub(crate) fn of(tree: &TreeStats) -> Totals {
-        let verdicts = |by: &[u64; Verdict::COUNT]| {
-            ByName::new(Verdict::ALL.iter().map(|v| (v.as_str(), by[v.index()])))
-        };
         Totals {
             consumer: tree.consumer.as_ref().map(ConsumerSummary::of),
-            births: verdicts(&tree.births),
-            deaths: verdicts(&tree.deaths),
-            collisions: ByName::new(
-                Winner::ALL.iter().map(|w| (w.as_str(), tree.collisions[w.index()])),
-            ),
+            births: ByName::each(|verdict: Verdict| tree.births[verdict.index()]),
+            deaths: ByName::each(|verdict: Verdict| tree.deaths[verdict.index()]),
+            collisions: ByName::each(|winner: Winner| tree.collisions[winner.index()]),
             duplicate_child_notes: tree.duplicate_child_notes,
             trackerr_reports: tree.trackerr_reports,
-            order_violations: ByName::new(
-                Order::ALL.iter().map(|o| (o.as_str(), tree.order_violations[o.index()])),
-            ),
-            tree_damage: ByName::new(
-                Damage::ALL.iter().map(|d| (d.as_str(), tree.damage[d.index()])),
-            ),
+            order_violations: ByName::each(|order: Order| tree.order_violations[order.index()]),
+            tree_damage: ByName::each(|damage: Damage| tree.damage[damage.index()]),
             recovered: ByName::new(
                 Strategy::BETTER.iter().map(|s| (s.as_str(), tree.recovered(*s))),
             ),
@@ -208,7 +199,7 @@ fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
         out,
         "  {} (NOTE_CHILD and NOTE_EXIT in one kevent){}",
         count_of(collided, "collision"),
-        listed(" won by: ", Winner::ALL.iter().map(|w| (w.as_str(), tree.collisions[w.index()])))
+        listed::<Winner>(" won by: ", &tree.collisions)
     );
     let _ = writeln!(
         out,
@@ -216,12 +207,11 @@ fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
         count_of(tree.duplicate_child_notes, "duplicate NOTE_CHILD note"),
         count_of(tree.trackerr_reports, "NOTE_TRACKERR report")
     );
-    let orders = Order::ALL.iter().map(|o| (o.as_str(), tree.order_violations[o.index()]));
     let _ = writeln!(
         out,
         "  {}{}",
         count_of(tree.order_violations.iter().sum(), "order violation"),
-        listed(": ", orders)
+        listed::<Order>(": ", &tree.order_violations)
     );
     if let Some(consumer) = &tree.consumer {
         consumer_lines(out, consumer);
@@ -232,34 +222,29 @@ fn block(out: &mut String, tree: &TreeStats, paint: Paint) {
                 writeln!(out, "  {} was not asked for: its {facts} are no facts", note::names(bit));
         }
     }
-    let [damage, recovered] = hindsight(tree);
-    if !damage.is_empty() {
-        let _ = writeln!(out, "  a tracker that believes every kevent is wrong about: {damage}");
-    }
-    if !recovered.is_empty() {
-        let _ = writeln!(out, "  other strategies would recover: {recovered}");
+    for line in [
+        listed::<Damage>("  a tracker that believes every kevent is wrong about: ", &tree.damage),
+        listed::<Strategy>(
+            "  other strategies would recover: ",
+            &Strategy::ALL.iter().map(|strategy| tree.recovered(*strategy)).collect::<Vec<_>>(),
+        ),
+    ] {
+        out.push_str(&line);
+        out.push_str(if line.is_empty() { "" } else { "\n" });
     }
 }
 
 /// What only a consumer has.
 fn consumer_lines(out: &mut String, consumer: &ConsumerStats) {
-    let refused = Refusal::ALL.iter().map(|why| (why.as_str(), consumer.refused[why.index()]));
     let _ = writeln!(
         out,
         "  a consumer: {}{}",
         count_of(consumer.refused.iter().sum(), "refused registration"),
-        listed(": ", refused)
+        listed::<Refusal>(": ", &consumer.refused)
     );
     if let Some(advice) = consumer_advice(consumer) {
         let _ = writeln!(out, "  {advice}");
     }
-}
-
-/// What is wrong in a tracker's table, and what each strategy would have kept right: what is not zero.
-fn hindsight(tree: &TreeStats) -> [String; 2] {
-    let damage = Damage::ALL.iter().map(|d| (d.as_str(), tree.damage[d.index()]));
-    let recovered = Strategy::BETTER.iter().map(|s| (s.as_str(), tree.recovered(*s)));
-    [listed("", damage), listed("", recovered)]
 }
 
 pub(super) const fn row_hue(verdict: Verdict, n: u64) -> Hue {
@@ -273,7 +258,6 @@ pub(super) const fn row_hue(verdict: Verdict, n: u64) -> Hue {
 
 /// How well DTrace saw, and what the kevents have shown of the kernel.
 fn witness(out: &mut String, stats: &Stats) {
-    let drops = DropKind::ALL.iter().map(|k| (k.as_str(), stats.drops[k.index()]));
     let _ = writeln!(out, "regime    {}", stats.regime);
     let _ = writeln!(
         out,
@@ -281,7 +265,7 @@ fn witness(out: &mut String, stats: &Stats) {
         count_of(stats.records.iter().sum(), "record"),
         count_of(stats.bad_lines.iter().sum(), "undecodable line"),
         count_of(stats.drops.iter().sum(), "drop"),
-        listed(": ", drops)
+        listed::<DropKind>(": ", &stats.drops)
     );
     let _ = writeln!(
         out,
@@ -291,11 +275,11 @@ fn witness(out: &mut String, stats: &Stats) {
     );
 }
 
-/// `lead` and then `word n` for each that is not zero, or nothing at all.
-fn listed(lead: &str, counts: impl Iterator<Item = (&'static str, u64)>) -> String {
-    let parts: Vec<String> = counts
-        .filter(|(_, n)| *n > 0)
-        .map(|(word, n)| format!("{word} {}", thousands(n)))
+/// `lead` and then `name n` for each count that is not zero, or nothing at all.
+fn listed<E: Named>(lead: &str, counts: &[u64]) -> String {
+    let parts: Vec<String> = (E::VALUES.iter().zip(counts))
+        .filter(|(_, n)| **n > 0)
+        .map(|(name, n)| format!("{} {}", name.name(), thousands(*n)))
         .collect();
     if parts.is_empty() { String::new() } else { format!("{lead}{}", parts.join(", ")) }
 }

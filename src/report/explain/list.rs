@@ -8,6 +8,7 @@ use crate::model::{KernelTime, Pid};
 use crate::report::evidence::dto::{IncidentDto, IncidentList, TimelineRow};
 use crate::report::format::{Hue, Paint, printable, thousands};
 use crate::report::kernel::KernelVersion;
+use crate::report::table::Table;
 
 impl IncidentList {
     /// A line for each incident of a running exporter, newest first. `is_filtered`: not all of them were asked for.
@@ -45,33 +46,22 @@ impl IncidentList {
     }
 
     fn rows(&self, place: &str, is_filtered: bool, paint: Paint) -> String {
-        let mut out = String::new();
-        let place = printable(place);
-        let _ = match (self.incidents.is_empty(), is_filtered) {
-            (false, _) => Ok(()),
-            (true, false) => {
-                writeln!(out, "No incidents {place}: both witnesses agree on every fact.")
-            }
-            (true, true) => writeln!(out, "No incidents {place} that match what was asked for."),
-        };
-        let trees = self.incidents.iter().map(|incident| printable(&incident.tree).chars().count());
-        let wide = trees.max().unwrap_or(0).max(4);
-        let row = |[id, time, tree, pid, fact, verdict]: [&str; 6]| {
-            format!("{id:>8}  {time:<24}  {tree:<wide$}  {pid:>6}  {fact:<5}  {verdict}")
-        };
-        if !self.incidents.is_empty() {
-            let names = row(["INCIDENT", "TIME", "TREE", "PID", "FACT", "VERDICT"]);
-            let _ = writeln!(out, "{}", paint.dye(Hue::Title, &names));
+        if self.incidents.is_empty() {
+            let why = match is_filtered {
+                true => " that match what was asked for.",
+                false => ": both witnesses agree on every fact.",
+            };
+            return format!("No incidents {}{why}\n", printable(place));
         }
+        let mut table = Table::new(&["#INCIDENT", "TIME", "TREE", "#PID", "FACT", "VERDICT"]);
         for incident in &self.incidents {
             let IncidentDto { id, time, tree, pid, fact, verdict, .. } = incident;
-            let (id, pid) = (id.to_string(), pid.to_string());
-            let time = time.as_deref().unwrap_or("unknown");
-            let [time, tree, fact, verdict] = [time, tree, fact, verdict].map(printable);
-            let line = row([&id, &time, &tree, &pid, &fact, &verdict]);
-            let _ = writeln!(out, "{}", paint.dye(hue_of(&incident.verdict), &line));
+            let time = time.clone().unwrap_or_else(|| "unknown".to_owned());
+            let (fact, verdict) = (fact.to_string(), verdict.to_string());
+            let row = [id.to_string(), time, tree.clone(), pid.to_string(), fact, verdict];
+            table.row(hue_of(&incident.verdict), row);
         }
-        out
+        table.text(paint)
     }
 
     /// The lives of a pid, newest first: the time line of each, and under it why it went as it did.
@@ -265,8 +255,8 @@ time of day unknown
         assert_eq!(
             list.of_exporter("http://h:1", false, Paint::Plain),
             "\
-INCIDENT  TIME                      TREE           PID  FACT   VERDICT
-      12  unknown                   a\\u{1b}[2J      42  birth  lost_silent
+INCIDENT  TIME     TREE        PID  FACT   VERDICT
+      12  unknown  a\\u{1b}[2J   42  birth  lost_silent
 
 Of too many at once a sample is kept: 1,200 were not.
 "

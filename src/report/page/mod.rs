@@ -136,10 +136,8 @@ impl ReportPage {
             report: Report::of(stats, kernel, run),
             origin,
             version: env!("CARGO_PKG_VERSION"),
-            damage: ByName::new(Damage::ALL.iter().map(|d| (d.as_str(), totals.damage[d.index()]))),
-            strategies: ByName::new(
-                Strategy::ALL.iter().map(|s| (s.as_str(), StrategyRow::of(*s, &totals))),
-            ),
+            damage: ByName::each(|damage: Damage| totals.damage[damage.index()]),
+            strategies: ByName::each(|strategy| StrategyRow::of(strategy, &totals)),
             generations: chronicle.generations().to_vec(),
             incidents: chronicle.incidents().iter().map(|i| Incident::of(i, stats)).collect(),
             incidents_total: not_agreed(&totals.births) + not_agreed(&totals.deaths),
@@ -193,10 +191,10 @@ impl Incident {
 impl OverTime {
     fn of(chronicle: &Chronicle) -> OverTime {
         let verdicts = chronicle.verdicts.get();
-        let of_verdict = |v: &Verdict| {
+        let of_verdict = |v: Verdict| {
             verdicts.iter().map(|bin| bin.map_or(0, |counts| counts.0[v.index()])).collect()
         };
-        let of_damage = |d: &Damage| {
+        let of_damage = |d: Damage| {
             let mut last = 0;
             let levels = chronicle.damage.get().iter().map(|bin| {
                 last = bin.map_or(last, |levels| levels.0[d.index()]);
@@ -206,9 +204,9 @@ impl OverTime {
         };
         OverTime {
             verdicts_bin_seconds: chronicle.verdicts.seconds(),
-            verdicts: ByName::new(Verdict::ALL.iter().map(|v| (v.as_str(), of_verdict(v)))),
+            verdicts: ByName::each(of_verdict),
             damage_bin_seconds: chronicle.damage.seconds(),
-            damage: ByName::new(Damage::ALL.iter().map(|d| (d.as_str(), of_damage(d)))),
+            damage: ByName::each(of_damage),
         }
     }
 }
