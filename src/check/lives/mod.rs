@@ -211,19 +211,23 @@ impl Lives {
             not_before: self.drained_before(call),
         };
         let has = |bit| event.fflags & bit != 0;
-        let born = if has(note::CHILD) { self.note_child(cx, pid, tree, note) } else { None };
+        let mut about = None;
+        if has(note::CHILD) {
+            about = self.note_child(cx, pid, tree, note);
+        }
+        if has(note::EXIT) {
+            about = about.or_else(|| self.exiting(cx, pid, tree, &note));
+        }
         if !has(note::CHILD | note::EXIT) {
             self.sign_of_life(cx, pid, tree, note.not_before);
         }
         if has(note::TRACKERR) {
-            self.note_trackerr(cx, pid, tree, &note);
+            self.note_trackerr(cx, pid, tree, &note, about);
         }
-        let mut about = born;
-        if has(note::EXIT) {
-            about = about.or_else(|| self.exiting(cx, pid, tree, &note));
-            if let Some(slot) = about {
-                self.note_exit(cx, slot, tree, note);
-            }
+        if has(note::EXIT)
+            && let Some(slot) = about
+        {
+            self.note_exit(cx, slot, tree, note);
         }
         if self.tree.is_some() && !has(note::EXIT) {
             self.use_up(cx, pid, event, call.at);

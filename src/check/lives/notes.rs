@@ -45,13 +45,26 @@ impl Lives {
         });
     }
 
-    pub(super) fn note_trackerr(&mut self, cx: &mut Context, pid: Pid, tree: TreeId, note: &Note) {
+    /// Joins NOTE_TRACKERR to a life: to that which the same kevent is `about`, if it carries another note too.
+    pub(super) fn note_trackerr(
+        &mut self,
+        cx: &mut Context,
+        pid: Pid,
+        tree: TreeId,
+        note: &Note,
+        about: Option<usize>,
+    ) {
         cx.verdicts.tree(tree).trackerr_reports += 1;
         let (calls, unmarked) = (self.calls, self.unmarked);
-        let is_watched = |life: &Life| life.is_known_to_kqueue() && life.exit.is_none();
-        let slot = self.table.latest(pid, is_watched);
+        let watched = || {
+            self.table.chain(pid).find(|slot| {
+                let life = &self.table[*slot];
+                let is_watched = life.is_known_to_kqueue() && life.exit.is_none();
+                is_watched && !self.is_of_a_later_life(cx, *slot, note)
+            })
+        };
         // On split kernels a process whose birth was lost may still have a knote.
-        if let Some(slot) = slot.or_else(|| self.table.newest(pid)) {
+        if let Some(slot) = about.or_else(watched).or_else(|| self.table.newest(pid)) {
             self.table[slot].trackerr.add(calls, note, unmarked);
         }
     }
@@ -140,16 +153,18 @@ impl Lives {
         note: &Note,
     ) -> Option<usize> {
         let fits = |t: &LifeTable, s: usize| t[s].fits_death(note.data);
+        let may_be_it = |slot: &usize| !self.is_of_a_later_life(cx, *slot, note);
         // A consumer may have registered the pid again before it got the note of the life before.
         let older = self.table.chain(pid).filter(|slot| {
             let life = &self.table[*slot];
             life.is_tracked() && life.exit.is_none() && life.fits_death(note.data)
         });
-        let older = older.last().filter(|_| self.tree.is_some());
-        let tracked = older.or_else(|| self.table.latest(pid, Life::is_tracked));
+        let older = older.filter(may_be_it).last().filter(|_| self.tree.is_some());
+        let latest = || self.table.latest(pid, Life::is_tracked).filter(may_be_it);
+        let tracked = older.or_else(latest);
         let newer = || {
             let is_newer = |s: &usize| Some(*s) != tracked && !self.table[*s].is_known_to_kqueue();
-            self.table.chain(pid).take_while(is_newer)
+            self.table.chain(pid).take_while(is_newer).filter(may_be_it)
         };
         let open = newer().filter(|s| !self.table[*s].death.is_final()).last();
         let newer = open.or_else(|| newer().last());
@@ -205,6 +220,20 @@ impl Lives {
         let is_it = |(ended, exit): &(Pid, Note)| *ended == pid && exit.at.plus(UNORDERED_NS) > at;
         let place = self.unplaced.iter().position(is_it)?;
         self.unplaced.remove(place).map(|(_, exit)| exit)
+    }
+
+    /// Whether this note is about a later life of the pid than that in `slot`: the queue was drained after the end of that one,
+    /// when the note was not in it, and the pid may have come back. If it has not, the note is late.
+    fn is_of_a_later_life(&self, cx: &Context, slot: usize, note: &Note) -> bool {
+        let life = &self.table[slot];
+        let Some(exited) = life.exited else { return false };
+        let is_drained = exited.max(life.enabled).plus(self.patience_ns) <= note.not_before;
+        let came_back = || {
+            self.table.newest(life.pid) != Some(slot)
+                || cx.sight.missed(Witness::Dtrace, exited, self.now)
+                || cx.sight.pids_returned(exited, self.now)
+        };
+        is_drained && came_back()
     }
 
     /// Whether another kqueue of a consumer has reported this end of an earlier life of the pid, since this one was drained.

@@ -140,7 +140,11 @@ impl Lives {
             self.table[slot].asked = self.inherited(cx, forker, created);
         }
         let knote_fork = self.knote_fork(cx, slot);
-        let cover = |forker: usize| self.table[forker].trackerr.cover(&self.table[slot]);
+        let cover = |forker: usize| match self.table[forker].trackerr.cover(&self.table[slot]) {
+            // It may have been taken for that of another life.
+            Reported::No if self.table[forker].shares_pid => Reported::Unclear,
+            reported => reported,
+        };
         let reported = match (cx.verdicts.stats.regime, knote_fork) {
             // One knote announces a child and watches for its exit: it did not fail.
             (Regime::MergedStatus | Regime::MergedPpid, _)
@@ -189,15 +193,16 @@ impl Lives {
     /// The life that forked this one. One whose own create is missing was not known then, but may be now.
     pub(super) fn forker(&self, slot: usize) -> Option<usize> {
         let life = &self.table[slot];
-        life.forker_life.and_then(|handle| self.table.find(handle)).or_else(|| {
-            let newest = self.table.newest(life.forker?)?;
-            let forker = &self.table[newest];
+        let known = life.forker_life.and_then(|handle| self.table.find(handle));
+        let (Some(forker), Some(created)) = (life.forker, life.created) else { return known };
+        let forked = |forker: &Life| {
             let here = match forker.created {
-                Some(at) => Some(at) > life.created && at.since(life.created?) <= UNORDERED_NS,
+                Some(at) => at > created && at.since(created) <= UNORDERED_NS,
                 None => forker.is_tracked(),
             };
-            (here && forker.may_run_at(life.created?)).then_some(newest)
-        })
+            here && forker.may_run_at(created)
+        };
+        known.or_else(|| self.table.latest(forker, forked))
     }
 
     /// The tree of which a birth without NOTE_CHILD is a fact: that of its forker, unless children were not asked for, or it was
