@@ -9,6 +9,9 @@ use crate::model::{KernelTime, MonoTime};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClockMap {
     bounds: Option<Bounds>,
+    /// The reading host's clock has stepped back while dtrace's output was read, and no call was marked since: the most that
+    /// it can be ahead of DTrace's by now.
+    stepped_back: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +49,7 @@ impl ClockMap {
     /// A call between these two readings of the clock returned at `at`. `false` if a clock has jumped since the last one.
     pub(crate) fn marked(&mut self, before: MonoTime, after: MonoTime, at: KernelTime) -> bool {
         let (low, high) = (diff(before, at), diff(after, at));
+        self.stepped_back = None;
         if low > high {
             // It has stepped back during the call.
             self.bounds = None;
@@ -62,6 +66,9 @@ impl ClockMap {
     /// A record of time `at` was read at `read`. Counts only as long as there was no mark. The bounds move as fast as clocks may
     /// drift apart, and no faster: a stream may be read at any pace, so what is read later says nothing about the clocks.
     pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) {
+        if let Some(most) = &mut self.stepped_back {
+            *most = diff(read, at).min(*most);
+        }
         let is_due =
             |old: Bounds| !old.marked && at.since(old.at).max(old.at.since(at)) >= RENEWED_NS;
         if read.0 == 0 || !self.bounds.is_none_or(is_due) {
@@ -74,6 +81,18 @@ impl ClockMap {
         });
         let low = high.saturating_sub(READ_DELAY_NS);
         self.bounds = Some(Bounds { low, high, at, marked: false });
+    }
+
+    /// The reading host's clock has stepped back: what was known of it is of the time before.
+    pub(crate) fn stepped_back(&mut self) {
+        *self = ClockMap { bounds: None, stepped_back: Some(i64::MAX) };
+    }
+
+    /// Whether a call that began at this reading, and returned at `at`, was made before the clock stepped back: after that the
+    /// records that were read would have been read before they happened.
+    pub(crate) fn is_of_before(&self, before: MonoTime, at: KernelTime) -> bool {
+        let most = self.stepped_back.map(|most| most.saturating_add(STEP_NS as i64));
+        most.is_some_and(|most| diff(before, at) > most)
     }
 
     fn narrow(&mut self, new: Bounds) {
@@ -157,5 +176,18 @@ mod tests {
     fn a_stream_that_is_read_faster_than_it_was_printed_does_not_move_the_clock() {
         let [_, latest] = after(720, |tick| 1_000_000_000 + tick, |tick| 1 + tick * 5_000_000_000);
         assert!(latest < 10_000_000_000, "{latest}");
+    }
+
+    #[test]
+    fn a_call_of_before_the_clock_stepped_back_is_known_by_what_was_read_since() {
+        let (mut map, second) = (ClockMap::default(), 1_000_000_000);
+        map.marked(MonoTime(9 * second), MonoTime(9 * second), KernelTime(second));
+        map.stepped_back();
+        assert!(!map.is_of_before(MonoTime(9 * second), KernelTime(second)), "nothing was read");
+        map.read(KernelTime(2 * second), MonoTime(3 * second));
+        assert!(map.is_of_before(MonoTime(9 * second), KernelTime(second)));
+        assert!(!map.is_of_before(MonoTime(2 * second), KernelTime(2 * second)));
+        map.marked(MonoTime(2 * second), MonoTime(2 * second), KernelTime(2 * second));
+        assert!(!map.is_of_before(MonoTime(9 * second), KernelTime(second)), "it is known again");
     }
 }

@@ -4,6 +4,7 @@
 use super::calls::CallHead;
 use super::records::Arrival;
 use super::{BlindReason, ClockMap, Event, Gap, Span, Timeline};
+use crate::check::judge::UNORDERED_NS;
 use crate::model::{KernelTime, MonoTime, Pid, Witness};
 use crate::wire::decode::Reason;
 use crate::wire::record::{Mark, Record};
@@ -47,11 +48,23 @@ impl Timeline {
 
     /// What comes from here on was read at `read`.
     fn begin_read(&mut self, read: MonoTime) {
+        self.reading(read);
         if let Some(newest) = self.records.newest() {
             self.passes.read(self.read, newest);
         }
         self.read = read;
         self.horizon = self.clock.horizon(read);
+    }
+
+    /// Something of dtrace(1) was read at `read`. If the clock of the host that reads it has stepped back, the calls that wait may
+    /// be of before or of after that.
+    fn reading(&mut self, read: MonoTime) {
+        if read < self.reading && read.0 != 0 {
+            self.forget_clock(self.marked, self.newest());
+            self.clock.stepped_back();
+            self.passes.forget();
+        }
+        self.reading = read;
     }
 
     /// DTrace is there and has come to the time of this record.
@@ -65,6 +78,7 @@ impl Timeline {
         if self.missing.outage.take_if(|since| *since <= at).is_some() {
             self.dtrace_gap(BlindReason::Outage, Span::Until(at));
         }
+        self.stepped_before_first(at);
         if let (Record::Begin { .. }, Some(before)) = (record, before) {
             self.dtrace_gap(BlindReason::Outage, Span::Between(before, at));
             self.reconcile.begins(at);
@@ -72,6 +86,16 @@ impl Timeline {
         }
         if self.missing.line.take_if(|since| *since <= at).is_some() {
             self.dtrace_gap(BlindReason::BadLine, Span::Until(at));
+        }
+    }
+
+    /// A record that comes after the first one is stamped long before it: DTrace's clock has stepped back. What came before that
+    /// stands among what comes now.
+    fn stepped_before_first(&mut self, at: KernelTime) {
+        let newest = self.newest();
+        if self.first.is_some_and(|first| at.plus(UNORDERED_NS) < first) && self.mixed < newest {
+            self.mixed = newest;
+            self.forget_clock(at, newest);
         }
     }
 
@@ -87,6 +111,7 @@ impl Timeline {
     /// stderr; so what had been read by the time of that record is of a pass before.
     pub(crate) fn drops(&mut self, read: MonoTime) {
         let reason = BlindReason::Drops;
+        self.reading(read);
         if read.0 == 0 {
             return self.dtrace_gap(reason, Span::Anywhere);
         }
@@ -155,6 +180,9 @@ impl Timeline {
         if self.missing.calls.take_if(|next| head.seq >= *next).is_some() {
             self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Until(marked));
         }
+        if self.clock.is_of_before(head.before, marked) {
+            return;
+        }
         if let Some(to) = self.missing.drops.take().and_then(|read| self.clock.latest(read)) {
             self.dtrace_gap(BlindReason::Drops, Span::Until(to));
         }
@@ -176,6 +204,9 @@ impl Timeline {
 
     /// A call between these two clock readings returned at `at`.
     pub(super) fn learn(&mut self, before: MonoTime, after: MonoTime, at: KernelTime) {
+        if self.clock.is_of_before(before, at) {
+            return;
+        }
         if !self.clock.marked(before, after, at) {
             // Records from before the jump and from after it may be mixed, up to the newest.
             let to = self.newest().max(at);

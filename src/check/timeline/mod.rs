@@ -63,6 +63,10 @@ pub(crate) struct Timeline {
     /// When what comes now was read, and the latest time that it can be of, if that is known.
     read: MonoTime,
     horizon: Option<KernelTime>,
+    /// When something of dtrace(1) was read last, stdout or stderr.
+    reading: MonoTime,
+    /// Up to here records of before and of after a step of DTrace's clock stand among each other.
+    mixed: KernelTime,
     missing: Missing,
     /// No marks can come: dtrace is not there.
     away: bool,

@@ -43,6 +43,12 @@ impl Passes {
         self.last = (read, newest);
     }
 
+    /// The reading host's clock has stepped back: the times of reading are of the time before.
+    pub(crate) fn forget(&mut self) {
+        self.past.clear();
+        self.last = (MonoTime(0), KernelTime(0));
+    }
+
     /// The timeline has come to `now`: up to where dtrace(1) has reported what it dropped. What it printed since `now`, it
     /// took from its buffers later.
     pub(crate) fn complete(&mut self, now: KernelTime, clock: &ClockMap) -> KernelTime {
