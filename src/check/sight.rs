@@ -35,7 +35,7 @@ impl Sight {
 
     /// Whether DTrace may have missed, between `from` and `to`, the end of a process and the next life of its pid.
     pub(crate) fn missed_a_life(&self, from: KernelTime, to: KernelTime) -> bool {
-        self.dtrace.overlap(from, to) && self.rounds.overlap_unseen(from, to)
+        self.dtrace.overlap(from, to) && self.rounds.overlap(from, to)
     }
 
     /// Whether a pid that was in use at `from` may have been another process at `to`.

@@ -11,7 +11,7 @@ use crate::model::{KernelTime, Pid};
 const IN_FLIGHT: u32 = 32;
 /// More rounds than these are not remembered: with so many, pids always come back.
 const KEPT: usize = 64;
-/// A round takes so long at least: one whose first pids DTrace missed may have begun so long after the one before it.
+/// A round whose first pids DTrace missed may have begun so long after the one before it.
 const SHORTEST_NS: u64 = 1_000_000_000;
 
 /// When rounds began.
@@ -21,24 +21,20 @@ pub(super) struct Rounds {
     last: Option<(KernelTime, Pid)>,
     /// Between which two processes each of the latest rounds began.
     began: VecDeque<(KernelTime, KernelTime)>,
-    /// Between which two processes so long a time passed that a round may have begun and ended, if processes were missed.
-    pauses: VecDeque<(KernelTime, KernelTime)>,
 }
 
 impl Default for Rounds {
     fn default() -> Rounds {
-        let latest = || VecDeque::with_capacity(KEPT + 1);
-        Rounds { last: None, began: latest(), pauses: latest() }
+        Rounds { last: None, began: VecDeque::with_capacity(KEPT + 1) }
     }
 }
 
 impl Rounds {
     pub(super) fn created(&mut self, at: KernelTime, child: Pid) {
-        let Some((before, last)) = self.last.replace((at, child)) else { return };
-        if child.get().saturating_add(IN_FLIGHT) < last.get() {
+        if let Some((before, last)) = self.last.replace((at, child))
+            && child.get().saturating_add(IN_FLIGHT) < last.get()
+        {
             keep_latest(&mut self.began, KEPT, (before, at));
-        } else if at.since(before) >= SHORTEST_NS {
-            keep_latest(&mut self.pauses, KEPT, (before, at));
         }
     }
 
@@ -46,13 +42,6 @@ impl Rounds {
     pub(super) fn overlap(&self, from: KernelTime, to: KernelTime) -> bool {
         let from = from.minus(SHORTEST_NS);
         self.began.iter().any(|(before, at)| *before <= to && from <= *at)
-    }
-
-    /// The same if processes may have been missed between the two times.
-    pub(super) fn overlap_unseen(&self, from: KernelTime, to: KernelTime) -> bool {
-        let pauses = || self.pauses.iter().any(|(before, at)| *before <= to && from <= *at);
-        let pausing = || self.last.is_some_and(|(last, _)| to.since(last.max(from)) >= SHORTEST_NS);
-        self.overlap(from, to) || pauses() || pausing()
     }
 }
 
@@ -72,18 +61,5 @@ mod tests {
         assert!(!overlap(0, 1029), "1030 is the last before it");
         assert!(overlap(1030, 1031) && overlap(2999, 3001));
         assert!(overlap(3999, 5000) && !overlap(4001, 5000), "a second later it is over");
-    }
-
-    #[test]
-    fn a_round_may_have_passed_unseen_in_a_long_pause() {
-        let mut rounds = Rounds::default();
-        for (ms, number) in [(1000, 200), (1500, 201), (2700, 280), (2710, 281)] {
-            rounds.created(KernelTime(ms * 1_000_000), Pid::new(number).expect("a pid"));
-        }
-        let at = |ms: u64| KernelTime(ms * 1_000_000);
-        let unseen = |from: u64, to: u64| rounds.overlap_unseen(at(from), at(to));
-        assert!(!rounds.overlap(at(1000), at(3000)), "none was seen to begin");
-        assert!(!unseen(1000, 1499) && unseen(1000, 1501) && unseen(2700, 2720));
-        assert!(!unseen(2701, 3700) && unseen(2701, 3710), "a pause that lasts");
     }
 }

@@ -3,7 +3,7 @@
 
 use super::calls::CallHead;
 use super::records::Arrival;
-use super::{BlindReason, ClockMap, Event, Gap, Span, Timeline};
+use super::{BlindReason, ClockMap, Event, Gap, STEP_NS, Span, Timeline};
 use crate::check::judge::UNORDERED_NS;
 use crate::model::{KernelTime, MonoTime, Pid, Witness};
 use crate::wire::decode::Reason;
@@ -59,7 +59,7 @@ impl Timeline {
     /// Something of dtrace(1) was read at `read`. If the clock of the host that reads it has stepped back, the calls that wait may
     /// be of before or of after that.
     fn reading(&mut self, read: MonoTime) {
-        if read < self.reading && read.0 != 0 {
+        if read.0 != 0 && read.0.saturating_add(STEP_NS) < self.reading.0 {
             self.forget_clock(self.marked, self.newest());
             self.clock.stepped_back();
             self.passes.forget();
