@@ -66,12 +66,15 @@ impl ClockMap {
     /// A record of time `at` was read at `read`. Counts only as long as there was no mark. The bounds move as fast as clocks may
     /// drift apart, and no faster: a stream may be read at any pace, so what is read later says nothing about the clocks.
     pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) {
+        if read.0 == 0 {
+            return;
+        }
         if let Some(most) = &mut self.stepped_back {
             *most = diff(read, at).min(*most);
         }
         let is_due =
             |old: Bounds| !old.marked && at.since(old.at).max(old.at.since(at)) >= RENEWED_NS;
-        if read.0 == 0 || !self.bounds.is_none_or(is_due) {
+        if !self.bounds.is_none_or(is_due) {
             return;
         }
         let seen = diff(read, at);
