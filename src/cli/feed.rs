@@ -19,15 +19,19 @@ use crate::source::stop::Stop;
 use crate::source::sysctl::{KernelInfo, kernel_info};
 
 /// A source that is ready to begin.
-pub enum Feed {
+pub struct Feed {
+    kind: FeedKind,
+    /// Ends it.
+    stop: Stop,
+}
+
+enum FeedKind {
     /// Running kernels.
     Live {
         /// This host's, if it is watched.
         local: Option<Box<Live>>,
         /// Other hosts'.
         remotes: Vec<Remote>,
-        /// Ends all of them.
-        stop: Stop,
     },
     /// What a dtrace(1) that somebody else runs prints on stdin.
     Stdin(Box<Stdin>),
@@ -68,7 +72,21 @@ impl Feed {
         for one in stops {
             stop.on_request(move |_| one.request());
         }
-        Feed::Live { local: local.map(Box::new), remotes, stop }
+        Feed { kind: FeedKind::Live { local: local.map(Box::new), remotes }, stop }
+    }
+
+    /// What a dtrace(1) prints on stdin.
+    pub(super) fn stdin(stdin: Stdin) -> Feed {
+        Feed { stop: stdin.stop(), kind: FeedKind::Stdin(Box::new(stdin)) }
+    }
+
+    /// A simulated kernel under an endless load. With the options the seed is the whole of the run.
+    pub(super) fn simulate(seed: u64, options: Box<sim::Options>) -> Feed {
+        Feed::until_stopped(FeedKind::Simulate { seed, options })
+    }
+
+    fn until_stopped(kind: FeedKind) -> Feed {
+        Feed { kind, stop: Stop::default() }
     }
 
     /// A recording, or the one that is part of the program.
@@ -77,7 +95,8 @@ impl Feed {
     /// It is none, or cannot be read.
     pub fn replay(path: Option<PathBuf>, repeat: bool, speed: f64) -> Result<Feed, ReplayError> {
         let sources = sources(open(&path)?);
-        Ok(Feed::Replay { first: open(&path)?, sources, path, repeat, speed })
+        let first = open(&path)?;
+        Ok(Feed::until_stopped(FeedKind::Replay { first, sources, path, repeat, speed }))
     }
 
     /// The recordings that are part of the program.
@@ -85,22 +104,18 @@ impl Feed {
     /// # Errors
     /// None, as long as the build is sound.
     pub fn demo(speed: f64) -> Result<Feed, ReplayError> {
-        Ok(Feed::Demo { about: demo::about()?, speed })
+        Ok(Feed::until_stopped(FeedKind::Demo { about: demo::about()?, speed }))
     }
 
     /// What ends [`Feed::run`].
     pub fn stop(&self) -> Stop {
-        match self {
-            Feed::Live { stop, .. } => stop.clone(),
-            Feed::Stdin(stdin) => stdin.stop(),
-            Feed::Replay { .. } | Feed::Demo { .. } | Feed::Simulate { .. } => Stop::default(),
-        }
+        self.stop.clone()
     }
 
     /// What the service begins with.
     pub fn state(&self) -> State {
-        match self {
-            Feed::Live { local, remotes, .. } if !remotes.is_empty() => {
+        match &self.kind {
+            FeedKind::Live { local, remotes } if !remotes.is_empty() => {
                 let names = remotes.iter().map(|remote| remote.host().to_owned()).collect();
                 State::with_remotes(self.about(), local.is_some(), names)
             }
@@ -110,8 +125,8 @@ impl Feed {
 
     /// The kernel and the origin that the service shows.
     fn about(&self) -> About {
-        let (origin, detail, meta, sources) = match self {
-            Feed::Live { local, .. } => {
+        let (origin, detail, meta, sources) = match &self.kind {
+            FeedKind::Live { local, .. } => {
                 let kernel = local.as_ref().map(|_| kernel_info()).unwrap_or_default();
                 let is_read = |source: &Source| match source {
                     Source::Kqueue => local.as_ref().is_some_and(|live| live.reads_kqueue()),
@@ -126,7 +141,7 @@ impl Feed {
                     sources: Source::ALL.iter().copied().filter(is_read).collect(),
                 };
             }
-            Feed::Stdin(_) => {
+            FeedKind::Stdin(_) => {
                 return About {
                     origin: Origin::Live,
                     detail: String::new(),
@@ -136,13 +151,13 @@ impl Feed {
                     sources: vec![Source::Dtrace],
                 };
             }
-            Feed::Demo { about, .. } => return about.clone(),
-            Feed::Replay { first, sources, path, .. } => {
+            FeedKind::Demo { about, .. } => return about.clone(),
+            FeedKind::Replay { first, sources, path, .. } => {
                 let name = path.as_ref().map(|path| path.display().to_string());
                 let name = name.unwrap_or("bundled recording".to_owned());
                 (Origin::Replay, name, first.meta(), sources.clone())
             }
-            Feed::Simulate { seed, options } => {
+            FeedKind::Simulate { seed, options } => {
                 // Prometheus takes an empty label for a missing one: the series could not be grouped by release.
                 let meta = Meta { uname: "FreeBSD simulated".to_owned(), ..Meta::default() };
                 let sources = vec![Source::Kqueue, Source::Dtrace];
@@ -160,7 +175,7 @@ impl Feed {
 
     /// Has `state` show the processor time of the processes that it takes besides this one, if it takes any.
     pub(crate) fn measure_cpu(&self, state: &State) {
-        if let Feed::Live { local: Some(live), .. } = self {
+        if let FeedKind::Live { local: Some(live), .. } = &self.kind {
             let meter = live.cpu_meter();
             state.cpu().of_helpers(move || {
                 let times = meter.read()?;
@@ -169,21 +184,21 @@ impl Feed {
         }
     }
 
-    /// Feeds a pipeline that publishes to `state`, and checks so, until there is no more, or until `stop`, which is
-    /// [`Feed::stop`] of this feed.
+    /// Feeds a pipeline that publishes to `state`, and checks so, until there is no more, or until it is stopped.
     ///
     /// # Errors
     /// This kernel cannot be watched, or cannot be watched any more.
-    pub fn run(self, state: &State, check: Config, stop: &Stop) -> Result<(), live::LiveError> {
-        if let Feed::Live { local, remotes, stop } = self {
-            return run_live(local, remotes, state, check, &stop);
-        }
-        let mut ingest = Ingest::new(state.clone(), check);
-        match self {
-            Feed::Demo { speed, .. } => demo::run(state, check, speed, stop),
-            Feed::Live { .. } => {}
-            Feed::Stdin(stdin) => stdin.run(&mut ingest)?,
-            Feed::Replay { first, path, repeat, speed, .. } => {
+    pub fn run(self, state: &State, check: Config) -> Result<(), live::LiveError> {
+        let stop = &self.stop;
+        let ingest = || Ingest::new(state.clone(), check);
+        match self.kind {
+            FeedKind::Live { local, remotes } => {
+                return run_live(local, remotes, state, check, stop);
+            }
+            FeedKind::Stdin(stdin) => stdin.run(&mut ingest())?,
+            FeedKind::Demo { speed, .. } => demo::run(state, check, speed, stop),
+            FeedKind::Replay { first, path, repeat, speed, .. } => {
+                let mut ingest = ingest();
                 let mut next = Some(first);
                 while let Some(replay) = next.take() {
                     let played =
@@ -203,7 +218,8 @@ impl Feed {
                 }
                 tracing::info!("the recording has come to its end; its figures stay");
             }
-            Feed::Simulate { seed, options } => {
+            FeedKind::Simulate { seed, options } => {
+                let mut ingest = ingest();
                 let push = |input: Input<'_>| ingest.push(input);
                 sim::run_endless(seed, &options, &mut paced(push, 1.0, stop));
             }

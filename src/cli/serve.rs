@@ -123,7 +123,7 @@ fn start(args: ServeArgs, open: Open) -> anyhow::Result<ExitCode> {
         });
     fits(source, &args).or_exit(USAGE)?;
     if args.config.check {
-        args.service.user.settle().or_exit(NOPERM)?;
+        args.service.user.apply().or_exit(NOPERM)?;
         return check_config(source, &settings, &args.service.web);
     }
     let feed = match source {
@@ -134,7 +134,7 @@ fn start(args: ServeArgs, open: Open) -> anyhow::Result<ExitCode> {
                 true => Some(prepare(settings.live.clone(), open)?),
                 false => None,
             };
-            let identity = settle(&args.service.user)?;
+            let identity = change_user(&args.service.user)?;
             if local.is_some() {
                 must_see_others(&identity, hidden_by())?;
             }
@@ -143,12 +143,12 @@ fn start(args: ServeArgs, open: Open) -> anyhow::Result<ExitCode> {
             Feed::live(local, remotes)
         }
         SourceKind::Stdin => {
-            settle(&args.service.user)?;
+            change_user(&args.service.user)?;
             let stdin = Stdin::new(settings.live.consumers.clone());
-            Feed::Stdin(Box::new(stdin.or_exit(CONFIG)?))
+            Feed::stdin(stdin.or_exit(CONFIG)?)
         }
         SourceKind::Replay => {
-            settle(&args.service.user)?;
+            change_user(&args.service.user)?;
             match args.source.is_none() && args.recording.is_none() {
                 true => {
                     tracing::warn!(
@@ -191,8 +191,8 @@ fn fits(source: SourceKind, args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 /// Changes to the user to serve as. That user must be able to read every file that is read from here on.
-fn settle(user: &UserArgs) -> anyhow::Result<Identity> {
-    let identity = user.settle().or_exit(NOPERM)?;
+fn change_user(user: &UserArgs) -> anyhow::Result<Identity> {
+    let identity = user.apply().or_exit(NOPERM)?;
     match identity.is_root {
         true => {
             tracing::warn!(
@@ -265,7 +265,7 @@ impl ServiceArgs {
     /// The service cannot be started.
     pub fn serve(&self, feed: Feed) -> anyhow::Result<ExitCode> {
         self.log.init();
-        settle(&self.user)?;
+        change_user(&self.user)?;
         let state = feed.state();
         serve(feed, state, Config::default(), &self.web)
     }
@@ -310,9 +310,9 @@ fn serve_on(
     feed.measure_cpu(&state);
     let (ended, end) = oneshot::channel();
     let ingest = {
-        let (state, stop) = (state.clone(), stop.clone());
+        let state = state.clone();
         // The receiver is gone if the service was stopped first.
-        let feed = move || drop(ended.send(feed.run(&state, check, &stop)));
+        let feed = move || drop(ended.send(feed.run(&state, check)));
         thread::Builder::new().name("ingest".into()).spawn(feed)?
     };
     let (failed, signals) = runtime.block_on(async {

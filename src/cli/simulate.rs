@@ -60,7 +60,7 @@ pub(crate) struct SimulateArgs {
 pub(super) fn run(args: SimulateArgs) -> anyhow::Result<ExitCode> {
     if args.serve {
         let options = Box::new(args.options);
-        args.service.serve(Feed::Simulate { seed: args.seed, options }).map_err(name_the_denied)
+        args.service.serve(Feed::simulate(args.seed, options)).map_err(name_the_denied)
     } else if args.quality {
         if args.options != Options::default() {
             let error = anyhow::anyhow!("--quality chooses kernels, loads and readers by itself");

@@ -66,7 +66,7 @@ impl UserArgs {
     ///
     /// # Errors
     /// [`UserError`]; the exporter must not serve then.
-    pub fn settle(&self) -> Result<Identity, UserError> {
+    pub fn apply(&self) -> Result<Identity, UserError> {
         let now = geteuid();
         let wanted = match &self.user {
             Some(name) => Some(find(name).ok_or_else(|| UserError::Unknown(name.clone()))?),
@@ -141,8 +141,8 @@ fn root_is_gone() -> bool {
 mod tests {
     use super::*;
 
-    fn settle(user: &str) -> Result<Identity, UserError> {
-        UserArgs { user: Some(user.to_owned()) }.settle()
+    fn apply(user: &str) -> Result<Identity, UserError> {
+        UserArgs { user: Some(user.to_owned()) }.apply()
     }
 
     #[test]
@@ -150,14 +150,14 @@ mod tests {
         let own = User::from_uid(geteuid()).expect("users are known").expect("this one too");
         let is_root = own.uid.is_root();
         let identity = Identity { name: own.name.clone(), is_root };
-        assert_eq!(settle(&own.name).expect("nothing to do"), identity);
-        assert_eq!(settle(&own.uid.to_string()).expect("nothing to do"), identity);
+        assert_eq!(apply(&own.name).expect("nothing to do"), identity);
+        assert_eq!(apply(&own.uid.to_string()).expect("nothing to do"), identity);
     }
 
     #[test]
     fn an_unknown_user_is_refused() {
         for name in ["", "no-such-user-here", "-1", "4294967290"] {
-            assert!(matches!(settle(name), Err(UserError::Unknown(_))), "{name}");
+            assert!(matches!(apply(name), Err(UserError::Unknown(_))), "{name}");
         }
     }
 }

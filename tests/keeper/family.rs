@@ -92,7 +92,7 @@ fn exporter() {
         println!("\nstatus {}: {error:#}", exit::status_of(&error));
         return;
     }
-    UserArgs { user: std::env::var(USER).ok() }.settle().expect("another user");
+    UserArgs { user: std::env::var(USER).ok() }.apply().expect("another user");
     let ended = live.run(&mut |input: Input<'_>| {
         match input {
             Input::Batch(batch) => {

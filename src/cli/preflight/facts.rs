@@ -21,7 +21,7 @@ pub(crate) trait Probe {
     /// Opens a file for reading and closes it again.
     fn open(&self, path: &Path) -> FileAccess;
     /// Becomes the user as whom serve would serve, for good; `Err` says why that fails.
-    fn settle(&self) -> Result<Identity, String>;
+    fn become_user(&self) -> Result<Identity, String>;
     /// Reads the configuration file as serve would; `Err` says why it cannot be used.
     fn config(&self, path: &Path) -> Result<(), String>;
     /// Reads the web configuration and listens as serve would, then stops again; `Err` says why that fails.
@@ -153,7 +153,7 @@ impl PreflightFacts {
         let (uid, freebsd) = (probe.uid(), is_asked.then(|| FreeBsd::gather(probe)));
         let config = wants.config.map(|file| (file.to_owned(), probe.config(file)));
         // In the order of serve: from here on with the rights of that user.
-        let user = probe.settle();
+        let user = probe.become_user();
         PreflightFacts {
             os: probe.os().to_owned(),
             uname,

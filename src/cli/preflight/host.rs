@@ -78,8 +78,8 @@ impl Probe for LocalHost {
         }
     }
 
-    fn settle(&self) -> Result<Identity, String> {
-        self.user.settle().map_err(|e| e.to_string())
+    fn become_user(&self) -> Result<Identity, String> {
+        self.user.apply().map_err(|e| e.to_string())
     }
 
     fn config(&self, path: &Path) -> Result<(), String> {

@@ -86,7 +86,7 @@ impl Probe for FakeHost {
         self.device.clone()
     }
 
-    fn settle(&self) -> Result<Identity, String> {
+    fn become_user(&self) -> Result<Identity, String> {
         self.user.clone()
     }
 

@@ -59,8 +59,8 @@ pub(crate) enum Action {
     Terminate(Option<Duration>),
     /// Send SIGKILL.
     Kill,
-    /// Forget the process.
-    Bury,
+    /// Forget the process, which has ended.
+    Forget,
     /// Look again after this time, or as soon as something has changed.
     Wait(Duration),
     /// Nothing is left to do.
@@ -104,7 +104,7 @@ impl RestartPolicy {
                     true => self.phase = Phase::Idle { until: now },
                     false => self.rest(now, since),
                 }
-                Action::Bury
+                Action::Forget
             }
             Phase::Running { since } => {
                 let (from, patience) = match last_output {
@@ -186,13 +186,13 @@ mod tests {
         let mut now = 0;
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(policy.next(&at(now)), Action::Start);
-            assert_eq!(policy.next(&View { exited: true, ..at(now) }), Action::Bury);
+            assert_eq!(policy.next(&View { exited: true, ..at(now) }), Action::Forget);
             assert_eq!(policy.next(&at(now)), Action::Wait(s(wait)));
             now += wait;
         }
         assert_eq!(policy.next(&at(now)), Action::Start);
         now += 60;
-        assert_eq!(policy.next(&View { exited: true, ..at(now) }), Action::Bury);
+        assert_eq!(policy.next(&View { exited: true, ..at(now) }), Action::Forget);
         assert_eq!(policy.next(&at(now)), Action::Wait(s(1)));
     }
 
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(policy.next(&View { now: s(67), ..hung }), wait(1));
         assert_eq!(policy.next(&View { now: s(68), ..hung }), Action::Kill);
         assert_eq!(policy.next(&View { now: s(69), ..hung }), Action::Wait(Duration::MAX));
-        assert_eq!(policy.next(&View { now: s(69), exited: true, ..hung }), Action::Bury);
+        assert_eq!(policy.next(&View { now: s(69), exited: true, ..hung }), Action::Forget);
         assert_eq!(policy.next(&at(70)), Action::Start);
     }
 
@@ -235,7 +235,7 @@ mod tests {
         let outdated = |now| View { outdated: true, ..at(now) };
         assert_eq!(policy.next(&outdated(1)), Action::Terminate(None));
         assert_eq!(policy.next(&outdated(2)), wait(2));
-        assert_eq!(policy.next(&View { exited: true, ..outdated(2) }), Action::Bury);
+        assert_eq!(policy.next(&View { exited: true, ..outdated(2) }), Action::Forget);
         assert_eq!(policy.next(&at(2)), Action::Start);
     }
 
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(policy.next(&View { stops: 1, ..at(1) }), Action::Terminate(None));
         assert_eq!(policy.next(&View { stops: 1, ..at(1) }), wait(3));
         assert_eq!(policy.next(&View { stops: 2, ..at(1) }), Action::Kill);
-        assert_eq!(policy.next(&View { stops: 2, exited: true, ..at(1) }), Action::Bury);
+        assert_eq!(policy.next(&View { stops: 2, exited: true, ..at(1) }), Action::Forget);
         assert_eq!(policy.next(&View { stops: 2, ..at(1) }), Action::Over);
     }
 

@@ -149,7 +149,7 @@ impl Supervisor {
                     self.dtrace.runner.terminate()?;
                 }
                 Action::Kill => self.dtrace.runner.kill()?,
-                Action::Bury => {
+                Action::Forget => {
                     if let Some(end) = process.as_ref().and_then(DtraceProcess::ended) {
                         self.ended(end, &policy, &view)?;
                     }

@@ -86,7 +86,7 @@ impl GroupProcess {
         Ok(stdout.into_iter().chain(stderr).collect())
     }
 
-    /// Whether it has ended. It stays a zombie until it is buried: its pid cannot be anybody else's before.
+    /// Whether it has ended. It stays a zombie until it is reaped: its pid cannot be anybody else's before.
     fn has_ended(&self) -> bool {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::Pid(self.pid()), flags) {
@@ -104,7 +104,7 @@ impl GroupProcess {
     }
 
     /// Kills it if it has not ended by itself, and what it has started; reaps it, and returns how it ended.
-    fn bury(mut self) -> io::Result<ExitStatus> {
+    fn end(mut self) -> io::Result<ExitStatus> {
         self.reap()
     }
 
@@ -123,7 +123,7 @@ impl GroupProcess {
 
 impl Drop for GroupProcess {
     fn drop(&mut self) {
-        // If it was buried, nothing is left to do.
+        // If it was reaped, nothing is left to do.
         let _ = self.reap();
     }
 }
@@ -155,7 +155,7 @@ impl Supervised {
             wait_for_end(pid);
             let mut process = reaps.lock().unwrap_or_else(PoisonError::into_inner);
             // Locked until it is reaped: its processor time is either that of a process or that of a reaped child.
-            let ended = process.take().map(GroupProcess::bury);
+            let ended = process.take().map(GroupProcess::end);
             drop(process);
             if let Some(Ok(status)) = ended {
                 // It fails if the exporter is gone, and then the keeper ends as well.
@@ -223,7 +223,7 @@ pub(in crate::source) fn run(
     let deadline = Instant::now() + patience;
     while !process.has_ended() {
         if Instant::now() >= deadline || !wanted() {
-            process.bury()?;
+            process.end()?;
             return Err(io::Error::new(
                 ErrorKind::TimedOut,
                 format!("no answer within {patience:?}"),
@@ -231,7 +231,7 @@ pub(in crate::source) fn run(
         }
         std::thread::sleep(POLL);
     }
-    let status = process.bury()?;
+    let status = process.end()?;
     let text = |output: Option<Beginning>| output.map(Beginning::text).unwrap_or_default();
     Ok(ProcessEnd { status, stdout: text(stdout), stderr: text(stderr) })
 }

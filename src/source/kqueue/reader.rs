@@ -53,17 +53,17 @@ pub(crate) struct IdlePace(Arc<AtomicBool>);
 
 impl IdlePace {
     /// Every tree has begun: idle calls may take their time.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn all_begun(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
     /// Whether every tree has begun.
-    pub(crate) fn is_settled(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     fn timeout(&self) -> Duration {
-        if self.is_settled() { TIMEOUT } else { BEGIN_TIMEOUT }
+        if self.is_idle() { TIMEOUT } else { BEGIN_TIMEOUT }
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::consumers::Consumers;
-use super::tree::{RootFate, Tree};
+use super::tree::Tree;
 use super::{LiveError, join, panicked};
 use crate::model::TreeId;
 use crate::source::barrier::CommandEnd;
@@ -147,7 +147,7 @@ impl LiveController {
             if is_due(&mut deadlines.over) {
                 break;
             }
-            if self.witnesses.pace.is_settled() && deadlines.roots.is_none() {
+            if self.witnesses.pace.is_idle() && deadlines.roots.is_none() {
                 let waits = self.trees.iter().any(Tree::waits_for_its_file);
                 deadlines.roots = waits.then(|| Instant::now() + PID_FILE_EVERY);
             }
@@ -160,7 +160,7 @@ impl LiveController {
                 Some(LiveEvent::CommandEnded(id, ended)) => self.command_ended(id, ended),
                 Some(LiveEvent::Begun) => {
                     // Once: it was begun already if a dtrace begins again.
-                    if self.witnesses.pace.is_settled() || deadlines.begin.is_some() {
+                    if self.witnesses.pace.is_idle() || deadlines.begin.is_some() {
                         continue;
                     }
                     deadlines.never_began = None;
@@ -196,7 +196,7 @@ impl LiveController {
                 tree.command_ended(Err(error));
             }
         }
-        self.witnesses.pace.settle();
+        self.witnesses.pace.all_begun();
     }
 
     /// The reader first, so that dtrace still marks its last calls; then dtrace.
@@ -250,35 +250,35 @@ impl LiveController {
     }
 
     fn root_event(&mut self, event: RootEvent) {
-        let (id, fate) = match event {
+        match event {
             RootEvent::Searched { tracked } => {
                 tracing::info!("registered who was there before; {tracked} processes are tracked");
-                return;
             }
-            RootEvent::Taken { by, tree, pid } => {
-                let other = self.trees.get(usize::from(by.0)).map_or("", |t| &t.name).to_owned();
-                (
-                    tree,
-                    RootFate::Refused(format!(
-                        "process {pid} is tracked as part of tree {other:?}"
-                    )),
-                )
+            RootEvent::Attached { tree, pid } => {
+                self.with_tree(tree, |tree| tree.root_attached(pid));
             }
-            RootEvent::Attached { tree, pid } => (tree, RootFate::Attached(pid)),
             RootEvent::Refused { tree, pid, errno } => {
                 let why = io::Error::from_raw_os_error(errno);
-                (tree, RootFate::Refused(format!("process {pid} cannot be tracked: {why}")))
+                let why = format!("process {pid} cannot be tracked: {why}");
+                self.with_tree(tree, |tree| tree.root_refused(&why));
             }
-            RootEvent::Ended { tree } => (tree, RootFate::Ended),
-        };
-        if let Some(tree) = self.trees.get_mut(usize::from(id.0)) {
-            tree.root_became(fate);
+            RootEvent::Taken { tree, pid, by } => {
+                let other = self.trees.get(usize::from(by.0)).map_or("", |tree| &tree.name);
+                let why = format!("process {pid} is tracked as part of tree {other:?}");
+                self.with_tree(tree, |tree| tree.root_refused(&why));
+            }
+            RootEvent::Ended { tree } => self.with_tree(tree, Tree::root_ended),
         }
     }
 
     fn command_ended(&mut self, id: TreeId, ended: io::Result<CommandEnd>) {
-        let Some(tree) = self.trees.get_mut(usize::from(id.0)) else { return };
-        tree.command_ended(ended);
+        self.with_tree(id, |tree| tree.command_ended(ended));
+    }
+
+    fn with_tree(&mut self, id: TreeId, act: impl FnOnce(&mut Tree)) {
+        if let Some(tree) = self.trees.get_mut(usize::from(id.0)) {
+            act(tree);
+        }
     }
 
     /// Whether they can be read again.

@@ -23,15 +23,6 @@ pub(super) enum RootSource {
     Over,
 }
 
-/// What has become of a root.
-pub(super) enum RootFate {
-    Attached(Pid),
-    /// It cannot be tracked, and why.
-    Refused(String),
-    /// It has ended by itself.
-    Ended,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum TreeState {
     /// No root is known.
@@ -83,22 +74,22 @@ impl Tree {
         Some(RootRequest { tree: self.id, pid, newborn })
     }
 
-    /// Follows what has become of its root.
-    pub(super) fn root_became(&mut self, fate: RootFate) {
-        match fate {
-            RootFate::Attached(pid) => {
-                tracing::info!("tree {:?}: tracking process {pid}", self.name);
-                self.state = TreeState::Attached(pid);
-            }
-            RootFate::Refused(why) => {
-                tracing::warn!("tree {:?} has no root: {why}", self.name);
-                self.lose_root();
-            }
-            RootFate::Ended => {
-                tracing::info!("tree {:?}: its root has ended", self.name);
-                self.lose_root();
-            }
-        }
+    /// Its root is tracked.
+    pub(super) fn root_attached(&mut self, pid: Pid) {
+        tracing::info!("tree {:?}: tracking process {pid}", self.name);
+        self.state = TreeState::Attached(pid);
+    }
+
+    /// Its root cannot be tracked.
+    pub(super) fn root_refused(&mut self, why: &str) {
+        tracing::warn!("tree {:?} has no root: {why}", self.name);
+        self.lose_root();
+    }
+
+    /// Its root has ended by itself.
+    pub(super) fn root_ended(&mut self) {
+        tracing::info!("tree {:?}: its root has ended", self.name);
+        self.lose_root();
     }
 
     /// There is no root any more. A pid file may name another one.
