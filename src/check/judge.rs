@@ -149,7 +149,8 @@ fn ended(life: &Life, exited: KernelTime, note: &Note, policy: &Policy<'_>) -> V
     }
     // It may be about another life, if one was missed since this one is proven.
     let from = life.proven.min(exited).min(drained);
-    if policy.may_be_another_life(from, exited.max(note.at)) || policy.may_be_old(note) {
+    let other_life = policy.may_be_another_life(from, exited.max(note.at));
+    if other_life || policy.may_be_old(note) || life.is_stamped_before_its_create(exited) {
         return Verdict::Undecided;
     }
     let ppid_won = match life.forker {
@@ -166,7 +167,8 @@ fn unended(life: &Life, exited: KernelTime, policy: &Policy<'_>) -> Verdict {
     // A consumer may have changed its registration while DTrace was blind.
     let change_missed = policy.notes_in == Witness::Dtrace
         && policy.sight.missed(Witness::Dtrace, life.proven.min(exited), exited);
-    let other_life = policy.sight.missed_a_life(life.proven.min(exited), policy.now);
+    let other_life = policy.sight.missed_a_life(life.proven.min(exited), policy.now)
+        || life.is_stamped_before_its_create(exited);
     if policy.may_lack_note(exited) || create_missing || change_missed || other_life {
         return Verdict::Undecided;
     }

@@ -34,44 +34,54 @@ impl Lives {
         }
         self.learn_queue(change.queue, Some(change.kqueue));
         let has = |bits| change.flags & bits != 0;
-        let muted = has(note::EV_DELETE | note::EV_DISABLE);
-        // What is registered after its end may be an old knote, of which nothing needs to come.
-        let before = self.table.latest(pid, Life::is_tracked);
-        let ended = self.table.newest(pid).is_some_and(|slot| {
+        // What is registered after its end may be an old knote, of which nothing needs to come. A knote is found by its pid
+        // (13.2 `kern_event.c`, `kqueue_register`), also if that is another process now.
+        let newest = self.table.newest(pid);
+        let ended = newest.is_some_and(|slot| {
             let life = &self.table[slot];
             let may_be_old = || cx.sight.missed_a_life(KernelTime(0), change.entered);
             life.exited.is_some_and(|at| at < change.entered) && (life.is_tracked() || may_be_old())
+        });
+        let tracked = self.table.latest(pid, Life::is_tracked);
+        let undelivered = tracked.filter(|slot| Some(*slot) != newest).is_some_and(|slot| {
+            self.table[slot].exit.is_none_or(|exit| exit.queue != change.queue)
         });
         // The clocks of two CPUs may be apart: its note may seem to have come before.
         let delivered = self
             .unplaced
             .iter()
             .any(|(ended, note)| *ended == pid && note.at.plus(UNORDERED_NS) > change.entered);
-        let adds = has(note::EV_ADD);
-        let slot = match adds {
-            false => before.or_else(|| {
-                // Only a knote that is there can be changed.
-                let is_from_before = self.is_from_before(pid);
-                is_from_before.then(|| self.prove_registered(cx, pid, change.entered))
-            }),
+        let slots: Vec<usize> = match has(note::EV_ADD) && !has(note::EV_DELETE) {
             true => {
-                if !muted {
-                    self.watch(cx, tree, pid, change);
-                }
-                self.table.newest(pid)
+                self.watch(cx, tree, pid, change);
+                self.table.newest(pid).into_iter().collect()
             }
+            // Only a knote that is there can be changed: perhaps one whose NOTE_CHILD was not delivered yet.
+            false if tracked.is_none() && self.is_from_before(pid) => {
+                vec![self.prove_registered(cx, pid, change.entered)]
+            }
+            false => self.table.chain(pid).filter(|slot| self.table[*slot].is_open()).collect(),
         };
-        let Some(slot) = slot else { return };
+        let over = ended || undelivered || delivered;
+        for slot in slots {
+            self.change_knote(slot, over, change);
+        }
+    }
+
+    /// The knote of this life was changed, if it is not one that is `over`.
+    fn change_knote(&mut self, slot: usize, over: bool, change: &Registration) {
+        let has = |bits| change.flags & bits != 0;
         // The first registration that is seen is no change.
         let life = &self.table[slot];
-        if !adds || life.asked.is_some() || life.registered.is_none() {
+        if !has(note::EV_ADD) || life.asked.is_some() || life.registered.is_none() {
             self.changed(slot, change.at);
         }
         let is_only_queue = self.queues.len() < 2;
         let life = &mut self.table[slot];
+        let gone = life.muted && !life.disabled && !has(note::EV_ADD);
         life.disabled |= has(note::EV_DISABLE);
         life.disabled &= !(has(note::EV_ENABLE) || has(note::EV_DELETE) && is_only_queue);
-        life.muted = muted || ended || delivered || life.disabled;
+        life.muted = has(note::EV_DELETE) || life.disabled || gone || over;
         life.enabled = change.at;
         // Any change says anew what is asked for (13.2 `kern_event.c`, `kqueue_register`: kn_sfflags).
         life.asked = Some(change.notes);

@@ -200,6 +200,12 @@ impl Life {
         self.status.is_some_and(|status| i64::from(status.0) == data)
     }
 
+    /// Whether this exit is stamped before the create of this life: its CPU's clock is behind, or it was the exit of the life
+    /// before, whose pid was used again at once.
+    pub(crate) fn is_stamped_before_its_create(&self, exited: KernelTime) -> bool {
+        self.created.is_some_and(|created| exited < created)
+    }
+
     /// Whether a note about it may still come.
     pub(crate) fn is_open(&self) -> bool {
         let born = self.registered.is_some() || self.birth.is_final();

@@ -83,6 +83,83 @@ fn a_knote_from_before_dtrace_that_is_deleted_reports_nothing() {
     assert_eq!((script.births(), script.deaths()), (AGREED.into(), NONE.into()));
 }
 
+/// A knote that was disabled from the beginning is there: its process is watched, and reports nothing until it is enabled.
+#[test]
+fn a_process_that_is_registered_disabled_has_no_birth_to_report() {
+    let track = NOTE_TRACK | NOTE_EXIT;
+    let mut script = Script::new(track);
+    script.create(20, 60, 50);
+    script.call(30, 3, &[(-5, 60, NOTE_CHILD, 50)]);
+    script.create(100, 61, 9);
+    script.register(110, (3, "a1"), 61, EV_ADD | EV_DISABLE, track, 0);
+    script.register(120, (3, "a1"), 61, EV_ADD, track, 0);
+    script.create(200, 62, 61);
+    script.exit(210, 62);
+    script.exit(220, 61);
+    script.idle(300, &[3]);
+    assert_eq!((script.births(), script.deaths()), (AGREED.to_vec(), NONE.to_vec()));
+}
+
+/// The pid is used again while NOTE_EXIT of the process before is queued: the registration finds the knote of that one.
+#[test]
+fn a_registration_that_finds_the_knote_of_the_life_before_tracks_nothing() {
+    let mut script = Script::new(NOTE_TRACK | NOTE_EXIT);
+    script.exit(100, 50);
+    script.create(120, 50, 9);
+    script.register(130, (3, "a1"), 50, EV_ADD, NOTE_TRACK | NOTE_EXIT, 0);
+    script.call(140, 3, &[(-5, 50, NOTE_EXIT, 256)]);
+    script.create(200, 51, 50);
+    script.exit(210, 51);
+    script.exit(220, 50);
+    script.idle(300, &[3]);
+    assert_eq!((script.births(), script.deaths()), (NONE.to_vec(), vec![(Verdict::Undecided, 1)]));
+}
+
+/// Where pids are given out at random (kern.randompid), one may come back within milliseconds. The life before was none of the
+/// consumer's, and was forgotten.
+#[test]
+fn a_pid_that_comes_back_at_once_has_not_ended() {
+    for status in [256, 0] {
+        let mut script = Script::new(NOTE_TRACK | NOTE_EXIT);
+        script.create(20, 51, 1);
+        script.idle(100, &[3]);
+        script.exit(5000, 51);
+        script.create(5020, 51, 50);
+        script.call(5030, 3, &[(-5, 51, NOTE_CHILD, 50)]);
+        script.idle(5100, &[3]);
+        assert_eq!(script.births(), AGREED);
+        assert!(script.deaths().iter().all(|(v, _)| *v == Verdict::Undecided), "{status}");
+        script.line(format!("X {} 0 51 50 1 {status}", ns(9000)));
+        script.call(9010, 3, &[(-5, 51, NOTE_EXIT, status)]);
+        script.idle(9100, &[3]);
+        assert!(script.deaths().iter().all(|(v, _)| v.class() != VerdictClass::Lost), "{status}");
+    }
+    // It ends soon.
+    let mut script = Script::new(NOTE_TRACK | NOTE_EXIT);
+    script.create(20, 51, 1);
+    script.idle(100, &[3]);
+    script.exit(5000, 51);
+    script.create(5020, 51, 50);
+    script.line(format!("X {} 0 51 50 1 0", ns(5100)));
+    script.call(5110, 3, &[(-5, 51, NOTE_CHILD, 50), (-5, 51, NOTE_EXIT, 0)]);
+    script.idle(5200, &[3]);
+    assert_eq!((script.births(), script.deaths()), (AGREED.to_vec(), AGREED.to_vec()));
+}
+
+/// A supervisor knows the pid of its grandchild otherwise, and gives it up before it reads NOTE_CHILD.
+#[test]
+fn a_knote_that_is_deleted_before_its_note_child_is_delivered_is_not_missing() {
+    let mut script = Script::new(NOTE_TRACK | NOTE_EXIT);
+    script.create(100, 51, 50);
+    script.register(110, (3, "a1"), 51, EV_DELETE, 0, 0);
+    script.call(120, 3, &[(-5, 51, NOTE_CHILD, 50)]);
+    script.create(200, 52, 51);
+    script.exit(210, 52);
+    script.exit(220, 51);
+    script.idle(300, &[3]);
+    assert_eq!((script.births(), script.deaths()), (AGREED.to_vec(), NONE.to_vec()));
+}
+
 #[test]
 fn events_of_other_filters_are_no_notes() {
     let mut script = Script::new(NOTE_EXIT);
