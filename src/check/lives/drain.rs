@@ -1,7 +1,6 @@
 //! Drains. A kevent(2) call drains a kqueue if it returns everything that was queued before it began. After a drain the
 //! note of an older fact has been delivered, or it will not come: then the fact is judged.
 
-use super::life::Life;
 use super::waiting::{Evidence, WaitingFact};
 use super::{Basis, Context, Lives};
 use crate::check::judge::UNORDERED_NS;
@@ -126,12 +125,10 @@ impl Lives {
     /// When the note of this fact was queued, or a little before. That of a process that had ended already is queued by its
     /// registration, that of a disabled knote when it is enabled.
     fn queued(&self, waiting: &WaitingFact) -> KernelTime {
-        match (waiting.fact, self.table.find(waiting.life)) {
-            (Fact::Death, Some(slot)) => {
-                let Life { enabled, exited, .. } = self.table[slot];
-                waiting.at.max(enabled).max(exited.unwrap_or_default())
-            }
-            _ => waiting.at,
+        let enabled = self.table.find(waiting.life).map(|slot| self.table[slot].enabled);
+        match waiting.fact {
+            Fact::Birth => waiting.at,
+            Fact::Death => waiting.at.max(enabled.unwrap_or_default()),
         }
     }
 

@@ -268,10 +268,11 @@ impl Lives {
         if self.table[slot].exit.is_some() {
             return self.repeated_exit(cx, tree);
         }
-        let child = self.table[slot].child.filter(|child| child.queue == note.queue);
+        let life = &self.table[slot];
+        let child = life.child.filter(|child| child.queue == note.queue && life.enabled.0 == 0);
         if child.is_some_and(|child| child.flags & note::EV_ONESHOT != 0 && child.call < note.call)
         {
-            // The knote of NOTE_CHILD was freed, and there was another one.
+            // The knote of NOTE_CHILD was freed, and there was another one, which no registration made.
             cx.verdicts.stats.regime = Regime::Split;
         }
         self.change(cx, slot, |life| {

@@ -120,8 +120,7 @@ impl Lives {
         let is_it = |life: &Life| {
             let delivered = life.exit.map_or(at, |note| note.at);
             let soon = at.since(delivered) <= UNORDERED_NS;
-            let of_another = |exited| life.is_stamped_before_its_create(exited);
-            life.exited.is_none_or(of_another) && (soon || !cx.sight.pids_returned(delivered, at))
+            life.exited.is_none() && (soon || !cx.sight.pids_returned(delivered, at))
         };
         let living = self.table.newest(pid).filter(|slot| is_it(&self.table[*slot]));
         let slot = living.unwrap_or_else(|| self.begin(cx, pid, at));
