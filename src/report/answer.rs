@@ -2,13 +2,14 @@
 
 use super::format::{Hue, count_of};
 use crate::check::stats::{Stats, TreeStats};
-use crate::model::{Fact, Verdict, named_enum};
+use crate::model::{Fact, Verdict, named_enum, note};
 
 named_enum! {
     /// Whether what kqueue reported was right.
     pub enum Soundness {
-        /// At least one birth and one death agreed, none was lost, corrupt or overwritten, no kevent collided, the kernel
-        /// does not merge the two notes, and at most 5 % of the births and 5 % of the deaths are without a decision.
+        /// At least one birth and one death agreed, or of a consumer at least one of what it asks for; none was lost,
+        /// corrupt or overwritten, no kevent collided, the kernel does not merge the two notes, and at most 5 % of the
+        /// births and 5 % of the deaths are without a decision.
         Sound = "sound",
         /// A fact was lost, corrupt or overwritten, or a kevent carried NOTE_CHILD and NOTE_EXIT at once. One is
         /// enough, however much is undecided. A kernel that merges the two notes is unsound without a collision too: a
@@ -27,7 +28,10 @@ impl Soundness {
         let wrong = births.wrong() + deaths.wrong() + totals.collisions.iter().sum::<u64>();
         if wrong > 0 || stats.regime.is_merged() {
             Soundness::Unsound
-        } else if births.enough() && deaths.enough() {
+        } else if births.total() + deaths.total() > 0
+            && births.enough_for(totals.notes, note::TRACK)
+            && deaths.enough_for(totals.notes, note::EXIT)
+        {
             Soundness::Sound
         } else {
             Soundness::Undecided
@@ -101,6 +105,11 @@ impl Tally {
     pub(crate) const fn enough(&self) -> bool {
         self.decided() > 0 && self.open.saturating_mul(20) <= self.total()
     }
+
+    /// The same; or there are none, for of the `notes` that were asked for, as far as that is known, none reports them.
+    const fn enough_for(&self, notes: u32, note: u32) -> bool {
+        self.enough() || self.total() == 0 && notes != 0 && notes & note == 0
+    }
 }
 
 /// The sum over all trees: counters and gauges.
@@ -143,6 +152,9 @@ pub fn sentence(stats: &Stats) -> String {
             ),
             wrongs => format!("Unsound: of {seen}, kqueue {wrongs}."),
         },
+        Soundness::Undecided if births.open + deaths.open == 0 => format!(
+            "Undecided: {seen} are not enough, which takes one of each; nothing was found lost or corrupt."
+        ),
         Soundness::Undecided => format!(
             "Undecided: of {seen}, {} and {} could not be decided; nothing was found lost or corrupt.",
             count_of(births.open, "birth"),
@@ -202,6 +214,21 @@ pub(super) mod tests {
             sentence(&stats),
             "Sound: kqueue reported all of 600 births and 601 deaths correctly."
         );
+    }
+
+    #[test]
+    fn what_a_consumer_has_not_asked_for_is_not_needed_to_be_sound() {
+        let mut exit_only = stats(&[], &[(Verdict::Agreed, 270)]);
+        assert_eq!(Soundness::of(&exit_only), Soundness::Undecided, "it is not known");
+        assert_eq!(
+            sentence(&exit_only),
+            "Undecided: 0 births and 270 deaths are not enough, which takes one of each; nothing was found lost or corrupt."
+        );
+        exit_only.trees[0].notes = note::EXIT;
+        assert_eq!(Soundness::of(&exit_only), Soundness::Sound);
+        exit_only.trees[0].notes = note::TRACK | note::EXIT;
+        assert_eq!(Soundness::of(&exit_only), Soundness::Undecided);
+        assert_eq!(Soundness::of(&Stats::default()), Soundness::Undecided);
     }
 
     #[test]
