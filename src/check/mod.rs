@@ -18,7 +18,7 @@ mod sight;
 
 mod lives;
 
-mod judge;
+pub(crate) mod judge;
 
 mod causes;
 mod clues;

@@ -164,7 +164,7 @@ impl LiveArgs {
     }
 
     /// Whether any flag but `--consumer`, or a command, was given.
-    pub fn names_more_than_consumers(&self) -> bool {
+    pub(crate) fn names_more_than_consumers(&self) -> bool {
         LiveArgs { consumers: Vec::new(), ..self.clone() }.is_given()
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Size {
     /// Rounds a second; 0: as fast as possible
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) rate: u32,
-    /// Generations of shape chain below its first process. FreeBSD 12 and later repeat NOTE_CHILD 2^generation times: 14
+    /// Generations of shape chain below its first process. FreeBSD 12.3 and later repeat NOTE_CHILD 2^generation times: 14
     /// gives 32,767 notes a chain, 16 costs minutes of kernel time
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=16))]
     pub(super) depth: u8,

@@ -82,7 +82,7 @@ impl Table {
     }
 
     /// As an HTML table that scrolls by itself on a narrow screen.
-    pub(super) fn html(&self) -> Markup {
+    pub(crate) fn html(&self) -> Markup {
         let class = |column: &Column| column.is_number.then_some("n");
         html! {
             div.scroll {

@@ -8,6 +8,7 @@ use super::options::Options;
 use super::rng::Rng;
 use super::truth::{Fault, LifeId, Truth};
 use crate::model::{Fact, Pid};
+use crate::wire::decode::{AFTER_CALL, BEFORE_CALL};
 
 /// stdout's buffer, for a pipe (`sys_pipe.c`: st_blksize is PAGE_SIZE).
 const STDIO_BUFFER: usize = 4096;
@@ -304,8 +305,6 @@ impl Dtrace {
     }
 }
 
-/// getpriority's first argument right before a call; the one right after it is one more.
-const BEFORE_CALL: u32 = 0x6b70;
 /// Nanoseconds since 1970 at DTrace's origin.
 const WALL_AT_ORIGIN: u64 = 1_795_500_000_000_000_000;
 
@@ -329,7 +328,8 @@ fn print_record(out: &mut String, record: &BufferedRecord) {
         Traced::Exec { pid } => writeln!(out, "E {at} {cpu} {pid}"),
         Traced::ExecFail { pid, errno } => writeln!(out, "F {at} {cpu} {pid} {errno}"),
         Traced::CallMark { returned, seq } => {
-            writeln!(out, "m {at} {cpu} {} {seq}", BEFORE_CALL + u32::from(*returned))
+            let place = if *returned { AFTER_CALL } else { BEFORE_CALL };
+            writeln!(out, "m {at} {cpu} {place} {seq}")
         }
         Traced::Causes => writeln!(out, "c {at}"),
         Traced::RegFail { forker, child, errno } => {

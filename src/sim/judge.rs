@@ -245,7 +245,7 @@ pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
 }
 
 /// The score of all consumers.
-pub fn score_consumers(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
+pub(crate) fn score_consumers(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
     let mut score = Score::default();
     for (n, received) in truth.consumers.iter().enumerate() {
         let tree = TreeId(n as u16 + u16::from(case.options.mirror));
@@ -391,7 +391,7 @@ pub(crate) fn shortest(miss: &Miss, case: &Case) -> Case {
 }
 
 /// Runs a case through the real pipeline and holds the verdicts on what consumers received against its truth.
-pub fn judge_consumers(case: &Case) -> Score {
+pub(crate) fn judge_consumers(case: &Case) -> Score {
     let (truth, findings) = verdicts(case);
     score_consumers(case, &truth, &findings)
 }

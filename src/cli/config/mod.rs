@@ -88,12 +88,12 @@ impl Settings {
     }
 
     /// Whether anything is named that is to be watched.
-    pub fn names_anything(&self) -> bool {
+    pub(crate) fn names_anything(&self) -> bool {
         !self.live.is_empty() || !self.remotes.is_empty()
     }
 
     /// Whether processes of this host are to be watched, or nothing is named.
-    pub fn watches_this_host(&self) -> bool {
+    pub(crate) fn watches_this_host(&self) -> bool {
         self.live.dtrace.command.is_none() && (!self.live.is_empty() || self.remotes.is_empty())
     }
 

@@ -16,7 +16,8 @@ use crate::model::{Regime, Verdict, VerdictClass};
 use crate::report::advice::consumer_advice;
 use crate::report::answer::{self, Soundness};
 use crate::report::escape::Clean;
-use crate::report::format::{count_of, duration, thousands};
+use crate::report::format::{Hue, count_of, duration, thousands};
+use crate::report::table::Table;
 
 /// How many incidents of each verdict the page lists.
 pub(in crate::http) const LISTED: usize = 5;
@@ -284,32 +285,24 @@ impl StatusPage<'_> {
             0 => "–".to_owned(),
             _ => duration(latency.quantile(q)),
         };
+        let mut table = Table::new(&["tree", "note", "#delivered", "#p50", "#p90", "#p99"]);
+        for tree in &self.stats.trees {
+            for (note, latency) in
+                [(NoteKind::Child, &tree.child_latency), (NoteKind::Exit, &tree.exit_latency)]
+            {
+                let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|q| quantile(latency, q));
+                let delivered = thousands(latency.count());
+                let row = [tree.name.clone(), note.to_string(), delivered, p50, p90, p99];
+                table.row(Hue::Plain, row);
+            }
+        }
         html! {
             section {
                 h2 { "Delivery latency" }
                 p {
                     "From DTrace's probe to the kevent(2) call that delivered the note; upper bounds since the start."
                 }
-                div.scroll {
-                    table {
-                        tr {
-                            th { "tree" } th { "note" } th.n { "delivered" } th.n { "p50" } th.n { "p90" }
-                            th.n { "p99" }
-                        }
-                        @for tree in &self.stats.trees {
-                            @for (note, latency) in
-                                [(NoteKind::Child, &tree.child_latency), (NoteKind::Exit, &tree.exit_latency)]
-                            {
-                                tr {
-                                    th scope="row" { (Clean(&tree.name)) }
-                                    td { (note) }
-                                    td.n { (thousands(latency.count())) }
-                                    @for q in [0.5, 0.9, 0.99] { td.n { (quantile(latency, q)) } }
-                                }
-                            }
-                        }
-                    }
-                }
+                (table.html())
             }
         }
     }

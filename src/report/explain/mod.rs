@@ -14,12 +14,10 @@ use super::format::{Hue, Paint, count_of, printable};
 use super::kernel::KernelVersion;
 use super::paths::{DUPLICATE_CHILD, path};
 use crate::check::finding::Finding;
+use crate::check::judge::UNORDERED_NS;
 use crate::model::{KernelTime, Pid, Regime, note};
 use collect::Collector;
 use life::{Duplicates, Judged, ProcessLife};
-
-/// How long a fork may take from knote_fork to proc:::create.
-const FORK_NS: u64 = 50_000_000;
 
 /// All that is known of one pid.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -133,7 +131,7 @@ fn owner(lives: &[Draft], entry: &TimelineEntry) -> Option<usize> {
         TimelineEvent::NotRegistered { .. } | TimelineEvent::Skipped => {
             let begins = |life: &Draft| {
                 let soon =
-                    |since: KernelTime| entry.at <= since && since.since(entry.at) <= FORK_NS;
+                    |since: KernelTime| entry.at <= since && since.since(entry.at) <= UNORDERED_NS;
                 life.since.is_some_and(soon)
             };
             lives.iter().position(begins).or_else(in_time)

@@ -15,6 +15,7 @@ pub(crate) use reader::{BATCH_BUFFERS, IdlePace, KqueueReader, RootEvent, RootRe
 
 use crate::input::Attach;
 use crate::model::{Kevent, Pid, note};
+use crate::wire::decode::{AFTER_CALL, BEFORE_CALL};
 
 /// Which notes to ask for beside NOTE_TRACK and NOTE_EXIT. Either makes the kernel deliver some events out of order:
 /// without them, NOTE_CHILD always comes before its forker's NOTE_EXIT.
@@ -97,9 +98,9 @@ pub trait KqueueApi: Send {
 #[repr(i32)]
 pub enum MarkPlace {
     /// Right before a kevent(2) call.
-    Before = 0x6b70,
+    Before = BEFORE_CALL,
     /// Right after it.
-    After = 0x6b71,
+    After = AFTER_CALL,
 }
 
 /// What opens the kernel to watch: [`open`], and in tests a stand-in.
