@@ -195,8 +195,13 @@ impl Kernel<'_> {
         }
     }
 
-    /// The first kqueue is closed, which no thread reads now, and another one takes its descriptor.
+    /// The first kqueue is closed, which no thread reads now, and another one takes its descriptor: not without a registration,
+    /// which shows that.
     fn reopen(&mut self, n: usize) {
+        let watches = |open: &Open| !open.known.is_empty() || !open.registered.is_empty();
+        if !self.consumers[n].kqueues.first().is_some_and(watches) {
+            return;
+        }
         let new = self.open_kqueue(n);
         let Some(open) = self.consumers[n].kqueues.first_mut() else { return };
         let old = std::mem::replace(&mut open.queue, new);
