@@ -93,6 +93,8 @@ const fn how_it_ended(status: u32) -> u32 {
 #[derive(Clone, Debug)]
 struct BufferedRecord {
     stamp: u64,
+    /// When that really was.
+    at: u64,
     cpu: u32,
     traced: Traced,
     /// The fact that it tells.
@@ -208,7 +210,7 @@ impl Dtrace {
             return;
         }
         buffer.used += traced.size();
-        buffer.records.push(BufferedRecord { stamp, cpu, traced, fact });
+        buffer.records.push(BufferedRecord { stamp, at: now, cpu, traced, fact });
     }
 
     /// dtrace takes the buffer of this CPU and leaves an empty one.
@@ -305,20 +307,20 @@ impl Dtrace {
     }
 }
 
-/// Nanoseconds since 1970 at DTrace's origin.
+/// Nanoseconds since 1970 at the origin of the true clock.
 const WALL_AT_ORIGIN: u64 = 1_795_500_000_000_000_000;
 
 /// walltimestamp is as coarse as the tick of a virtual machine.
-const fn wall(stamp: u64) -> u64 {
-    WALL_AT_ORIGIN + stamp / 10_000_000 * 10_000_000
+const fn wall(at: u64) -> u64 {
+    WALL_AT_ORIGIN + at / 10_000_000 * 10_000_000
 }
 
 /// One line, as the D program prints it: the layout is `d-scripts/wire.d`'s.
 fn print_record(out: &mut String, record: &BufferedRecord) {
     let (at, cpu) = (record.stamp, record.cpu);
     let written = match &record.traced {
-        Traced::Begin => writeln!(out, "B {at} {}", wall(at)),
-        Traced::Tick => writeln!(out, "T {at} {}", wall(at)),
+        Traced::Begin => writeln!(out, "B {at} {}", wall(record.at)),
+        Traced::Tick => writeln!(out, "T {at} {}", wall(record.at)),
         Traced::Create { child, forker, parent, flags } => {
             writeln!(out, "C {at} {cpu} {child} {forker} {parent} {flags:x}")
         }

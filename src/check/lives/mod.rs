@@ -121,11 +121,11 @@ impl Lives {
     /// Takes the next event of the timeline. Calls and registrations of other trackers are none of its own.
     pub(crate) fn take(&mut self, cx: &mut Context, event: &Event) {
         match event {
-            Event::Now { at, complete, compared } => {
+            Event::Now { at, complete, compared, ticked } => match self.tree {
+                None => self.come_to(cx, *at, *complete, *compared),
                 // There may be no marks where all notes are in DTrace's own stream.
-                let compared = if self.tree.is_some() { at } else { compared };
-                self.come_to(cx, *at, *complete, *compared);
-            }
+                Some(_) => self.come_to(cx, *at, *complete.min(ticked), *ticked),
+            },
             Event::Create { at, printed, child, forker } => {
                 self.create(cx, *at, *printed, *child, *forker);
             }

@@ -8,8 +8,9 @@ use crate::model::{KernelTime, Kevent, Pid, WaitStatus, Witness};
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Event {
     /// Time has come to `at`: what comes next is of this time, or later. dtrace(1) has reported what it dropped up to
-    /// `complete`. The clocks were compared at `compared`: a jump of DTrace's before that is a gap before this event.
-    Now { at: KernelTime, complete: KernelTime, compared: KernelTime },
+    /// `complete`. Its clock was compared with the reader's at `compared`, with the wall clock at `ticked`: if it had jumped before
+    /// that, a gap has said so.
+    Now { at: KernelTime, complete: KernelTime, compared: KernelTime, ticked: KernelTime },
     /// proc:::create fired. A call that began before `printed` may have begun before the fork: a clock may have stepped back.
     Create { at: KernelTime, printed: KernelTime, child: Pid, forker: Pid },
     /// proc:::exit fired.

@@ -87,6 +87,12 @@ impl Timeline {
         if self.missing.line.take_if(|since| *since <= at).is_some() {
             self.dtrace_gap(BlindReason::BadLine, Span::Until(at));
         }
+        if let Record::Begin { wall, .. } | Record::Tick { wall, .. } = *record
+            && let Some(last) = self.wall.compare(at, wall)
+        {
+            self.forget_reads();
+            self.jumped(last.min(at), self.newest().max(last));
+        }
     }
 
     /// A record that comes after the first one is stamped long before it: DTrace's clock has stepped back. What came before that
@@ -221,6 +227,13 @@ impl Timeline {
         self.clock = ClockMap::default();
         self.horizon = None;
         self.jumped(from, to);
+    }
+
+    /// The clocks are not where they seemed to be by when records were read. Marks tell that better.
+    fn forget_reads(&mut self) {
+        if self.compared == KernelTime(0) {
+            self.clock = ClockMap::default();
+        }
     }
 
     /// Between these times the order of the two streams is not known, nor how long a note was waited for.

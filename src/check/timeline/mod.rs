@@ -16,6 +16,7 @@ mod gaps;
 mod passes;
 mod reconcile;
 mod records;
+mod wall;
 
 use std::collections::VecDeque;
 
@@ -30,6 +31,7 @@ use event::{Call, Event, Gap, Span};
 use passes::Passes;
 use reconcile::Reconcile;
 use records::{QueuedRecord, RecordQueue};
+use wall::WallClock;
 
 /// So many events may wait for each record that may.
 const EVENTS: usize = 4;
@@ -46,6 +48,7 @@ pub(crate) struct Timeline {
     /// How many calls of consumers there were.
     consumer_calls: u64,
     clock: ClockMap,
+    wall: WallClock,
     passes: Passes,
     reconcile: Reconcile,
     /// What has its place and was not handed on yet.
@@ -333,7 +336,8 @@ impl Timeline {
             _ => self.passes.complete(self.now, &self.clock),
         };
         let compared = self.compared();
-        self.out.push_back(Event::Now { at: self.now, complete, compared });
+        let ticked = self.wall.compared().unwrap_or(self.now);
+        self.out.push_back(Event::Now { at: self.now, complete, compared, ticked });
     }
 
     /// Up to when it is known whether a clock has jumped. If dtrace is gone, no mark will tell: it counts as gone since the last.

@@ -22,6 +22,8 @@ pub(in crate::sim) struct CallingThread {
     seq: u64,
     /// When the call began.
     entered: u64,
+    /// When DTrace has shown its last call to return, or its last registration to be done.
+    shown: KernelTime,
     changes: Vec<Change>,
     /// The first of them has begun.
     changing: bool,
@@ -54,6 +56,7 @@ impl Kernel<'_> {
             fd,
             seq: 0,
             entered: 0,
+            shown: KernelTime(0),
             changes: vec![],
             changing: false,
             room: 0,
@@ -164,6 +167,7 @@ impl Kernel<'_> {
         };
         self.now += 300;
         self.trace_consumer(id, What::RegDone { errno });
+        self.caller_shown(id);
         self.changed(id, &change, errno);
     }
 
@@ -342,13 +346,20 @@ impl Kernel<'_> {
         }
     }
 
+    /// DTrace shows what this thread has done until now. Gives back when that is on its clock.
+    fn caller_shown(&mut self, id: Id) -> KernelTime {
+        let shown = KernelTime(self.dtrace.stamp(self.now, self.caller_cpu(id)));
+        thread_mut(&mut self.callers, id, |thread| thread.shown = shown);
+        shown
+    }
+
     pub(super) fn caller_returns(&mut self, id: Id) {
         let Some(thread) = self.callers.get_mut(id) else { return };
         let (n, fd, place, nevents, errno) =
             (thread.consumer, thread.fd, thread.place, thread.room, thread.errno);
         let returned = thread.copied + thread.receipts;
         let drained = thread.receipts == 0 && returned < nevents;
-        let (entered, seq) = (thread.entered, thread.seq);
+        let (entered, seq) = ((thread.entered, thread.shown), thread.seq);
         let delivered = std::mem::take(&mut thread.delivered);
         let what = What::Call {
             fd,
@@ -357,17 +368,18 @@ impl Kernel<'_> {
             errno,
         };
         self.trace_consumer(id, what);
+        let returned = self.caller_shown(id);
         let consumer = &mut self.consumers[n];
         for (life, event) in delivered {
             consumer.truth.delivered(life, &event, seq);
         }
-        consumer.truth.returned(KernelTime(self.now));
+        consumer.truth.returned(returned);
         if drained {
             if let Some(open) = consumer.kqueues.get_mut(place) {
                 open.drained = entered;
             }
-            if let Some(all) = consumer.kqueues.iter().map(|open| open.drained).min() {
-                consumer.truth.drained(all, KernelTime(all));
+            if let Some((all, shown)) = consumer.kqueues.iter().map(|open| open.drained).min() {
+                consumer.truth.drained(all, shown);
             }
         }
         let pause = consumer.rng.around(consumer.habits.pause);

@@ -17,7 +17,7 @@ use super::procs::ProcState;
 use super::rng::Rng;
 use super::truth::{LifeId, Truth};
 use crate::input::Input;
-use crate::model::{Pid, TreeId, note};
+use crate::model::{KernelTime, Pid, TreeId, note};
 use habits::Habits;
 
 pub(super) use calls::CallingThread;
@@ -87,8 +87,8 @@ struct OpenKqueue {
     /// Processes of the tree that it is to watch, and those that it does.
     known: Vec<Pid>,
     registered: Vec<Pid>,
-    /// When the last call that drained it began.
-    drained: u64,
+    /// When the last call that drained it began, and when it may have begun as DTrace shows it.
+    drained: (u64, KernelTime),
 }
 
 /// The consumers of a run: what each does depends on the seed alone, not on the rest of the run.
@@ -170,7 +170,7 @@ impl Kernel<'_> {
                 queue,
                 known,
                 registered: vec![],
-                drained: 0,
+                drained: (0, KernelTime(0)),
             });
             for _ in 0..self.consumers[n].habits.threads {
                 self.start_caller(n, place, FIRST_FD + place as i32);
@@ -198,7 +198,7 @@ impl Kernel<'_> {
     /// The first kqueue is closed, which no thread reads now, and another one takes its descriptor: not without a registration,
     /// which shows that.
     fn reopen(&mut self, n: usize) {
-        let watches = |open: &Open| !open.known.is_empty() || !open.registered.is_empty();
+        let watches = |open: &OpenKqueue| !open.known.is_empty() || !open.registered.is_empty();
         if !self.consumers[n].kqueues.first().is_some_and(watches) {
             return;
         }
