@@ -192,7 +192,7 @@ impl Lives {
                     // What the others had not to report of was forgotten.
                     self.anew = Some(self.now);
                 }
-                self.queues.push(WatchedQueue { descriptor, address, drained: KernelTime(0) });
+                self.queues.push(WatchedQueue::new(descriptor, address));
             }
         }
     }

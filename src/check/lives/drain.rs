@@ -1,9 +1,12 @@
 //! Drains. A kevent(2) call drains a kqueue if it returns everything that was queued before it began. After a drain the
 //! note of an older fact has been delivered, or it will not come: then the fact is judged.
 
+use std::collections::VecDeque;
+
 use super::waiting::{Evidence, WaitingFact};
 use super::{Basis, Context, Lives};
 use crate::check::judge::UNORDERED_NS;
+use crate::check::latest::keep_latest;
 use crate::check::timeline::event::Call;
 use crate::model::{Fact, KernelTime, Kevent, Verdict, note};
 
@@ -13,15 +16,33 @@ const WAKE_NS: u64 = 100_000_000;
 /// and those of a search (10 ms) are shorter than the settle time. If it took much longer, its thread was held up afterwards,
 /// for an unknown time.
 const SLEPT_NS: u64 = 150_000_000;
+/// So many calls of a consumer are remembered: more than its other threads make while one of them returns.
+const CALLS: usize = 64;
 
 /// A kqueue that watches processes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WatchedQueue {
     pub(super) descriptor: i32,
     /// Its address in the kernel, if a registration has shown it.
     pub(super) address: Option<u64>,
     /// Up to when everything in it has been delivered: the beginning of the last call that drained it, or later.
     pub(super) drained: KernelTime,
+    /// The same, as the latest calls of a consumer have shown it, each with when it returned.
+    history: VecDeque<(KernelTime, KernelTime)>,
+}
+
+impl WatchedQueue {
+    pub(super) fn new(descriptor: i32, address: Option<u64>) -> WatchedQueue {
+        let (drained, history) = (KernelTime(0), VecDeque::new());
+        WatchedQueue { descriptor, address, drained, history }
+    }
+
+    /// Up to when everything in it had been delivered when a call began at `entered`. Another thread's call may have taken later
+    /// notes since, and have returned before.
+    fn drained_at(&self, entered: KernelTime) -> KernelTime {
+        let known = self.history.iter().rev().find(|(returned, _)| *returned <= entered);
+        known.map_or(KernelTime(0), |(_, drained)| *drained)
+    }
 }
 
 /// All queues of a tracker are drained.
@@ -63,6 +84,9 @@ impl Lives {
         let queue = self.queues.iter_mut().find(|queue| queue.descriptor == call.queue);
         if let Some(queue) = queue {
             queue.drained = queue.drained.max(at);
+            if self.tree.is_some() {
+                keep_latest(&mut queue.history, CALLS, (call.at, queue.drained));
+            }
         }
     }
 
@@ -135,6 +159,9 @@ impl Lives {
     /// The beginning of the last call before this one that drained its queue.
     pub(super) fn drained_before(&self, call: &Call) -> KernelTime {
         let queue = self.queues.iter().find(|queue| queue.descriptor == call.queue);
-        queue.map_or(KernelTime(0), |queue| queue.drained)
+        queue.map_or(KernelTime(0), |queue| match (self.tree, call.entered) {
+            (Some(_), Some(entered)) => queue.drained_at(entered),
+            _ => queue.drained,
+        })
     }
 }

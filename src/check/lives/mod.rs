@@ -93,8 +93,7 @@ enum Basis {
 
 impl Lives {
     pub(crate) fn new(config: Config, number: usize, tree: Option<TreeId>) -> Lives {
-        let (descriptor, drained) = (Call::OWN_QUEUE, KernelTime(0));
-        let own = WatchedQueue { descriptor, address: None, drained };
+        let own = WatchedQueue::new(Call::OWN_QUEUE, None);
         Lives {
             config,
             number,
@@ -245,7 +244,7 @@ impl Lives {
     ) -> Option<usize> {
         let expecting = self.expecting_child_note(cx, pid, &note);
         if expecting.is_none()
-            && let Some(slot) = self.announced(pid, &note)
+            && let Some(slot) = self.announced(cx, pid, &note)
         {
             self.tree_of(cx, slot).duplicate_child_notes += 1;
             return note.is_collision().then_some(slot);

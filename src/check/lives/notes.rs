@@ -116,30 +116,39 @@ impl Lives {
             !of_no_tree && !cx.sight.pids_returned(created, note.at)
         };
         let oldest = || expecting().last().filter(may_be_it);
-        expecting().filter(fits).last().or_else(|| match self.crossed(pid, note, announced) {
+        expecting().filter(fits).last().or_else(|| match self.crossed(cx, pid, note, announced) {
             Some(_) => None,
-            None => oldest().or_else(|| self.crossed(pid, note, overtaken)),
+            None => oldest().or_else(|| self.crossed(cx, pid, note, overtaken)),
         })
     }
 
     /// The life that a further NOTE_CHILD is about.
-    pub(super) fn announced(&self, pid: Pid, note: &Note) -> Option<usize> {
+    pub(super) fn announced(&self, cx: &Context, pid: Pid, note: &Note) -> Option<usize> {
         let newest = self.table.newest(pid).filter(|slot| {
             let life = &self.table[*slot];
             life.is_tracked() && life.exit.is_none() && !life.settled
         });
-        newest.or_else(|| self.crossed(pid, note, |life| life.is_tracked()))
+        newest.or_else(|| self.crossed(cx, pid, note, |life| life.is_tracked()))
     }
 
     /// The life that NOTE_CHILD is about although later notes of it came before: several threads of a consumer may read one
     /// kqueue, and several of its kqueues may report one process. It was created since this kqueue was drained.
-    fn crossed(&self, pid: Pid, note: &Note, which: impl Fn(&Life) -> bool) -> Option<usize> {
+    fn crossed(
+        &self,
+        cx: &Context,
+        pid: Pid,
+        note: &Note,
+        which: impl Fn(&Life) -> bool,
+    ) -> Option<usize> {
         let crossed = |life: &Life| {
             let elsewhere = life.child.filter(|child| child.queue != note.queue);
             let since = life.created.or(elsewhere.map(|child| child.at));
+            let fits = |at| {
+                let is_only = || !cx.sight.pids_returned(at, note.at);
+                life.fits_birth(note) || elsewhere.is_some() || is_only()
+            };
             which(life)
-                && since.is_some_and(|at| at.plus(UNORDERED_NS) > note.not_before)
-                && (life.fits_birth(note) || elsewhere.is_some())
+                && since.is_some_and(|at| at.plus(UNORDERED_NS) > note.not_before && fits(at))
         };
         self.table.latest(pid, crossed).filter(|_| self.tree.is_some())
     }
