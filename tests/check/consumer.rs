@@ -171,6 +171,8 @@ fn the_exits_that_a_consumer_never_got_are_named() {
     let deaths = [(Verdict::Agreed, 10_831), (Verdict::LostSilent, 2)];
     assert_eq!(verdicts(&stats, Fact::Death), deaths);
     assert_eq!(stats.trees[0].duplicate_child_notes, 3575);
+    // A second without clock interrupts, in which the wall clock lagged by 44 ms, is no jump.
+    assert_eq!(stats.blind_seconds(), 0.0);
 }
 
 /// The dropped records may have been the consumer's events.
@@ -295,6 +297,34 @@ fn consumers_without_number_do_not_fill_the_memory() {
     pipeline.push(Input::Stdout { at: MonoTime(0), bytes: b"C 1000 0 51 50 50 14\n" });
     pipeline.push(Input::End);
     assert!(pipeline.stats().incarnations() <= 65);
+}
+
+/// There are no marks. The wall clock, which is printed with each tick, does not jump.
+#[test]
+fn a_clock_of_dtraces_that_jumps_beside_the_wall_clock_accuses_nobody() {
+    let moved = |line: &String, by_ms: i64| {
+        let mut fields: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        if let Some(at) = fields.get_mut(1) {
+            let ns: u64 = at.parse().expect("a time stamp");
+            *at = ns.saturating_add_signed(by_ms * 1_000_000).to_string();
+        }
+        fields.join(" ")
+    };
+    for name in ["split15-attached-chain-stall", "merged-attached-chain-stall", "split-exit-only"] {
+        let whole = run(name);
+        let wrong = count(&whole.stats(), VerdictClass::Wrong);
+        for ms in [-9000, -1000, -130, 130, 1000, 9000] {
+            for part in [1, 4, 7] {
+                let mut jumped = whole.clone();
+                let from = whole.lines.len() * part / 8;
+                jumped.lines[from..].iter_mut().for_each(|line| *line = moved(line, ms));
+                let stats = jumped.stats();
+                assert_eq!(count(&stats, VerdictClass::Lost), 0, "{name}: {ms} ms, {part}");
+                assert!(count(&stats, VerdictClass::Wrong) <= wrong, "{name}: {ms} ms, {part}");
+                assert!(stats.blind_seconds() > 0.0, "{name}: {ms} ms, {part}");
+            }
+        }
+    }
 }
 
 #[test]
