@@ -121,12 +121,6 @@ impl Timeline {
         if read.0 == 0 {
             return self.dtrace_gap(reason, Span::Anywhere);
         }
-        if read < self.read {
-            self.forget_reads();
-            if let Some(newest) = self.records.newest() {
-                self.clock.read(newest, read);
-            }
-        }
         let (Some(earliest), Some(latest)) = (self.clock.earliest(read), self.clock.latest(read))
         else {
             // Nothing was read yet: from the beginning until a mark tells what time it is.
