@@ -58,6 +58,14 @@ pub(super) struct CallsFile {
     pub(super) bad_lines: u64,
 }
 
+impl CallsFile {
+    /// The call of this number.
+    pub(super) fn numbered(&self, seq: u64) -> Option<&LoggedCall> {
+        let place = self.calls.binary_search_by_key(&seq, |call| call.seq).ok()?;
+        self.calls.get(place)
+    }
+}
+
 /// The reader had not been running for longer when it registered the root, in nanoseconds.
 const REGISTRATION_NS: u64 = 1_000_000_000;
 

@@ -119,7 +119,8 @@ impl<'a> DtraceText<'a> {
                 Some(CallLine::Begins(call)) => out.mark(line, BEFORE_CALL, call)?,
                 Some(CallLine::Returned(call)) => {
                     out.mark(line, AFTER_CALL, call)?;
-                    let known = calls.calls.iter().chain(&tail.idle).find(|c| c.seq == call);
+                    let idle = tail.idle.as_ref().filter(|idle| idle.seq == call);
+                    let known = calls.numbered(call).or(idle);
                     out.clock = known.map(|known| (line.at, known.after)).or(out.clock);
                     out.follow(line.at);
                     out.flush()?;
