@@ -66,7 +66,9 @@ fn import(args: &RecordArgs, directory: &Path) -> anyhow::Result<ExitCode> {
     if !args.note.is_empty() {
         meta.note = args.note.clone();
     }
-    let mut writer = Writer::new(output::create(&args.output)?, &meta)?;
+    let mut writer = Writer::new(output::create(&args.output)?, &meta)
+        .with_context(|| output::unwritable(&args.output))
+        .or_exit(IOERR)?;
     let mut written = Ok(());
     let _ = directory.play(&mut |input: Input<'_>| {
         written = writer.append(&input);
@@ -172,7 +174,9 @@ impl Parts {
             size: 0,
             part: None,
         };
-        parts.open(Box::new(output::create(&args.output)?))?;
+        parts
+            .open(Box::new(output::create(&args.output)?))
+            .with_context(|| output::unwritable(&args.output))?;
         Ok(parts)
     }
 

@@ -27,6 +27,8 @@ fn folder() -> tempfile::TempDir {
         fs::write(at(name), bytes).expect("written");
     }
     fs::create_dir(at("bare")).expect("a folder");
+    fs::create_dir(at("run")).expect("a folder");
+    fs::write(at("run/pid.txt"), "812").expect("written");
     folder
 }
 
@@ -44,6 +46,7 @@ const FAILURES: &[(&str, i32, &str)] = &[
     ("report cut.kqr", 65, "the report is on the part before the damage"),
     ("report whole.kqr --output bare", 74, "cannot write bare, which --output names"),
     ("report whole.kqr --output /dev/full", 74, "No space left"),
+    ("record --import run --output /dev/full", 74, "cannot write /dev/full, which --output names"),
     ("explain 1 --recording bare", 65, "give the folder of one run"),
     ("explain 99 --recording whole.kqr", 66, "give the recording that it is in"),
     ("explain 99 --bundled --recording whole.kqr", 64, "cannot be used with"),

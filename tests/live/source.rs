@@ -357,6 +357,11 @@ fn an_error_names_what_is_missing_and_what_to_do() {
     assert!(refusal(config).contains("65 consumers: one exporter watches 64 at most"));
 
     let mut config = config_of(&stand_in);
+    let consumer = |name: &str| Target { name: name.to_owned(), ..config.targets[0].clone() };
+    config.consumers = vec![consumer("sv"), consumer("again")];
+    assert!(refusal(config).contains("\"sv\" and \"again\" are the same process: leave one out"));
+
+    let mut config = config_of(&stand_in);
     config.targets.clear();
     assert!(refusal(config).contains("nothing to watch"));
 }

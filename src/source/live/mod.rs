@@ -274,6 +274,16 @@ pub fn check(config: &LiveConfig) -> Result<(), LiveError> {
             config.consumers.len()
         )));
     }
+    // A record of a consumer has its pid alone: it is one tree's.
+    let mut others = config.consumers.iter();
+    while let Some(consumer) = others.next() {
+        if let Some(twice) = others.clone().find(|other| other.root == consumer.root) {
+            return Err(LiveError::Targets(format!(
+                "consumers {:?} and {:?} are the same process: leave one out",
+                consumer.name, twice.name
+            )));
+        }
+    }
     let trees = || config.targets.iter().chain(&config.consumers);
     if trees().count() > usize::from(u16::MAX) {
         return Err(LiveError::Targets(format!("more than {} trees", u16::MAX)));
