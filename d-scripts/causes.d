@@ -5,6 +5,7 @@
  *         see. It is a part of a program: the exporter puts it in front of proc.d or proc-xstat.d. If that does not
  *         compile, it is not known which fork a NOTE_TRACKERR is about, nor why a process was lost.
  * Prints  c, R and S records, as wire.d defines them.
+ * Tried   on 13.2 and 15.1 (amd64), but for the c record; on 12 and 14 on no running kernel.
  */
 /* A fork takes a variable for a clock tick; on 13.2 a CPU has a 256th of this for that. */
 #pragma D option dynvarsize=4m

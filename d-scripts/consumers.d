@@ -7,6 +7,7 @@
  * Prints  B when it begins. At its end T, and sums that the kernel made in between:
  *         U pid, fflags (%x), registrations with them, name of the process
  *         G pid, events of EVFILT_PROC that it got, name of the process
+ * Tried   on no running kernel. Its probes and their arguments are those of consumer.d, which was.
  */
 #pragma D option quiet
 #pragma D option switchrate=10hz

@@ -4,6 +4,7 @@
  * Needs   root, the dtraceall modules, FreeBSD 9.x or 10.x (struct proc has p_xstat). On 11 and later use proc.d.
  * Run     dtrace -s proc-xstat.d READER_PID; the exporter puts causes.d in front of it if that compiles
  * Prints  B, T, C, X, E, F and m records, as wire.d defines them.
+ * Tried   on no running kernel of those releases. It differs from proc.d in the wait(2) status alone.
  *
  * All arguments are integers of 64 bits or fewer; a string would cost 256 bytes a record.
  */

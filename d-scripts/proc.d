@@ -5,6 +5,7 @@
  *         use proc-xstat.d.
  * Run     dtrace -s proc.d READER_PID; the exporter puts causes.d in front of it if that compiles
  * Prints  B, T, C, X, E, F and m records, as wire.d defines them.
+ * Tried   each clause on 13.2 and 15.1 (amd64), also with causes.d; on 11, 12 and 14 on no running kernel.
  *
  * All arguments are integers of 64 bits or fewer; a string would cost 256 bytes a record.
  */
