@@ -2,10 +2,12 @@
 
 pub(crate) mod advice;
 pub mod answer;
+pub(crate) mod by_name;
 pub mod card;
 pub mod cost;
 pub mod escape;
 pub mod evidence;
+pub(crate) mod exit_race;
 pub mod explain;
 pub mod format;
 mod html;

@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::advice::advice;
 use super::answer::{Soundness, Tally, totals};
+use super::by_name::ByName;
 use super::format::count_of;
 use super::interval::Interval;
 use super::kernel::{KernelVersion, regime_by_osreldate};
-use super::summary::{ByName, Summary};
+use super::summary::Summary;
 use crate::check::stats::{Histogram, Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict, VerdictClass};
 

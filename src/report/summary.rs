@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::Serialize;
 
 use super::advice::consumer_advice;
 use super::answer::{Soundness, sentence, totals};
+use super::by_name::ByName;
 use super::format::{Hue, Paint, count_of, printable, thousands};
 use crate::check::damage::Damage;
 use crate::check::stats::{BlindReason, ConsumerStats, Order, Refusal, Stats, TreeStats};
@@ -13,43 +14,8 @@ use crate::check::strategies::Strategy;
 use crate::model::{Named, Pid, Regime, Verdict, VerdictClass, Winner, note};
 use crate::wire::drops::DropKind;
 
-/// An object whose keys are a closed set of names, in their declared order.
-#[derive(Clone, PartialEq, Debug)]
-pub struct ByName<T>(Vec<(String, T)>);
-
-impl<T> ByName<T> {
-    pub(super) fn new(pairs: impl Iterator<Item = (impl Into<String>, T)>) -> ByName<T> {
-        ByName(pairs.map(|(name, value)| (name.into(), value)).collect())
-    }
-
-    /// The value of each name of a closed set.
-    pub(super) fn each<E: Named>(value: impl Fn(E) -> T) -> ByName<T> {
-        ByName::new(E::VALUES.iter().map(|name| (name.name(), value(*name))))
-    }
-
-    /// The names and their values.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
-    }
-
-    /// The value of this name.
-    pub(crate) fn get(&self, name: &str) -> Option<&T> {
-        self.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
-    }
-}
-
-impl<T: Serialize> Serialize for ByName<T> {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let mut map = s.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
 /// The whole run.
-#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Summary {
     /// One sentence.
     pub answer: String,
@@ -68,7 +34,7 @@ pub struct Summary {
 }
 
 /// The counts of one tree, or of all.
-#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Totals {
     /// What only a consumer has.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +58,7 @@ pub struct Totals {
 }
 
 /// What only a consumer has.
-#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ConsumerSummary {
     /// Its process; `None` once that has ended.
     pub pid: Option<Pid>,
@@ -113,7 +79,7 @@ impl ConsumerSummary {
 }
 
 /// How well DTrace saw.
-#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct DtraceSummary {
     /// Records decoded.
     pub records: u64,

@@ -9,12 +9,12 @@ mod sections;
 use serde::Serialize;
 
 use super::answer::totals;
+use super::by_name::ByName;
 use super::evidence;
 use super::kernel::KernelVersion;
 use super::paths::{KernelPath, path};
 use super::rfc3339;
 use super::stress::{Report, Run};
-use super::summary::ByName;
 use crate::check::damage::Damage;
 use crate::check::finding::Finding;
 use crate::check::stats::{Histogram, Stats, TreeStats};

@@ -6,13 +6,14 @@ use super::plots::{self, PlotSeries};
 use super::{Incident, ReportPage, latency_rows};
 use crate::check::strategies::Strategy;
 use crate::model::{Verdict, VerdictClass};
+use crate::report::by_name::ByName;
 use crate::report::format::{Hue, duration, thousands};
 use crate::report::html::capital;
 use crate::report::interval::Interval;
 use crate::report::paths::DUPLICATE_CHILD;
 use crate::report::rfc3339;
 use crate::report::section::{Block, Figure, Section};
-use crate::report::summary::{ByName, row_hue};
+use crate::report::summary::row_hue;
 use crate::report::table::Table;
 
 const GREEN: RGBColor = RGBColor(0x3f, 0xa1, 0x5c);

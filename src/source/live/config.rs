@@ -1,0 +1,148 @@
+//! The configuration of a live source, and why it cannot be watched.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::RemoteConfig;
+use crate::input::MOST_CONSUMERS;
+use crate::model::Pid;
+use crate::source::dtrace;
+use crate::source::keeper::Gone;
+use crate::source::kqueue::Notes;
+use crate::source::target::Target;
+
+/// What to watch, and how.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct LiveConfig {
+    /// The trees; their numbers are their places here.
+    pub targets: Vec<Target>,
+    /// The processes that use EVFILT_PROC themselves, and are watched by DTrace alone; their numbers follow those of the
+    /// targets. No command is among them.
+    pub consumers: Vec<Target>,
+    /// Which notes to ask for.
+    pub notes: Notes,
+    /// How long the reader sleeps before each kevent(2) call: a slow consumer on purpose.
+    pub stall: Duration,
+    /// How dtrace(1) is run.
+    pub dtrace: dtrace::DtraceOptions,
+    /// End so long after the last command among the targets has ended; `None` to go on for ever.
+    pub linger: Option<Duration>,
+    /// Keep the commands' stderr for [`super::CommandEnd::stderr`], instead of passing it on to this process's.
+    pub keep_stderr: bool,
+    /// This program, which is started to keep dtrace and to wait in a command's place: `None` for the one that runs.
+    pub own_program: Option<PathBuf>,
+}
+
+impl LiveConfig {
+    /// What is watched by a command on another host, if one is given.
+    pub fn remote(&self) -> Option<RemoteConfig> {
+        let LiveConfig { dtrace, consumers, .. } = self.clone();
+        let command = dtrace.command.clone()?;
+        Some(RemoteConfig { host: String::new(), command, dtrace, consumers })
+    }
+
+    /// Whether there is nothing to watch.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.consumers.is_empty()
+    }
+}
+
+/// Why a live source cannot begin, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// There is nothing to watch, or two trees have one name.
+    #[error("{0}")]
+    Targets(String),
+    /// dtrace(1) cannot be used.
+    #[error(transparent)]
+    Dtrace(#[from] dtrace::DtraceError),
+    /// It is not known where this program is.
+    #[error("cannot find this program, which runs dtrace as well: {0}")]
+    Program(io::Error),
+    /// A consumer that was named by its pid does not run.
+    #[error(
+        "consumer {name:?}: there is no process {pid}; give the pid of one that runs, or its pid file: {name}=pidfile:PATH"
+    )]
+    NoConsumer {
+        /// Its name.
+        name: String,
+        /// Its pid.
+        pid: Pid,
+    },
+    /// The keeper, which runs dtrace(1), has ended.
+    #[error(transparent)]
+    KeeperGone(#[from] Gone),
+    /// kqueue is not there.
+    #[error("cannot open a kqueue that tracks processes: {0}")]
+    Kqueue(io::Error),
+    /// kevent(2) failed.
+    #[error("kevent(2) failed, so kqueue reports nothing any more: {0}")]
+    Kevent(io::Error),
+    /// A command cannot be started.
+    #[error("cannot start the command of tree {name:?}: {source}")]
+    Command {
+        /// The tree.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// dtrace has not traced anything, however often it was started.
+    #[error("dtrace has not begun to trace within {0:?}; its messages are in the log above")]
+    NeverBegan(Duration),
+    /// Stdin cannot be read.
+    #[error(
+        "cannot read stdin: {0}; it is to be what dtrace prints: dtrace -s consumer.d PID 2>&1 | ..."
+    )]
+    Stdin(io::Error),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Whether these can be watched together.
+///
+/// # Errors
+/// There is nothing to watch, or two trees have one name.
+pub fn check(config: &LiveConfig) -> Result<(), LiveError> {
+    if config.is_empty() {
+        return Err(LiveError::Targets(
+            "nothing to watch: give --kqueue.target, --consumer, or a command after --; to serve, a [[tree]] or \
+             a [[consumer]] in --config.file is as good"
+                .to_owned(),
+        ));
+    }
+    if config.dtrace.command.is_some() && !config.targets.is_empty() {
+        return Err(LiveError::Targets(
+            "--dtrace.command watches consumers of another host: a --kqueue.target, a [[tree]] or a command after -- is a \
+             process of this one, for an exporter of its own"
+                .to_owned(),
+        ));
+    }
+    if config.consumers.len() > MOST_CONSUMERS {
+        return Err(LiveError::Targets(format!(
+            "{} consumers: one exporter watches {MOST_CONSUMERS} at most; give the others to a second one",
+            config.consumers.len()
+        )));
+    }
+    // A record of a consumer has its pid alone: it is one tree's.
+    let mut others = config.consumers.iter();
+    while let Some(consumer) = others.next() {
+        if let Some(twice) = others.clone().find(|other| other.root == consumer.root) {
+            return Err(LiveError::Targets(format!(
+                "consumers {:?} and {:?} are the same process: leave one out",
+                consumer.name, twice.name
+            )));
+        }
+    }
+    let trees = || config.targets.iter().chain(&config.consumers);
+    if trees().count() > usize::from(u16::MAX) {
+        return Err(LiveError::Targets(format!("more than {} trees", u16::MAX)));
+    }
+    let mut names = HashSet::new();
+    match trees().find(|target| !names.insert(&target.name)) {
+        Some(twice) => Err(LiveError::Targets(format!("two trees are named {:?}", twice.name))),
+        None => Ok(()),
+    }
+}
