@@ -43,7 +43,7 @@ pub(crate) enum KnoteFork {
 pub(crate) struct Causes {
     /// When the latest runs of dtrace(1) began, and whether the causes are traced in them.
     runs: VecDeque<(KernelTime, bool)>,
-    /// The program that begins now has said that it traces them.
+    /// The program that begins now has announced that it traces them.
     announced: bool,
     /// The latest of each child, and that of the life of its pid before.
     by_child: HashMap<Pid, [Option<Cause>; 2]>,

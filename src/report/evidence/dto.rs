@@ -114,7 +114,7 @@ pub(crate) struct TimelineRow {
     pub at: KernelTime,
     /// `dtrace` or `kqueue`; `gap` for what kept one of them from seeing; `null` for the verdict on the two.
     pub witness: Option<Text>,
-    /// What was reported. Exporters before 0.2.0 call it `said`.
+    /// What was reported. Version 0.1.0 calls it `said`.
     #[serde(alias = "said")]
     pub text: String,
     /// How often it was reported in succession.

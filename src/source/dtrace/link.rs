@@ -118,7 +118,7 @@ impl Link {
         self.0.begun.store(false, Ordering::Relaxed);
     }
 
-    /// dtrace has begun: what is said from here on is news.
+    /// dtrace has begun: what comes from here on is news.
     fn begun(&self) {
         self.0.begun.store(true, Ordering::Relaxed);
         self.0.logged.lock().unwrap_or_else(PoisonError::into_inner).clear();

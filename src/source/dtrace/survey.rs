@@ -68,7 +68,7 @@ pub(crate) fn survey(
     })
 }
 
-/// Reads what consumers.d prints to its end, which `end` brings about; it is told whether the program began.
+/// Reads what consumers.d prints to its end, which `end` brings about, with whether the program began.
 fn read(
     dtrace: Started,
     end: impl FnOnce(bool) -> Result<(), Gone>,
