@@ -48,16 +48,24 @@ pub(super) fn survive_hangup() -> io::Result<()> {
     signal(SignalKind::hangup()).map(drop)
 }
 
-/// Hands every such signal on to `stop`, from a thread of its own, for as long as the process lives.
+/// Hands every such signal on to `stop`, from a thread of its own, for as long as the process lives; SIGHUP too: its terminal
+/// is gone.
 pub(super) fn hand_on_to(stop: Stop) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let signals = {
+    let (mut signals, mut hangup) = {
         let _entered = runtime.enter();
-        Signals::new()?
+        (Signals::new()?, signal(SignalKind::hangup())?)
     };
-    Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || runtime.block_on(signals.hand_on_to(stop)))?;
+    let hand_on = async move {
+        loop {
+            tokio::select! {
+                () = signals.next() => {}
+                _ = hangup.recv() => {}
+            }
+            stop.request();
+        }
+    };
+    Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(hand_on))?;
     Ok(())
 }
 
@@ -79,7 +87,7 @@ mod tests {
     fn a_second_signal_asks_once_more() {
         let stop = Stop::default();
         hand_on_to(stop.clone()).expect("a thread");
-        for (seen, signal) in [(0, Signal::SIGINT), (1, Signal::SIGTERM)] {
+        for (seen, signal) in [(0, Signal::SIGINT), (1, Signal::SIGTERM), (2, Signal::SIGHUP)] {
             raise(signal).expect("raised");
             stop.wait(seen, Duration::from_secs(60));
             assert_eq!(stop.requests(), seen + 1);

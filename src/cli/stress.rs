@@ -126,6 +126,10 @@ pub(super) fn run(args: &StressArgs, open: Open) -> anyhow::Result<ExitCode> {
         tracing::info!("{what}");
         tested.push(step.run(args, open, &what, &mut stops)?);
         if stops.iter().any(Stop::is_requested) {
+            let (run, all) = (tested.len(), steps.len());
+            tracing::warn!(
+                "stopped: the answer is about {run} of {all} loads, and the last of them was cut short"
+            );
             break;
         }
     }
