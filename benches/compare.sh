@@ -151,7 +151,7 @@ $(row "dtrace's creates with its exits, mawk ([lives.awk](../benches/lives.awk))
 $(row "decoding alone (dtrace's lines)" "$lines" "$decode")
 $(row "decoding and cross-check, from memory" "$check_events" "$check")
 $(row "replay of a compressed recording" "$events" "$replay")
-$(row "replay of a raw directory (JSON, text)" "$events" "$raw")
+$(row "replay of a directory (JSON, text)" "$events" "$raw")
 
 ${disagreement}## Goals
 
@@ -187,7 +187,7 @@ While 1,000 processes a second are born and end in a tree:
 
 $(scripts/cost --release forks "$watched" | sed 's/^forks: /- /')
 
-$(sed -n '/^Until version/,$p' docs/performance.md)
+$(sed -n '/^In version 0.1.0/,$p' docs/performance.md)
 PAGE
 }
 
