@@ -87,10 +87,12 @@ mod tests {
     fn a_second_signal_asks_once_more() {
         let stop = Stop::default();
         hand_on_to(stop.clone()).expect("a thread");
-        for (seen, signal) in [(0, Signal::SIGINT), (1, Signal::SIGTERM), (2, Signal::SIGHUP)] {
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            // The test above may raise SIGHUP meanwhile.
+            let seen = stop.requests();
             raise(signal).expect("raised");
             stop.wait(seen, Duration::from_secs(60));
-            assert_eq!(stop.requests(), seen + 1);
+            assert!(stop.requests() > seen, "{signal}");
         }
     }
 }
