@@ -43,6 +43,11 @@ impl Sight {
         self.rounds.overlap(from, to)
     }
 
+    /// The same, or DTrace may have missed that.
+    pub(crate) fn may_be_reused(&self, from: KernelTime, to: KernelTime) -> bool {
+        self.pids_returned(from, to) || self.dtrace.overlap(from, to)
+    }
+
     /// Whether this witness may have missed something between `from` and `to`.
     pub(crate) fn missed(&self, witness: Witness, from: KernelTime, to: KernelTime) -> bool {
         match witness {

@@ -170,7 +170,7 @@ impl Quality {
             let mut misses: Vec<_> = misses.iter().collect();
             misses.sort_by_key(|(miss, found)| (std::cmp::Reverse(found.times), **miss));
             for (miss, found) in misses {
-                let (times, why) = (found.times, why(miss));
+                let (times, why) = (found.times, why(miss, sight));
                 let _ = writeln!(
                     page,
                     "- {miss}: {times} of {facts} facts (DTrace {sight}, {name}). {why}"
@@ -227,13 +227,22 @@ fn classes(page: &mut String, score: &Score) {
 }
 
 /// Why it can go wrong, if that is known.
-fn why(miss: &Miss) -> &'static str {
+fn why(miss: &Miss, sight: Visibility) -> &'static str {
     use Verdict::{Corrupt, LostReported, LostSilent, Overwritten};
     match (miss.truth, miss.verdict) {
-        (_, None) => {
-            "Its forker was not known when it was settled: the create of that came last (kernels up to 10.4 only), or was \
-             dropped."
-        }
+        (_, None) => match sight {
+            Visibility::Clear => {
+                "Its forker was not known when it was settled: the create of that came last (kernels up to 10.4 only)."
+            }
+            Visibility::Blind => {
+                "DTrace did not show that its pid had begun a new life, and its notes were taken for further ones of the life \
+                 before; or it did not show that its forker belongs to the tree."
+            }
+            Visibility::Unsure => {
+                "A clock had stepped back, and it seemed to have been forked before the tree was watched; or DTrace did not show \
+                 that its pid had begun a new life, and its notes were taken for further ones of the life before."
+            }
+        },
         (Some(LostReported), Some(LostSilent)) | (Some(LostSilent), Some(LostReported)) => {
             "NOTE_TRACKERR is one bit of the forker's knote: which process it is about is known by when it came, or by the \
              cause probes."
@@ -282,9 +291,9 @@ DTrace was dropping records of some CPU, or was not running.
 stand for several failures. Without the cause probes a loss is called reported if a NOTE_TRACKERR of the forker covers it: on
 DTrace's clock it came at most 50 ms before the create, and with the first call at the latest that began after a drain 50 ms
 behind the create. A tracker that lists the forker's children at each NOTE_TRACKERR finds every such child, also one that was
-passed over silently while another one failed. What no NOTE_TRACKERR covers is lost_silent. Both are certain losses; to call
-them undecided wherever two children of one forker are lost together would hide a third of them. A child of a forker that was
-lost itself is called lost_inherited, unless a NOTE_TRACKERR covers it.
+passed over silently while another one failed. What no NOTE_TRACKERR covers is lost_silent. Both are certain losses: what
+NOTE_TRACKERR leaves open is their cause, which the cause probes show. A child of a forker that was lost itself is called
+lost_inherited, unless a NOTE_TRACKERR covers it.
 
 With the cause probes (R and S records, in the same stream and announced by its c record) it is known whose registration failed:
 lost_reported is a process that an R record names and a NOTE_TRACKERR covers, and nothing else. If nothing of DTrace's records

@@ -238,9 +238,7 @@ impl Lives {
         let Some(exited) = life.exited else { return false };
         let is_drained = exited.max(life.enabled).plus(self.patience_ns) <= note.not_before;
         let came_back = || {
-            self.table.newest(life.pid) != Some(slot)
-                || cx.sight.missed(Witness::Dtrace, exited, self.now)
-                || cx.sight.pids_returned(exited, self.now)
+            self.table.newest(life.pid) != Some(slot) || cx.sight.may_be_reused(exited, self.now)
         };
         is_drained && came_back()
     }

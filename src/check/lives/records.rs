@@ -21,7 +21,7 @@ impl Lives {
             cx.verdicts.stats.bad_lines[Reason::Duplicate.index()] += 1;
             return;
         }
-        let early = self.announced_early(child, at);
+        let early = self.announced_early(cx, child, at);
         let slot = early.unwrap_or_else(|| self.begin(cx, child, at));
         // Its exit may be stamped before the fork.
         let living = self.table.newest(forker).filter(|f| self.table[*f].may_run_at(at));
@@ -62,15 +62,16 @@ impl Lives {
 
     /// The life that this create belongs to, if other evidence of it came first: NOTE_CHILD while the forker was held up
     /// between knote_fork and the probe; on old kernels even its exit.
-    fn announced_early(&self, pid: Pid, at: KernelTime) -> Option<usize> {
+    fn announced_early(&self, cx: &Context, pid: Pid, at: KernelTime) -> Option<usize> {
         let slot = self.table.newest(pid)?;
         let life = &self.table[slot];
         if life.created.is_some() {
             return None;
         }
         if life.registered.is_some() {
-            // Registered before dtrace could tell when that was.
-            return (life.exited.is_none() && at < life.proven).then_some(slot);
+            // Registered before dtrace could tell when that was, or a clock has stepped back.
+            let is_it = at < life.proven || !cx.sight.pids_returned(life.proven, at);
+            return (life.exited.is_none() && is_it).then_some(slot);
         }
         let ended = [life.exited, life.exit.map(|e| e.at)].into_iter().flatten().min();
         match ended {
@@ -120,7 +121,7 @@ impl Lives {
         let is_it = |life: &Life| {
             let delivered = life.exit.map_or(at, |note| note.at);
             let soon = at.since(delivered) <= UNORDERED_NS;
-            life.exited.is_none() && (soon || !cx.sight.pids_returned(delivered, at))
+            life.exited.is_none() && (soon || !cx.sight.may_be_reused(delivered, at))
         };
         let living = self.table.newest(pid).filter(|slot| is_it(&self.table[*slot]));
         let slot = living.unwrap_or_else(|| self.begin(cx, pid, at));

@@ -39,7 +39,7 @@ impl Timeline {
             self.away = false;
             self.arrived(&record, at, newest);
             if future {
-                self.forget_clock(newest.unwrap_or(at), at);
+                self.jumped_forward(newest.unwrap_or(at), at);
             }
             self.clock.read(at, read);
         }
@@ -118,13 +118,14 @@ impl Timeline {
     pub(crate) fn drops(&mut self, read: MonoTime) {
         let reason = BlindReason::Drops;
         self.reading(read);
+        self.dropped = Some(read).filter(|read| read.0 != 0);
         if read.0 == 0 {
             return self.dtrace_gap(reason, Span::Anywhere);
         }
         let (Some(earliest), Some(latest)) = (self.clock.earliest(read), self.clock.latest(read))
         else {
             // Nothing was read yet: from the beginning until a mark tells what time it is.
-            self.missing.drops = Some(read);
+            self.missing.drops = Some((read, KernelTime(0)));
             return self.dtrace_gap(reason, Span::Since(KernelTime(0)));
         };
         let passes = earliest.minus(2 * self.config.switch_ns);
@@ -189,7 +190,8 @@ impl Timeline {
         if self.clock.is_of_before(head.before, marked) {
             return;
         }
-        if let Some(to) = self.missing.drops.take().and_then(|read| self.clock.latest(read)) {
+        let drops = self.missing.drops.take_if(|(_, since)| *since <= marked);
+        if let Some(to) = drops.and_then(|(read, _)| self.clock.latest(read)) {
             self.dtrace_gap(BlindReason::Drops, Span::Until(to));
         }
         if let Some((since, after)) = self.missing.hurried.take()
@@ -233,6 +235,16 @@ impl Timeline {
     fn forget_reads(&mut self) {
         if self.compared == KernelTime(0) {
             self.clock = ClockMap::default();
+        }
+    }
+
+    /// DTrace's clock has jumped to `to`. What dtrace(1) reported last as dropped may have been dropped since then: it comes before
+    /// the records of its pass.
+    fn jumped_forward(&mut self, from: KernelTime, to: KernelTime) {
+        self.forget_clock(from, to);
+        if let Some(read) = self.dropped {
+            self.missing.drops = Some((read, to));
+            self.dtrace_gap(BlindReason::Drops, Span::Since(to));
         }
     }
 

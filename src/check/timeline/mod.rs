@@ -68,6 +68,8 @@ pub(crate) struct Timeline {
     horizon: Option<KernelTime>,
     /// When something of dtrace(1) was read last, stdout or stderr.
     reading: MonoTime,
+    /// When dtrace's last message about drops was read.
+    dropped: Option<MonoTime>,
     /// Up to here records of before and of after a step of DTrace's clock stand among each other.
     mixed: KernelTime,
     missing: Missing,
@@ -86,8 +88,8 @@ struct Missing {
     outage: Option<KernelTime>,
     /// A line could not be decoded, since the last record.
     line: Option<KernelTime>,
-    /// When dtrace's message about drops was read; a mark tells what time that was on its clock.
-    drops: Option<MonoTime>,
+    /// When dtrace's message about drops was read; a mark of this time or later tells what time that was on its clock.
+    drops: Option<(MonoTime, KernelTime)>,
     /// The number behind the calls that were lost.
     calls: Option<u64>,
     /// The last call that did not wait for its mark for want of room: its place, and when it had returned.
