@@ -22,8 +22,6 @@ pub(crate) struct Cause {
     pub(crate) child: Pid,
     /// Why kqueue_register failed; `None` if knote_fork passed over a knote in flux.
     pub(crate) errno: Option<i32>,
-    /// How many failures this is: 1, or 0 if it is none.
-    pub(crate) failures: u32,
 }
 
 /// What knote_fork made of a child.
@@ -34,8 +32,8 @@ pub(crate) enum KnoteFork {
     Unknown,
     /// They are traced, and their records may be missing.
     Missed,
-    /// So many times it failed, the first time with this errno: the kernel has set NOTE_TRACKERR on the forker's knote.
-    Failed { errno: i32, times: u32 },
+    /// It failed with this errno: the kernel has set NOTE_TRACKERR on the forker's knote.
+    Failed(i32),
     /// knote_fork passed over the forker's knote, which sets nothing.
     PassedOver,
     /// No registration failed.
@@ -70,7 +68,6 @@ impl Causes {
         match latest {
             Some(known) if known.is_of(cause.forker, cause.at) => {
                 known.errno = known.errno.or(cause.errno);
-                known.failures += cause.failures;
             }
             _ => *before = latest.replace(cause),
         }
@@ -80,9 +77,7 @@ impl Causes {
     pub(crate) fn about(&self, child: Pid, forker: Pid, created: KernelTime) -> KnoteFork {
         let known = self.by_child.get(&child).into_iter().flatten().flatten();
         match known.copied().find(|cause| cause.is_of(forker, created)) {
-            Some(Cause { errno: Some(errno), failures: times, .. }) => {
-                KnoteFork::Failed { errno, times }
-            }
+            Some(Cause { errno: Some(errno), .. }) => KnoteFork::Failed(errno),
             Some(Cause { errno: None, .. }) => KnoteFork::PassedOver,
             None if self.are_traced(created) => KnoteFork::NoneFailed,
             None => KnoteFork::Unknown,

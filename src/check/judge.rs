@@ -98,8 +98,7 @@ fn unannounced(
         && Some(forker.proven) <= forker.created;
     let forker_lost = forker.birth.verdict().is_some_and(Verdict::is_lost);
     // The forker's knote was there.
-    let forker_followed =
-        matches!(life.knote_fork, KnoteFork::Failed { .. } | KnoteFork::PassedOver);
+    let forker_followed = matches!(life.knote_fork, KnoteFork::Failed(_) | KnoteFork::PassedOver);
     match life.reported {
         Reported::Yes => Verdict::LostReported,
         Reported::Unclear => Verdict::Undecided,

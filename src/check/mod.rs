@@ -120,11 +120,11 @@ impl Checker {
         match record {
             Record::RegFail { at, forker, child, errno } => {
                 *self.cx.verdicts.stats.trackerr_causes.entry(errno).or_default() += 1;
-                return causes.seen(Cause { at, forker, child, errno: Some(errno), failures: 1 });
+                return causes.seen(Cause { at, forker, child, errno: Some(errno) });
             }
             Record::Influx { at, forker, child } => {
                 self.cx.verdicts.stats.influx_skips += 1;
-                return causes.seen(Cause { at, forker, child, errno: None, failures: 0 });
+                return causes.seen(Cause { at, forker, child, errno: None });
             }
             Record::Causes { .. } => return causes.announce(),
             Record::Begin { at, .. } => causes.begin(at),

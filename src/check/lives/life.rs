@@ -83,8 +83,6 @@ pub(crate) struct Life {
 
     /// kqueue's evidence.
     pub(crate) child: Option<Note>,
-    /// How many NOTE_CHILD it had: one for each knote of its forker at least, on split kernels.
-    pub(crate) announced: u32,
     pub(crate) exit: Option<Note>,
     /// Registered by kqueue's user, not by the kernel: its birth is no fact.
     pub(crate) registered: Option<Registered>,
@@ -131,7 +129,6 @@ impl Life {
             exited: None,
             status: None,
             child: None,
-            announced: 0,
             exit: None,
             registered: None,
             asked: None,

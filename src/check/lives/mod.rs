@@ -246,14 +246,12 @@ impl Lives {
         if expecting.is_none()
             && let Some(slot) = self.announced(cx, pid, &note)
         {
-            self.table[slot].announced += 1;
             self.tree_of(cx, slot).duplicate_child_notes += 1;
             return note.is_collision().then_some(slot);
         }
         let slot = expecting.unwrap_or_else(|| self.begin(cx, pid, note.at));
         self.change(cx, slot, |life| {
             life.child = Some(note);
-            life.announced += 1;
             life.tree.get_or_insert(tree);
         });
         let confirmed = self.table[slot].created.is_some();
@@ -367,7 +365,7 @@ impl Lives {
 /// What the registration shows of the way through the kernel.
 fn clues_of(knote_fork: KnoteFork) -> Clues {
     let errno = match knote_fork {
-        KnoteFork::Failed { errno, .. } => Some(errno),
+        KnoteFork::Failed(errno) => Some(errno),
         _ => None,
     };
     Clues { errno, influx: knote_fork == KnoteFork::PassedOver, ..Clues::default() }

@@ -152,12 +152,6 @@ impl Lives {
             {
                 Reported::No
             }
-            // Each NOTE_CHILD has a second knote, which watches for the exit: not all of those failed.
-            (_, KnoteFork::Failed { times, .. })
-                if times < self.table[slot].announced && !self.missed_knote_fork(cx, slot) =>
-            {
-                Reported::No
-            }
             // What NOTE_TRACKERR is about is another child.
             (_, KnoteFork::PassedOver | KnoteFork::NoneFailed) => Reported::No,
             (_, KnoteFork::Missed) => match forker.map_or(Reported::Unclear, cover) {
@@ -192,17 +186,13 @@ impl Lives {
         let (Some(forker), Some(created)) = (life.forker, life.created) else {
             return KnoteFork::Unknown;
         };
+        let from = created.minus(UNORDERED_NS);
         match cx.causes.about(life.pid, forker, created) {
-            KnoteFork::NoneFailed if self.missed_knote_fork(cx, slot) => KnoteFork::Missed,
+            KnoteFork::NoneFailed if cx.sight.missed(Witness::Dtrace, from, created) => {
+                KnoteFork::Missed
+            }
             known => known,
         }
-    }
-
-    /// Whether DTrace may have missed causes of what became of knote_fork for it.
-    fn missed_knote_fork(&self, cx: &Context, slot: usize) -> bool {
-        self.table[slot].created.is_none_or(|created| {
-            cx.sight.missed(Witness::Dtrace, created.minus(UNORDERED_NS), created)
-        })
     }
 
     /// The life that forked this one. One whose own create is missing was not known then, but may be now.
