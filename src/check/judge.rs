@@ -80,7 +80,9 @@ fn unannounced(
     }
     let Some(forker) = forker else {
         // Its NOTE_EXIT alone shows that it was tracked, if that is about no other life of the pid.
-        let is_its_own = life.death.verdict().is_some_and(|death| death != Verdict::Undecided);
+        let is_decided = life.death.verdict().is_some_and(|death| death != Verdict::Undecided);
+        let is_another = |exit: Note| policy.may_be_another_life(created, exit.at);
+        let is_its_own = is_decided && !life.exit.is_some_and(is_another);
         return if is_its_own { Verdict::LostSilent } else { Verdict::Undecided };
     };
     let before_registered =
