@@ -21,7 +21,7 @@ impl Lives {
             cx.verdicts.stats.bad_lines[Reason::Duplicate.index()] += 1;
             return;
         }
-        let early = self.announced_early(cx, child, at);
+        let early = self.announced_early(cx, child, at, forker);
         let slot = early.unwrap_or_else(|| self.begin(cx, child, at));
         // Its exit may be stamped before the fork.
         let living = self.table.newest(forker).filter(|f| self.table[*f].may_run_at(at));
@@ -62,7 +62,13 @@ impl Lives {
 
     /// The life that this create belongs to, if other evidence of it came first: NOTE_CHILD while the forker was held up
     /// between knote_fork and the probe; on old kernels even its exit.
-    fn announced_early(&self, cx: &Context, pid: Pid, at: KernelTime) -> Option<usize> {
+    fn announced_early(
+        &self,
+        cx: &Context,
+        pid: Pid,
+        at: KernelTime,
+        forker: Pid,
+    ) -> Option<usize> {
         let slot = self.table.newest(pid)?;
         let life = &self.table[slot];
         if life.created.is_some() {
@@ -78,7 +84,11 @@ impl Lives {
             Some(end) => {
                 (at.since(end) <= UNORDERED_NS && !life.birth.is_decided()).then_some(slot)
             }
-            None => life.child.map(|_| slot),
+            // Long ago, and by another forker: it was a life of before, whose end DTrace has missed.
+            None => life
+                .child
+                .filter(|child| !life.birth.is_decided() || child.data == i64::from(forker.get()))
+                .map(|_| slot),
         }
     }
 
