@@ -55,6 +55,25 @@ impl KernelTime {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// Nanoseconds between the two, whichever is earlier.
+    pub const fn distance(self, other: KernelTime) -> u64 {
+        self.0.abs_diff(other.0)
+    }
+
+    /// Whether this clock or the host's wall clock (`walltimestamp`, nanoseconds since 1970) has jumped by more than `step_ns`
+    /// between two readings of both. ntpd(8) keeps the wall clock right and nothing this one: they may drift apart by 1/1024,
+    /// twice as fast as it slews.
+    pub(crate) fn has_jumped(
+        before: (KernelTime, u64),
+        now: (KernelTime, u64),
+        step_ns: u64,
+    ) -> bool {
+        let moved = |now: u64, before: u64| i128::from(now) - i128::from(before);
+        let apart = moved(now.1, before.1) - moved(now.0.0, before.0.0);
+        let drift = now.0.distance(before.0) >> 10;
+        apart.unsigned_abs() > u128::from(step_ns.saturating_add(drift))
+    }
+
     /// This point plus `ns` nanoseconds.
     pub const fn plus(self, ns: u64) -> KernelTime {
         KernelTime(self.0.saturating_add(ns))

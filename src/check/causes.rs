@@ -94,6 +94,6 @@ impl Cause {
     /// Whether it is of a fork by `forker` at about this time. knote_fork comes before proc:::create, but the clocks of two CPUs
     /// may be apart.
     fn is_of(&self, forker: Pid, at: KernelTime) -> bool {
-        self.forker == forker && self.at.since(at).max(at.since(self.at)) <= UNORDERED_NS
+        self.forker == forker && self.at.distance(at) <= UNORDERED_NS
     }
 }

@@ -1,25 +1,25 @@
 //! SIGTERM and SIGINT: the first asks a command to end cleanly, a second one to end at once.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 use std::thread::Builder;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::source::stop::Stop;
 
-/// Both signals, as a service hears them.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
+/// Signals that ask for the end.
+pub(super) struct Signals(Vec<Signal>);
 
 impl Signals {
-    /// Must be called within a runtime.
+    /// SIGTERM and SIGINT. Must be called within a runtime.
     pub(super) fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Signals::of(&[SignalKind::terminate(), SignalKind::interrupt()])
+    }
+
+    fn of(kinds: &[SignalKind]) -> io::Result<Signals> {
+        kinds.iter().map(|kind| signal(*kind)).collect::<io::Result<_>>().map(Signals)
     }
 
     /// Asks `stop` for the end at every one, for ever.
@@ -32,10 +32,11 @@ impl Signals {
 
     /// Resolves at the next one.
     pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        poll_fn(|cx| match self.0.iter_mut().any(|signal| signal.poll_recv(cx).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
     }
 }
 
@@ -52,20 +53,13 @@ pub(super) fn survive_hangup() -> io::Result<()> {
 /// is gone.
 pub(super) fn hand_on_to(stop: Stop) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut signals, mut hangup) = {
+    let signals = {
         let _entered = runtime.enter();
-        (Signals::new()?, signal(SignalKind::hangup())?)
+        Signals::of(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])?
     };
-    let hand_on = async move {
-        loop {
-            tokio::select! {
-                () = signals.next() => {}
-                _ = hangup.recv() => {}
-            }
-            stop.request();
-        }
-    };
-    Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(hand_on))?;
+    Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || runtime.block_on(signals.hand_on_to(stop)))?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ pub mod exporter;
 pub mod inputs;
 pub mod played_consumer;
 pub mod promtool;
+pub mod scripted_kernel;
 pub mod stand_in_dtrace;
 pub mod stand_in_ssh;
 pub mod streams;

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::Pid;
 use kqproc_exporter::source::replay::Replay;
+use nix::sys::signal::{Signal, kill};
 
 use super::stand_in_dtrace::StandInDtrace;
 use super::{fixture, recording};
@@ -21,6 +22,12 @@ impl Sleeper {
 
     pub fn pid(&self) -> Pid {
         Pid::new(self.0.id().into()).expect("a pid")
+    }
+
+    /// Ends it as somebody does at a terminal.
+    pub fn interrupt(&mut self) -> ExitStatus {
+        kill(nix::unistd::Pid::from_raw(self.0.id() as i32), Signal::SIGINT).expect("it runs");
+        self.0.wait().expect("it ends")
     }
 
     pub fn end(&mut self) {

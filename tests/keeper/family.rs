@@ -2,7 +2,6 @@
 //! only FreeBSD has a kqueue; the keeper is the real one; dtrace(1) is a stand-in.
 
 use std::fs::{self, Permissions};
-use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -10,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::common::exporter::PROGRAM;
+use crate::common::scripted_kernel::{Scripted, quiet};
 use crate::common::{children, eventually, file_of, stand_in_dtrace};
 use clap::Parser;
 use kqproc_exporter::cli::exit;
@@ -17,9 +17,8 @@ use kqproc_exporter::cli::feed::Feed;
 use kqproc_exporter::cli::serve::ServiceArgs;
 use kqproc_exporter::cli::user::UserArgs;
 use kqproc_exporter::input::Input;
-use kqproc_exporter::model::Kevent;
 use kqproc_exporter::source::dtrace::{self, RestartLimits};
-use kqproc_exporter::source::kqueue::{KnoteChange, KqueueApi, Notes, ProcessRow};
+use kqproc_exporter::source::kqueue::Notes;
 use kqproc_exporter::source::live::{Live, LiveConfig};
 use kqproc_exporter::source::target::{Root, Target};
 use nix::unistd::{Pid, geteuid};
@@ -38,26 +37,6 @@ pub const SERVES: &str = "KQPROC_KEEPER_TEST_SERVES";
 struct Service {
     #[command(flatten)]
     args: ServiceArgs,
-}
-
-/// A kernel without events.
-pub struct Quiet;
-
-impl KqueueApi for Quiet {
-    fn kevent(
-        &mut self,
-        _: &[KnoteChange],
-        _: u32,
-        _: Duration,
-        _: &mut Vec<Kevent>,
-    ) -> io::Result<()> {
-        std::thread::sleep(Duration::from_millis(2));
-        Ok(())
-    }
-
-    fn processes(&mut self, _: &mut Vec<ProcessRow>) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Not a test: the exporter that the tests below start. It prints a line for each input, until it is killed.
@@ -83,7 +62,7 @@ fn exporter() {
         own_program: Some(PROGRAM.into()),
         ..LiveConfig::default()
     };
-    let live = Live::prepare(config, || Ok(Box::new(Quiet))).expect("prepared");
+    let live = Live::prepare(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
     if std::env::var_os(SERVES).is_some() {
         let user = format!("--user={}", std::env::var(USER).expect("a user"));
         let service = Service::parse_from(["", "--web.listen-address=127.0.0.1:0", &user]).args;

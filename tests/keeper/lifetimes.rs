@@ -11,8 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
 use crate::common::exporter::PROGRAM;
+use crate::common::scripted_kernel::{Scripted, quiet};
 use crate::common::{children, eventually, file_of, stand_in_dtrace};
-use crate::family::{Family, Quiet, SERVES, is_gone, own_user};
+use crate::family::{Family, SERVES, is_gone, own_user};
 
 #[test]
 fn an_exporter_that_is_killed_leaves_no_process_behind() {
@@ -78,7 +79,7 @@ fn a_source_that_is_given_up_before_it_runs_leaves_no_process_behind() {
     let here = folder.path().to_str().expect("a name").to_owned();
     let family =
         || children(getpid()).into_iter().filter(|pid| file_of(*pid, "cmdline").contains(&here));
-    let live = Live::prepare(config, || Ok(Box::new(Quiet))).expect("prepared");
+    let live = Live::prepare(config, || Ok(Box::new(Scripted(quiet)))).expect("prepared");
     let family: Vec<Pid> = eventually("keeper and command", || {
         Some(family().collect()).filter(|family: &Vec<Pid>| family.len() == 2)
     });

@@ -18,7 +18,6 @@ use kqproc_exporter::source::dtrace::{self, RestartLimits};
 use kqproc_exporter::source::live::{Live, LiveConfig, LiveError};
 use kqproc_exporter::source::replay::Replay;
 use kqproc_exporter::source::target::{Root, Target};
-use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
 /// The configuration of a source with this dtrace and this consumer.
@@ -107,8 +106,7 @@ fn record(stand_in: &StandInDtrace, consumer: Pid) -> PathBuf {
         .expect("it starts");
     let mut recorder = Sleeper(recorder);
     eventually("all is printed", || stand_in.file("played").exists().then_some(()));
-    kill(nix::unistd::Pid::from_raw(recorder.0.id() as i32), Signal::SIGINT).expect("it runs");
-    assert!(recorder.0.wait().expect("it ends").success());
+    assert!(recorder.interrupt().success());
     output
 }
 

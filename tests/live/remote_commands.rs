@@ -14,7 +14,6 @@ use kqproc_exporter::input::Input;
 use kqproc_exporter::model::Pid;
 use kqproc_exporter::recording::Meta;
 use kqproc_exporter::source::replay::Replay;
-use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
 /// What consumers.d printed in five seconds, behind a banner.
@@ -105,8 +104,7 @@ fn record(link: &StandInSsh, host: &str, file: &Path) -> ExitStatus {
         .expect("it starts");
     let mut recorder = Sleeper(recorder);
     eventually("all is played", || link.file("played").exists().then_some(()));
-    kill(nix::unistd::Pid::from_raw(recorder.0.id() as i32), Signal::SIGINT).expect("it runs");
-    recorder.0.wait().expect("it ends")
+    recorder.interrupt()
 }
 
 /// A recording: its origin, its consumers, what dtrace printed, and when its link was up (`u`) and down (`d`).

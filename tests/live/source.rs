@@ -9,36 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::common::PATIENCE;
 use crate::common::exporter::PROGRAM;
+use crate::common::scripted_kernel::{Scripted, quiet};
 use crate::common::stand_in_dtrace::StandInDtrace;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Kevent, Pid};
 use kqproc_exporter::source::dtrace::{self, RestartLimits};
-use kqproc_exporter::source::kqueue::{KnoteChange, KqueueApi, Notes, ProcessRow};
+use kqproc_exporter::source::kqueue::{KnoteChange, KqueueApi, Notes};
 use kqproc_exporter::source::live::{Live, LiveConfig, LiveError};
 use kqproc_exporter::source::target::{Root, Target};
-
-/// A kernel without events of its own: a test's function runs at each call.
-struct Scripted<F>(F);
-
-impl<F: FnMut(&[KnoteChange], &mut Vec<Kevent>) + Send> KqueueApi for Scripted<F> {
-    fn kevent(
-        &mut self,
-        changes: &[KnoteChange],
-        _: u32,
-        _: Duration,
-        events: &mut Vec<Kevent>,
-    ) -> io::Result<()> {
-        std::thread::sleep(Duration::from_millis(2));
-        (self.0)(changes, events);
-        Ok(())
-    }
-
-    fn processes(&mut self, _: &mut Vec<ProcessRow>) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn quiet(_: &[KnoteChange], _: &mut Vec<Kevent>) {}
 
 /// What a source pushed. Of batches, which come every few milliseconds, only the first registration.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -394,24 +372,10 @@ fn a_sink_that_breaks_off_ends_everything() {
 
 #[test]
 fn a_kevent_that_fails_ends_the_source_with_the_reason() {
-    struct Broken;
-    impl KqueueApi for Broken {
-        fn kevent(
-            &mut self,
-            _: &[KnoteChange],
-            _: u32,
-            _: Duration,
-            _: &mut Vec<Kevent>,
-        ) -> io::Result<()> {
-            Err(io::Error::from_raw_os_error(9))
-        }
-
-        fn processes(&mut self, _: &mut Vec<ProcessRow>) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    let broken = |_: &[KnoteChange], _: &mut Vec<Kevent>| Err(io::Error::from_raw_os_error(9));
     let stand_in = StandInDtrace::new("falls-silent");
-    let live = Live::prepare(config_of(&stand_in), || Ok(Box::new(Broken))).expect("prepared");
+    let live =
+        Live::prepare(config_of(&stand_in), || Ok(Box::new(Scripted(broken)))).expect("prepared");
     let mut last = None;
     let result = live.run(&mut |input: Input<'_>| {
         last = pushed(input).or(last.take());
@@ -441,6 +405,7 @@ fn a_command_begins_once_it_is_tracked_and_dtrace_has_begun() {
             assert!(!ran.exists());
             fs::write(&go, "").expect("written");
         }
+        Ok(())
     });
     // It ends by itself, when the command has.
     let all = run(config, kernel, |_| false);
@@ -478,13 +443,14 @@ fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
         if ended.take_if(|at| at.elapsed() > Duration::from_millis(1300)).is_some() {
             fs::write(&path, "222\n").expect("written");
         }
-        let Some(change) = changes.first() else { return };
+        let Some(change) = changes.first() else { return Ok(()) };
         let (ident, udata) = (u64::from(change.pid.get()), change.udata);
         if ident == 111 {
             let (flags, fflags) = (0x8030, 0x8000_0000);
             events.push(Kevent { ident, flags, fflags, data: 0, udata });
             ended = Some(Instant::now());
         }
+        Ok(())
     });
     let all = run(config, kernel, |all| all.contains(&Pushed::Attached(222)));
     let trees: Vec<&Pushed> =
@@ -517,6 +483,7 @@ fn a_command_that_cannot_be_tracked_is_given_up() {
             Kevent { ident, flags: 0x4000, fflags: 0, data: 12, udata }
         };
         events.extend(changes.iter().map(refused));
+        Ok(())
     });
     // It ends by itself.
     let all = run(config, kernel, |_| false);

@@ -247,8 +247,8 @@ impl Lives {
             life.registered = Some(Registered { entered, at: registered });
             life.tree = tree;
         });
-        if let (Some(tree), Some(exit)) = (tree, self.overtaking_exit(pid, at)) {
-            self.note_exit(cx, slot, tree, exit);
+        if let Some(tree) = tree {
+            self.note_overtaking_exit(cx, slot, tree, at);
         }
         slot
     }

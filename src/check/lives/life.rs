@@ -216,7 +216,7 @@ impl Life {
     /// queues NOTE_EXIT before proc:::exit fires.
     pub(crate) fn was_changed_at_its_end(&self) -> bool {
         let (Some(changed), Some(exited)) = (self.changed, self.exited) else { return false };
-        changed.since(exited).max(exited.since(changed)) <= UNORDERED_NS
+        changed.distance(exited) <= UNORDERED_NS
     }
 
     /// Whether DTrace's evidence allows that it ran at this time.

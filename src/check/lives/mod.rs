@@ -256,9 +256,7 @@ impl Lives {
         });
         let confirmed = self.table[slot].created.is_some();
         self.noted(cx, slot, Fact::Birth, confirmed, note.at);
-        if let Some(exit) = self.overtaking_exit(pid, note.at) {
-            self.note_exit(cx, slot, tree, exit);
-        }
+        self.note_overtaking_exit(cx, slot, tree, note.at);
         Some(slot)
     }
 

@@ -223,12 +223,21 @@ impl Lives {
         }
     }
 
-    /// The NOTE_EXIT of a consumer's process that came before anything proved that it was watched, by its birth or otherwise. It
-    /// was alive at `at`.
-    pub(super) fn overtaking_exit(&mut self, pid: Pid, at: KernelTime) -> Option<Note> {
+    /// Joins the NOTE_EXIT of a consumer's process that came before anything proved that it was watched, by its birth or
+    /// otherwise, if there is one. It was alive at `at`.
+    pub(super) fn note_overtaking_exit(
+        &mut self,
+        cx: &mut Context,
+        slot: usize,
+        tree: TreeId,
+        at: KernelTime,
+    ) {
+        let pid = self.table[slot].pid;
         let is_it = |(ended, exit): &(Pid, Note)| *ended == pid && exit.at.plus(UNORDERED_NS) > at;
-        let place = self.unplaced.iter().position(is_it)?;
-        self.unplaced.remove(place).map(|(_, exit)| exit)
+        let place = self.unplaced.iter().position(is_it);
+        if let Some((_, exit)) = place.and_then(|place| self.unplaced.remove(place)) {
+            self.note_exit(cx, slot, tree, exit);
+        }
     }
 
     /// Whether this note is about a later life of the pid than that in `slot`: the queue was drained after the end of that one,

@@ -174,9 +174,8 @@ impl Lives {
             self.wait(slot, Evidence::ExitNote, Fact::Death, exited);
         }
         self.judge(cx, slot, Fact::Birth, Basis::Complete);
-        let Life { pid, created, exit: None, .. } = self.table[slot] else { return };
-        if let Some(exit) = created.and_then(|created| self.overtaking_exit(pid, created)) {
-            self.note_exit(cx, slot, tree, exit);
+        if let Life { created: Some(created), exit: None, .. } = self.table[slot] {
+            self.note_overtaking_exit(cx, slot, tree, created);
         }
     }
 
@@ -231,13 +230,18 @@ impl Lives {
         }
     }
 
+    /// Whether NOTE_EXIT was asked for when this process ended.
+    fn asks_for_exit(&self, cx: &Context, life: &Life) -> bool {
+        self.asks_for(cx, life, note::EXIT) && !life.was_changed_at_its_end()
+    }
+
     /// The queue was drained of a death.
     fn settle_death(&mut self, cx: &mut Context, slot: usize) {
         let life = &self.table[slot];
         if life.death.is_final() || life.tree.is_none() || life.exit.is_some() {
             return;
         }
-        if !self.asks_for(cx, life, note::EXIT) || life.was_changed_at_its_end() {
+        if !self.asks_for_exit(cx, life) {
             return self.change(cx, slot, |life| life.death = FactState::NoFact);
         }
         self.judge(cx, slot, Fact::Death, Basis::Complete);
@@ -276,8 +280,7 @@ impl Lives {
         if life.tree.is_none() || !over || life.death.is_final() {
             return;
         }
-        let is_asked_for = self.asks_for(cx, life, note::EXIT) && !life.was_changed_at_its_end();
-        match life.exit.is_some() || is_asked_for {
+        match life.exit.is_some() || self.asks_for_exit(cx, life) {
             true => self.judge(cx, slot, Fact::Death, Basis::GivenUp),
             false => self.change(cx, slot, |life| life.death = FactState::NoFact),
         }

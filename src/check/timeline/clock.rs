@@ -31,7 +31,7 @@ impl Bounds {
 
     /// How far the clocks may have drifted apart between the mark that these bounds are of and `at`, in nanoseconds.
     fn drift(&self, at: KernelTime) -> i64 {
-        (at.since(self.at).max(self.at.since(at)) >> DRIFT_SHIFT) as i64
+        (at.distance(self.at) >> DRIFT_SHIFT) as i64
     }
 }
 
@@ -72,8 +72,7 @@ impl ClockMap {
         if let Some(most) = &mut self.stepped_back {
             *most = diff(read, at).min(*most);
         }
-        let is_due =
-            |old: Bounds| !old.marked && at.since(old.at).max(old.at.since(at)) >= RENEWED_NS;
+        let is_due = |old: Bounds| !old.marked && at.distance(old.at) >= RENEWED_NS;
         if !self.bounds.is_none_or(is_due) {
             return;
         }

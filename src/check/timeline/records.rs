@@ -100,7 +100,7 @@ impl RecordQueue {
                 self.held = Some(held);
                 Arrival::refused(Reason::Duplicate, at)
             }
-            Some(held) if held.at().since(at).max(at.since(held.at())) <= JUMP_NS => {
+            Some(held) if held.at().distance(at) <= JUMP_NS => {
                 self.insert(held.at(), held);
                 self.insert(at, record)
             }

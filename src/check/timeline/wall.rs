@@ -9,8 +9,6 @@ use crate::model::KernelTime;
 /// Clocks that move against each other by less than this between two ticks have not jumped, as far as that matters: it is a
 /// fifth of the time that a note is waited for, and a jump forward puts no two records in another order.
 const STEP_NS: u64 = 100_000_000;
-/// How fast the clocks may drift apart: 1/1024, twice as fast as ntpd(8) slews.
-const DRIFT_SHIFT: u32 = 10;
 /// A wall clock before this, in 2001, was never set, or is not printed.
 const LEAST_WALL: u64 = 1_000_000_000_000_000_000;
 
@@ -26,12 +24,8 @@ impl WallClock {
         if wall < LEAST_WALL {
             return None;
         }
-        let (before, wall_before) = self.last.replace((at, wall))?;
-        let passed = at.0.abs_diff(before.0);
-        let moved = (i128::from(wall) - i128::from(wall_before))
-            - (i128::from(at.0) - i128::from(before.0));
-        let most = STEP_NS.saturating_add(passed >> DRIFT_SHIFT);
-        (moved.unsigned_abs() > u128::from(most)).then_some(before)
+        let last = self.last.replace((at, wall))?;
+        KernelTime::has_jumped(last, (at, wall), STEP_NS).then_some(last.0)
     }
 
     /// Up to when the clocks have been compared. `None` if the records do not show both.

@@ -10,7 +10,7 @@ use memchr::memchr;
 
 use super::drains::{StdoutLines, log_message};
 use super::process::PipeSink;
-use crate::model::MonoTime;
+use crate::model::{KernelTime, MonoTime};
 use crate::source::message::TextLane;
 use crate::wire::decode::decode;
 use crate::wire::drops;
@@ -25,8 +25,6 @@ const LONGEST: usize = 256;
 
 /// By so much, in nanoseconds, a host's clock may be set without that being taken for a boot.
 const CLOCK_SET_NS: u64 = 60_000_000_000;
-/// ntpd(8) keeps the wall clock right, and nothing the one that `timestamp` reads: they may drift apart by 1/1024.
-const DRIFT_SHIFT: u32 = 10;
 
 /// The words of the link's messages that need somebody to act, and what to do.
 const ADVICE: [(&[&str], &str); 5] = [
@@ -63,16 +61,16 @@ struct LinkState {
     logged: Mutex<BTreeSet<String>>,
     /// dtrace has begun. Until then a message that only begins like one of dtrace's is a shell's, which has not found it.
     begun: AtomicBool,
-    /// When that host was booted by the last record B, and the time of that record, both in nanoseconds since 1970.
-    booted: Mutex<Option<(i64, u64)>>,
+    /// The two clocks of that host at the last record B: `timestamp` and `walltimestamp`.
+    clocks: Mutex<Option<(KernelTime, u64)>>,
 }
 
 impl Link {
     /// The link to `host`; empty for the only one.
     pub(super) fn new(host: &str) -> Link {
         let name = if host.is_empty() { "link".to_owned() } else { format!("link to {host}") };
-        let (logged, booted) = (Mutex::default(), Mutex::default());
-        Link(Arc::new(LinkState { name, logged, begun: AtomicBool::new(false), booted }))
+        let (logged, clocks) = (Mutex::default(), Mutex::default());
+        Link(Arc::new(LinkState { name, logged, begun: AtomicBool::new(false), clocks }))
     }
 
     /// Logs a line, unless it is empty, dtrace's own, or was logged before.
@@ -98,14 +96,12 @@ impl Link {
         let mut begun = None;
         let _ = decode(line, |record| {
             if let Record::Begin { at, wall } = record {
-                begun = Some((wall.cast_signed().saturating_sub(at.0.cast_signed()), wall));
+                begun = Some((at, wall));
             }
         });
-        let Some((booted, now)) = begun else { return false };
-        let mut last = self.0.booted.lock().unwrap_or_else(PoisonError::into_inner);
-        last.replace((booted, now)).is_some_and(|(last, then)| {
-            last.abs_diff(booted) > CLOCK_SET_NS.saturating_add(now.abs_diff(then) >> DRIFT_SHIFT)
-        })
+        let Some(now) = begun else { return false };
+        let mut last = self.0.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        last.replace(now).is_some_and(|last| KernelTime::has_jumped(last, now, CLOCK_SET_NS))
     }
 
     /// Whether a message that is not known may be dtrace's.
