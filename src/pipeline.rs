@@ -1,9 +1,11 @@
 //! The pipeline: raw inputs go in, decoded records and messages go to the cross-checker.
 
+use std::ops::ControlFlow;
+
 use crate::check::finding::Observer;
 use crate::check::stats::Stats;
 use crate::check::{Checker, Config};
-use crate::input::Input;
+use crate::input::{Input, Sink};
 use crate::model::MonoTime;
 use crate::wire::decode::Reason;
 use crate::wire::drops::{StderrMessage, message};
@@ -138,6 +140,14 @@ impl<O: Observer> Pipeline<O> {
     /// What observes the run.
     pub fn observer_mut(&mut self) -> &mut O {
         &mut self.observer
+    }
+}
+
+/// A source can play straight into a pipeline.
+impl<O: Observer> Sink for Pipeline<O> {
+    fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
+        Pipeline::push(self, input);
+        ControlFlow::Continue(())
     }
 }
 

@@ -1,6 +1,5 @@
 //! `report`: a recording as one page, for a person or a program.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +8,6 @@ use anyhow::Context;
 use super::output;
 use super::playing::{self, Played};
 use crate::check::Config;
-use crate::input::Input;
 use crate::pipeline::Pipeline;
 use crate::report::kernel::KernelVersion;
 use crate::report::page::chronicle::Chronicle;
@@ -72,10 +70,7 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
 
 fn page(paths: &[PathBuf]) -> Result<(ReportPage, Result<(), ReplayError>), ReplayError> {
     let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
-    let Played { meta, result } = playing::parts(paths, &mut |input: Input<'_>| {
-        pipeline.push(input);
-        ControlFlow::Continue(())
-    })?;
+    let Played { meta, result } = playing::parts(paths, &mut pipeline)?;
     let run = Run { seconds: pipeline.stats().seconds(), ..Run::default() };
     let first = paths.first().and_then(|path| path.file_name()).unwrap_or_default();
     let origin = RunOrigin {

@@ -6,11 +6,11 @@ mod registrations;
 mod script;
 mod simulated;
 
-use std::io::Read;
 use std::ops::ControlFlow;
 
-use crate::common::{fixture, recording};
-use flate2::read::GzDecoder;
+use crate::common::played::verdicts;
+use crate::common::played_consumer::ConsumerRun;
+use crate::common::recording;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
 use kqproc_exporter::check::stats::{Order, Stats};
@@ -27,35 +27,18 @@ struct Run {
 }
 
 fn run(name: &str) -> Run {
-    let dir = fixture("consumer").join(name);
-    let pid = std::fs::read_to_string(dir.join("pid.txt")).expect("the consumer's pid");
-    let mut text = String::new();
-    match std::fs::File::open(dir.join("dtrace.txt.gz")) {
-        Ok(packed) => GzDecoder::new(packed).read_to_string(&mut text),
-        Err(_) => std::fs::File::open(dir.join("dtrace.txt"))
-            .expect("dtrace's output")
-            .read_to_string(&mut text),
-    }
-    .expect("text");
-    let pid = Pid::new(pid.trim().parse().expect("a number")).expect("a pid");
-    Run { pid, lines: text.lines().map(str::to_owned).collect() }
+    ConsumerRun::of_fixture(name).into()
 }
 
 /// Two exits are lost there, as the consumer itself saw.
 fn lost_exit_run() -> Run {
-    let (mut stdout, mut consumer) = (Vec::new(), None);
-    let replay = Replay::open(&recording("consumer-15.1-lost-exit")).expect("a recording");
-    let played = replay.play(&mut |input: Input<'_>| {
-        match input {
-            Input::Stdout { bytes, .. } => stdout.extend_from_slice(bytes),
-            Input::Consumer { pid: Some(pid), .. } => consumer = Some(pid),
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    });
-    played.expect("an undamaged recording");
-    let text = String::from_utf8(stdout).expect("text");
-    Run { pid: consumer.expect("a consumer"), lines: text.lines().map(str::to_owned).collect() }
+    ConsumerRun::of_recording("consumer-15.1-lost-exit").into()
+}
+
+impl From<ConsumerRun> for Run {
+    fn from(ConsumerRun { text, pid }: ConsumerRun) -> Run {
+        Run { pid, lines: text.lines().map(str::to_owned).collect() }
+    }
 }
 
 impl Run {
@@ -97,12 +80,6 @@ impl Run {
         run.lines.remove(at);
         Some(run)
     }
-}
-
-/// The verdicts on this fact, without the zeros.
-fn verdicts(stats: &Stats, fact: Fact) -> Vec<(Verdict, u64)> {
-    let by = stats.trees[0].of(fact);
-    Verdict::ALL.iter().map(|v| (*v, by[v.index()])).filter(|(_, n)| *n > 0).collect()
 }
 
 /// How many facts have a verdict of this class.

@@ -1,6 +1,7 @@
 //! The cross-checker on recordings of real kernels: its verdicts, that the order of reading does not matter, and that one
 //! changed record changes exactly the one verdict that it should.
 
+use crate::common::played::verdicts;
 use crate::common::recording;
 use crate::common::streams::Streams;
 use kqproc_exporter::check::Config;
@@ -13,18 +14,12 @@ use kqproc_exporter::wire::decode::Reason;
 use kqproc_exporter::wire::drops::DropKind;
 use proptest::prelude::*;
 
-/// The counts of one fact, without the zeros.
-fn counts(stats: &Stats, fact: Fact) -> Vec<(Verdict, u64)> {
-    let by = stats.trees[0].of(fact);
-    Verdict::ALL.iter().map(|v| (*v, by[v.index()])).filter(|(_, n)| *n > 0).collect()
-}
-
 fn births(stats: &Stats) -> Vec<(Verdict, u64)> {
-    counts(stats, Fact::Birth)
+    verdicts(stats, Fact::Birth)
 }
 
 fn deaths(stats: &Stats) -> Vec<(Verdict, u64)> {
-    counts(stats, Fact::Death)
+    verdicts(stats, Fact::Death)
 }
 
 #[test]

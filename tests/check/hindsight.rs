@@ -1,19 +1,14 @@
 //! Tree damage and strategies: what a tracker would have believed in recordings of real kernels and in simulated runs, and
 //! the figures of docs/strategies.md.
 
-use std::ops::ControlFlow;
-
 use crate::common::streams::Streams;
-use crate::common::{path, read};
-use kqproc_exporter::check::Config;
+use crate::common::{path, played, read};
 use kqproc_exporter::check::damage::Damage;
 use kqproc_exporter::check::stats::{Stats, TreeStats};
 use kqproc_exporter::check::strategies::Strategy;
-use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Kevent, Regime, Verdict, note};
-use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::report::page::StrategyRow;
-use kqproc_exporter::sim::{self, Options, Shape};
+use kqproc_exporter::sim::{Options, Shape};
 
 fn tree(recording: &str) -> TreeStats {
     let Stats { mut trees, .. } = Streams::of(recording).play_in_time();
@@ -150,12 +145,7 @@ fn simulated() -> Vec<Options> {
 }
 
 fn simulate(options: &Options) -> TreeStats {
-    let mut pipeline = Pipeline::new(Config::default(), ());
-    sim::run(1, options, &mut |input: Input<'_>| {
-        pipeline.push(input);
-        ControlFlow::Continue(())
-    });
-    pipeline.stats().trees[0].clone()
+    played::simulate(options).trees.remove(0)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use crate::common::played::simulate;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
 use kqproc_exporter::input::Input;
@@ -66,13 +67,8 @@ fn agreed_verdicts_fall_within_the_settle_time_and_a_switch_interval() {
 #[test]
 fn the_histogram_of_verdict_delays_shows_the_same_bound() {
     let config = Config::default();
-    let mut pipeline = Pipeline::new(config, ());
     let options = Options { shape: Shape::Threads, ..Options::default() };
-    sim::run(1, &options, &mut |input: Input<'_>| {
-        pipeline.push(input);
-        ControlFlow::Continue(())
-    });
-    let delay = &pipeline.stats().verdict_delay;
+    let delay = simulate(&options).verdict_delay;
     assert_eq!(delay.count(), 1601, "a verdict for each fact");
     assert!(delay.quantile(0.99) <= config.settle_ns + config.switch_ns);
 }

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 pub mod client;
 pub mod exporter;
 pub mod inputs;
+pub mod played;
 pub mod played_consumer;
 pub mod promtool;
 pub mod scripted_kernel;

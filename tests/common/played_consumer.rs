@@ -9,6 +9,7 @@ use kqproc_exporter::model::Pid;
 use kqproc_exporter::source::replay::Replay;
 use nix::sys::signal::{Signal, kill};
 
+use super::played::dtrace_output;
 use super::stand_in_dtrace::StandInDtrace;
 use super::{fixture, recording};
 
@@ -44,45 +45,45 @@ impl Drop for Sleeper {
 }
 
 /// What dtrace(1) printed about a consumer, and its pid then.
-pub struct Run {
-    text: String,
-    pid: String,
+pub struct ConsumerRun {
+    pub text: String,
+    pub pid: Pid,
 }
 
-impl Run {
+impl ConsumerRun {
     /// A run of `tests/fixtures/consumer`.
-    pub fn of_fixture(name: &str) -> Run {
+    pub fn of_fixture(name: &str) -> ConsumerRun {
         let folder = fixture("consumer").join(name);
-        let text = fs::read_to_string(folder.join("dtrace.txt")).expect("a run");
         let pid = fs::read_to_string(folder.join("pid.txt")).expect("its pid");
-        Run { text, pid: pid.trim().to_owned() }
+        let pid = Pid::new(pid.trim().parse().expect("a number")).expect("a pid");
+        ConsumerRun { text: dtrace_output(&folder), pid }
     }
 
     /// One of the project's recordings.
-    pub fn of_recording(name: &str) -> Run {
+    pub fn of_recording(name: &str) -> ConsumerRun {
         let (mut stdout, mut consumer) = (Vec::new(), None);
         let replay = Replay::open(&recording(name)).expect("a recording");
         let played = replay.play(&mut |input: Input<'_>| {
             match input {
                 Input::Stdout { bytes, .. } => stdout.extend_from_slice(bytes),
-                Input::Consumer { pid, .. } => consumer = pid,
+                Input::Consumer { pid: Some(pid), .. } => consumer = Some(pid),
                 _ => {}
             }
             ControlFlow::Continue(())
         });
         played.expect("an undamaged recording");
         let text = String::from_utf8(stdout).expect("text");
-        Run { text, pid: consumer.expect("a consumer").to_string() }
+        ConsumerRun { text, pid: consumer.expect("a consumer") }
     }
 
     /// A stand-in with this behaviour that prints the run as if it were that of process `pid`.
     pub fn played_by(&self, behaviour: &str, pid: Pid) -> StandInDtrace {
         let stand_in = StandInDtrace::new(behaviour);
-        let (own, recorded) = (pid.to_string(), self.pid.as_str());
+        let (own, recorded) = (pid.to_string(), self.pid.to_string());
         // The two change places: a process of the run may have had the pid of ours.
         let exchanged = |field| match field {
             field if field == recorded => own.as_str(),
-            field if field == own => recorded,
+            field if field == own => recorded.as_str(),
             field => field,
         };
         let mut played = String::new();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::common::eventually;
 use crate::common::exporter::{Exporter, serve, simulate};
-use crate::common::played_consumer::{Run, Sleeper};
+use crate::common::played_consumer::{ConsumerRun, Sleeper};
 use crate::common::stand_in_ssh::StandInSsh;
 use crate::project::read;
 use crate::stack::{Daemon, get, webhook};
@@ -55,7 +55,7 @@ fn prometheus(exporters: &[SocketAddr], alertmanager: &Daemon) -> Daemon {
 #[test]
 fn an_end_that_a_supervisor_did_not_receive_pages() {
     let supervisor = Sleeper::start();
-    let run = Run::of_recording("consumer-15.1-lost-exit");
+    let run = ConsumerRun::of_recording("consumer-15.1-lost-exit");
     let stand_in = run.played_by("ticks-late", supervisor.pid());
     let exporter = Exporter::start(serve([
         format!("--consumer=nosh=pid:{}", supervisor.pid()),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::common::eventually;
 use crate::common::exporter::{self, Exporter, PROGRAM};
-use crate::common::played_consumer::{Run, Sleeper};
+use crate::common::played_consumer::{ConsumerRun, Sleeper};
 use crate::common::stand_in_dtrace::StandInDtrace;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Pid, Verdict};
@@ -122,7 +122,7 @@ fn serve(stand_in: &StandInDtrace, consumer: Pid) -> Exporter {
 #[test]
 fn what_is_recorded_of_a_consumer_is_what_dtrace_printed() {
     let consumer = Sleeper::start();
-    let stand_in = Run::of_fixture("split-exit-only").played_by("replay", consumer.pid());
+    let stand_in = ConsumerRun::of_fixture("split-exit-only").played_by("replay", consumer.pid());
     let output = record(&stand_in, consumer.pid());
     let (mut consumers, mut stdout) = (Vec::new(), Vec::new());
     let replay = Replay::open(&output).expect("a recording");
@@ -148,7 +148,7 @@ fn what_a_consumer_gets_is_judged_on_the_metrics_page() {
         [("split-exit-only", None, 270.0), ("split15-attached-chain-stall", Some(120.0), 121.0)]
     {
         let consumer = Sleeper::start();
-        let stand_in = Run::of_fixture(run).played_by("ticks", consumer.pid());
+        let stand_in = ConsumerRun::of_fixture(run).played_by("ticks", consumer.pid());
         let exporter = serve(&stand_in, consumer.pid());
         let agreed =
             |fact: &str| format!(r#"kqproc_{fact}_total{{tree="supervisor",verdict="agreed"}}"#);
@@ -168,7 +168,7 @@ fn what_a_consumer_gets_is_judged_on_the_metrics_page() {
 #[test]
 fn what_was_recorded_of_a_consumer_replays_with_the_verdicts_of_the_live_run() {
     let consumer = Sleeper::start();
-    let run = Run::of_recording("consumer-15.1-one-lost-exit");
+    let run = ConsumerRun::of_recording("consumer-15.1-one-lost-exit");
     let live = run.played_by("ticks", consumer.pid());
     let exporter = serve(&live, consumer.pid());
     let count = |fact: &str, verdict: &str| {

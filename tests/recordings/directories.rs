@@ -1,16 +1,13 @@
 //! Replay of directories with the output of dtrace(1): their files, what is missing or damaged in them, and faults of the past.
 
 use std::fs;
-use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::common::fixture;
-use kqproc_exporter::check::Config;
+use crate::common::{fixture, played};
 use kqproc_exporter::check::stats::{BlindReason, Stats};
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Fact, Verdict};
-use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::source::replay::Replay;
 use kqproc_exporter::wire::drops::DropKind;
 use kqproc_exporter::wire::record::{Kind, Record};
@@ -18,15 +15,7 @@ use kqproc_exporter::wire::records::{Printed, Records};
 use tempfile::TempDir;
 
 fn replay(path: &Path) -> Stats {
-    let mut pipeline = Pipeline::new(Config::default(), ());
-    let replay = Replay::open(path).unwrap();
-    replay
-        .play(&mut |input: Input<'_>| {
-            pipeline.push(input);
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-    pipeline.stats().clone()
+    played::replay(path).0
 }
 
 /// How many facts have each of these verdicts.
@@ -218,14 +207,9 @@ fn received(dir: &Path) -> Vec<Event> {
 fn what_dtrace_prints_of_a_consumer_is_what_it_received() {
     for name in ["merged-attached-chain-stall", "split-attached-parallel-stall"] {
         let dir = fixture("consumer").join(name);
-        let text = fs::read(dir.join("dtrace.txt")).unwrap_or_else(|_| {
-            let mut text = vec![];
-            let file = fs::File::open(dir.join("dtrace.txt.gz")).unwrap();
-            flate2::read::GzDecoder::new(file).read_to_end(&mut text).unwrap();
-            text
-        });
+        let text = played::dtrace_output(&dir);
         let (mut copied, mut calls, mut bad) = (vec![], 0, vec![]);
-        Records::default().feed(&text, |printed| match printed {
+        Records::default().feed(text.as_bytes(), |printed| match printed {
             Printed::Record(Record::Copyout(event)) => {
                 copied.push((event.ident, event.flags.into(), event.fflags.into(), event.data));
             }

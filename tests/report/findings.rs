@@ -2,39 +2,23 @@
 //! again, every other figure has a source, and every link leads to a file.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 use std::{fs, iter};
 
+use crate::common::played::replay;
 use crate::common::{path, read, recording};
-use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Stats;
-use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Fact, Shape, Verdict, note};
-use kqproc_exporter::pipeline::Pipeline;
+use kqproc_exporter::recording::Meta;
 use kqproc_exporter::report::card::{Card, Loaded};
 use kqproc_exporter::report::kernel::KernelVersion;
 use kqproc_exporter::report::stress::Run;
-use kqproc_exporter::source::replay::Replay;
 
 /// The first section of README.md.
 fn opening(readme: &str) -> &str {
     let (_, rest) = readme.split_once("## What your kernel loses\n").expect("the first section");
     rest.split_once("\n## ").expect("further sections").0
-}
-
-/// The statistics of a recording, and the kernel that it names.
-fn replay(path: &Path) -> (Stats, String) {
-    let replay = Replay::open(path).expect("a recording");
-    let kernel = replay.meta().uname;
-    let mut pipeline = Pipeline::new(Config::default(), ());
-    let mut sink = |input: Input<'_>| {
-        pipeline.push(input);
-        ControlFlow::Continue(())
-    };
-    replay.play(&mut sink).expect("an undamaged recording");
-    (pipeline.stats().clone(), kernel)
 }
 
 /// A number as the documents write it.
@@ -93,7 +77,7 @@ fn hold(document: &str, text: &str) -> usize {
         if row.is_empty() {
             continue;
         }
-        let (stats, kernel) = replay(&recording(name));
+        let (stats, Meta { uname: kernel, .. }) = replay(&recording(name));
         let figures = figures(&stats);
         for (column, cell) in head.iter().zip(&row) {
             if *column == "kernel" {
@@ -174,16 +158,16 @@ fn kernel_row(name: &str, json: &str) -> Result<String, String> {
 
 #[test]
 fn a_report_card_becomes_rows_of_the_last_table_of_kernels() {
-    let loaded = |shape, recording: &str, notes, stall_ms| {
-        let (mut stats, _) = replay(&path("recordings").join(recording));
+    let loaded = |shape, name, notes, stall_ms| {
+        let (mut stats, _) = replay(&recording(name));
         stats.trees[0].notes = notes;
         Loaded { shape, run: Run { stall_ms, ..Run::default() }, stats }
     };
     let kernel = KernelVersion { uname: "FreeBSD 15.1 | amd64\n".to_owned(), osreldate: 1_501_000 };
     let both = note::FORK | note::EXEC;
     let runs = vec![
-        loaded(Shape::Chain, "split-13.2-chain-stall.kqr", both, 40),
-        loaded(Shape::Forkexit, "lost-exit-15.1.kqr", note::FORK, 0),
+        loaded(Shape::Chain, "split-13.2-chain-stall", both, 40),
+        loaded(Shape::Forkexit, "lost-exit-15.1", note::FORK, 0),
     ];
     let card = serde_json::to_string(&Card::of(kernel, runs)).expect("JSON");
     let rows = kernel_row("card.json", &card).expect("rows");

@@ -1,39 +1,18 @@
 //! The page that a stress run ends with, for recordings of real kernels and for simulated ones.
 
-use std::ops::ControlFlow;
-use std::path::Path;
-
-use kqproc_exporter::check::Config;
-use kqproc_exporter::check::stats::Stats;
-use kqproc_exporter::input::Input;
+use crate::common::played::{replay, simulate};
 use kqproc_exporter::model::{Regime, Shape};
-use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::report::answer::Soundness;
 use kqproc_exporter::report::card::{Card, Loaded};
-use kqproc_exporter::report::format::Paint;
 use kqproc_exporter::report::kernel::KernelVersion;
 use kqproc_exporter::report::stress::{Report, Run};
-use kqproc_exporter::sim::{self, Options};
-use kqproc_exporter::source::replay::Replay;
+use kqproc_exporter::sim::Options;
 
 /// The page about a recording, as if a kernel of this version had been under test.
 fn page(recording: &str, osreldate: u32) -> Report {
-    let replay =
-        Replay::open(Path::new(&format!("recordings/{recording}.kqr"))).expect("a recording");
-    let kernel = KernelVersion { uname: replay.meta().uname, osreldate };
-    let stats = stats(replay);
-    let run = Run { load: recording.to_owned(), ..Run::default() };
-    Report::of(&stats, kernel, run)
-}
-
-fn stats(replay: Replay) -> Stats {
-    let mut pipeline = Pipeline::new(Config::default(), ());
-    let mut sink = |input: Input<'_>| {
-        pipeline.push(input);
-        ControlFlow::Continue(())
-    };
-    replay.play(&mut sink).expect("undamaged");
-    pipeline.stats().clone()
+    let (stats, meta) = replay(&crate::common::recording(recording));
+    let kernel = KernelVersion { uname: meta.uname, osreldate };
+    Report::of(&stats, kernel, Run::default())
 }
 
 #[test]
@@ -71,13 +50,8 @@ fn a_kernel_that_dtrace_did_not_see_is_undecided() {
 
 /// A load on a simulated kernel.
 fn simulated(options: &Options) -> Loaded {
-    let mut pipeline = Pipeline::new(Config::default(), ());
-    sim::run(1, options, &mut |input: Input<'_>| {
-        pipeline.push(input);
-        ControlFlow::Continue(())
-    });
     let run = Run { stall_ms: options.stall_ms, ..Run::default() };
-    Loaded { shape: options.shape, run, stats: pipeline.stats().clone() }
+    Loaded { shape: options.shape, run, stats: simulate(options) }
 }
 
 #[test]
@@ -92,7 +66,6 @@ fn every_kind_of_kernel_gets_the_card_that_it_deserves() {
             simulated(&Options { regime, shape, stall_ms, count: 60, ..Options::default() })
         });
         let card = Card::of(KernelVersion::default(), loads.into());
-        println!("{}", card.text(Paint::Plain));
         assert_eq!((card.decision, card.regime), (decision, regime), "{}", card.answer);
         assert!(card.answer.contains(words), "{}", card.answer);
     }

@@ -1,6 +1,5 @@
 //! `explain` of a recording: the lives of a pid, one incident, or the list of incidents.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,7 +12,7 @@ use crate::cli::exit::{NOINPUT, OrExit};
 use crate::cli::output;
 use crate::cli::playing::{self, Played};
 use crate::cli::terminal::paint_for_stdout;
-use crate::input::{Input, Sink};
+use crate::input::Sink;
 use crate::model::Pid;
 use crate::pipeline::Pipeline;
 use crate::recording::Meta;
@@ -112,16 +111,12 @@ impl<O: Observer> PlayedRecording<O> {
     /// Plays the recording of these parts; the bundled one if there are none.
     fn play(paths: &[PathBuf], observer: O) -> Result<PlayedRecording<O>, ReplayError> {
         let mut pipeline = Pipeline::new(Config::default(), observer);
-        let mut sink = |input: Input<'_>| {
-            pipeline.push(input);
-            ControlFlow::Continue(())
-        };
         let (Played { meta, result }, source) = match paths.first() {
             Some(first) => {
                 let name = playing::name(&first.display().to_string(), paths.len());
-                (playing::parts(paths, &mut sink)?, name)
+                (playing::parts(paths, &mut pipeline)?, name)
             }
-            None => (bundled(&mut sink)?, "the bundled recording".to_owned()),
+            None => (bundled(&mut pipeline)?, "the bundled recording".to_owned()),
         };
         Ok(PlayedRecording { pipeline, meta, source, played: result })
     }

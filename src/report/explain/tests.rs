@@ -1,6 +1,5 @@
 //! Tests of `explain` on the project's recordings.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::*;
@@ -19,12 +18,7 @@ fn explain(recording: &str, pid: u64) -> Explanation {
     let meta = replay.meta();
     let pid = Pid::new(pid).expect("a pid");
     let mut pipeline = Pipeline::new(Config::default(), Collector::new(pid));
-    replay
-        .play(&mut |input: Input<'_>| {
-            pipeline.push(input);
-            ControlFlow::Continue(())
-        })
-        .expect("an undamaged recording");
+    replay.play(&mut pipeline).expect("an undamaged recording");
     let kernel = KernelVersion { uname: meta.uname, osreldate: meta.osreldate };
     Explanation::of(pid, pipeline.observer(), pipeline.stats().regime, kernel, name)
 }

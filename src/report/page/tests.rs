@@ -1,11 +1,9 @@
 //! Tests of the report page in its formats.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::*;
 use crate::check::Config;
-use crate::input::Input;
 use crate::pipeline::Pipeline;
 use crate::report::format::Paint;
 use crate::source::replay::Replay;
@@ -17,12 +15,7 @@ fn page(recording: &str) -> ReportPage {
     let replay = Replay::open(&path).expect("a recording");
     let meta = replay.meta();
     let mut pipeline = Pipeline::new(Config::default(), Chronicle::default());
-    replay
-        .play(&mut |input: Input<'_>| {
-            pipeline.push(input);
-            ControlFlow::Continue(())
-        })
-        .expect("an undamaged recording");
+    replay.play(&mut pipeline).expect("an undamaged recording");
     let kernel = KernelVersion { uname: meta.uname, osreldate: meta.osreldate };
     let origin = RunOrigin {
         source: name,
