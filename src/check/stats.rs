@@ -202,22 +202,73 @@ impl TreeStats {
 
     /// Adds the counters of another tree, or of an earlier run of this one. Gauges stay as they are.
     pub(crate) fn add_past(&mut self, past: &TreeStats) {
-        add(&mut self.births, &past.births);
-        add(&mut self.deaths, &past.deaths);
-        add(&mut self.collisions, &past.collisions);
-        add(&mut self.order_violations, &past.order_violations);
-        self.trackerr_reports += past.trackerr_reports;
-        if let (Some(consumer), Some(past)) = (&mut self.consumer, &past.consumer) {
-            add(&mut consumer.refused, &past.refused);
+        let TreeStats {
+            births,
+            deaths,
+            collisions,
+            trackerr_reports,
+            duplicate_child_notes,
+            order_violations,
+            births_reported,
+            deaths_reported,
+            child_latency,
+            exit_latency,
+            consumer,
+            strategies,
+            name: _,
+            tracked: _,
+            lost_alive: _,
+            ghosts: _,
+            attached: _,
+            notes: _,
+            damage: _,
+        } = past;
+        add(&mut self.births, births);
+        add(&mut self.deaths, deaths);
+        add(&mut self.collisions, collisions);
+        self.trackerr_reports += trackerr_reports;
+        self.duplicate_child_notes += duplicate_child_notes;
+        add(&mut self.order_violations, order_violations);
+        self.births_reported += births_reported;
+        self.deaths_reported += deaths_reported;
+        self.child_latency.add_past(child_latency);
+        self.exit_latency.add_past(exit_latency);
+        if let (Some(mine), Some(past)) = (&mut self.consumer, consumer) {
+            let ConsumerStats { refused, pid: _, undelivered: _, lag_ns: _, beside_exit: _ } = past;
+            add(&mut mine.refused, refused);
         }
-        self.duplicate_child_notes += past.duplicate_child_notes;
-        self.births_reported += past.births_reported;
-        self.deaths_reported += past.deaths_reported;
-        self.child_latency.add_past(&past.child_latency);
-        self.exit_latency.add_past(&past.exit_latency);
-        for (right, past) in self.strategies.iter_mut().zip(&past.strategies) {
-            right.add(past);
-        }
+        self.strategies.iter_mut().zip(strategies).for_each(|(right, past)| right.add(past));
+    }
+
+    /// Adds the gauges of another tree. Counters stay as they are.
+    fn add_gauges(&mut self, other: &TreeStats) {
+        let TreeStats {
+            tracked,
+            lost_alive,
+            ghosts,
+            attached,
+            notes,
+            damage,
+            name: _,
+            births: _,
+            deaths: _,
+            collisions: _,
+            trackerr_reports: _,
+            duplicate_child_notes: _,
+            order_violations: _,
+            births_reported: _,
+            deaths_reported: _,
+            child_latency: _,
+            exit_latency: _,
+            consumer: _,
+            strategies: _,
+        } = other;
+        self.tracked += tracked;
+        self.lost_alive += lost_alive;
+        self.ghosts += ghosts;
+        self.attached |= attached;
+        self.notes |= notes;
+        add(&mut self.damage, damage);
     }
 
     /// How it is watched: `mirror` or `consumer`.
@@ -288,6 +339,16 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// The sum over all trees: counters and gauges.
+    pub fn totals(&self) -> TreeStats {
+        let mut sum = TreeStats { name: "all trees".to_owned(), ..TreeStats::default() };
+        for tree in &self.trees {
+            sum.add_past(tree);
+            sum.add_gauges(tree);
+        }
+        sum
+    }
+
     /// A time on DTrace's clock in nanoseconds since 1970, as exact as the wall clock was.
     pub(crate) fn wall_of(&self, at: KernelTime) -> Option<u64> {
         let (tick, wall) = self.wall.filter(|(_, wall)| *wall != 0)?;
@@ -329,30 +390,53 @@ impl Stats {
 
     /// Adds the counters of a run that has ended. Gauges and the regime stay as they are.
     pub(crate) fn add_past(&mut self, past: &Stats) {
-        for (i, tree) in past.trees.iter().enumerate() {
+        let Stats {
+            trees,
+            regime,
+            records,
+            bad_lines,
+            unknown_messages,
+            drops,
+            dtrace_restarts,
+            kevents,
+            batch_sizes,
+            verdict_delay,
+            kqueue_blind_ns,
+            dtrace_blind_ns,
+            evictions,
+            trackerr_causes,
+            influx_skips,
+            dtrace_blind_now: _,
+            reconcile_delta: _,
+            clock: _,
+            began: _,
+            wall: _,
+            tables: _,
+        } = past;
+        for (i, tree) in trees.iter().enumerate() {
             match self.trees.get_mut(i) {
                 Some(now) => now.add_past(tree),
                 None => self.trees.push(tree.without_gauges()),
             }
         }
         if self.regime == Regime::Unknown {
-            self.regime = past.regime;
+            self.regime = *regime;
         }
-        add(&mut self.records, &past.records);
-        add(&mut self.bad_lines, &past.bad_lines);
-        add(&mut self.drops, &past.drops);
-        add(&mut self.kevents, &past.kevents);
-        add(&mut self.kqueue_blind_ns, &past.kqueue_blind_ns);
-        add(&mut self.dtrace_blind_ns, &past.dtrace_blind_ns);
-        add(&mut self.evictions, &past.evictions);
-        self.unknown_messages += past.unknown_messages;
-        self.dtrace_restarts += past.dtrace_restarts;
-        self.influx_skips += past.influx_skips;
-        self.batch_sizes.add_past(&past.batch_sizes);
-        self.verdict_delay.add_past(&past.verdict_delay);
-        for (errno, n) in &past.trackerr_causes {
+        add(&mut self.records, records);
+        add(&mut self.bad_lines, bad_lines);
+        self.unknown_messages += unknown_messages;
+        add(&mut self.drops, drops);
+        self.dtrace_restarts += dtrace_restarts;
+        add(&mut self.kevents, kevents);
+        self.batch_sizes.add_past(batch_sizes);
+        self.verdict_delay.add_past(verdict_delay);
+        add(&mut self.kqueue_blind_ns, kqueue_blind_ns);
+        add(&mut self.dtrace_blind_ns, dtrace_blind_ns);
+        add(&mut self.evictions, evictions);
+        for (errno, n) in trackerr_causes {
             *self.trackerr_causes.entry(*errno).or_default() += n;
         }
+        self.influx_skips += influx_skips;
     }
 
     /// The law of conservation, for tests: every reported fact has one verdict or is pending.
@@ -405,8 +489,9 @@ impl Histogram {
 
     /// Adds the values of another histogram.
     pub(crate) fn add_past(&mut self, past: &Histogram) {
-        add(&mut self.buckets, &past.buckets);
-        self.sum = self.sum.saturating_add(past.sum);
+        let Histogram { buckets, sum } = past;
+        add(&mut self.buckets, buckets);
+        self.sum = self.sum.saturating_add(*sum);
     }
 
     /// How many values were counted.
@@ -425,5 +510,22 @@ impl Histogram {
             }
         }
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_the_sum_of_the_trees() {
+        let mut tree = TreeStats { tracked: 3, notes: note::TRACK, ..TreeStats::default() };
+        tree.births[Verdict::Agreed.index()] = 2;
+        tree.exit_latency.add(5);
+        let other = TreeStats { notes: note::EXIT, attached: true, ..tree.clone() };
+        let sum = Stats { trees: vec![tree, other], ..Stats::default() }.totals();
+        assert_eq!((sum.births[Verdict::Agreed.index()], sum.tracked), (4, 6));
+        assert_eq!((sum.exit_latency.count(), sum.exit_latency.sum), (2, 10));
+        assert_eq!((sum.notes, sum.attached), (note::TRACK | note::EXIT, true));
     }
 }

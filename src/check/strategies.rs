@@ -48,10 +48,11 @@ pub struct Right {
 impl Right {
     /// Adds what another run got right.
     pub(crate) fn add(&mut self, other: &Right) {
-        self.parents += other.parents;
-        self.members += other.members;
-        self.ends += other.ends;
-        self.recovered += other.recovered;
+        let Right { parents, members, ends, recovered } = other;
+        self.parents += parents;
+        self.members += members;
+        self.ends += ends;
+        self.recovered += recovered;
     }
 }
 

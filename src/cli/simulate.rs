@@ -23,9 +23,10 @@ use crate::input::Input;
 use crate::pipeline::Pipeline;
 use crate::recording::{Meta, Writer};
 use crate::report::summary;
-use crate::sim::judge::{Case, score};
+use crate::sim::grid::{self, Case};
 use crate::sim::quality::Quality;
-use crate::sim::{self, Fault, Options, Truth, grid};
+use crate::sim::score::Score;
+use crate::sim::{self, Fault, Options, Truth};
 
 /// How often the whole grid is run, without causes and with them: about half a minute on two CPUs.
 const ROUNDS: u64 = 12;
@@ -94,7 +95,7 @@ fn once(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| args.output.as_deref().map_or(String::new(), output::unwritable))
         .or_exit(IOERR)?;
     drop(progress);
-    let misses = score(&case, &truth, pipeline.observer()).misses;
+    let misses = Score::of(&case, &truth, pipeline.observer()).misses;
     let mut text = summary::text(pipeline.stats(), paint_for_stdout());
     text += &format!("\nThe truth of {case}\n{}", injected(&truth));
     for (miss, found) in &misses {

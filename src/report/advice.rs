@@ -1,6 +1,6 @@
 //! Whether a tracker can trust this kernel, and what it can do if not.
 
-use super::answer::{Soundness, Tally, totals};
+use super::answer::{Soundness, Tally};
 use super::format::count_of;
 use crate::check::stats::{ConsumerStats, Stats, TreeStats};
 use crate::model::{Fact, Regime, Verdict, note};
@@ -14,7 +14,7 @@ pub(super) fn advice(stats: &Stats, answer: Soundness, expected: Regime) -> Stri
         Soundness::Sound => sound(stats, expected, "this load"),
         Soundness::Unsound => {
             let mut reasons: Vec<String> = regression(stats.regime, expected).into_iter().collect();
-            reasons.extend(remedies(&totals(stats), stats.regime, expected));
+            reasons.extend(remedies(&stats.totals(), stats.regime, expected));
             format!("A tracker cannot trust this kernel: {}.", reasons.join("; "))
         }
         Soundness::Undecided => undecided(stats),
@@ -23,7 +23,7 @@ pub(super) fn advice(stats: &Stats, answer: Soundness, expected: Regime) -> Stri
 
 /// What a tracker must do on a kernel that was sound under `load`.
 pub(super) fn sound(stats: &Stats, expected: Regime, load: &str) -> String {
-    let conditions = match conditions(&totals(stats)) {
+    let conditions = match conditions(&stats.totals()) {
         conditions if conditions.is_empty() => conditions,
         conditions => format!(", if it {conditions}"),
     };
@@ -58,7 +58,7 @@ pub(crate) fn consumer_advice(consumer: &ConsumerStats) -> Option<String> {
 }
 
 fn undecided(stats: &Stats) -> String {
-    let all = totals(stats);
+    let all = stats.totals();
     let drops: u64 = stats.drops.iter().sum();
     let only = [Fact::Birth, Fact::Death].map(|f| all.of(f)[Verdict::KqueueOnly.index()]);
     let what = if all.births_reported + all.deaths_reported == 0 {

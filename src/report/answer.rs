@@ -23,7 +23,7 @@ named_enum! {
 impl Soundness {
     /// What these counts say.
     pub fn of(stats: &Stats) -> Soundness {
-        let totals = totals(stats);
+        let totals = stats.totals();
         let (births, deaths) = (Tally::of(&totals, Fact::Birth), Tally::of(&totals, Fact::Death));
         let wrong = births.wrong() + deaths.wrong() + totals.collisions.iter().sum::<u64>();
         if wrong > 0 || stats.regime.is_merged() {
@@ -112,24 +112,9 @@ impl Tally {
     }
 }
 
-/// The sum over all trees: counters and gauges.
-pub fn totals(stats: &Stats) -> TreeStats {
-    let mut sum = TreeStats { name: "all trees".to_owned(), ..TreeStats::default() };
-    for tree in &stats.trees {
-        sum.add_past(tree);
-        sum.tracked += tree.tracked;
-        sum.lost_alive += tree.lost_alive;
-        sum.ghosts += tree.ghosts;
-        sum.attached |= tree.attached;
-        sum.notes |= tree.notes;
-        sum.damage.iter_mut().zip(tree.damage).for_each(|(sum, n)| *sum += n);
-    }
-    sum
-}
-
 /// What was found, in one sentence.
 pub fn sentence(stats: &Stats) -> String {
-    let totals = totals(stats);
+    let totals = stats.totals();
     let (births, deaths) = (Tally::of(&totals, Fact::Birth), Tally::of(&totals, Fact::Death));
     let seen =
         format!("{} and {}", count_of(births.total(), "birth"), count_of(deaths.total(), "death"));
@@ -313,16 +298,5 @@ pub(super) mod tests {
             sentence(&stats),
             "Unsound: of 400 births and 401 deaths, kqueue lost 1 birth and 1 death, overwrote 184 births."
         );
-    }
-
-    #[test]
-    fn totals_are_the_sum_of_the_trees() {
-        let mut two = stats(&[(Verdict::Agreed, 2)], &[(Verdict::Corrupt, 1)]);
-        two.trees[0].exit_latency.add(5);
-        two.trees.push(two.trees[0].clone());
-        let sum = totals(&two);
-        assert_eq!(sum.births[Verdict::Agreed.index()], 4);
-        assert_eq!(sum.deaths[Verdict::Corrupt.index()], 2);
-        assert_eq!((sum.exit_latency.count(), sum.exit_latency.sum), (2, 10));
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::advice::{advice, conditions, sound};
-use super::answer::{Soundness, Tally, totals, wrongs};
+use super::answer::{Soundness, Tally, wrongs};
 use super::exit_race::ExitRace;
 use super::format::{Hue, Paint, count_of, duration, printable, thousands};
 use super::html::{Header, capital, page};
@@ -70,7 +70,7 @@ impl Card {
     pub fn of(kernel: KernelVersion, runs: Vec<Loaded>) -> Card {
         let expected = regime_by_osreldate(kernel.osreldate);
         let (plain, costly): (Vec<&Loaded>, Vec<&Loaded>) =
-            runs.iter().partition(|loaded| extra_notes(&totals(&loaded.stats)).is_empty());
+            runs.iter().partition(|loaded| extra_notes(&loaded.stats.totals()).is_empty());
         let [plain, costly] = [plain, costly].map(|runs| together(&runs));
         let all = together(&runs.iter().collect::<Vec<_>>());
         let regime = all.regime;
@@ -151,7 +151,7 @@ impl Card {
 
 impl Row {
     fn of(Loaded { shape, run, stats }: Loaded, kernel: &KernelVersion) -> Row {
-        let totals = totals(&stats);
+        let totals = stats.totals();
         let mut both = totals.child_latency.clone();
         both.add_past(&totals.exit_latency);
         Row {
@@ -212,13 +212,13 @@ fn only_without_costly_notes(
     expected: Regime,
     race: Option<ExitRace>,
 ) -> String {
-    let lost = Tally::of(&totals(costly), Fact::Death);
+    let lost = Tally::of(&costly.totals(), Fact::Death);
     let Some(race) = race.filter(|race| race.with.lost > 0) else {
         return advice(costly, Soundness::of(costly), expected);
     };
     format!(
         "A tracker can trust this kernel only if it {}: beside NOTE_FORK it lost {} of {}, without NOTE_FORK {} of {}.",
-        conditions(&totals(all)),
+        conditions(&all.totals()),
         thousands(lost.lost),
         count_of(lost.decided(), "exit"),
         if race.without.lost == 0 { "none".to_owned() } else { thousands(race.without.lost) },

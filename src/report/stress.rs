@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::advice::advice;
-use super::answer::{Soundness, Tally, totals};
+use super::answer::{Soundness, Tally};
 use super::by_name::ByName;
 use super::format::count_of;
 use super::interval::Interval;
@@ -84,7 +84,7 @@ pub struct Latency {
 impl Report {
     /// The page for these counters.
     pub fn of(stats: &Stats, kernel: KernelVersion, run: Run) -> Report {
-        let all = totals(stats);
+        let all = stats.totals();
         let births = Tally::of(&all, Fact::Birth).total();
         let regime_expected = regime_by_osreldate(kernel.osreldate);
         let mut summary = Summary::of(stats);
@@ -217,7 +217,7 @@ mod tests {
             &[],
         );
         stats.drops[DropKind::Principal.index()] = 7;
-        let all = totals(&stats);
+        let all = stats.totals();
         assert_eq!(rate(&all, Fact::Birth, Verdict::Overwritten).rate, Some(0.25));
         assert_eq!(rate(&all, Fact::Birth, Verdict::Undecided).rate, Some(0.6));
         assert_eq!(rate(&all, Fact::Death, Verdict::Agreed).rate, None);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::advice::consumer_advice;
-use super::answer::{Soundness, sentence, totals};
+use super::answer::{Soundness, sentence};
 use super::by_name::ByName;
 use super::format::{Hue, Paint, count_of, printable, thousands};
 use crate::check::damage::Damage;
@@ -98,7 +98,7 @@ impl Summary {
             answer: sentence(stats),
             decision: Soundness::of(stats),
             regime: stats.regime,
-            totals: Totals::of(&totals(stats)),
+            totals: Totals::of(&stats.totals()),
             trees: ByName::new(stats.trees.iter().map(|t| (t.name.as_str(), Totals::of(t)))),
             dtrace: DtraceSummary {
                 records: stats.records.iter().sum(),
@@ -140,7 +140,7 @@ pub fn text(stats: &Stats, paint: Paint) -> String {
         block(&mut out, tree, paint);
     }
     if stats.trees.len() > 1 {
-        block(&mut out, &totals(stats), paint);
+        block(&mut out, &stats.totals(), paint);
     }
     out.push('\n');
     witness(&mut out, stats);

@@ -1,11 +1,54 @@
 //! The cases on which the quality of detection is measured: every combination of regime, shape, stall, buffer and
 //! failure rate, with the rest chosen by the seed.
 
-use super::judge::Case;
+use std::fmt;
+
 use super::options::Options;
 use super::rng::Rng;
-use crate::model::Regime;
-use crate::model::Shape;
+use crate::model::{Regime, Shape, named_enum};
+
+/// One run: the whole of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Case {
+    /// The seed.
+    pub seed: u64,
+    /// The knobs.
+    pub options: Options,
+}
+
+named_enum! {
+    /// How well the witnesses can see in a run.
+    pub(super) enum Visibility {
+        /// DTrace's buffers hold all records, it runs throughout, and its clock is right.
+        Clear = "saw everything",
+        /// It drops records or is restarted.
+        Blind = "was blind at times",
+        /// A clock jumps, the CPUs' clocks are apart, or records are printed twice or out of order.
+        Unsure = "had a wrong clock",
+    }
+}
+
+impl Case {
+    /// How well the witnesses can see.
+    pub(super) fn visibility(&self) -> Visibility {
+        let Options { buffer, abort_ms, skew_us, twice, in_turn, .. } = self.options;
+        let steps = (self.options.clock_step_ms, self.options.reader_step_ms) != (0, 0);
+        if steps || skew_us >= 100 || twice > 0.0 || in_turn {
+            Visibility::Unsure
+        } else if buffer < 1 << 20 || abort_ms > 0 {
+            Visibility::Blind
+        } else {
+            Visibility::Clear
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    /// As flags of `simulate` that repeat it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--seed {} {}", self.seed, self.options)
+    }
+}
 
 /// The regimes of the grid.
 pub(crate) const REGIMES: [Regime; 3] = [Regime::Split, Regime::MergedStatus, Regime::MergedPpid];

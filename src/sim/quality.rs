@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::grid::{self, REGIMES};
-use super::judge::{Class, Miss, Score, Visibility, judge, judge_consumers, shortest};
+use super::grid::{self, REGIMES, Visibility};
+use super::score::{Class, Miss, Score, play, shortest};
 use crate::model::{Fact, Regime, Verdict};
 
 /// Every run is made without the cause probes and with them.
@@ -44,11 +44,13 @@ impl Quality {
         let regime = REGIMES.iter().position(|r| *r == case.options.regime).unwrap_or(0);
         for (scores, causes) in self.scores.iter_mut().zip([false, true]) {
             case.options.causes = causes;
-            scores[case.sight().index()][regime].merge(judge(&case));
+            scores[case.visibility().index()][regime].merge(Score::of_case(&case));
         }
         if n.is_multiple_of(CONSUMERS_EVERY) {
             let case = grid::case_of_consumers(n);
-            self.consumers[case.sight().index()].merge(judge_consumers(&case));
+            let (truth, findings) = play(&case);
+            let score = Score::of_consumers(&case, &truth, &findings);
+            self.consumers[case.visibility().index()].merge(score);
         }
     }
 
@@ -207,7 +209,7 @@ fn classes(page: &mut String, score: &Score) {
     let number = |n: Option<f64>| n.map_or("-".to_string(), |n| format!("{n:.5}"));
     for fact in Fact::ALL.iter().copied() {
         for verdict in Verdict::ALL {
-            let class: &Class = &score.of(fact)[verdict.index()];
+            let class: &Class = &score.classes[fact.index()][verdict.index()];
             let facts = class.decided + class.undecided + class.unreported;
             if facts + class.given == 0 {
                 continue;

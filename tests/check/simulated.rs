@@ -9,8 +9,9 @@ use kqproc_exporter::check::finding::Finding;
 use kqproc_exporter::input::{Input, OwnedInput};
 use kqproc_exporter::model::{Fact, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
-use kqproc_exporter::sim::judge::{Case, judge};
-use kqproc_exporter::sim::{self, grid};
+use kqproc_exporter::sim;
+use kqproc_exporter::sim::grid::{self, Case};
+use kqproc_exporter::sim::score::Score;
 use proptest::prelude::*;
 
 mod trouble;
@@ -34,7 +35,7 @@ fn runs_that_were_once_judged_wrongly_are_judged_rightly() {
     let seeds = seeds.into_iter().flat_map(str::lines);
     for line in seeds.filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (reason, flags) = line.split_once(" | ").expect("a reason and flags");
-        let misses = judge(&case(flags)).misses;
+        let misses = Score::of_case(&case(flags)).misses;
         assert!(misses.is_empty(), "{reason}: {:?}", misses.keys().collect::<Vec<_>>());
     }
 }
@@ -150,7 +151,7 @@ proptest! {
 
     #[test]
     fn what_kqueue_delivered_is_never_called_lost_however_blind_dtrace_is(case in any_case()) {
-        for miss in judge(&case).misses.keys() {
+        for miss in Score::of_case(&case).misses.keys() {
             let delivered = miss.truth == Some(Verdict::Agreed);
             prop_assert!(!delivered, "{}: {}", miss, case);
         }

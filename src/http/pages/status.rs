@@ -72,7 +72,7 @@ impl StatusPage<'_> {
     }
 
     fn lost_now(&self) -> StatCard {
-        let totals = answer::totals(self.stats);
+        let totals = self.stats.totals();
         let (lost, ghosts) = (totals.lost_alive, totals.ghosts);
         StatCard {
             title: "Lost now",
@@ -175,7 +175,7 @@ impl StatusPage<'_> {
     }
 
     fn verdicts(&self) -> Markup {
-        let totals = answer::totals(self.stats);
+        let totals = self.stats.totals();
         let class = |verdict: Verdict| match count(&totals, verdict) {
             0 => "zero",
             _ => verdict.class().as_str(),

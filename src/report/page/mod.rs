@@ -8,7 +8,6 @@ mod sections;
 
 use serde::Serialize;
 
-use super::answer::totals;
 use super::by_name::ByName;
 use super::evidence;
 use super::kernel::KernelVersion;
@@ -127,7 +126,7 @@ impl ReportPage {
         run: Run,
         origin: RunOrigin,
     ) -> ReportPage {
-        let totals = totals(stats);
+        let totals = stats.totals();
         let not_agreed = |by: &[u64; Verdict::COUNT]| {
             let verdicts = Verdict::ALL.iter().filter(|verdict| !verdict.is_good());
             verdicts.map(|verdict| by[verdict.index()]).sum::<u64>()

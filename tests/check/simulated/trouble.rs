@@ -8,9 +8,10 @@ use kqproc_exporter::check::finding::Finding;
 use kqproc_exporter::input::{Input, OwnedInput};
 use kqproc_exporter::model::{MonoTime, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
-use kqproc_exporter::sim::judge::{Case, score};
+use kqproc_exporter::sim;
+use kqproc_exporter::sim::grid::{self, Case};
 use kqproc_exporter::sim::rng::Rng;
-use kqproc_exporter::sim::{self, grid};
+use kqproc_exporter::sim::score::Score;
 
 use super::case;
 use crate::common::inputs::{delay, read_at};
@@ -92,7 +93,7 @@ impl Trouble {
             pipeline.push(input.as_input());
             pipeline.stats().assert_conserved();
         }
-        let score = score(case, &truth, pipeline.observer());
+        let score = Score::of(case, &truth, pipeline.observer());
         let accuses = |verdict| verdict != Verdict::Agreed;
         let misses = score.misses.keys().filter(|miss| miss.verdict.is_some_and(accuses));
         misses.map(|miss| format!("{miss}: {case}")).collect()

@@ -1,58 +1,13 @@
-//! Scores a run: holds each verdict against what really happened, and counts what is right.
+//! Scores of the cross-check: the verdicts on a simulated run are held against what really happened, and counted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
 
-use super::options::Options;
+use super::grid::Case;
 use super::truth::{TrueLife, Truth};
 use crate::check::Config;
 use crate::check::finding::{Delivered, Finding};
-use crate::input::Input;
-use crate::model::{Fact, Pid, TreeId, Verdict, named_enum};
+use crate::model::{Fact, KernelTime, Pid, TreeId, Verdict};
 use crate::pipeline::Pipeline;
-
-/// One run: the whole of it.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Case {
-    /// The seed.
-    pub seed: u64,
-    /// The knobs.
-    pub options: Options,
-}
-
-named_enum! {
-    /// How well the witnesses can see in a run.
-    pub enum Visibility {
-        /// DTrace's buffers hold all records, it runs throughout, and its clock is right.
-        Clear = "saw everything",
-        /// It drops records or is restarted.
-        Blind = "was blind at times",
-        /// A clock jumps, the CPUs' clocks are apart, or records are printed twice or out of order.
-        Unsure = "had a wrong clock",
-    }
-}
-
-impl Case {
-    /// How well the witnesses can see.
-    pub fn sight(&self) -> Visibility {
-        let Options { buffer, abort_ms, skew_us, twice, in_turn, .. } = self.options;
-        let steps = (self.options.clock_step_ms, self.options.reader_step_ms) != (0, 0);
-        if steps || skew_us >= 100 || twice > 0.0 || in_turn {
-            Visibility::Unsure
-        } else if buffer < 1 << 20 || abort_ms > 0 {
-            Visibility::Blind
-        } else {
-            Visibility::Clear
-        }
-    }
-}
-
-impl std::fmt::Display for Case {
-    /// As flags of `simulate` that repeat it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "--seed {} {}", self.seed, self.options)
-    }
-}
 
 /// How the facts of one class fared. The class of a fact is what really became of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -81,11 +36,12 @@ impl Class {
     }
 
     fn merge(&mut self, other: &Class) {
-        self.decided += other.decided;
-        self.undecided += other.undecided;
-        self.unreported += other.unreported;
-        self.given += other.given;
-        self.right += other.right;
+        let Class { decided, undecided, unreported, given, right } = other;
+        self.decided += decided;
+        self.undecided += undecided;
+        self.unreported += unreported;
+        self.given += given;
+        self.right += right;
     }
 }
 
@@ -136,9 +92,29 @@ pub struct Score {
 }
 
 impl Score {
-    /// The classes of this fact.
-    pub(crate) fn of(&self, fact: Fact) -> &[Class; Verdict::COUNT] {
-        &self.classes[fact as usize]
+    /// Runs a case through the real pipeline and holds the verdicts against its truth.
+    pub fn of_case(case: &Case) -> Score {
+        let (truth, findings) = play(case);
+        Score::of(case, &truth, &findings)
+    }
+
+    /// The score of the mirror and of all consumers.
+    pub fn of(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
+        let mut score = Score::of_consumers(case, truth, findings);
+        if case.options.mirror {
+            score.merge(of_tracker(case, Tracker::Mirror, TreeId(0), truth, findings));
+        }
+        Score { runs: 1, ..score }
+    }
+
+    /// The score of all consumers.
+    pub(super) fn of_consumers(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
+        let mut score = Score::default();
+        for (n, received) in truth.consumers.iter().enumerate() {
+            let tree = TreeId(n as u16 + u16::from(case.options.mirror));
+            score.merge(of_tracker(case, Tracker::Consumer, tree, received, findings));
+        }
+        Score { runs: 1, ..score }
     }
 
     /// How many facts stayed undecided.
@@ -148,14 +124,14 @@ impl Score {
 
     /// Adds another score. The order of adding does not matter.
     pub(crate) fn merge(&mut self, other: Score) {
-        self.runs += other.runs;
-        self.facts += other.facts;
-        self.overlapping += other.overlapping;
-        for (mine, theirs) in self.classes.iter_mut().flatten().zip(other.classes.iter().flatten())
-        {
+        let Score { runs, facts, overlapping, classes, misses } = other;
+        self.runs += runs;
+        self.facts += facts;
+        self.overlapping += overlapping;
+        for (mine, theirs) in self.classes.iter_mut().flatten().zip(classes.iter().flatten()) {
             mine.merge(theirs);
         }
-        for (miss, theirs) in other.misses {
+        for (miss, theirs) in misses {
             let Some(mine) = self.misses.get_mut(&miss) else {
                 self.misses.insert(miss, theirs);
                 continue;
@@ -170,19 +146,10 @@ impl Score {
     }
 }
 
-/// Runs a case through the real pipeline and holds the verdicts against its truth.
-pub fn judge(case: &Case) -> Score {
-    let (truth, findings) = verdicts(case);
-    score(case, &truth, &findings)
-}
-
 /// Runs a case through the real pipeline: the truth, and what was found.
-pub fn verdicts(case: &Case) -> (Truth, Vec<Finding>) {
+pub(super) fn play(case: &Case) -> (Truth, Vec<Finding>) {
     let mut pipeline = Pipeline::new(Config::default(), Vec::new());
-    let truth = super::run(case.seed, &case.options, &mut |input: Input<'_>| {
-        pipeline.push(input);
-        ControlFlow::Continue(())
-    });
+    let truth = super::run(case.seed, &case.options, &mut pipeline);
     (truth, std::mem::take(pipeline.observer_mut()))
 }
 
@@ -197,7 +164,7 @@ enum Key {
 
 fn keys_of_life(life: &TrueLife) -> impl Iterator<Item = Key> {
     let pid = life.pid;
-    let printed = |at: Option<crate::model::KernelTime>, is: bool| at.filter(|_| is).map(|t| t.0);
+    let printed = |at: Option<KernelTime>, is: bool| at.filter(|_| is).map(|t| t.0);
     [
         printed(life.created, life.create_printed).map(|t| Key::Created(pid, t)),
         printed(life.exited, life.exit_printed).map(|t| Key::Exited(pid, t)),
@@ -210,11 +177,11 @@ fn keys_of_life(life: &TrueLife) -> impl Iterator<Item = Key> {
 
 /// The keys of a finding; those of the fact that it is about come first. Calls of the mirror are known by their numbers, those
 /// of consumers by the times at which they returned.
-fn keys_of_finding(finding: &Finding, by: By) -> impl Iterator<Item = Key> {
+fn keys_of_finding(finding: &Finding, tracker: Tracker) -> impl Iterator<Item = Key> {
     let pid = finding.pid;
-    let call = |note: Delivered| match by {
-        By::Mirror => note.batch,
-        By::Consumer => note.at.0,
+    let call = |note: Delivered| match tracker {
+        Tracker::Mirror => note.batch,
+        Tracker::Consumer => note.at.0,
     };
     let birth = [
         finding.dtrace.created.map(|t| Key::Created(pid, t.0)),
@@ -230,35 +197,22 @@ fn keys_of_finding(finding: &Finding, by: By) -> impl Iterator<Item = Key> {
 
 /// Whose kevents are judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum By {
+enum Tracker {
     Mirror,
     Consumer,
 }
 
-/// The score of the mirror and of all consumers.
-pub fn score(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
-    let mut score = score_consumers(case, truth, findings);
-    if case.options.mirror {
-        score.merge(score_tracker(case, By::Mirror, TreeId(0), truth, findings));
-    }
-    Score { runs: 1, ..score }
-}
-
-/// The score of all consumers.
-pub(crate) fn score_consumers(case: &Case, truth: &Truth, findings: &[Finding]) -> Score {
-    let mut score = Score::default();
-    for (n, received) in truth.consumers.iter().enumerate() {
-        let tree = TreeId(n as u16 + u16::from(case.options.mirror));
-        score.merge(score_tracker(case, By::Consumer, tree, received, findings));
-    }
-    Score { runs: 1, ..score }
-}
-
 /// Matches every finding about this tree with the life that it is about, and counts.
-fn score_tracker(case: &Case, by: By, tree: TreeId, truth: &Truth, findings: &[Finding]) -> Score {
+fn of_tracker(
+    case: &Case,
+    tracker: Tracker,
+    tree: TreeId,
+    truth: &Truth,
+    findings: &[Finding],
+) -> Score {
     let lives: Vec<&TrueLife> = truth.lives().collect();
     let findings = findings.iter().filter(|finding| finding.tree == tree);
-    let (verdicts, strays) = matched(&lives, findings, by);
+    let (verdicts, strays) = matched(&lives, findings, tracker);
     let mut score = Score { runs: 1, ..Score::default() };
     let mut misses: Vec<(Miss, Pid)> = vec![];
     for stray in strays {
@@ -266,10 +220,10 @@ fn score_tracker(case: &Case, by: By, tree: TreeId, truth: &Truth, findings: &[F
         score.classes[fact.index()][verdict.index()].given += 1;
         misses.push((Miss { fact, truth: None, verdict: Some(verdict) }, pid));
     }
-    let reported = match by {
-        By::Mirror => reported_facts(&lives),
+    let reported = match tracker {
+        Tracker::Mirror => reported_facts(&lives),
         // What a consumer watches may have been registered before DTrace came, or while it was blind.
-        By::Consumer => vec![[false; 2]; lives.len()],
+        Tracker::Consumer => vec![[false; 2]; lives.len()],
     };
     for (i, life) in lives.iter().enumerate() {
         for fact in [Fact::Birth, Fact::Death] {
@@ -290,7 +244,7 @@ fn score_tracker(case: &Case, by: By, tree: TreeId, truth: &Truth, findings: &[F
 fn matched<'a>(
     lives: &[&TrueLife],
     findings: impl Iterator<Item = &'a Finding>,
-    by: By,
+    tracker: Tracker,
 ) -> (Vec<[Option<Verdict>; 2]>, Vec<&'a Finding>) {
     let mut index: HashMap<Key, Vec<usize>> = HashMap::new();
     for (i, life) in lives.iter().enumerate() {
@@ -302,7 +256,7 @@ fn matched<'a>(
     let mut strays = vec![];
     for finding in findings {
         let fact = finding.fact as usize;
-        let life = keys_of_finding(finding, by)
+        let life = keys_of_finding(finding, tracker)
             .filter_map(|key| index.get(&key))
             .flatten()
             .copied()
@@ -377,7 +331,7 @@ pub(crate) fn shortest(miss: &Miss, case: &Case) -> Case {
     let fails = |count: u32| {
         let mut shorter = case.clone();
         shorter.options.count = count;
-        judge(&shorter).misses.contains_key(miss).then_some(shorter)
+        Score::of_case(&shorter).misses.contains_key(miss).then_some(shorter)
     };
     let (mut low, mut best) = (0, case.clone());
     while low + 1 < best.options.count {
@@ -388,10 +342,4 @@ pub(crate) fn shortest(miss: &Miss, case: &Case) -> Case {
         }
     }
     best
-}
-
-/// Runs a case through the real pipeline and holds the verdicts on what consumers received against its truth.
-pub(crate) fn judge_consumers(case: &Case) -> Score {
-    let (truth, findings) = verdicts(case);
-    score_consumers(case, &truth, &findings)
 }
