@@ -5,6 +5,10 @@ use super::kernel::{COMPILE, Kernel, KernelEvent, MS, SECOND, US};
 use super::truth::Fault;
 use crate::input::Input;
 
+/// The time between two heartbeats: that of the D programs for consumers (`tick-10hz`). The one for a mirror prints one every
+/// five seconds, and most simulated runs are over by then.
+const HEARTBEAT: u64 = 100 * MS;
+
 impl Kernel<'_> {
     pub(super) fn begin(&mut self) {
         self.dtrace.start();
@@ -15,7 +19,7 @@ impl Kernel<'_> {
             self.trace(cpu, Traced::Causes, None);
         }
         self.trace(cpu, Traced::Begin, None);
-        self.after(SECOND / 10, KernelEvent::Tick);
+        self.after(HEARTBEAT, KernelEvent::Tick);
         self.after(self.switch_interval(), KernelEvent::Switch(0));
     }
 
@@ -26,7 +30,7 @@ impl Kernel<'_> {
     pub(super) fn tick(&mut self) {
         if self.dtrace.running() {
             self.trace(0, Traced::Tick, None);
-            self.after(SECOND / 10, KernelEvent::Tick);
+            self.after(HEARTBEAT, KernelEvent::Tick);
         }
     }
 

@@ -9,7 +9,8 @@ use super::truth::Fault;
 use crate::input::{Attach, Batch, Input};
 use crate::model::{KernelTime, Kevent, MonoTime, TreeId, note};
 
-/// The timeout of every call.
+/// The timeout of every call: that of the live reader until all of its trees have begun. The live reader then waits for a second;
+/// a simulated run is hardly longer than that.
 const TIMEOUT: u64 = 200 * MS;
 
 /// The reader's state inside and between its calls.
@@ -82,16 +83,16 @@ impl Kernel<'_> {
         let Some(root) = self.procs.table.get_mut(self.root) else { return };
         let knote = self.queues[MIRROR].attach(root.pid, root.life, self.reader.notes);
         root.klist.push(Attached { queue: MIRROR, knote });
-        let attach = Attach {
+        let notes = self.reader.notes;
+        self.reader.attached.push(Attach {
             tree: TreeId(0),
             pid: root.pid,
             root: true,
             errno: 0,
-            notes: Attach::USUAL_NOTES,
-        };
-        self.reader.attached.push(attach);
+            notes,
+        });
         if let Some(life) = root.life.and_then(|life| self.truth.life(life)) {
-            life.asked = Attach::USUAL_NOTES;
+            life.asked = notes;
         }
     }
 

@@ -233,6 +233,25 @@ fn an_exit_is_lost_only_where_another_note_is_pending_on_its_knote() {
     assert!(births > 0 && deaths > 0);
 }
 
+/// It said NOTE_TRACK|NOTE_EXIT, whatever the reader asked for.
+#[test]
+fn a_registration_says_what_the_reader_asks_for() {
+    for (line, expected) in [
+        ("", note::TRACK | note::EXIT),
+        ("--set note-fork=true", note::TRACK | note::EXIT | note::FORK),
+        ("--set note-exec=true", note::TRACK | note::EXIT | note::EXEC),
+    ] {
+        let mut asked = vec![];
+        run(1, &options(&format!("--count 1 {line}")), &mut |input: Input<'_>| {
+            if let Input::Batch(batch) = input {
+                asked.extend(batch.attached.iter().map(|attach| attach.notes));
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(asked, [expected], "{line}");
+    }
+}
+
 #[test]
 fn dtraces_clock_jumps_once_and_the_readers_is_another() {
     let jumps = |line: &str| {
