@@ -88,15 +88,8 @@ pub enum Input<'a> {
 pub enum OwnedInput {
     /// [`Input::Tree`].
     Tree(TreeId, String),
-    /// [`Input::Batch`]; the slices of `head` are empty.
-    Batch {
-        /// The numbers and times of the call.
-        head: Batch<'static>,
-        /// What it registered.
-        attached: Vec<Attach>,
-        /// What it returned.
-        events: Vec<Kevent>,
-    },
+    /// [`Input::Batch`].
+    Batch(OwnedBatch),
     /// [`Input::Stdout`].
     Stdout(MonoTime, Vec<u8>),
     /// [`Input::Stderr`].
@@ -114,7 +107,7 @@ impl From<Input<'_>> for OwnedInput {
             Input::Batch(batch) => {
                 let head = Batch { attached: &[], events: &[], ..batch };
                 let (attached, events) = (batch.attached.to_vec(), batch.events.to_vec());
-                return OwnedInput::Batch { head, attached, events };
+                return OwnedInput::Batch(OwnedBatch { head, attached, events });
             }
             Input::Config(config) => Input::Config(config),
             Input::DtraceUp { at } => Input::DtraceUp { at },
@@ -136,9 +129,7 @@ impl OwnedInput {
     pub fn as_input(&self) -> Input<'_> {
         match self {
             OwnedInput::Tree(id, name) => Input::Tree { id: *id, name },
-            OwnedInput::Batch { head, attached, events } => {
-                Input::Batch(Batch { attached, events, ..*head })
-            }
+            OwnedInput::Batch(batch) => Input::Batch(batch.as_batch()),
             OwnedInput::Stdout(at, bytes) => Input::Stdout { at: *at, bytes },
             OwnedInput::Stderr(at, bytes) => Input::Stderr { at: *at, bytes },
             OwnedInput::Other(input) => *input,
@@ -147,7 +138,7 @@ impl OwnedInput {
 }
 
 /// One kevent(2) call of the reader and what it returned.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Batch<'a> {
     /// Number of the call, from 0. A call that failed (EINTR) keeps its number for the next try.
     pub seq: u64,
@@ -176,6 +167,24 @@ impl Batch<'_> {
         let receipts = self.attached.iter().any(|attach| attach.errno != 0)
             || self.events.iter().any(Kevent::is_receipt);
         took_all(i64::from(self.capacity), self.events.len() as i64, receipts)
+    }
+}
+
+/// A [`Batch`] that owns its data.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct OwnedBatch {
+    /// The numbers and times of the call; its slices are empty.
+    pub head: Batch<'static>,
+    /// What it registered.
+    pub attached: Vec<Attach>,
+    /// What it returned.
+    pub events: Vec<Kevent>,
+}
+
+impl OwnedBatch {
+    /// The batch, which borrows this data.
+    pub(crate) fn as_batch(&self) -> Batch<'_> {
+        Batch { attached: &self.attached, events: &self.events, ..self.head }
     }
 }
 

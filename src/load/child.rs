@@ -93,7 +93,7 @@ fn chain(length: u8) -> ! {
         0 => chain(rest),
         _ => {
             let expected = if rest == 0 { LAST } else { rest };
-            let as_it_should = wait(pid) == Some(i32::from(expected) << 8);
+            let as_it_should = process::wait(pid) == Ok(u32::from(expected) << 8);
             exit(if as_it_should { length } else { CUT_SHORT })
         }
     }
@@ -124,19 +124,4 @@ fn fork_exit(turns: u32) -> ! {
         std::hint::black_box(turn);
     }
     exit(FORKER)
-}
-
-/// The wait(2) status of this child; `None` if it cannot be had.
-fn wait(pid: libc::pid_t) -> Option<i32> {
-    let mut status = 0;
-    loop {
-        // SAFETY: `status` is a valid place for the kernel to write to.
-        let waited = unsafe { libc::waitpid(pid, &mut status, 0) };
-        if waited == pid {
-            return Some(status);
-        }
-        if nix::errno::Errno::last() != nix::errno::Errno::EINTR {
-            return None;
-        }
-    }
 }

@@ -18,7 +18,7 @@ pub(super) fn fork(job: ChildScript) -> nix::Result<libc::pid_t> {
     }
 }
 
-/// Waits for the end of this child: its wait(2) status as the kernel gives it.
+/// Waits for the end of this child: its wait(2) status as the kernel gives it. Async-signal-safe.
 pub(super) fn wait(pid: libc::pid_t) -> nix::Result<u32> {
     let mut status = 0;
     loop {

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::input::{Attach, Batch, Config, Input, OwnedInput};
+use crate::input::{Attach, Batch, Config, Input, OwnedBatch, OwnedInput};
 use crate::model::{Kevent, MonoTime, Pid, TreeId};
 use crate::sim::rng::Rng;
 
@@ -31,7 +31,7 @@ fn batch(
 ) -> OwnedInput {
     let (before, after) = (MonoTime(before), MonoTime(after));
     let head = Batch { seq, capacity, before, after, attached: &[], events: &[] };
-    OwnedInput::Batch { head, attached, events }
+    OwnedInput::Batch(OwnedBatch { head, attached, events })
 }
 
 fn input() -> impl Strategy<Value = OwnedInput> {

@@ -16,7 +16,8 @@ use crate::input::Sink;
 /// Messages beyond those that carry a buffer: starts and ends of dtrace, fork counts.
 const CONTROL_ROOM: usize = 1024;
 
-/// So many messages that wake nothing are too many: dtrace(1) does not trace, and no mark of theirs will come soon.
+/// So many messages wake the reading thread even if each is quiet: dtrace(1) does not trace, and no mark of theirs will come
+/// soon.
 const MOST_QUIET: usize = 4;
 
 /// A queue with room for as many messages as there are `buffers`, and some more.
@@ -64,13 +65,13 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, mut queue: MutexGuard<'_, InboxQueue>, message: Message, is_quiet: bool) {
-        // What nobody reads goes, with its buffer.
+    /// Queues a message, and wakes the reading thread if it sleeps and there are at least `enough` by now.
+    fn push(&self, mut queue: MutexGuard<'_, InboxQueue>, message: Message, enough: usize) {
+        // If nothing is read any more, the message goes, with its buffer.
         if queue.is_read {
             queue.messages.push_back(message);
         }
-        let wakes = !is_quiet || queue.messages.len() >= MOST_QUIET;
-        let wakes = wakes && std::mem::take(&mut queue.is_waited_for);
+        let wakes = queue.messages.len() >= enough && std::mem::take(&mut queue.is_waited_for);
         drop(queue);
         if wakes {
             self.filled.notify_one();
@@ -83,7 +84,7 @@ impl MessageSender {
     pub(crate) fn send(&self, message: Message) {
         let is_full = |queue: &mut InboxQueue| queue.is_read && queue.messages.len() >= self.0.room;
         let queue = self.0.emptied.wait_while(self.0.lock(), is_full);
-        self.0.push(queue.unwrap_or_else(PoisonError::into_inner), message, false);
+        self.0.push(queue.unwrap_or_else(PoisonError::into_inner), message, 1);
     }
 
     /// The same without waiting.
@@ -95,14 +96,18 @@ impl MessageSender {
         if queue.is_read && queue.messages.len() >= self.0.room {
             return Err(message);
         }
-        self.0.push(queue, message, false);
+        self.0.push(queue, message, 1);
         Ok(())
     }
 
-    /// Sends one of a bounded number of messages, for which there is always room. A quiet one may be read late, with the next
-    /// one.
-    pub(crate) fn post(&self, message: Message, is_quiet: bool) {
-        self.0.push(self.0.lock(), message, is_quiet);
+    /// Sends one of a bounded number of messages, for which there is always room.
+    pub(crate) fn post(&self, message: Message) {
+        self.0.push(self.0.lock(), message, 1);
+    }
+
+    /// The same for a message that may be read late, with the next one.
+    pub(crate) fn post_quietly(&self, message: Message) {
+        self.0.push(self.0.lock(), message, MOST_QUIET);
     }
 }
 
@@ -200,16 +205,16 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::input::Input;
-    use crate::model::{MonoTime, TreeId};
+    use crate::model::TreeId;
 
     fn message(number: u16) -> Message {
-        Message::TreeGone { id: TreeId(number) }
+        Message::Plain(Input::TreeGone { id: TreeId(number) })
     }
 
     /// The numbers of the messages that are queued.
     fn queued(inbox: &Inbox) -> Vec<u16> {
         let number = |message| match message {
-            Message::TreeGone { id } => id.0,
+            Message::Plain(Input::TreeGone { id }) => id.0,
             other => panic!("{other:?}"),
         };
         inbox.queued().into_iter().map(number).collect()
@@ -225,14 +230,14 @@ mod tests {
     #[test]
     fn a_batch_of_an_idle_call_wakes_nothing_and_is_read_with_the_next_message() {
         let (to, inbox) = inbox(0);
-        assert!(!wakes(&inbox, || to.post(message(1), true)));
+        assert!(!wakes(&inbox, || to.post_quietly(message(1))));
         assert!(wakes(&inbox, || to.send(message(2))));
         assert_eq!(queued(&inbox), [1, 2]);
-        assert!(wakes(&inbox, || to.post(message(3), false)), "a batch with events");
+        assert!(wakes(&inbox, || to.post(message(3))), "a batch with events");
         queued(&inbox);
         // dtrace(1) prints nothing.
-        assert!(!wakes(&inbox, || (1..MOST_QUIET as u16).for_each(|n| to.post(message(n), true))));
-        assert!(wakes(&inbox, || to.post(message(4), true)));
+        assert!(!wakes(&inbox, || (1..MOST_QUIET as u16).for_each(|n| to.post_quietly(message(n)))));
+        assert!(wakes(&inbox, || to.post_quietly(message(4))));
         assert_eq!(queued(&inbox), [1, 2, 3, 4]);
     }
 
@@ -240,8 +245,8 @@ mod tests {
     fn a_sender_waits_for_room_or_gets_its_message_back() {
         let (to, inbox) = inbox(0);
         (0..CONTROL_ROOM as u16).for_each(|n| to.send(message(n)));
-        assert!(matches!(to.try_send(message(7)), Err(Message::TreeGone { .. })));
-        to.post(message(8), false);
+        assert!(matches!(to.try_send(message(7)), Err(Message::Plain(_))));
+        to.post(message(8));
         let waiting = std::thread::spawn(move || to.send(message(9)));
         let first: Vec<_> = (0..CONTROL_ROOM).map(|_| inbox.next(None)).collect();
         assert!(first.iter().all(|next| matches!(next, Next::Message(_))));
@@ -284,7 +289,7 @@ mod tests {
     #[test]
     fn a_sink_that_waits_for_nothing_but_time_is_called_again() {
         let (to, inbox) = inbox(0);
-        to.send(Message::DtraceUp { at: MonoTime(1) });
+        to.send(message(1));
         let mut sink = Impatient(Some(to), 0);
         assert!(inbox.deliver_to(&mut sink, &Stop::default()).is_continue());
         assert_eq!(sink.1, 3, "once for the message, and twice because nothing came");

@@ -8,21 +8,13 @@ use memchr::memchr;
 
 use super::inbox::MessageSender;
 use super::pool::{Pool, PooledBuf};
-use crate::input::{Attach, Batch, Input, Sink};
-use crate::model::{Kevent, MonoTime, Pid, TreeId};
+use crate::input::{Input, OwnedBatch, Sink};
+use crate::model::MonoTime;
 
 /// One message.
 #[derive(Debug)]
 pub(crate) enum Message {
     Batch(PooledBuf<OwnedBatch>),
-    BatchesLost(LostBatches),
-    TreeGone {
-        id: TreeId,
-    },
-    Consumer {
-        id: TreeId,
-        pid: Option<Pid>,
-    },
     Text(PooledBuf<Chunk>),
     /// This many bytes of dtrace's output were read and could not be kept.
     Lost {
@@ -30,18 +22,8 @@ pub(crate) enum Message {
         stream: Stream,
         bytes: u64,
     },
-    DtraceUp {
-        at: MonoTime,
-    },
-    DtraceDown {
-        at: MonoTime,
-    },
-    Forks {
-        at: MonoTime,
-        total: u64,
-    },
-    /// The host that dtrace(1) runs on was booted since it was started the last time: its clock and its pids begin anew.
-    Rebooted,
+    /// An input that borrows nothing.
+    Plain(Input<'static>),
 }
 
 /// Which of dtrace's pipes.
@@ -60,36 +42,11 @@ pub(crate) struct Chunk {
     bytes: Vec<u8>,
 }
 
-/// A [`Batch`] with its own memory.
-#[derive(Debug, Default)]
-pub(crate) struct OwnedBatch {
-    pub(crate) seq: u64,
-    pub(crate) capacity: u32,
-    pub(crate) before: MonoTime,
-    pub(crate) after: MonoTime,
-    pub(crate) attached: Vec<Attach>,
-    pub(crate) events: Vec<Kevent>,
-}
-
-/// See [`Input::BatchesLost`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct LostBatches {
-    pub(crate) first: u64,
-    pub(crate) count: u64,
-    pub(crate) from: MonoTime,
-    pub(crate) to: MonoTime,
-}
-
 impl Message {
     /// Pushes its input.
     pub(crate) fn deliver(&self, sink: &mut impl Sink) -> ControlFlow<()> {
         match self {
-            Message::Batch(batch) => sink.push(Input::Batch(batch.batch())),
-            Message::BatchesLost(LostBatches { first, count, from, to }) => {
-                sink.push(Input::BatchesLost { first: *first, count: *count, from: *from, to: *to })
-            }
-            Message::TreeGone { id } => sink.push(Input::TreeGone { id: *id }),
-            Message::Consumer { id, pid } => sink.push(Input::Consumer { id: *id, pid: *pid }),
+            Message::Batch(batch) => sink.push(Input::Batch(batch.as_batch())),
             Message::Text(chunk) => sink.push(chunk.stream.input(chunk.at, &chunk.bytes)),
             Message::Lost { at, stream, bytes } => {
                 // A line that is no record and no message of dtrace: the decoder counts it and takes dtrace for blind
@@ -97,11 +54,7 @@ impl Message {
                 let line = format!("! {bytes} bytes of dtrace's output found no room\n");
                 sink.push(stream.input(*at, line.as_bytes()))
             }
-            Message::DtraceUp { at } => sink.push(Input::DtraceUp { at: *at }),
-            Message::DtraceDown { at } => sink.push(Input::DtraceDown { at: *at }),
-            Message::Forks { at, total } => sink.push(Input::Forks { at: *at, total: *total }),
-            // Whatever comes afterwards belongs to another run.
-            Message::Rebooted => sink.push(Input::End),
+            Message::Plain(input) => sink.push(*input),
         }
     }
 }
@@ -111,19 +64,6 @@ impl Stream {
         match self {
             Stream::Stdout => Input::Stdout { at, bytes },
             Stream::Stderr => Input::Stderr { at, bytes },
-        }
-    }
-}
-
-impl OwnedBatch {
-    fn batch(&self) -> Batch<'_> {
-        Batch {
-            seq: self.seq,
-            capacity: self.capacity,
-            before: self.before,
-            after: self.after,
-            attached: &self.attached,
-            events: &self.events,
         }
     }
 }

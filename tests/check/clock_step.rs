@@ -5,14 +5,14 @@ use crate::common::inputs::{self, moved};
 use crate::common::recording;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{BlindReason, Stats};
-use kqproc_exporter::input::{Batch, Input, OwnedInput};
+use kqproc_exporter::input::{Batch, Input, OwnedBatch, OwnedInput};
 use kqproc_exporter::model::{Fact, MonoTime, TreeId, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
 
 /// The lines of dtrace's stdout and the calls of the reader, in the order of reading.
 fn both_streams(name: &str) -> Vec<OwnedInput> {
     let mut inputs = inputs::inputs(&recording(name));
-    inputs.retain(|input| matches!(input, OwnedInput::Stdout(..) | OwnedInput::Batch { .. }));
+    inputs.retain(|input| matches!(input, OwnedInput::Stdout(..) | OwnedInput::Batch(_)));
     inputs
 }
 
@@ -29,7 +29,7 @@ fn play(inputs: &[OwnedInput], dtrace_ms: i64, reader_ms: i64) -> Stats {
                 let line = moved(std::str::from_utf8(line).expect("text"), by(dtrace_ms));
                 pipeline.push(Input::Stdout { at: *at, bytes: line.as_bytes() });
             }
-            OwnedInput::Batch { head, attached, events } => {
+            OwnedInput::Batch(OwnedBatch { head, attached, events }) => {
                 let moved = |at: MonoTime| MonoTime(at.0.saturating_add_signed(by(reader_ms)));
                 let (before, after) = (moved(head.before), moved(head.after));
                 pipeline.push(Input::Batch(Batch { before, after, attached, events, ..*head }));

@@ -112,7 +112,7 @@ fn reread(mut inputs: Vec<OwnedInput>, lag_ns: i64) -> Vec<OwnedInput> {
         .into_iter()
         .map(|input| {
             now = read_at(&input).map_or(now, |at| at.0 as i64);
-            let lag = if matches!(input, OwnedInput::Batch { .. }) { lag_ns } else { 0 };
+            let lag = if matches!(input, OwnedInput::Batch(_)) { lag_ns } else { 0 };
             (if now == 0 { i64::MIN } else { now + lag }, input)
         })
         .collect();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::Stats;
-use kqproc_exporter::input::{Batch, Input, OwnedInput};
+use kqproc_exporter::input::{Batch, Input, OwnedBatch, OwnedInput};
 use kqproc_exporter::model::{MonoTime, TreeId};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::source::replay::Replay;
@@ -49,7 +49,7 @@ pub fn play(inputs: &[OwnedInput]) -> Stats {
 /// When an input was read: the reader's clock, if the input has a time.
 pub fn read_at(input: &OwnedInput) -> Option<MonoTime> {
     match input {
-        OwnedInput::Batch { head, .. } => Some(head.after),
+        OwnedInput::Batch(batch) => Some(batch.head.after),
         OwnedInput::Stdout(at, _) | OwnedInput::Stderr(at, _) => Some(*at),
         OwnedInput::Other(
             Input::DtraceUp { at } | Input::DtraceDown { at } | Input::Forks { at, .. },
@@ -61,7 +61,7 @@ pub fn read_at(input: &OwnedInput) -> Option<MonoTime> {
 /// Moves the times of an input as if the reader's clock had been `by_ns` ahead.
 pub fn delay(input: &mut OwnedInput, by_ns: u64) {
     match input {
-        OwnedInput::Batch { head: Batch { before, after, .. }, .. } => {
+        OwnedInput::Batch(OwnedBatch { head: Batch { before, after, .. }, .. }) => {
             (before.0, after.0) = (before.0 + by_ns, after.0 + by_ns);
         }
         OwnedInput::Stdout(at, _)
@@ -154,7 +154,7 @@ pub fn reader_stepped(inputs: &[OwnedInput], after: f64, by_ns: i64) -> Vec<Owne
     let step = (inputs.len() as f64 * after) as usize;
     let mut inputs = inputs.to_vec();
     for input in &mut inputs[step..] {
-        if let OwnedInput::Batch { head: Batch { before, after, .. }, .. } = input {
+        if let OwnedInput::Batch(OwnedBatch { head: Batch { before, after, .. }, .. }) = input {
             *before = MonoTime(before.0.saturating_add_signed(by_ns));
             *after = MonoTime(after.0.saturating_add_signed(by_ns));
         }

@@ -9,7 +9,7 @@ use crate::common::inputs::{
 };
 use crate::common::recording;
 use kqproc_exporter::check::stats::{BlindReason, NoteKind, Stats};
-use kqproc_exporter::input::{Attach, OwnedInput};
+use kqproc_exporter::input::{Attach, OwnedBatch, OwnedInput};
 use kqproc_exporter::model::{Fact, Kevent, Pid, TreeId, Verdict, note};
 use kqproc_exporter::wire::decode::Reason;
 
@@ -177,7 +177,7 @@ fn fault_06_receipts_at_any_place_change_no_verdict() {
             let mut recording = recording.clone();
             let mut receipts = 0;
             for (i, read) in recording.iter_mut().enumerate() {
-                let OwnedInput::Batch { events, .. } = read else { continue };
+                let OwnedInput::Batch(OwnedBatch { events, .. }) = read else { continue };
                 let Some(event) = events.first().copied().filter(|_| i % 7 == 0) else { continue };
                 let (flags, fflags) = (note::EV_ERROR, note::TRACK | note::EXIT);
                 events.push(Kevent { flags, fflags, data, ..event });
@@ -194,7 +194,7 @@ fn fault_06_receipts_at_any_place_change_no_verdict() {
 fn asked_for(recording: &[OwnedInput], notes: u32) -> Vec<OwnedInput> {
     let mut recording = recording.to_vec();
     for read in &mut recording {
-        let OwnedInput::Batch { attached, events, .. } = read else { continue };
+        let OwnedInput::Batch(OwnedBatch { attached, events, .. }) = read else { continue };
         attached.iter_mut().for_each(|attach| attach.notes = notes);
         if notes & note::EXIT == 0 {
             events.retain(|event| event.fflags & note::CHILD != 0);
@@ -237,7 +237,7 @@ fn without_its_hundredth(recording: &[OwnedInput], fflags: u32) -> Vec<OwnedInpu
     let mut recording = recording.to_vec();
     let mut seen = 0;
     for read in &mut recording {
-        let OwnedInput::Batch { events, .. } = read else { continue };
+        let OwnedInput::Batch(OwnedBatch { events, .. }) = read else { continue };
         events.retain(|event| {
             seen += u32::from(event.fflags & fflags != 0);
             event.fflags & fflags == 0 || seen != 100
@@ -253,7 +253,7 @@ fn fault_05_own_registrations_in_place_of_note_child() {
     let [_, deaths] = verdicts(&play(&recording));
     let (mut own, mut children) = (recording.clone(), vec![]);
     for read in &mut own {
-        let OwnedInput::Batch { attached, events, .. } = read else { continue };
+        let OwnedInput::Batch(OwnedBatch { attached, events, .. }) = read else { continue };
         attached.iter_mut().for_each(|attach| attach.notes = note::EXIT);
         attached.append(&mut children);
         for event in events.extract_if(.., |event| event.fflags & note::CHILD != 0) {

@@ -10,6 +10,7 @@ use super::policy::{Action, RestartPolicy, View};
 use super::process::{DtraceProcess, End, readable};
 use super::programs::Program;
 use super::{DtraceError, DtraceWitness, Runner, STDERR_BUFFERS, STDOUT_BUFFERS, choose};
+use crate::input::Input;
 use crate::model::Pid;
 use crate::source::clock;
 use crate::source::inbox::MessageSender;
@@ -113,7 +114,7 @@ impl Supervisor {
         let mut process = None;
         let result = self.attend(&mut process);
         if process.is_some() {
-            self.send(Message::DtraceDown { at: clock::now() });
+            self.send(Input::DtraceDown { at: clock::now() });
         }
         result
     }
@@ -181,7 +182,7 @@ impl Supervisor {
             Err(error) => return Ok(self.complain(error.to_string())),
         };
         // Sent before its first record can be read. If it does not start, the outage is sent right after.
-        self.send(Message::DtraceUp { at: clock::now() });
+        self.send(Input::DtraceUp { at: clock::now() });
         match self.dtrace.runner.start(program, &self.watched) {
             Ok(started) => {
                 tracing::info!("{} started, pid {}", self.name, started.pid);
@@ -189,7 +190,7 @@ impl Supervisor {
                 Ok(Some(self.read(started)))
             }
             Err(error) => {
-                self.send(Message::DtraceDown { at: clock::now() });
+                self.send(Input::DtraceDown { at: clock::now() });
                 match error {
                     keeper::KeeperError::Gone(gone) => Err(gone),
                     why => Ok(self.complain(why.to_string())),
@@ -237,7 +238,8 @@ impl Supervisor {
                     tracing::warn!(
                         "{name}: that host was booted; the pids of its consumers are others' now, so give the new ones"
                     );
-                    to.send(Message::Rebooted);
+                    // Its clock and its pids begin anew: what comes afterwards belongs to another run.
+                    to.send(Message::Plain(Input::End));
                 };
                 let messages = LinkMessages::new(err, link.clone());
                 let records = LinkRecords::new(records, link, booted);
@@ -263,7 +265,7 @@ impl Supervisor {
             };
         };
         let name = &self.name;
-        self.send(Message::DtraceDown { at: clock::now() });
+        self.send(Input::DtraceDown { at: clock::now() });
         match policy.retry_at() {
             Some(_) if view.outdated && view.stops == 0 => {
                 tracing::info!("starting {name} again, to watch another consumer");
@@ -278,7 +280,7 @@ impl Supervisor {
     }
 
     /// Room is waited for: that dtrace was started, or is gone, must not be lost.
-    fn send(&self, message: Message) {
-        self.to.send(message);
+    fn send(&self, input: Input<'static>) {
+        self.to.send(Message::Plain(input));
     }
 }

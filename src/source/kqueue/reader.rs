@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use super::family::Family;
 use super::{KnoteChange, KqueueApi, MarkPlace, Notes};
-use crate::input::{Attach, took_all};
+use crate::input::{Attach, Batch, Input, OwnedBatch, took_all};
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 use crate::source::clock;
 use crate::source::inbox::MessageSender;
-use crate::source::message::{LostBatches, Message, OwnedBatch};
-use crate::source::pool::{Pool, PooledBuf};
+use crate::source::message::Message;
+use crate::source::pool::Pool;
 use crate::source::signals;
 use crate::source::stop::Stop;
 
@@ -186,7 +186,9 @@ impl KqueueReader {
                 let before = self.call.before.take().unwrap_or(after);
                 self.drained = took_all(CAPACITY.into(), self.returned.len() as i64, refused);
                 self.follow(self.drained);
-                self.out.post(self.call.seq, before, after, &mut self.returned);
+                let (seq, capacity) = (self.call.seq, CAPACITY);
+                let head = Batch { seq, capacity, before, after, attached: &[], events: &[] };
+                self.out.post(head, &mut self.returned);
                 self.call.seq += 1;
                 Ok(())
             }
@@ -285,6 +287,14 @@ impl KqueueReader {
     }
 }
 
+/// See [`Input::BatchesLost`].
+struct LostBatches {
+    first: u64,
+    count: u64,
+    from: MonoTime,
+    to: MonoTime,
+}
+
 /// Batches on their way to the pipeline, and what is sent behind the next one.
 struct Outbox {
     pool: Arc<Pool<OwnedBatch>>,
@@ -299,47 +309,37 @@ impl Outbox {
         Outbox { pool: Pool::new(buffers), to, lost: None, attached: Vec::new(), gone: Vec::new() }
     }
 
-    /// Sends a batch, or counts it as lost. Takes the events and leaves an empty buffer.
-    fn post(&mut self, seq: u64, before: MonoTime, after: MonoTime, events: &mut Vec<Kevent>) {
+    /// Sends a batch of these events, or counts it as lost. Leaves an empty buffer in their place.
+    fn post(&mut self, head: Batch<'static>, events: &mut Vec<Kevent>) {
         match self.pool.take() {
-            Some(batch) => {
+            Some(mut batch) => {
                 self.report_loss();
-                self.send(batch, seq, before, after, events);
+                batch.head = head;
+                batch.attached.clear();
+                batch.attached.append(&mut self.attached);
+                batch.events.clear();
+                std::mem::swap(&mut batch.events, events);
+                match batch.attached.is_empty() && batch.events.is_empty() {
+                    true => self.to.post_quietly(Message::Batch(batch)),
+                    false => self.to.post(Message::Batch(batch)),
+                }
             }
             None => {
-                let none = LostBatches { first: seq, count: 0, from: before, to: after };
-                let lost = self.lost.get_or_insert(none);
+                let Batch { seq: first, before: from, after: to, .. } = head;
+                let lost = self.lost.get_or_insert(LostBatches { first, count: 0, from, to });
                 lost.count += 1;
-                lost.to = after;
+                lost.to = to;
             }
         }
         for id in self.gone.drain(..) {
-            self.to.post(Message::TreeGone { id }, false);
+            self.to.post(Message::Plain(Input::TreeGone { id }));
         }
     }
 
     /// Sends what was lost, if something was.
     fn report_loss(&mut self) {
-        if let Some(lost) = self.lost.take() {
-            self.to.post(Message::BatchesLost(lost), false);
+        if let Some(LostBatches { first, count, from, to }) = self.lost.take() {
+            self.to.post(Message::Plain(Input::BatchesLost { first, count, from, to }));
         }
-    }
-
-    fn send(
-        &mut self,
-        mut batch: PooledBuf<OwnedBatch>,
-        seq: u64,
-        before: MonoTime,
-        after: MonoTime,
-        events: &mut Vec<Kevent>,
-    ) {
-        (batch.seq, batch.capacity) = (seq, CAPACITY);
-        (batch.before, batch.after) = (before, after);
-        batch.attached.clear();
-        batch.attached.append(&mut self.attached);
-        batch.events.clear();
-        std::mem::swap(&mut batch.events, events);
-        let is_idle = batch.attached.is_empty() && batch.events.is_empty();
-        self.to.post(Message::Batch(batch), is_idle);
     }
 }

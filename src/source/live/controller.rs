@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::consumers::Consumers;
 use super::tree::Tree;
 use super::{LiveError, join, panicked};
+use crate::input::Input;
 use crate::model::TreeId;
 use crate::source::barrier::CommandEnd;
 use crate::source::clock;
@@ -242,7 +243,7 @@ impl LiveController {
         let changes = self.consumers.look(&self.keeper);
         for &(id, pid) in &changes {
             // It must not be lost, so room is waited for.
-            self.to.send(Message::Consumer { id, pid });
+            self.to.send(Message::Plain(Input::Consumer { id, pid }));
         }
         if changes.iter().any(|(_, pid)| pid.is_some()) {
             self.witnesses.consumers.set(self.consumers.pids());
@@ -290,7 +291,7 @@ impl LiveController {
                 // If it took longer, they stood so at no known time; the next ones say the same.
                 if at.0.saturating_sub(before.0) <= FORKS_WITHIN_NS {
                     // The pipeline may be slow; this thread must not be.
-                    let _ = self.to.try_send(Message::Forks { at, total });
+                    let _ = self.to.try_send(Message::Plain(Input::Forks { at, total }));
                 }
                 true
             }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::finding::Finding;
-use kqproc_exporter::input::{Input, OwnedInput};
+use kqproc_exporter::input::{Input, OwnedBatch, OwnedInput};
 use kqproc_exporter::model::{MonoTime, Verdict};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::sim;
@@ -49,7 +49,7 @@ impl Trouble {
                     read = read.max(at.0 + self.lag_ms * MS + rng.below(self.jitter_ms * MS));
                     keyed.push((read, OwnedInput::Stdout(MonoTime(read), bytes)));
                 }
-                OwnedInput::Batch { head, attached, events } => {
+                OwnedInput::Batch(OwnedBatch { head, attached, events }) => {
                     if losing == 0 && self.lose > 0 && head.seq > 3 && rng.below(self.lose) == 0 {
                         losing = 1 + rng.below(self.run);
                     }
@@ -63,7 +63,7 @@ impl Trouble {
                         let input = Input::BatchesLost { first, count, from, to };
                         keyed.push((now, OwnedInput::Other(input)));
                     }
-                    keyed.push((now, OwnedInput::Batch { head, attached, events }));
+                    keyed.push((now, OwnedInput::Batch(OwnedBatch { head, attached, events })));
                 }
                 OwnedInput::Other(Input::DtraceDown { .. } | Input::DtraceUp { .. }) => {
                     read = read.max(now);
