@@ -26,9 +26,10 @@ pub(super) fn measure(options: &DtraceOptions, time: Duration) -> anyhow::Result
     let program =
         std::env::current_exe().context("cannot find this program").or_exit(UNAVAILABLE)?;
     let missing = if nix::unistd::geteuid().is_root() { UNAVAILABLE } else { NOPERM };
-    let named = KeeperScope { trees: true, ..KeeperScope::default() };
-    let (dtrace, _keeper) =
-        DtraceWitness::find(&program, options, named, false).or_exit(missing)?;
+    let scope = KeeperScope { trees: true, ..KeeperScope::default() };
+    let (mut dtrace, _keeper) =
+        DtraceWitness::by_keeper(&program, options, scope).or_exit(missing)?;
+    dtrace.choose(&[]).or_exit(missing)?;
     let each = time / (4 * ROUNDS * Busy::COUNT as u32);
     let speeds = || speeds(&program, each);
     let progress = Progress::new("measuring", Some(ROUNDS.into()));

@@ -47,9 +47,10 @@ impl Probe for LocalHost {
 
     fn dtrace(&self) -> Result<ServedProgram, String> {
         let program = std::env::current_exe().map_err(|e| e.to_string())?;
-        let named = KeeperScope { trees: true, ..KeeperScope::default() };
-        let (dtrace, _keeper) = DtraceWitness::find(&program, &self.dtrace, named, false)
+        let scope = KeeperScope { trees: true, ..KeeperScope::default() };
+        let (mut dtrace, _keeper) = DtraceWitness::by_keeper(&program, &self.dtrace, scope)
             .map_err(|error| error.to_string())?;
+        dtrace.choose(&[]).map_err(|error| error.to_string())?;
         Ok(found(&dtrace))
     }
 

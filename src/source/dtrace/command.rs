@@ -91,7 +91,7 @@ impl CommandRunner {
     }
 
     /// The kernel that dtrace(1) runs on, by its own variables; the default if they cannot be read.
-    pub(super) fn kernel(&self, wanted: impl Fn() -> bool) -> KernelInfo {
+    pub(super) fn kernel(&self, wanted: &dyn Fn() -> bool) -> KernelInfo {
         let ended = self.run_to_end(&[], self.text(&KERNEL, &[]), wanted);
         ended.ok().and_then(|ended| kernel_of(&ended.stdout)).unwrap_or_default()
     }

@@ -26,7 +26,7 @@ use self::programs::{PLAIN, Program, WITH_CAUSES, is_option_value};
 use self::runner::Runner;
 pub(crate) use self::supervisor::{ConsumerPids, Supervisor};
 use super::inbox::MessageSender;
-use super::keeper::{self, Gone, Keeper, KeeperJob};
+use super::keeper::{Gone, Keeper, KeeperError, KeeperJob};
 use super::stop::Stop;
 use super::sysctl::KernelInfo;
 use crate::model::Pid;
@@ -77,10 +77,10 @@ impl DtraceOptions {
     ///
     /// # Errors
     /// [`DtraceError::Option`], for one that dtrace would not understand.
-    pub(crate) fn job(&self, named: KeeperScope) -> Result<KeeperJob, DtraceError> {
+    pub(crate) fn job(&self, scope: KeeperScope) -> Result<KeeperJob, DtraceError> {
         self.check()?;
         let DtraceOptions { path, bufsize, switchrate, compile, .. } = self.clone();
-        let KeeperScope { trees: marks, pid_files, consumers } = named;
+        let KeeperScope { trees: marks, pid_files, consumers } = scope;
         Ok(KeeperJob { dtrace: path, bufsize, switchrate, marks, compile, pid_files, consumers })
     }
 
@@ -133,6 +133,15 @@ pub enum DtraceError {
     Pipe(std::io::Error),
 }
 
+impl From<KeeperError> for DtraceError {
+    fn from(error: KeeperError) -> DtraceError {
+        match error {
+            KeeperError::Gone(gone) => DtraceError::Gone(gone),
+            KeeperError::Refused(why) | KeeperError::Failed(why) => DtraceError::Unusable(why),
+        }
+    }
+}
+
 /// What is named at the start, beyond which a keeper does not go.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct KeeperScope {
@@ -166,30 +175,20 @@ struct ProgramChoice {
 }
 
 impl DtraceWitness {
-    /// Starts a keeper, which is `program`, and has it find dtrace(1), load its modules if they are missing, and choose the D
-    /// program by trial compilation: with the clauses of consumers if it `watches_consumers`.
+    /// The dtrace(1) of this host. Starts a keeper, which is `program`, to run it.
     ///
     /// # Errors
-    /// [`DtraceError`], with what the operator can do.
-    pub(crate) fn find(
+    /// [`DtraceError::Option`], or the keeper cannot be started.
+    pub(crate) fn by_keeper(
         program: &Path,
         options: &DtraceOptions,
-        named: KeeperScope,
-        watches_consumers: bool,
+        scope: KeeperScope,
     ) -> Result<(DtraceWitness, Keeper), DtraceError> {
-        let marks = named.trees;
-        let keeper = Keeper::start(program, &options.job(named)?).map_err(DtraceError::Keeper)?;
-        let own_pid = Pid::new(std::process::id().into()).filter(|_| watches_consumers);
+        let marks = scope.trees;
+        let keeper = Keeper::start(program, &options.job(scope)?).map_err(DtraceError::Keeper)?;
         let runner = Runner::Keeper(keeper.clone());
-        let mut dtrace = DtraceWitness {
-            runner,
-            choice: None,
-            options: options.clone(),
-            host: String::new(),
-            marks,
-        };
-        dtrace.choose(own_pid.as_slice())?;
-        Ok((dtrace, keeper))
+        let (options, host) = (options.clone(), String::new());
+        Ok((DtraceWitness { runner, choice: None, options, host, marks }, keeper))
     }
 
     /// The dtrace(1) that a command runs, on `host`. It is not looked for yet: that host may be down.
@@ -207,20 +206,30 @@ impl DtraceWitness {
         Ok(DtraceWitness { runner, choice: None, options, host, marks: false })
     }
 
-    /// Chooses the D program for these consumers by trial compilation.
+    /// Chooses the D program for these consumers by trial compilation. A keeper loads dtrace's modules before, if they are
+    /// missing.
     ///
     /// # Errors
-    /// [`DtraceError`]: none compiles, or dtrace(1) is not reached.
+    /// [`DtraceError`], with what the operator can do: none compiles, or dtrace(1) is not reached.
     pub(crate) fn choose(&mut self, consumers: &[Pid]) -> Result<(), DtraceError> {
-        self.choice = Some(choose(&self.runner, self.options.causes, consumers, &|| true)?);
-        Ok(())
+        self.choose_while(consumers, &|| true).map(drop)
+    }
+
+    /// The same as long as that is `wanted`.
+    fn choose_while(
+        &mut self,
+        consumers: &[Pid],
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<&'static Program, DtraceError> {
+        let choice = choose(&self.runner, self.options.causes, consumers, wanted)?;
+        Ok(self.choice.insert(choice).program)
     }
 
     /// The kernel that it runs on, if a command runs it. It is asked over that command.
-    pub(crate) fn kernel(&self) -> KernelInfo {
+    pub(crate) fn kernel(&self, wanted: &dyn Fn() -> bool) -> KernelInfo {
         match &self.runner {
             Runner::Keeper(_) => KernelInfo::default(),
-            Runner::Command(command) => command.kernel(|| true),
+            Runner::Command(command) => command.kernel(wanted),
         }
     }
 
@@ -267,14 +276,15 @@ fn choose(
 ) -> Result<ProgramChoice, DtraceError> {
     let mut no_causes = None;
     if causes {
-        match compile(runner, &WITH_CAUSES, consumers, wanted)? {
+        match runner.compile(&WITH_CAUSES, consumers, wanted) {
             Ok(()) => return Ok(ProgramChoice { program: &WITH_CAUSES, no_causes }),
-            Err(why) => no_causes = Some(why),
+            Err(DtraceError::Compile(why)) => no_causes = Some(why),
+            Err(error) => return Err(error),
         }
     }
-    let mut failures = String::new();
+    let mut failures = Vec::new();
     for program in &PLAIN {
-        match compile(runner, program, consumers, wanted)? {
+        match runner.compile(program, consumers, wanted) {
             Ok(()) => {
                 if let Some(why) = &no_causes {
                     tracing::warn!(
@@ -283,31 +293,11 @@ fn choose(
                 }
                 return Ok(ProgramChoice { program, no_causes });
             }
-            Err(why) => failures.push_str(&format!("{}: {why}\n", program.name)),
+            Err(DtraceError::Compile(why)) => failures.push(format!("{}: {why}", program.name)),
+            Err(error) => return Err(error),
         }
     }
-    Err(DtraceError::Compile(failures.trim_end().to_owned()))
-}
-
-/// Whether a program compiles, or what dtrace says about it.
-fn compile(
-    runner: &Runner,
-    program: &'static Program,
-    consumers: &[Pid],
-    wanted: &dyn Fn() -> bool,
-) -> Result<Result<(), String>, DtraceError> {
-    match runner.compile(program, consumers, wanted) {
-        Ok(notice) => {
-            if !notice.is_empty() {
-                tracing::info!("{notice}");
-            }
-            tracing::info!("D program {} compiles", program.name);
-            Ok(Ok(()))
-        }
-        Err(keeper::KeeperError::Refused(why)) => Ok(Err(why)),
-        Err(keeper::KeeperError::Failed(why)) => Err(DtraceError::Unusable(why)),
-        Err(keeper::KeeperError::Gone(gone)) => Err(gone.into()),
-    }
+    Err(DtraceError::Compile(failures.join("\n")))
 }
 
 /// A size as dtrace takes it, such as `8m`.

@@ -2,11 +2,12 @@
 
 use nix::sys::signal::Signal;
 
+use super::DtraceError;
 use super::command::CommandRunner;
 use super::link::Link;
 use super::programs::Program;
 use crate::model::Pid;
-use crate::source::keeper::{self, Gone, Keeper, Started};
+use crate::source::keeper::{Gone, Keeper, KeeperError, Started};
 
 /// What runs dtrace(1).
 #[derive(Clone, Debug)]
@@ -18,25 +19,38 @@ pub(super) enum Runner {
 }
 
 impl Runner {
+    /// Compiles a program without running it, as long as that is `wanted`.
+    ///
+    /// # Errors
+    /// [`DtraceError::Compile`] with what dtrace says about the program.
     pub(super) fn compile(
         &self,
         program: &'static Program,
         consumers: &[Pid],
         wanted: &dyn Fn() -> bool,
-    ) -> Result<String, keeper::KeeperError> {
-        match self {
+    ) -> Result<(), DtraceError> {
+        let compiled = match self {
             Runner::Keeper(keeper) => keeper.compile(program, consumers),
             Runner::Command(command) => {
                 command.compile(program, consumers, wanted).map(|()| String::new())
             }
+        };
+        let notice = compiled.map_err(|error| match error {
+            KeeperError::Refused(why) => DtraceError::Compile(why),
+            other => other.into(),
+        })?;
+        if !notice.is_empty() {
+            tracing::info!("{notice}");
         }
+        tracing::info!("D program {} compiles", program.name);
+        Ok(())
     }
 
     pub(super) fn start(
         &self,
         program: &'static Program,
         consumers: &[Pid],
-    ) -> Result<Started, keeper::KeeperError> {
+    ) -> Result<Started, KeeperError> {
         match self {
             Runner::Keeper(keeper) => keeper.start_dtrace(program, consumers),
             Runner::Command(command) => command.start(program, consumers),

@@ -9,12 +9,12 @@ use super::link::{LinkMessages, LinkRecords};
 use super::policy::{Action, RestartPolicy, View};
 use super::process::{DtraceProcess, End, readable};
 use super::programs::Program;
-use super::{DtraceError, DtraceWitness, Runner, STDERR_BUFFERS, STDOUT_BUFFERS, choose};
+use super::{DtraceError, DtraceWitness, Runner, STDERR_BUFFERS, STDOUT_BUFFERS};
 use crate::input::Input;
 use crate::model::Pid;
 use crate::source::clock;
 use crate::source::inbox::MessageSender;
-use crate::source::keeper::{self, Gone, Started};
+use crate::source::keeper::{Gone, Started};
 use crate::source::message::{Message, Stream, TextLane};
 use crate::source::stop::Stop;
 use crate::source::sysctl::KernelInfo;
@@ -27,7 +27,7 @@ pub(crate) struct Supervisor {
     /// Why it could not be started the last time.
     complaint: Option<String>,
     /// Called with the kernel that dtrace(1) runs on, if a command runs it.
-    kernel: Option<Arc<dyn Fn(KernelInfo) + Send + Sync>>,
+    on_kernel: Option<Arc<dyn Fn(KernelInfo) + Send + Sync>>,
     to: MessageSender,
     /// Called at the first record of each dtrace.
     begun: Begun,
@@ -86,7 +86,7 @@ impl Supervisor {
             dtrace,
             name,
             complaint: None,
-            kernel: None,
+            on_kernel: None,
             to,
             begun,
             stop,
@@ -98,7 +98,7 @@ impl Supervisor {
 
     /// The same; `kernel` is called with the kernel that it finds.
     pub(crate) fn on_kernel(self, kernel: Arc<dyn Fn(KernelInfo) + Send + Sync>) -> Supervisor {
-        Supervisor { kernel: Some(kernel), ..self }
+        Supervisor { on_kernel: Some(kernel), ..self }
     }
 
     /// Those of its dtrace.
@@ -134,12 +134,14 @@ impl Supervisor {
             };
             match policy.next(&view) {
                 Action::Wait(time) => self.wait(process.as_mut(), time),
-                Action::Start => {
-                    *process = self.start()?;
-                    if process.is_none() {
+                Action::Start => match self.start() {
+                    Ok(started) => *process = Some(started),
+                    Err(DtraceError::Gone(gone)) => return Err(gone),
+                    Err(error) => {
+                        self.complain(error.to_string());
                         policy.failed(view.now);
                     }
-                }
+                },
                 Action::Terminate(silent) => {
                     if let Some(silent) = silent {
                         let name = &self.name;
@@ -174,46 +176,30 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self) -> Result<Option<DtraceProcess>, Gone> {
+    fn start(&mut self) -> Result<DtraceProcess, DtraceError> {
         self.watched = self.consumers.get();
-        let program = match self.program() {
-            Ok(program) => program,
-            Err(DtraceError::Gone(gone)) => return Err(gone),
-            Err(error) => return Ok(self.complain(error.to_string())),
-        };
+        let program = self.program()?;
         // Sent before its first record can be read. If it does not start, the outage is sent right after.
         self.send(Input::DtraceUp { at: clock::now() });
-        match self.dtrace.runner.start(program, &self.watched) {
-            Ok(started) => {
-                tracing::info!("{} started, pid {}", self.name, started.pid);
-                self.complaint = None;
-                Ok(Some(self.read(started)))
-            }
-            Err(error) => {
-                self.send(Input::DtraceDown { at: clock::now() });
-                match error {
-                    keeper::KeeperError::Gone(gone) => Err(gone),
-                    why => Ok(self.complain(why.to_string())),
-                }
-            }
-        }
+        let started = self.dtrace.runner.start(program, &self.watched).inspect_err(|_| {
+            self.send(Input::DtraceDown { at: clock::now() });
+        })?;
+        tracing::info!("{} started, pid {}", self.name, started.pid);
+        self.complaint = None;
+        Ok(self.read(started))
     }
 
     /// The D program that compiles where it is to run.
     fn program(&mut self) -> Result<&'static Program, DtraceError> {
-        let DtraceWitness { runner, choice, options, .. } = &mut self.dtrace;
-        let choice = match choice {
-            Some(choice) => choice,
-            none => {
-                let wanted = || !self.stop.is_requested();
-                let choice = choose(runner, options.causes, &self.watched, &wanted)?;
-                if let (Some(tell), Runner::Command(command)) = (&self.kernel, &*runner) {
-                    tell(command.kernel(wanted));
-                }
-                none.insert(choice)
-            }
-        };
-        Ok(choice.program)
+        if let Some(choice) = &self.dtrace.choice {
+            return Ok(choice.program);
+        }
+        let wanted = || !self.stop.is_requested();
+        let program = self.dtrace.choose_while(&self.watched, &wanted)?;
+        if let Some(on_kernel) = &self.on_kernel {
+            on_kernel(self.dtrace.kernel(&wanted));
+        }
+        Ok(program)
     }
 
     /// Another host may have another kernel by now.
@@ -249,12 +235,11 @@ impl Supervisor {
     }
 
     /// Logs why it cannot be started, unless that was the reason the last time too.
-    fn complain(&mut self, why: String) -> Option<DtraceProcess> {
+    fn complain(&mut self, why: String) {
         if self.complaint.as_ref() != Some(&why) && !self.stop.is_requested() {
             tracing::error!("cannot start {}: {why}", self.name);
             self.complaint = Some(why);
         }
-        None
     }
 
     fn ended(&self, end: End, policy: &RestartPolicy, view: &View) -> Result<(), Gone> {

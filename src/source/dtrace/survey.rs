@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::command::CommandRunner;
 use super::programs::CONSUMERS;
-use super::{DtraceError, DtraceOptions, KeeperScope, Runner, compile};
-use crate::source::keeper::{self, Gone, Keeper, Started};
+use super::{DtraceError, DtraceOptions, KeeperScope, Runner};
+use crate::source::keeper::{Gone, Keeper, Started};
 
 /// What was seen.
 #[derive(Clone, PartialEq, Debug)]
@@ -43,23 +43,15 @@ pub(crate) fn survey(
     options: &DtraceOptions,
     duration: Duration,
 ) -> Result<Survey, DtraceError> {
-    let not_started = |error| match error {
-        keeper::KeeperError::Gone(gone) => DtraceError::Gone(gone),
-        other => DtraceError::Unusable(other.to_string()),
-    };
     if let Some(words) = &options.command {
         let command = CommandRunner::new(words, options, "");
-        compile(&Runner::Command(command.clone()), &CONSUMERS, &[], &|| true)?
-            .map_err(DtraceError::Compile)?;
-        let started = command.start_survey(duration.as_secs()).map_err(not_started)?;
-        return read(started, |_| Ok(()));
+        Runner::Command(command.clone()).compile(&CONSUMERS, &[], &|| true)?;
+        return read(command.start_survey(duration.as_secs())?, |_| Ok(()));
     }
     let keeper = Keeper::start(program, &options.job(KeeperScope::default())?)
         .map_err(DtraceError::Keeper)?;
-    compile(&Runner::Keeper(keeper.clone()), &CONSUMERS, &[], &|| true)?
-        .map_err(DtraceError::Compile)?;
-    let started = keeper.start_dtrace(&CONSUMERS, &[]).map_err(not_started)?;
-    read(started, |began| {
+    Runner::Keeper(keeper.clone()).compile(&CONSUMERS, &[], &|| true)?;
+    read(keeper.start_dtrace(&CONSUMERS, &[])?, |began| {
         if began {
             std::thread::sleep(duration);
             keeper.terminate()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::process::readable;
 use super::{DtraceError, DtraceWitness, Runner};
-use crate::source::keeper::{self, Started};
+use crate::source::keeper::Started;
 
 /// How much of dtrace's messages an error shows.
 const MOST_MESSAGES: u64 = 4 << 10;
@@ -32,11 +32,7 @@ impl DtraceWitness {
         let program = self.choice.as_ref().map(|choice| choice.program);
         let program =
             program.ok_or_else(|| DtraceError::Unusable("no D program is chosen".to_owned()))?;
-        let started = runner.start(program, &[]).map_err(|error| match error {
-            keeper::KeeperError::Gone(gone) => DtraceError::Gone(gone),
-            other => DtraceError::Unusable(other.to_string()),
-        })?;
-        let Started { stdout, stderr, end, .. } = started;
+        let Started { stdout, stderr, end, .. } = runner.start(program, &[])?;
         let messages = std::thread::spawn(move || messages(stderr));
         let (begun, begins) = channel();
         std::thread::spawn(move || drain(stdout, &begun));

@@ -69,9 +69,12 @@ impl Live {
         };
         let program = program.map_err(LiveError::Program)?;
         let mut pid_files = 0..;
-        let watches_consumers = !config.consumers.is_empty();
-        let (dtrace, keeper) =
-            DtraceWitness::find(&program, &config.dtrace, named(&config), watches_consumers)?;
+        let (mut dtrace, keeper) =
+            DtraceWitness::by_keeper(&program, &config.dtrace, scope(&config))?;
+        // No pid file was read yet. For a trial compilation, any pid will do: the keeper takes that of this process.
+        let own_pid = Pid::new(std::process::id().into());
+        let consumer = own_pid.filter(|_| !config.consumers.is_empty());
+        dtrace.choose(consumer.as_slice())?;
         let trees = trees(&config, &program, &mut pid_files)?;
         let mut consumers = consumers(&config, &mut pid_files)?;
         consumers.look(&keeper);
@@ -205,7 +208,7 @@ fn spawn<T: Send + 'static>(
 }
 
 /// What the keeper may read and watch. It knows the pid files, of targets and then of consumers, by their numbers.
-fn named(config: &LiveConfig) -> KeeperScope {
+fn scope(config: &LiveConfig) -> KeeperScope {
     let path = |target: &Target| match &target.root {
         Root::PidFile(path) => Some(path.clone()),
         _ => None,

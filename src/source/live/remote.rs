@@ -55,7 +55,7 @@ impl Remote {
     /// [`LiveError::Dtrace`].
     pub(crate) fn reach(&mut self) -> Result<KernelInfo, LiveError> {
         self.dtrace.choose(&self.consumers)?;
-        self.kernel = self.dtrace.kernel();
+        self.kernel = self.dtrace.kernel(&|| true);
         Ok(self.kernel.clone())
     }
 
