@@ -114,11 +114,10 @@ impl CommandRunner {
     fn start_text(&self, text: String) -> Result<Started, KeeperError> {
         let mut running = self.running();
         *running = None;
-        let (dtrace, pid, descriptors) =
+        let (dtrace, descriptors) =
             Supervised::start(&mut self.command(&[], &text), Script::Stdin(text))
                 .map_err(|error| self.unstartable(&error))?;
-        *running = Some(dtrace);
-        Started::of(pid, descriptors)
+        Started::of(running.insert(dtrace).pid(), descriptors)
     }
 
     /// To the command: it ends, and dtrace(1) on the other side with its next write into the closed pipe.

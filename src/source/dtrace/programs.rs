@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::consumers::{CONSUMER, CONSUMER_11, clauses};
 use crate::model::Pid;
@@ -105,44 +105,37 @@ fn with_options(program: &str, options: &[(&str, &str)]) -> String {
     text
 }
 
-/// A private folder for the D programs; it goes when it is dropped.
+/// A D program in a file, alone in a folder that only this user may enter. Both go when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct ProgramFile {
+    folder: PathBuf,
     path: PathBuf,
-    files: Vec<PathBuf>,
 }
 
-impl Folder {
-    /// A new one below the system's folder for temporary files, which only we may enter.
-    pub(crate) fn new() -> io::Result<Folder> {
+impl ProgramFile {
+    /// Writes a program under this name, in a new folder below the system's one for temporary files.
+    pub(crate) fn write(name: &str, text: &str) -> io::Result<ProgramFile> {
         let template = std::env::temp_dir().join("kqproc_exporter.XXXXXX");
-        Ok(Folder { path: nix::unistd::mkdtemp(&template)?, files: Vec::new() })
-    }
-
-    /// Writes a program into it.
-    pub(crate) fn write(&mut self, name: &str, text: &str) -> io::Result<PathBuf> {
-        let path = self.path.join(name);
+        let folder = nix::unistd::mkdtemp(&template)?;
+        let program = ProgramFile { path: folder.join(name), folder };
         let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(&path)?;
-        self.files.push(path.clone());
-        file.write_all(text.as_bytes())?;
-        Ok(path)
+        options.write(true).create_new(true).mode(0o600);
+        options.open(&program.path)?.write_all(text.as_bytes())?;
+        Ok(program)
     }
 
     /// Where it is.
-    #[cfg(test)]
-    fn path(&self) -> &std::path::Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-impl Drop for Folder {
+impl Drop for ProgramFile {
     fn drop(&mut self) {
-        // Each by its name: to look for files takes a descriptor, and there may be none left.
-        let removed = self.files.iter().try_for_each(std::fs::remove_file);
-        if let Err(error) = removed.and_then(|()| std::fs::remove_dir(&self.path)) {
-            tracing::warn!("cannot remove {}: {error}", self.path.display());
+        // If the file cannot be removed, the folder cannot either.
+        let _ = std::fs::remove_file(&self.path);
+        if let Err(error) = std::fs::remove_dir(&self.folder) {
+            tracing::warn!("cannot remove {}: {error}", self.folder.display());
         }
     }
 }
@@ -170,8 +163,6 @@ pub(super) fn printfs(text: &str) -> Vec<(&str, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::wire::schema::SCHEMA;
 
@@ -277,14 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_private_and_goes() {
+    fn a_program_file_is_private_and_goes_with_its_folder() {
         use std::os::unix::fs::PermissionsExt;
-        let mut folder = Folder::new().expect("a folder");
-        let file = folder.write("x.d", "BEGIN {}").expect("a file");
-        let path = folder.path().to_owned();
+        let file = ProgramFile::write("x.d", "BEGIN {}").expect("a file");
+        let folder = file.path().parent().expect("a folder").to_owned();
         let mode = |p: &Path| p.metadata().expect("it is there").permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(&file)), (0o700, 0o600));
-        drop(folder);
-        assert!(!path.exists());
+        assert_eq!((mode(&folder), mode(file.path())), (0o700, 0o600));
+        drop(file);
+        assert!(!folder.exists());
     }
 }

@@ -17,7 +17,7 @@ use nix::unistd::{Pid, getpid, getppid, setpgid, setsid};
 
 use super::platform;
 use crate::source::clock;
-use crate::source::dtrace::programs::Folder;
+use crate::source::dtrace::programs::ProgramFile;
 
 /// How often a trial compilation is looked at.
 const POLL: Duration = Duration::from_millis(10);
@@ -30,7 +30,7 @@ const LEFT_BEHIND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(in crate::source) enum Script {
     /// As a file, which goes when it has ended.
-    File(Folder),
+    File(ProgramFile),
     /// As its stdin, which ends behind the text.
     Stdin(String),
 }
@@ -41,7 +41,7 @@ struct GroupProcess {
     child: Child,
     reaped: bool,
     /// Its program, if that is a file.
-    _folder: Option<Folder>,
+    _program: Option<ProgramFile>,
 }
 
 impl GroupProcess {
@@ -67,8 +67,8 @@ impl GroupProcess {
             });
         }
         let mut child = command.spawn()?;
-        let folder = match script {
-            Script::File(folder) => Some(folder),
+        let program = match script {
+            Script::File(file) => Some(file),
             Script::Stdin(text) => {
                 let stdin = child.stdin.take();
                 // On a thread of its own: ssh(1) may be long about its greeting before it reads. It fails if that has ended.
@@ -76,14 +76,14 @@ impl GroupProcess {
                 None
             }
         };
-        Ok(GroupProcess { child, reaped: false, _folder: folder })
+        Ok(GroupProcess { child, reaped: false, _program: program })
     }
 
     /// The ends of its pipes, once.
-    fn take_pipes(&mut self) -> io::Result<Vec<OwnedFd>> {
+    fn take_pipes(&mut self) -> Vec<OwnedFd> {
         let stdout = self.child.stdout.take().map(OwnedFd::from);
         let stderr = self.child.stderr.take().map(OwnedFd::from);
-        Ok(stdout.into_iter().chain(stderr).collect())
+        stdout.into_iter().chain(stderr).collect()
     }
 
     /// Whether it has ended. It stays a zombie until it is reaped: its pid cannot be anybody else's before.
@@ -104,11 +104,7 @@ impl GroupProcess {
     }
 
     /// Kills it if it has not ended by itself, and what it has started; reaps it, and returns how it ended.
-    fn end(mut self) -> io::Result<ExitStatus> {
-        self.reap()
-    }
-
-    fn reap(&mut self) -> io::Result<ExitStatus> {
+    fn end(&mut self) -> io::Result<ExitStatus> {
         if !self.reaped {
             self.signal(Signal::SIGKILL);
         }
@@ -124,28 +120,29 @@ impl GroupProcess {
 impl Drop for GroupProcess {
     fn drop(&mut self) {
         // If it was reaped, nothing is left to do.
-        let _ = self.reap();
+        let _ = self.end();
     }
 }
 
 /// A dtrace(1) and the thread that waits for its end. Dropped, it is killed and reaped.
 #[derive(Debug)]
 pub(in crate::source) struct Supervised {
+    pid: Pid,
     /// `None` once it has been reaped: its pid may be another process's then.
     process: Arc<Mutex<Option<GroupProcess>>>,
     waiting: Option<JoinHandle<()>>,
 }
 
 impl Supervised {
-    /// Starts it. Its pid and, good for reading alone, its stdout, its stderr, and a pipe with four bytes at its end: the
+    /// Starts it. With it come, good for reading alone, its stdout, its stderr, and a pipe with four bytes at its end: the
     /// wait(2) status in little-endian order.
     pub(in crate::source) fn start(
         command: &mut Command,
         script: Script,
-    ) -> io::Result<(Supervised, u32, Vec<OwnedFd>)> {
+    ) -> io::Result<(Supervised, Vec<OwnedFd>)> {
         let (status, mut end) = io::pipe()?;
         let mut process = GroupProcess::start(command, script)?;
-        let mut descriptors = process.take_pipes()?;
+        let mut descriptors = process.take_pipes();
         descriptors.push(status.into());
         descriptors.iter().try_for_each(|pipe| platform::for_reading_only(pipe.as_fd()))?;
         let pid = process.pid();
@@ -155,14 +152,18 @@ impl Supervised {
             wait_for_end(pid);
             let mut process = reaps.lock().unwrap_or_else(PoisonError::into_inner);
             // Locked until it is reaped: its processor time is either that of a process or that of a reaped child.
-            let ended = process.take().map(GroupProcess::end);
+            let ended = process.take().map(|mut process| process.end());
             drop(process);
             if let Some(Ok(status)) = ended {
                 // It fails if the exporter is gone, and then the keeper ends as well.
                 let _ = end.write_all(&status.into_raw().to_le_bytes());
             }
         })?;
-        Ok((Supervised { process, waiting: Some(waiting) }, pid.as_raw() as u32, descriptors))
+        Ok((Supervised { pid, process, waiting: Some(waiting) }, descriptors))
+    }
+
+    pub(in crate::source) fn pid(&self) -> u32 {
+        self.pid.as_raw() as u32
     }
 
     /// Sends a signal to its group, if it has not ended.
@@ -287,9 +288,8 @@ mod tests {
     fn the_processor_time_of_a_dtrace_that_has_ended_is_kept() {
         let mut command = Command::new("sh");
         command.args(["-c", "while :; do :; done"]);
-        let folder = Folder::new().expect("a folder");
-        let (dtrace, _, _pipes) =
-            Supervised::start(&mut command, Script::File(folder)).expect("started");
+        let (dtrace, _pipes) =
+            Supervised::start(&mut command, Script::Stdin(String::new())).expect("started");
         let used = || children_cpu(Some(&dtrace)).expect("a time");
         let begun = used();
         while used() - begun < Duration::from_millis(20) {

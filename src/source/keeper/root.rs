@@ -25,7 +25,7 @@ use crate::input::MOST_CONSUMERS;
 use crate::model::Pid;
 use crate::source::clock;
 use crate::source::dtrace::DTRACE;
-use crate::source::dtrace::programs::{Folder, Program};
+use crate::source::dtrace::programs::{Program, ProgramFile};
 use crate::source::target::read_pid_file;
 
 /// All that a keeper may do. It is settled before the exporter hears from anybody.
@@ -158,12 +158,12 @@ impl KeeperProcess {
             Ok(loaded) => loaded,
             Err(why) => return Reply::failed(why),
         };
-        let (mut command, folder) = match self.command(&["-e"], program) {
+        let (mut command, file) = match self.command(&["-e"], program) {
             Ok(prepared) => prepared,
             Err(reply) => return reply,
         };
         let wanted = || !is_closed(self.exporter.as_fd());
-        match process::run(&mut command, Script::File(folder), self.job.compile, wanted) {
+        match process::run(&mut command, Script::File(file), self.job.compile, wanted) {
             Ok(ended) if ended.status.success() => Reply { text: loaded, ..Reply::done(0) },
             Ok(ended) if ended.stderr.trim().is_empty() => {
                 Reply::refused(format!("dtrace: {}", ended.status))
@@ -179,14 +179,14 @@ impl KeeperProcess {
     }
 
     fn start(&mut self, program: &Program) -> Reply {
-        let (mut command, folder) = match self.command(&[], program) {
+        let (mut command, file) = match self.command(&[], program) {
             Ok(prepared) => prepared,
             Err(reply) => return reply,
         };
         self.dtrace = None;
-        match Supervised::start(&mut command, Script::File(folder)) {
-            Ok((dtrace, pid, descriptors)) => {
-                self.dtrace = Some(dtrace);
+        match Supervised::start(&mut command, Script::File(file)) {
+            Ok((dtrace, descriptors)) => {
+                let pid = self.dtrace.insert(dtrace).pid();
                 Reply { descriptors, ..Reply::done(pid as i32) }
             }
             Err(error) if is_full(&error) => Reply::failed(format!("{error}; {NO_ROOM}")),
@@ -219,30 +219,28 @@ impl KeeperProcess {
 
     /// dtrace with a program of ours. It is written anew each time: what lies in a folder for temporary files for
     /// days may be cleared away.
-    fn command(&mut self, flags: &[&str], program: &Program) -> Result<(Command, Folder), Reply> {
+    fn command(
+        &mut self,
+        flags: &[&str],
+        program: &Program,
+    ) -> Result<(Command, ProgramFile), Reply> {
         let consumers = std::mem::take(&mut self.consumers);
         let KeeperJob { bufsize, switchrate, marks, .. } = &self.job;
         let text = program.tuned(bufsize, switchrate, *marks, &consumers);
-        let written = Folder::new().and_then(|mut folder| {
-            let file = folder.write(program.name, &text)?;
-            Ok((folder, file))
-        });
-        let (folder, file) = written.map_err(|error| {
+        let file = ProgramFile::write(program.name, &text).map_err(|error| {
             let hint =
                 if is_full(&error) { NO_ROOM } else { "set TMPDIR to a folder that is writable" };
             let folder = std::env::temp_dir();
-            Reply::failed(format!(
-                "cannot write the D programs to {}: {error}; {hint}",
-                folder.display()
-            ))
+            let folder = folder.display();
+            Reply::failed(format!("cannot write the D programs to {folder}: {error}; {hint}"))
         })?;
         let mut command = Command::new(self.path());
-        command.args(flags).arg("-s").arg(file);
+        command.args(flags).arg("-s").arg(file.path());
         // $1 is the exporter. An argument that a program does not use is an error (libdtrace, dt_cc.c, D_MACRO_UNUSED).
         if text.contains("$1") {
             command.arg(getppid().to_string());
         }
-        Ok((command, folder))
+        Ok((command, file))
     }
 }
 
