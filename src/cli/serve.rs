@@ -144,7 +144,7 @@ fn start(args: ServeArgs, open: Open) -> anyhow::Result<ExitCode> {
         }
         SourceKind::Stdin => {
             change_user(&args.service.user)?;
-            let stdin = Stdin::new(settings.live.consumers.clone());
+            let stdin = Stdin::new(&settings.live.consumers);
             Feed::stdin(stdin.or_exit(CONFIG)?)
         }
         SourceKind::Replay => {

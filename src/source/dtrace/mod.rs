@@ -233,6 +233,11 @@ impl DtraceWitness {
         }
     }
 
+    /// How often it reads its buffers, in nanoseconds.
+    pub(crate) fn switch_ns(&self) -> Option<u64> {
+        self.options.switch_ns()
+    }
+
     /// The name of the program; empty until one is chosen.
     pub(crate) fn program_name(&self) -> &'static str {
         self.choice.as_ref().map_or("", |choice| choice.program.name)

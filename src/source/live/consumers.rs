@@ -1,13 +1,16 @@
 //! Consumers: the processes that use EVFILT_PROC themselves. They are found by their pids and pid files, and asked for
 //! nothing: DTrace alone watches them.
 
+use std::path::PathBuf;
+
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 
-use super::LiveError;
 use super::pid_file::PidFile;
+use super::{LiveConfig, LiveError};
 use crate::model::{Pid, TreeId};
 use crate::source::keeper::Keeper;
+use crate::source::target::{Root, Target};
 
 /// All consumers of a run.
 #[derive(Debug, Default)]
@@ -15,7 +18,7 @@ pub(super) struct Consumers(Vec<WatchedConsumer>);
 
 /// One consumer.
 #[derive(Debug)]
-pub(super) struct WatchedConsumer {
+struct WatchedConsumer {
     id: TreeId,
     name: String,
     file: Option<PidFile>,
@@ -32,27 +35,24 @@ enum ConsumerState {
 }
 
 impl WatchedConsumer {
-    /// A process that must be there at the start.
-    pub(super) fn of_pid(id: TreeId, name: &str, pid: Pid) -> Result<WatchedConsumer, LiveError> {
-        if !is_there(pid) {
-            return Err(LiveError::NoConsumer { name: name.to_owned(), pid });
-        }
-        Ok(WatchedConsumer {
-            id,
-            name: name.to_owned(),
-            file: None,
-            state: ConsumerState::Running(pid),
-        })
-    }
-
-    /// The process that a file names, once it does.
-    pub(super) fn of_file(id: TreeId, name: &str, file: PidFile) -> WatchedConsumer {
-        WatchedConsumer {
-            id,
-            name: name.to_owned(),
-            file: Some(file),
-            state: ConsumerState::Absent,
-        }
+    /// A process that is named by its pid must be there at the start; that of a pid file is waited for.
+    fn of(
+        target: &Target,
+        id: TreeId,
+        pid_files: &[PathBuf],
+    ) -> Result<WatchedConsumer, LiveError> {
+        let name = target.name.clone();
+        let (file, state) = match &target.root {
+            Root::Pid(pid) if is_there(*pid) => (None, ConsumerState::Running(*pid)),
+            Root::Pid(pid) => return Err(LiveError::NoConsumer { name, pid: *pid }),
+            Root::PidFile(path) => (Some(PidFile::new(path, pid_files)), ConsumerState::Absent),
+            Root::Command(_) => {
+                return Err(LiveError::Targets(format!(
+                    "consumer {name:?} is a command: give the pid of a process, or its pid file"
+                )));
+            }
+        };
+        Ok(WatchedConsumer { id, name, file, state })
     }
 
     /// Looks whether it still runs, or runs by now. `Some` with its pid, or with that there is none, if that has changed.
@@ -96,8 +96,12 @@ impl WatchedConsumer {
 }
 
 impl Consumers {
-    pub(super) fn new(consumers: Vec<WatchedConsumer>) -> Consumers {
-        Consumers(consumers)
+    /// Those of a configuration, whose pid files are among the keeper's. Their numbers follow those of the targets.
+    pub(super) fn of(config: &LiveConfig, pid_files: &[PathBuf]) -> Result<Consumers, LiveError> {
+        let ids = (0..).skip(config.targets.len()).map(TreeId);
+        let consumers = config.consumers.iter().zip(ids);
+        let of = |(target, id)| WatchedConsumer::of(target, id, pid_files);
+        consumers.map(of).collect::<Result<_, _>>().map(Consumers)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -70,6 +70,7 @@ pub(super) struct LiveController {
     pub(super) events: Receiver<LiveEvent>,
     /// For the threads that wait for commands.
     pub(super) notify: Sender<LiveEvent>,
+    pub(super) forks: ForkCounter,
 }
 
 /// What the reader's thread ends with: its kernel, and why it ended.
@@ -117,7 +118,6 @@ fn is_due(deadline: &mut Option<Instant>) -> bool {
 impl LiveController {
     /// How the command among the trees ended, if there was one.
     pub(super) fn run(mut self) -> Result<Option<CommandEnd>, LiveError> {
-        let mut forks = ForkCounter::default();
         let now = Instant::now();
         let mut deadlines = Deadlines {
             forks: Some(now),
@@ -127,50 +127,63 @@ impl LiveController {
         };
         self.request_roots(Tree::is_command);
         loop {
-            if is_due(&mut deadlines.begin) {
-                self.begin();
-                deadlines.roots = Some(Instant::now());
-            }
-            if is_due(&mut deadlines.roots) {
-                self.request_roots(|_| true);
-            }
-            if is_due(&mut deadlines.consumers) {
-                self.look_after_consumers();
-                deadlines.consumers = Some(Instant::now() + PID_FILE_EVERY);
-            }
-            if is_due(&mut deadlines.forks) && self.count_forks(&mut forks) {
-                deadlines.forks = Some(Instant::now() + FORKS_EVERY);
-            }
+            self.do_what_is_due(&mut deadlines);
             if is_due(&mut deadlines.never_began) {
                 let waited = self.patience;
                 return self.end().and(Err(LiveError::NeverBegan(waited)));
             }
             if is_due(&mut deadlines.over) {
-                break;
+                return self.end();
             }
-            if self.witnesses.pace.is_idle() && deadlines.roots.is_none() {
-                let waits = self.trees.iter().any(Tree::waits_for_its_file);
-                deadlines.roots = waits.then(|| Instant::now() + PID_FILE_EVERY);
-            }
-            if let Some(linger) = self.linger.filter(|_| self.commands_are_over()) {
-                deadlines.over.get_or_insert_with(|| Instant::now() + linger);
-            }
+            self.set_deadlines(&mut deadlines);
             match self.event_before(deadlines.next()) {
-                Some(LiveEvent::Stop | LiveEvent::ThreadEnded) => break,
+                Some(LiveEvent::Stop | LiveEvent::ThreadEnded) => return self.end(),
                 Some(LiveEvent::Root(event)) => self.root_event(event),
-                Some(LiveEvent::CommandEnded(id, ended)) => self.command_ended(id, ended),
-                Some(LiveEvent::Begun) => {
-                    // Once: it was begun already if a dtrace begins again.
-                    if self.witnesses.pace.is_idle() || deadlines.begin.is_some() {
-                        continue;
-                    }
+                Some(LiveEvent::CommandEnded(id, ended)) => {
+                    self.with_tree(id, |tree| tree.command_ended(ended));
+                }
+                // Once: it was begun already if a dtrace begins again.
+                Some(LiveEvent::Begun) if !self.has_begun() && deadlines.begin.is_none() => {
                     deadlines.never_began = None;
                     deadlines.begin = Some(Instant::now() + MARKS_FIRST);
                 }
-                None => {}
+                Some(LiveEvent::Begun) | None => {}
             }
         }
-        self.end()
+    }
+
+    /// What there is to do at this time, but for an end.
+    fn do_what_is_due(&mut self, deadlines: &mut Deadlines) {
+        if is_due(&mut deadlines.begin) {
+            self.begin();
+            deadlines.roots = Some(Instant::now());
+        }
+        if is_due(&mut deadlines.roots) {
+            self.request_roots(|_| true);
+        }
+        if is_due(&mut deadlines.consumers) {
+            self.look_after_consumers();
+            deadlines.consumers = Some(Instant::now() + PID_FILE_EVERY);
+        }
+        if is_due(&mut deadlines.forks) && self.count_forks() {
+            deadlines.forks = Some(Instant::now() + FORKS_EVERY);
+        }
+    }
+
+    /// When trees that wait for their pid files are looked after, and when the run is over.
+    fn set_deadlines(&self, deadlines: &mut Deadlines) {
+        if self.has_begun() && deadlines.roots.is_none() {
+            let waits = self.trees.iter().any(Tree::waits_for_its_file);
+            deadlines.roots = waits.then(|| Instant::now() + PID_FILE_EVERY);
+        }
+        if let Some(linger) = self.linger.filter(|_| self.commands_are_over()) {
+            deadlines.over.get_or_insert_with(|| Instant::now() + linger);
+        }
+    }
+
+    /// Whether every tree has begun.
+    fn has_begun(&self) -> bool {
+        self.witnesses.pace.is_idle()
     }
 
     /// The next event, unless `deadline` comes before it.
@@ -272,20 +285,16 @@ impl LiveController {
         }
     }
 
-    fn command_ended(&mut self, id: TreeId, ended: io::Result<CommandEnd>) {
-        self.with_tree(id, |tree| tree.command_ended(ended));
-    }
-
     fn with_tree(&mut self, id: TreeId, act: impl FnOnce(&mut Tree)) {
         if let Some(tree) = self.trees.get_mut(usize::from(id.0)) {
             act(tree);
         }
     }
 
-    /// Whether they can be read again.
-    fn count_forks(&self, forks: &mut ForkCounter) -> bool {
+    /// Sends the fork counters. Whether they can be read again.
+    fn count_forks(&mut self) -> bool {
         let before = clock::now();
-        match forks.read() {
+        match self.forks.read() {
             Ok(total) => {
                 let at = clock::now();
                 // If it took longer, they stood so at no known time; the next ones say the same.

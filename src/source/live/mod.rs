@@ -9,8 +9,8 @@ mod stdin;
 mod tree;
 
 use std::io;
-use std::ops::RangeFrom;
-use std::path::Path;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
@@ -22,13 +22,13 @@ use super::inbox::{MessageSender, inbox};
 use super::keeper::{CpuMeter, Keeper};
 use super::kqueue::{BATCH_BUFFERS, IdlePace, KqueueApi, KqueueReader};
 use super::stop::Stop;
-use super::sysctl::kernel_info;
+use super::sysctl::{ForkCounter, kernel_info};
 use super::target::{Root, Target};
 use crate::input::{Input, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::Meta;
 pub use config::{LiveConfig, LiveError, check};
-use consumers::{Consumers, WatchedConsumer};
+use consumers::Consumers;
 use controller::{AtEnd, LiveController, LiveEvent, Witnesses};
 use pid_file::PidFile;
 pub use remote::{Remote, RemoteConfig};
@@ -68,15 +68,15 @@ impl Live {
             None => std::env::current_exe(),
         };
         let program = program.map_err(LiveError::Program)?;
-        let mut pid_files = 0..;
-        let (mut dtrace, keeper) =
-            DtraceWitness::by_keeper(&program, &config.dtrace, scope(&config))?;
+        let scope = scope(&config);
+        let pid_files = scope.pid_files.clone();
+        let (mut dtrace, keeper) = DtraceWitness::by_keeper(&program, &config.dtrace, scope)?;
         // No pid file was read yet. For a trial compilation, any pid will do: the keeper takes that of this process.
         let own_pid = Pid::new(std::process::id().into());
         let consumer = own_pid.filter(|_| !config.consumers.is_empty());
         dtrace.choose(consumer.as_slice())?;
-        let trees = trees(&config, &program, &mut pid_files)?;
-        let mut consumers = consumers(&config, &mut pid_files)?;
+        let trees = trees(&config, &program, &pid_files)?;
+        let mut consumers = Consumers::of(&config, &pid_files)?;
         consumers.look(&keeper);
         Ok(Live { config, dtrace, keeper, kernel, trees, consumers, stop: Stop::default() })
     }
@@ -123,16 +123,8 @@ impl Live {
     /// [`LiveError`]: what was read before was pushed.
     pub fn run(self, sink: &mut impl Sink) -> Result<Option<CommandEnd>, LiveError> {
         let Live { config, dtrace, keeper, kernel, trees, consumers, stop } = self;
-        for (target, id) in config.targets.iter().zip(0..) {
-            if sink.push(Input::Tree { id: TreeId(id), name: &target.name }).is_break() {
-                return Ok(None);
-            }
-        }
-        for (id, name, pid) in consumers.all() {
-            let both = [Input::Tree { id, name }, Input::Consumer { id, pid }];
-            if both.into_iter().any(|input| sink.push(input).is_break()) {
-                return Ok(None);
-            }
+        if push_trees(sink, &config.targets, &consumers).is_break() {
+            return Ok(None);
         }
         let (to, from) = inbox(STDOUT_BUFFERS + STDERR_BUFFERS + BATCH_BUFFERS);
         let (notify, events) = channel();
@@ -153,6 +145,7 @@ impl Live {
             to,
             events,
             notify,
+            forks: ForkCounter::default(),
         };
         let controller = spawn("controller", || controller.run())?;
         let broken = from.deliver_to(sink, &stop);
@@ -162,6 +155,18 @@ impl Live {
         }
         result
     }
+}
+
+/// Names the trees to `sink`, and then the consumers.
+fn push_trees(sink: &mut impl Sink, targets: &[Target], consumers: &Consumers) -> ControlFlow<()> {
+    for (target, id) in targets.iter().zip((0..).map(TreeId)) {
+        sink.push(Input::Tree { id, name: &target.name })?;
+    }
+    for (id, name, pid) in consumers.all() {
+        sink.push(Input::Tree { id, name })?;
+        sink.push(Input::Consumer { id, pid })?;
+    }
+    ControlFlow::Continue(())
 }
 
 /// Starts the witnesses: dtrace(1), and unless consumers alone are watched, the reader of our kqueue.
@@ -184,27 +189,34 @@ fn witnesses(
     let reading = kernel.map(|kernel| {
         let (notes, stall) = (config.notes, config.stall);
         let reader = KqueueReader::new(kernel, notes, stall, to_attach, of_root, pace.clone(), to);
-        let (end, stop) = (AtEnd(notify.clone()), reader_stop.clone());
-        spawn("kqueue", move || {
-            let _end = end;
-            reader.run(&stop)
-        })
+        let stop = reader_stop.clone();
+        spawn_witness("kqueue", notify, move || reader.run(&stop))
     });
     let reading = reading.transpose()?;
-    let end = AtEnd(notify.clone());
-    let tracing = spawn("dtrace", move || {
-        let _end = end;
-        supervisor.run()
-    });
-    let tracing = tracing.inspect_err(|_| reader_stop.request())?;
+    let tracing = spawn_witness("dtrace", notify, || supervisor.run())
+        .inspect_err(|_| reader_stop.request())?;
     Ok(Witnesses { requests, pace, reading, reader_stop, consumers, tracing, dtrace_stop })
 }
 
+/// Starts a thread.
 fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, LiveError> {
     Builder::new().name(name.to_owned()).spawn(run).map_err(LiveError::Thread)
+}
+
+/// The same; the controller is notified at its end.
+fn spawn_witness<T: Send + 'static>(
+    name: &str,
+    notify: &Sender<LiveEvent>,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, LiveError> {
+    let at_end = AtEnd(notify.clone());
+    spawn(name, move || {
+        let _at_end = at_end;
+        run()
+    })
 }
 
 /// What the keeper may read and watch. It knows the pid files, of targets and then of consumers, by their numbers.
@@ -224,42 +236,16 @@ fn scope(config: &LiveConfig) -> KeeperScope {
     }
 }
 
-/// The consumers. Their numbers follow those of the targets.
-fn consumers(config: &LiveConfig, pid_files: &mut RangeFrom<u16>) -> Result<Consumers, LiveError> {
-    let ids = (0..).skip(config.targets.len()).map(TreeId);
-    let mut consumer = |(target, id): (&Target, TreeId)| match &target.root {
-        Root::Pid(pid) => WatchedConsumer::of_pid(id, &target.name, *pid),
-        Root::PidFile(path) => {
-            let number = pid_files.next().unwrap_or_default();
-            Ok(WatchedConsumer::of_file(id, &target.name, PidFile::new(path.clone(), number)))
-        }
-        Root::Command(_) => Err(LiveError::Targets(format!(
-            "consumer {:?} is a command: give the pid of a process, or its pid file",
-            target.name
-        ))),
-    };
-    config
-        .consumers
-        .iter()
-        .zip(ids)
-        .map(&mut consumer)
-        .collect::<Result<_, _>>()
-        .map(Consumers::new)
-}
-
 /// The trees, with the commands among them behind their barriers.
 fn trees(
     config: &LiveConfig,
     program: &Path,
-    pid_files: &mut RangeFrom<u16>,
+    pid_files: &[PathBuf],
 ) -> Result<Vec<Tree>, LiveError> {
-    let mut tree = |(target, id): (&Target, u16)| {
+    let tree = |(target, id): (&Target, u16)| {
         let source = match &target.root {
             Root::Pid(pid) => RootSource::Pid(*pid),
-            Root::PidFile(path) => {
-                let number = pid_files.next().unwrap_or_default();
-                RootSource::File(PidFile::new(path.clone(), number))
-            }
+            Root::PidFile(path) => RootSource::File(PidFile::new(path, pid_files)),
             Root::Command(command) => RootSource::Gated(
                 GatedCommand::start(program, command, config.keep_stderr)
                     .map_err(|source| LiveError::Command { name: target.name.clone(), source })?,
@@ -267,7 +253,7 @@ fn trees(
         };
         Ok(Tree::new(TreeId(id), target.name.clone(), source))
     };
-    config.targets.iter().zip(0..).map(&mut tree).collect()
+    config.targets.iter().zip(0..).map(tree).collect()
 }
 
 fn join<T>(thread: JoinHandle<T>, name: &str) -> Result<T, LiveError> {

@@ -1,6 +1,6 @@
 //! The pid file of a tree: it names a process, now and whenever the one before is gone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::model::Pid;
 use crate::source::keeper::Keeper;
@@ -18,8 +18,11 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
-    pub(super) fn new(path: PathBuf, number: u16) -> PidFile {
-        PidFile { path, number, gone: None, complaint: None }
+    /// The file with this path, which is one of the keeper's.
+    pub(super) fn new(path: &Path, pid_files: &[PathBuf]) -> PidFile {
+        let number = pid_files.iter().zip(0..).find(|(known, _)| *known == path);
+        let number = number.map_or(u16::MAX, |(_, number)| number);
+        PidFile { path: path.to_owned(), number, gone: None, complaint: None }
     }
 
     /// The process that it names for tree `tree`, unless that is [gone](PidFile::lose). A problem is logged once.

@@ -30,8 +30,8 @@ pub struct RemoteConfig {
 
 /// A host that is watched over a command. It need not be reachable yet.
 pub struct Remote {
-    config: RemoteConfig,
-    consumers: Vec<Pid>,
+    host: String,
+    consumers: Vec<NamedPid>,
     dtrace: DtraceWitness,
     kernel: KernelInfo,
     stop: Stop,
@@ -43,10 +43,11 @@ impl Remote {
     /// # Errors
     /// [`LiveError::Targets`]: there is no consumer, or one is not named by its pid. [`LiveError::Dtrace`] for an option.
     pub(crate) fn new(config: RemoteConfig) -> Result<Remote, LiveError> {
-        let consumers = pids(&config.host, &config.consumers)?;
-        let dtrace = DtraceWitness::by_command(&config.command, &config.dtrace, &config.host)?;
+        let RemoteConfig { host, command, dtrace, consumers } = config;
+        let consumers = named_pids(&host, &consumers)?;
+        let dtrace = DtraceWitness::by_command(&command, &dtrace, &host)?;
         let (kernel, stop) = (KernelInfo::default(), Stop::default());
-        Ok(Remote { config, consumers, dtrace, kernel, stop })
+        Ok(Remote { host, consumers, dtrace, kernel, stop })
     }
 
     /// Reaches dtrace(1) there and chooses the D program, for a run that is to fail now if it cannot. The kernel there.
@@ -54,7 +55,7 @@ impl Remote {
     /// # Errors
     /// [`LiveError::Dtrace`].
     pub(crate) fn reach(&mut self) -> Result<KernelInfo, LiveError> {
-        self.dtrace.choose(&self.consumers)?;
+        self.dtrace.choose(&pids(&self.consumers))?;
         self.kernel = self.dtrace.kernel(&|| true);
         Ok(self.kernel.clone())
     }
@@ -66,12 +67,12 @@ impl Remote {
 
     /// The host's name; empty for the only one.
     pub(crate) fn host(&self) -> &str {
-        &self.config.host
+        &self.host
     }
 
     /// How often dtrace(1) reads its buffers, in nanoseconds.
     pub(crate) fn switch_ns(&self) -> Option<u64> {
-        self.config.dtrace.switch_ns()
+        self.dtrace.switch_ns()
     }
 
     /// Ends [`Remote::run`], from any thread.
@@ -84,7 +85,7 @@ impl Remote {
         Meta {
             uname: self.kernel.uname.clone(),
             osreldate: self.kernel.osreldate,
-            program: self.dtrace.program_text(&self.consumers),
+            program: self.dtrace.program_text(&pids(&self.consumers)),
             note: note.to_owned(),
             start_mono_ns: clock::now().0,
             start_real_ns: clock::wall_now(),
@@ -101,16 +102,16 @@ impl Remote {
         sink: &mut impl Sink,
         kernel: impl Fn(KernelInfo) + Send + Sync + 'static,
     ) -> Result<(), LiveError> {
-        let Remote { config, consumers, dtrace, stop, .. } = self;
-        if push_consumers(sink, &config.consumers, &consumers).is_break() {
+        let Remote { consumers, dtrace, stop, .. } = self;
+        if push_consumers(sink, &consumers).is_break() {
             return Ok(());
         }
         let (to, from) = inbox(STDOUT_BUFFERS + STDERR_BUFFERS);
         let supervisor = dtrace
-            .supervisor(consumers.clone(), to, || (), stop.clone())?
+            .supervisor(pids(&consumers), to, || (), stop.clone())?
             .on_kernel(Arc::new(kernel));
         let tracing = spawn("dtrace", || supervisor.run())?;
-        let mut runs = Runs { sink, targets: &config.consumers, pids: &consumers };
+        let mut runs = Runs { sink, consumers: &consumers };
         let broken = from.deliver_to(&mut runs, &stop);
         join(tracing, "dtrace's supervisor")?.map_err(LiveError::KeeperGone)?;
         if broken.is_continue() {
@@ -123,15 +124,14 @@ impl Remote {
 /// The sink of one run after the other: a host that was booted is another run of the same consumers.
 struct Runs<'a, S> {
     sink: &'a mut S,
-    targets: &'a [Target],
-    pids: &'a [Pid],
+    consumers: &'a [NamedPid],
 }
 
 impl<S: Sink> Sink for Runs<'_, S> {
     fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
         self.sink.push(input)?;
         match input {
-            Input::End => push_consumers(self.sink, self.targets, self.pids),
+            Input::End => push_consumers(self.sink, self.consumers),
             _ => ControlFlow::Continue(()),
         }
     }
@@ -141,21 +141,30 @@ impl<S: Sink> Sink for Runs<'_, S> {
     }
 }
 
+/// A consumer that is named by its pid.
+pub(super) struct NamedPid {
+    name: String,
+    pid: Pid,
+}
+
+fn pids(consumers: &[NamedPid]) -> Vec<Pid> {
+    consumers.iter().map(|consumer| consumer.pid).collect()
+}
+
 /// Names the consumers to `sink`; their numbers are their places.
-pub(super) fn push_consumers(
-    sink: &mut impl Sink,
-    consumers: &[Target],
-    pids: &[Pid],
-) -> ControlFlow<()> {
-    for ((target, pid), id) in consumers.iter().zip(pids).zip((0..).map(TreeId)) {
-        sink.push(Input::Tree { id, name: &target.name })?;
+pub(super) fn push_consumers(sink: &mut impl Sink, consumers: &[NamedPid]) -> ControlFlow<()> {
+    for (NamedPid { name, pid }, id) in consumers.iter().zip((0..).map(TreeId)) {
+        sink.push(Input::Tree { id, name })?;
         sink.push(Input::Consumer { id, pid: Some(*pid) })?;
     }
     ControlFlow::Continue(())
 }
 
-/// The pids of the consumers of a host.
-pub(super) fn pids(host: &str, consumers: &[Target]) -> Result<Vec<Pid>, LiveError> {
+/// The consumers of a host.
+///
+/// # Errors
+/// There is none, there are too many, or one is not named by its pid.
+pub(super) fn named_pids(host: &str, consumers: &[Target]) -> Result<Vec<NamedPid>, LiveError> {
     let of = if host.is_empty() { String::new() } else { format!(" of {host}") };
     if consumers.is_empty() || consumers.len() > MOST_CONSUMERS {
         return Err(LiveError::Targets(format!(
@@ -163,17 +172,15 @@ pub(super) fn pids(host: &str, consumers: &[Target]) -> Result<Vec<Pid>, LiveErr
              --consumer NAME=pid:NUMBER, as `kqproc_exporter consumers --dtrace.command COMMAND` lists them"
         )));
     }
-    let pid = |target: &Target| match target.root {
-        Root::Pid(pid) => Ok(pid),
-        Root::PidFile(ref file) => Err(LiveError::Targets(format!(
+    let named_pid = |Target { name, root }: &Target| match root {
+        Root::Pid(pid) => Ok(NamedPid { name: name.clone(), pid: *pid }),
+        Root::PidFile(file) => Err(LiveError::Targets(format!(
             "consumer {name:?}{of}: nothing here can read {file} of that host; give the pid that is in it, {name}=pid:NUMBER",
-            name = target.name,
             file = file.display()
         ))),
         Root::Command(_) => Err(LiveError::Targets(format!(
-            "consumer {:?}{of} is a command: give the pid of a process of that host",
-            target.name
+            "consumer {name:?}{of} is a command: give the pid of a process of that host"
         ))),
     };
-    consumers.iter().map(pid).collect()
+    consumers.iter().map(named_pid).collect()
 }

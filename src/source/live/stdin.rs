@@ -7,9 +7,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::LiveError;
-use super::remote::{pids, push_consumers};
+use super::remote::{NamedPid, named_pids, push_consumers};
 use crate::input::{Input, Sink};
-use crate::model::Pid;
 use crate::source::clock;
 use crate::source::dtrace::link::Banner;
 use crate::source::dtrace::readable;
@@ -18,8 +17,7 @@ use crate::source::target::Target;
 
 /// The consumers of a stream that comes on stdin.
 pub struct Stdin {
-    consumers: Vec<Target>,
-    pids: Vec<Pid>,
+    consumers: Vec<NamedPid>,
     stop: Stop,
 }
 
@@ -28,9 +26,8 @@ impl Stdin {
     ///
     /// # Errors
     /// [`LiveError::Targets`]: there is no consumer, or one is not named by its pid.
-    pub(crate) fn new(consumers: Vec<Target>) -> Result<Stdin, LiveError> {
-        let pids = pids("", &consumers)?;
-        Ok(Stdin { consumers, pids, stop: Stop::default() })
+    pub(crate) fn new(consumers: &[Target]) -> Result<Stdin, LiveError> {
+        Ok(Stdin { consumers: named_pids("", consumers)?, stop: Stop::default() })
     }
 
     /// Ends [`Stdin::run`], from any thread.
@@ -44,8 +41,8 @@ impl Stdin {
     /// # Errors
     /// Stdin cannot be read.
     pub(crate) fn run(self, sink: &mut impl Sink) -> Result<(), LiveError> {
-        let Stdin { consumers, pids, stop } = self;
-        if push_consumers(sink, &consumers, &pids).is_break() {
+        let Stdin { consumers, stop } = self;
+        if push_consumers(sink, &consumers).is_break() {
             return Ok(());
         }
         let (wake, waker) = pipe().map_err(LiveError::Stdin)?;
@@ -53,17 +50,18 @@ impl Stdin {
         // Closed, it can be read.
         stop.on_request(move |_| drop(waker.lock().map(|mut waker| waker.take())));
         let input = std::io::stdin().as_fd().try_clone_to_owned().map_err(LiveError::Stdin)?;
-        let flow = sink.push(Input::DtraceUp { at: clock::now() });
-        let flow = match flow {
-            ControlFlow::Continue(()) => follow(PipeReader::from(input), &wake, sink),
-            broken => broken,
-        };
-        if flow.is_continue() {
-            let _ = sink.push(Input::DtraceDown { at: clock::now() });
-            let _ = sink.push(Input::End);
-        }
+        // It breaks off if the sink does.
+        let _ = push_all(PipeReader::from(input), &wake, sink);
         Ok(())
     }
+}
+
+/// Pushes a run of dtrace(1), whose output comes `from` there, and its end.
+fn push_all(from: PipeReader, wake: &PipeReader, sink: &mut impl Sink) -> ControlFlow<()> {
+    sink.push(Input::DtraceUp { at: clock::now() })?;
+    follow(from, wake, sink)?;
+    sink.push(Input::DtraceDown { at: clock::now() })?;
+    sink.push(Input::End)
 }
 
 /// Reads to the end, or until `wake` can be read.
