@@ -259,8 +259,8 @@ fn run_live(
     let first = usize::from(local.is_some());
     thread::scope(|scope| {
         for (remote, part) in remotes.into_iter().zip(first..) {
-            let switch_ns = remote.switch_ns().unwrap_or(check.switch_ns);
-            let mut ingest = Ingest::part(state.clone(), Config { switch_ns, ..check }, part);
+            let check = Config { switch_ns: remote.switch_ns(), ..check };
+            let mut ingest = Ingest::part(state.clone(), check, part);
             let state = state.clone();
             let kernel = move |kernel: KernelInfo| {
                 if !kernel.osrelease.is_empty() {
@@ -276,8 +276,8 @@ fn run_live(
             });
         }
         let Some(live) = local else { return Ok(()) };
-        let switch_ns = live.switch_ns().unwrap_or(check.switch_ns);
-        let mut ingest = Ingest::part(state.clone(), Config { switch_ns, ..check }, 0);
+        let check = Config { switch_ns: live.switch_ns(), ..check };
+        let mut ingest = Ingest::part(state.clone(), check, 0);
         let ran = live.run(&mut ingest);
         ran.map(drop).inspect_err(|_| stop.request())
     })

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::model::Pid;
+use crate::source::dtrace::{BufferSize, Switchrate};
 use crate::source::keeper::{self, KeeperJob};
 use crate::source::target;
 
@@ -18,9 +19,9 @@ pub(crate) struct KeeperArgs {
     #[arg(long)]
     dtrace: Option<PathBuf>,
     #[arg(long)]
-    bufsize: String,
+    bufsize: BufferSize,
     #[arg(long)]
-    switchrate: String,
+    switchrate: Switchrate,
     #[arg(long)]
     marks: bool,
     #[arg(long)]

@@ -62,12 +62,12 @@ pub(crate) struct DtraceArgs {
     dtrace_path: Option<PathBuf>,
 
     /// Its buffer on each CPU; dtrace takes less where memory is short [default: 8m]
-    #[arg(long = "dtrace.bufsize", value_name = "SIZE", value_parser = dtrace::size)]
-    bufsize: Option<String>,
+    #[arg(long = "dtrace.bufsize", value_name = "SIZE")]
+    bufsize: Option<dtrace::BufferSize>,
 
     /// How often it reads its buffers [default: 10hz]
-    #[arg(long = "dtrace.switchrate", value_name = "RATE", value_parser = dtrace::rate)]
-    switchrate: Option<String>,
+    #[arg(long = "dtrace.switchrate", value_name = "RATE")]
+    switchrate: Option<dtrace::Switchrate>,
 
     /// Do without the fbt probes that say why the kernel lost something
     #[arg(long = "no-dtrace.causes")]

@@ -83,8 +83,7 @@ fn import(args: &RecordArgs, directory: &Path) -> anyhow::Result<ExitCode> {
 
 fn record(args: &RecordArgs, open: Open) -> anyhow::Result<ExitCode> {
     let source = args.live.config(Some(super::LINGER));
-    let mut check = Config::default();
-    check.switch_ns = source.dtrace.switch_ns().unwrap_or(check.switch_ns);
+    let check = Config { switch_ns: source.dtrace.switchrate.period_ns(), ..Config::default() };
     let begin = |meta| -> anyhow::Result<Recorder> {
         let parts = Parts::begin(args, meta, check).or_exit(IOERR)?;
         Ok(Recorder { parts, written: Ok(()) })

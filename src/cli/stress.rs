@@ -191,8 +191,7 @@ impl LoadStep {
             _ => None,
         };
         let meta = live.meta("");
-        let mut config = Config::default();
-        config.switch_ns = args.dtrace.options().switch_ns().unwrap_or(config.switch_ns);
+        let config = Config { switch_ns: live.switch_ns(), ..Config::default() };
         let mut pipeline = Pipeline::new(config, Chronicle::default());
         let progress = Progress::new(what, Some(plan.processes()));
         let ended = live

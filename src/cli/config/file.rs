@@ -68,9 +68,9 @@ struct KqueueTable {
 pub(super) struct DtraceTable {
     pub(super) path: Option<PathBuf>,
     #[serde(deserialize_with = "size")]
-    bufsize: Option<String>,
+    bufsize: Option<dtrace::BufferSize>,
     #[serde(deserialize_with = "rate")]
-    switchrate: Option<String>,
+    switchrate: Option<dtrace::Switchrate>,
     causes: Option<bool>,
 }
 
@@ -172,13 +172,17 @@ impl ConfigFile {
     }
 }
 
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let size = |text: &str| dtrace::size(text).map_err(str::to_owned);
+fn size<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<dtrace::BufferSize>, D::Error> {
+    let size = |text: &str| text.parse().map_err(str::to_owned);
     deserializer.deserialize_str(Quoted("a size in quotes, such as \"8m\"", size)).map(Some)
 }
 
-fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let rate = |text: &str| dtrace::rate(text).map_err(str::to_owned);
+fn rate<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<dtrace::Switchrate>, D::Error> {
+    let rate = |text: &str| text.parse().map_err(str::to_owned);
     deserializer.deserialize_str(Quoted("a rate in quotes, such as \"10hz\"", rate)).map(Some)
 }
 

@@ -236,15 +236,15 @@ mod tests {
         let text = "[dtrace]\nbufsize = \"4m\"\nswitchrate = \"2hz\"\ncauses = false\n\
                     [kqueue]\nnote_fork = true\n[check]\nsettle = \"2s\"\ncapacity = 4096\n";
         let by_file = load(text, &[]).expect("good");
-        assert_eq!(by_file.live.dtrace.bufsize, "4m");
+        assert_eq!(by_file.live.dtrace.bufsize.as_str(), "4m");
         assert!(!by_file.live.dtrace.causes);
         assert_eq!(by_file.live.notes, Notes { fork: true, exec: false });
         assert_eq!((by_file.check.settle_ns, by_file.check.capacity), (2_000_000_000, 4096));
         assert_eq!(by_file.check.reorder_ns, check::Config::default().reorder_ns);
         let flags = ["--dtrace.bufsize=8m", "--kqueue.notes=exec"];
         let by_flag = load(text, &flags).expect("good");
-        assert_eq!(by_flag.live.dtrace.bufsize, "8m", "given, though it is the default");
-        assert_eq!(by_flag.live.dtrace.switchrate, "2hz");
+        assert_eq!(by_flag.live.dtrace.bufsize.as_str(), "8m", "given, though it is the default");
+        assert_eq!(by_flag.live.dtrace.switchrate.as_str(), "2hz");
         assert_eq!(by_flag.live.notes, Notes { fork: false, exec: true });
     }
 

@@ -11,9 +11,9 @@ use std::{fmt, io};
 
 use nix::sys::signal::Signal;
 
-use super::DtraceOptions;
 use super::link::Link;
 use super::programs::{CONSUMERS, KERNEL, Program};
+use super::{BufferSize, DtraceOptions, Switchrate};
 use crate::model::Pid;
 use crate::source::keeper::process::{self, ProcessEnd, Script, Supervised};
 use crate::source::keeper::{KeeperError, Started};
@@ -37,8 +37,8 @@ pub(super) struct CommandRunner(Arc<CommandInner>);
 
 struct CommandInner {
     words: Vec<String>,
-    bufsize: String,
-    switchrate: String,
+    bufsize: BufferSize,
+    switchrate: Switchrate,
     compile: Duration,
     /// The one that was started last.
     running: Mutex<Option<Supervised>>,

@@ -6,6 +6,7 @@ pub mod command;
 pub mod consumers;
 mod drains;
 pub(crate) mod link;
+mod options;
 mod policy;
 mod process;
 pub mod programs;
@@ -16,13 +17,13 @@ mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+pub use options::{BufferSize, DtraceOptions, Switchrate};
 pub use policy::RestartLimits;
 pub(crate) use process::readable;
 
 use self::command::CommandRunner;
-use self::programs::{PLAIN, Program, WITH_CAUSES, is_option_value};
+use self::programs::{PLAIN, Program, WITH_CAUSES};
 use self::runner::Runner;
 pub(crate) use self::supervisor::{ConsumerPids, Supervisor};
 use super::inbox::MessageSender;
@@ -39,70 +40,6 @@ pub(crate) const STDOUT_BUFFERS: usize = 256;
 /// The same for its stderr.
 pub(crate) const STDERR_BUFFERS: usize = 64;
 
-/// How dtrace(1) is to be run.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DtraceOptions {
-    /// Its path; `None` for `/usr/sbin/dtrace`.
-    pub path: Option<PathBuf>,
-    /// The words of a command that runs it instead, on another host.
-    pub command: Option<Vec<String>>,
-    /// Its principal buffer on each CPU, such as `8m`. It halves it by itself if memory is short.
-    pub bufsize: String,
-    /// How often it reads its buffers, such as `10hz`.
-    pub switchrate: String,
-    /// Whether to run the cause probes, if they compile.
-    pub causes: bool,
-    /// How long a trial compilation may take.
-    pub compile: Duration,
-    /// How patient to be with it.
-    pub limits: RestartLimits,
-}
-
-impl Default for DtraceOptions {
-    fn default() -> DtraceOptions {
-        DtraceOptions {
-            path: None,
-            command: None,
-            bufsize: "8m".to_owned(),
-            switchrate: "10hz".to_owned(),
-            causes: true,
-            compile: Duration::from_secs(120),
-            limits: RestartLimits::default(),
-        }
-    }
-}
-
-impl DtraceOptions {
-    /// What a keeper is to do with them.
-    ///
-    /// # Errors
-    /// [`DtraceError::Option`], for one that dtrace would not understand.
-    pub(crate) fn job(&self, scope: KeeperScope) -> Result<KeeperJob, DtraceError> {
-        self.check()?;
-        let DtraceOptions { path, bufsize, switchrate, compile, .. } = self.clone();
-        let KeeperScope { trees: marks, pid_files, consumers } = scope;
-        Ok(KeeperJob { dtrace: path, bufsize, switchrate, marks, compile, pid_files, consumers })
-    }
-
-    /// Whether dtrace would understand them.
-    fn check(&self) -> Result<(), DtraceError> {
-        let bad = |option, value: &str, what| DtraceError::Option {
-            option,
-            value: value.to_owned(),
-            what,
-        };
-        let DtraceOptions { bufsize, switchrate, .. } = self;
-        size(bufsize).map_err(|what| bad("--dtrace.bufsize", bufsize, what))?;
-        rate(switchrate).map_err(|what| bad("--dtrace.switchrate", switchrate, what))?;
-        Ok(())
-    }
-
-    /// The switchrate as a period in nanoseconds; `None` if it is no rate.
-    pub fn switch_ns(&self) -> Option<u64> {
-        period_ns(&self.switchrate)
-    }
-}
-
 /// Why dtrace(1) cannot be a witness.
 #[derive(Debug, thiserror::Error)]
 pub enum DtraceError {
@@ -115,16 +52,6 @@ pub enum DtraceError {
     /// There is no keeper any more.
     #[error(transparent)]
     Gone(#[from] Gone),
-    /// An option that dtrace would not understand.
-    #[error("{option} {value:?}: {what}")]
-    Option {
-        /// The flag.
-        option: &'static str,
-        /// What was given.
-        value: String,
-        /// What to give instead.
-        what: &'static str,
-    },
     /// None of the main programs compiles.
     #[error("no D program compiles on this kernel, so there is no truth to compare with:\n{0}")]
     Compile(String),
@@ -178,32 +105,28 @@ impl DtraceWitness {
     /// The dtrace(1) of this host. Starts a keeper, which is `program`, to run it.
     ///
     /// # Errors
-    /// [`DtraceError::Option`], or the keeper cannot be started.
+    /// [`DtraceError::Keeper`].
     pub(crate) fn by_keeper(
         program: &Path,
         options: &DtraceOptions,
         scope: KeeperScope,
     ) -> Result<(DtraceWitness, Keeper), DtraceError> {
         let marks = scope.trees;
-        let keeper = Keeper::start(program, &options.job(scope)?).map_err(DtraceError::Keeper)?;
+        let keeper = Keeper::start(program, &options.job(scope)).map_err(DtraceError::Keeper)?;
         let runner = Runner::Keeper(keeper.clone());
         let (options, host) = (options.clone(), String::new());
         Ok((DtraceWitness { runner, choice: None, options, host, marks }, keeper))
     }
 
     /// The dtrace(1) that a command runs, on `host`. It is not looked for yet: that host may be down.
-    ///
-    /// # Errors
-    /// [`DtraceError::Option`].
     pub(crate) fn by_command(
         words: &[String],
         options: &DtraceOptions,
         host: &str,
-    ) -> Result<DtraceWitness, DtraceError> {
-        options.check()?;
+    ) -> DtraceWitness {
         let runner = Runner::Command(CommandRunner::new(words, options, host));
         let (options, host) = (options.clone(), host.to_owned());
-        Ok(DtraceWitness { runner, choice: None, options, host, marks: false })
+        DtraceWitness { runner, choice: None, options, host, marks: false }
     }
 
     /// Chooses the D program for these consumers by trial compilation. A keeper loads dtrace's modules before, if they are
@@ -234,8 +157,8 @@ impl DtraceWitness {
     }
 
     /// How often it reads its buffers, in nanoseconds.
-    pub(crate) fn switch_ns(&self) -> Option<u64> {
-        self.options.switch_ns()
+    pub(crate) fn switch_ns(&self) -> u64 {
+        self.options.switchrate.period_ns()
     }
 
     /// The name of the program; empty until one is chosen.
@@ -303,58 +226,4 @@ fn choose(
         }
     }
     Err(DtraceError::Compile(failures.join("\n")))
-}
-
-/// A size as dtrace takes it, such as `8m`.
-///
-/// # Errors
-/// It is none.
-pub fn size(text: &str) -> Result<String, &'static str> {
-    const SIZE: &str = "give a size for dtrace, such as 8m";
-    is_option_value(text, &["", "k", "m", "g"]).then(|| text.to_owned()).ok_or(SIZE)
-}
-
-/// A rate or a period as dtrace takes it, such as `10hz` or `100ms`.
-///
-/// # Errors
-/// It is none.
-pub fn rate(text: &str) -> Result<String, &'static str> {
-    const RATE: &str = "give a rate for dtrace, such as 10hz";
-    period_ns(text).map(|_| text.to_owned()).ok_or(RATE)
-}
-
-/// What a rate is as a period (`lib/libdtrace/common/dt_options.c`, `dt_opt_rate`).
-fn period_ns(rate: &str) -> Option<u64> {
-    if !is_option_value(rate, &["hz", "ms", "us", "ns", "s", "sec", "msec"]) {
-        return None;
-    }
-    let unit = rate.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number: u64 = rate.strip_suffix(unit)?.parse().ok()?;
-    Some(match unit.to_ascii_lowercase().as_str() {
-        "hz" => 1_000_000_000 / number,
-        "ns" => number,
-        "us" => number * 1000,
-        "ms" | "msec" => number * 1_000_000,
-        _ => number * 1_000_000_000,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_a_period() {
-        for (rate, ns) in [
-            ("10hz", Some(100_000_000)),
-            ("2Hz", Some(500_000_000)),
-            ("50ms", Some(50_000_000)),
-            ("1sec", Some(1_000_000_000)),
-            ("7us", Some(7000)),
-            ("10", None),
-            ("0hz", None),
-        ] {
-            assert_eq!(period_ns(rate), ns, "{rate}");
-        }
-    }
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::consumers::{CONSUMER, CONSUMER_11, clauses};
+use super::{BufferSize, Switchrate};
 use crate::model::Pid;
 
 const PROC: &str = include_str!("../../../d-scripts/proc.d");
@@ -72,14 +73,14 @@ impl Program {
     /// these consumers.
     pub(crate) fn tuned(
         &self,
-        bufsize: &str,
-        switchrate: &str,
+        bufsize: &BufferSize,
+        switchrate: &Switchrate,
         marks: bool,
         consumers: &[Pid],
     ) -> String {
         let text = if marks { self.text() } else { without_marks(&self.text()) };
         let text = text + &clauses(self.consumer, consumers);
-        with_options(&text, &[("switchrate", switchrate), ("bufsize", bufsize)])
+        with_options(&text, &[("switchrate", switchrate.as_str()), ("bufsize", bufsize.as_str())])
     }
 }
 
@@ -140,14 +141,6 @@ impl Drop for ProgramFile {
     }
 }
 
-/// Whether dtrace(1) takes this for the value of a size or a rate: digits and a unit (`8m`, `10hz`).
-pub(crate) fn is_option_value(value: &str, units: &[&str]) -> bool {
-    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = value.strip_prefix(digits).unwrap_or_default().to_ascii_lowercase();
-    let is_number = digits.bytes().all(|b| b.is_ascii_digit()) && digits.len() < 10;
-    is_number && digits.bytes().any(|b| b != b'0') && units.contains(&unit.as_str())
-}
-
 /// Every printf of a program: its format and how many arguments follow it.
 #[cfg(test)]
 pub(super) fn printfs(text: &str) -> Vec<(&str, usize)> {
@@ -164,10 +157,16 @@ pub(super) fn printfs(text: &str) -> Vec<(&str, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::dtrace::DtraceOptions;
     use crate::wire::schema::SCHEMA;
 
     /// Those that watch trees and consumers.
     const MAIN: [Program; 4] = [WITH_CAUSES, PLAIN[0], PLAIN[1], PLAIN[2]];
+
+    fn tuned(program: &Program, marks: bool, consumers: &[Pid]) -> String {
+        let DtraceOptions { bufsize, switchrate, .. } = DtraceOptions::default();
+        program.tuned(&bufsize, &switchrate, marks, consumers)
+    }
 
     fn letters(text: &str) -> String {
         printfs(text).iter().map(|(format, _)| &format[..1]).collect()
@@ -211,8 +210,7 @@ mod tests {
     fn the_clauses_of_consumers_come_behind_the_program_of_their_generation() {
         let pids = [812, 46].map(|pid| Pid::new(pid).expect("a pid"));
         for program in &MAIN {
-            let (alone, both) =
-                (program.tuned("4m", "2hz", true, &[]), program.tuned("4m", "2hz", true, &pids));
+            let (alone, both) = (tuned(program, true, &[]), tuned(program, true, &pids));
             let behind = both.strip_prefix(&alone).expect("it begins with the program");
             assert_eq!(letters(behind), "AaNM", "{}", program.name);
             assert!(behind.contains("/pid == 812 || pid == 46/"), "{behind}");
@@ -237,7 +235,7 @@ mod tests {
 
     #[test]
     fn consumers_alone_need_no_marks() {
-        let tuned = |program: &Program| program.tuned("8m", "10hz", false, &[]);
+        let tuned = |program: &Program| tuned(program, false, &[]);
         for plain in &PLAIN {
             assert_eq!(letters(&tuned(plain)), "BCXEFT");
             assert!(!tuned(plain).contains("$1"), "the program has no argument");
@@ -253,17 +251,6 @@ mod tests {
         assert_eq!(with_options(&text, &[("bufsize", "8m"), ("switchrate", "10hz")]), PROC);
         for program in &MAIN {
             assert_eq!(program.text().matches("option bufsize=").count(), 1, "{}", program.name);
-        }
-    }
-
-    #[test]
-    fn option_values_are_numbers_with_a_unit() {
-        let sizes = ["", "k", "m", "g"];
-        for good in ["8m", "65536", "4K"] {
-            assert!(is_option_value(good, &sizes), "{good}");
-        }
-        for bad in ["", "m", "0", "8x", "8 m", "8m\nBEGIN", "-1", "99999999999m"] {
-            assert!(!is_option_value(bad, &sizes), "{bad}");
         }
     }
 

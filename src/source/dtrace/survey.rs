@@ -48,7 +48,7 @@ pub(crate) fn survey(
         Runner::Command(command.clone()).compile(&CONSUMERS, &[], &|| true)?;
         return read(command.start_survey(duration.as_secs())?, |_| Ok(()));
     }
-    let keeper = Keeper::start(program, &options.job(KeeperScope::default())?)
+    let keeper = Keeper::start(program, &options.job(KeeperScope::default()))
         .map_err(DtraceError::Keeper)?;
     Runner::Keeper(keeper.clone()).compile(&CONSUMERS, &[], &|| true)?;
     read(keeper.start_dtrace(&CONSUMERS, &[])?, |began| {

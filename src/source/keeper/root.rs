@@ -24,8 +24,8 @@ use super::protocol::{Reply, Request, is_closed};
 use crate::input::MOST_CONSUMERS;
 use crate::model::Pid;
 use crate::source::clock;
-use crate::source::dtrace::DTRACE;
 use crate::source::dtrace::programs::{Program, ProgramFile};
+use crate::source::dtrace::{BufferSize, DTRACE, Switchrate};
 use crate::source::target::read_pid_file;
 
 /// All that a keeper may do. It is settled before the exporter hears from anybody.
@@ -34,9 +34,9 @@ pub struct KeeperJob {
     /// dtrace(1), if it is not /usr/sbin/dtrace.
     pub dtrace: Option<PathBuf>,
     /// Its principal buffer on each CPU.
-    pub bufsize: String,
+    pub bufsize: BufferSize,
     /// How often it reads its buffers.
-    pub switchrate: String,
+    pub switchrate: Switchrate,
     /// Whether its program prints the marks of the exporter's reader of kqueue.
     pub marks: bool,
     /// How long a trial compilation may take.
@@ -59,8 +59,8 @@ impl KeeperJob {
         };
         let compile = compile.as_millis().to_string();
         let mut arguments = vec![
-            flag("--bufsize", bufsize.as_ref()),
-            flag("--switchrate", switchrate.as_ref()),
+            flag("--bufsize", bufsize.as_str().as_ref()),
+            flag("--switchrate", switchrate.as_str().as_ref()),
             flag("--compile-ms", compile.as_ref()),
         ];
         arguments.extend(marks.then(|| "--marks".into()));
@@ -253,6 +253,7 @@ fn is_full(error: &io::Error) -> bool {
 mod tests {
     use super::super::protocol::Outcome;
     use super::*;
+    use crate::source::dtrace::{DtraceOptions, KeeperScope};
 
     #[test]
     fn only_who_was_named_is_watched_as_a_consumer() {
@@ -260,15 +261,8 @@ mod tests {
         let path = folder.path().join("pid");
         std::fs::write(&path, "812\n").expect("written");
         let [named, by_file, other] = [46, 812, 813].map(|pid| Pid::new(pid).expect("a pid"));
-        let job = KeeperJob {
-            dtrace: None,
-            bufsize: "8m".to_owned(),
-            switchrate: "10hz".to_owned(),
-            marks: true,
-            compile: Duration::ZERO,
-            pid_files: vec![path],
-            consumers: vec![named],
-        };
+        let scope = KeeperScope { trees: true, pid_files: vec![path], consumers: vec![named] };
+        let job = DtraceOptions::default().job(scope);
         let (exporter, _ours) = UnixStream::pair().expect("a pair");
         let mut keeper = KeeperProcess::new(exporter, job);
         let mut ask = |request| keeper.answer(request).outcome;

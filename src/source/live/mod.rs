@@ -97,8 +97,8 @@ impl Live {
     }
 
     /// How often dtrace(1) reads its buffers, in nanoseconds.
-    pub(crate) fn switch_ns(&self) -> Option<u64> {
-        self.config.dtrace.switch_ns()
+    pub(crate) fn switch_ns(&self) -> u64 {
+        self.dtrace.switch_ns()
     }
 
     /// What a recording of this source says about its origin.

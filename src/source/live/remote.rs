@@ -41,11 +41,11 @@ impl Remote {
     /// Nothing is started yet.
     ///
     /// # Errors
-    /// [`LiveError::Targets`]: there is no consumer, or one is not named by its pid. [`LiveError::Dtrace`] for an option.
+    /// [`LiveError::Targets`]: there is no consumer, or one is not named by its pid.
     pub(crate) fn new(config: RemoteConfig) -> Result<Remote, LiveError> {
         let RemoteConfig { host, command, dtrace, consumers } = config;
         let consumers = named_pids(&host, &consumers)?;
-        let dtrace = DtraceWitness::by_command(&command, &dtrace, &host)?;
+        let dtrace = DtraceWitness::by_command(&command, &dtrace, &host);
         let (kernel, stop) = (KernelInfo::default(), Stop::default());
         Ok(Remote { host, consumers, dtrace, kernel, stop })
     }
@@ -71,7 +71,7 @@ impl Remote {
     }
 
     /// How often dtrace(1) reads its buffers, in nanoseconds.
-    pub(crate) fn switch_ns(&self) -> Option<u64> {
+    pub(crate) fn switch_ns(&self) -> u64 {
         self.dtrace.switch_ns()
     }
 
