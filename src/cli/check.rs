@@ -8,8 +8,7 @@ use super::config::Settings;
 use super::cost;
 use super::live_args::{CommandWords, command_words};
 use super::output::{self, Format};
-use super::preflight::facts::{PreflightFacts, Wants};
-use super::preflight::host::LocalHost;
+use super::preflight::facts::{PlannedService, PreflightFacts};
 use super::preflight::judge::judge;
 use super::preflight::{CheckStatus, Prerequisite, exit_status};
 use super::progress::Progress;
@@ -65,10 +64,16 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     let remotes: Vec<_> = args.command.iter().map(remote).chain(of_file.remotes()).collect();
     let this_host = args.command.is_none() && of_file.watches_this_host();
-    let wants = Wants { config: args.config.as_deref(), this_host, web: &args.web };
-    let host = LocalHost { user: args.user.clone(), dtrace: dtrace(args, of_file), remotes };
+    let planned = PlannedService {
+        user: &args.user,
+        config: args.config.as_deref(),
+        this_host,
+        dtrace: dtrace(args, of_file),
+        remotes,
+        web: &args.web,
+    };
     let progress = Progress::new("looking", None);
-    let lines = judge(&PreflightFacts::gather(&host, &wants));
+    let lines = judge(&PreflightFacts::gather(&planned));
     drop(progress);
     output::print(&text(&lines, paint_for_stdout()))?;
     Ok(ExitCode::from(exit_status(&lines)))

@@ -73,7 +73,7 @@ impl Growing {
 
 /// What may hide other users' processes from an unprivileged one, and the value with which it does so (13.2
 /// `kern_prot.c`, `cr_canseeotheruids` and `cr_canseeothergids`; mac_seeotheruids(4) if it is loaded).
-pub(crate) const HIDING: [(&str, i32); 3] = [
+const HIDING: [(&str, i32); 3] = [
     ("security.bsd.see_other_uids", 0),
     ("security.bsd.see_other_gids", 0),
     ("security.mac.seeotheruids.enabled", 1),
@@ -94,16 +94,17 @@ pub(crate) fn hidden_by() -> Option<&'static str> {
     HIDING.iter().find(|(name, hides)| integer(name) == Some(*hides)).map(|(name, _)| *name)
 }
 
+/// A sysctl of the type int; `None` if there is none of this name, and always on systems other than FreeBSD.
 #[cfg(target_os = "freebsd")]
-fn integer(name: &str) -> Option<i32> {
+pub(crate) fn integer(name: &str) -> Option<i32> {
     match counter(&std::ffi::CString::new(name).ok()?).ok()? {
-        Raw::Narrow(value) => i32::try_from(value).ok(),
+        Raw::Narrow(value) => Some(value.cast_signed()),
         Raw::Wide(_) => None,
     }
 }
 
 #[cfg(not(target_os = "freebsd"))]
-fn integer(_: &str) -> Option<i32> {
+pub(crate) fn integer(_: &str) -> Option<i32> {
     None
 }
 

@@ -7,7 +7,7 @@ use super::{CheckStatus, Prerequisite};
 use crate::cli::exit::{CONFIG, NOPERM, UNAVAILABLE};
 use crate::cli::user::Identity;
 use crate::report::kernel::regime_by_osreldate;
-use crate::source::sysctl::HIDING_JAILED;
+use crate::source::sysctl::{HIDING_JAILED, KernelInfo};
 
 /// A binary of ours runs on 12.3 and later (the C library's ABI).
 const OLDEST: u32 = 1_203_000;
@@ -63,9 +63,9 @@ fn no_permission(line: Prerequisite) -> Prerequisite {
 
 /// The lines that cannot be met on another system.
 fn elsewhere(facts: &PreflightFacts) -> Vec<Prerequisite> {
-    let os = &facts.os;
+    let (os, uname) = (facts.os, facts.kernel.uname.as_str());
     let never = |what, whose: &str| fail(what, format!("cannot be met on {os}: {whose}"), "");
-    let name = if facts.uname.is_empty() { os } else { &facts.uname };
+    let name = if uname.is_empty() { os } else { uname };
     vec![
         fail(
             "kernel",
@@ -81,7 +81,7 @@ fn elsewhere(facts: &PreflightFacts) -> Vec<Prerequisite> {
 
 fn on_freebsd(facts: &PreflightFacts, freebsd: &FreeBsd) -> Vec<Prerequisite> {
     let mut lines = vec![
-        kernel(&facts.uname, freebsd.osreldate),
+        kernel(&facts.kernel),
         root(facts.uid, &freebsd.device),
         jail(freebsd.jailed),
         hooks(freebsd.hooks),
@@ -91,7 +91,7 @@ fn on_freebsd(facts: &PreflightFacts, freebsd: &FreeBsd) -> Vec<Prerequisite> {
         program(freebsd),
     ];
     lines.extend(freebsd.dtrace.as_ref().ok().map(causes));
-    lines.extend((freebsd.osreldate >= Some(LISTS_KNOTES)).then(knotes));
+    lines.extend((facts.kernel.osreldate >= LISTS_KNOTES).then(knotes));
     lines
 }
 
@@ -105,13 +105,13 @@ fn knotes() -> Prerequisite {
     )
 }
 
-fn kernel(uname: &str, osreldate: Option<u32>) -> Prerequisite {
-    let Some(osreldate) = osreldate else {
+fn kernel(KernelInfo { uname, osreldate, .. }: &KernelInfo) -> Prerequisite {
+    if *osreldate == 0 {
         return line("kernel", CheckStatus::Warn, format!("{uname}, kern.osreldate unknown"), "");
-    };
-    let found =
-        format!("{uname}, osreldate {osreldate}: {} expected", regime_by_osreldate(osreldate));
-    if osreldate < OLDEST {
+    }
+    let regime = regime_by_osreldate(*osreldate);
+    let found = format!("{uname}, osreldate {osreldate}: {regime} expected");
+    if *osreldate < OLDEST {
         fail(
             "kernel",
             found,
@@ -213,7 +213,7 @@ fn unanswerable(device: &FileAccess) -> bool {
 
 fn program(freebsd: &FreeBsd) -> Prerequisite {
     match &freebsd.dtrace {
-        Ok(found) => ok("program", format!("{} compiles", found.program)),
+        Ok(found) => ok("program", format!("{} compiles", found.name)),
         Err(_) if unanswerable(&freebsd.device) => {
             skip("program", "cannot be known without the device")
         }
@@ -233,7 +233,7 @@ fn causes(found: &ServedProgram) -> Prerequisite {
             format!("the cause probes do not compile: {reason}"),
             "serve works without: only the errno behind a NOTE_TRACKERR stays unknown",
         ),
-        None if found.program.contains("causes") => ok("causes", "the cause probes compile"),
+        None if found.name.contains("causes") => ok("causes", "the cause probes compile"),
         None => skip("causes", "left out by the configuration"),
     }
 }
@@ -244,7 +244,7 @@ fn remote(Reached { host, found }: &Reached) -> Prerequisite {
             let uname =
                 if kernel.uname.is_empty() { "its release is not known" } else { &kernel.uname };
             let regime = regime_by_osreldate(kernel.osreldate);
-            ok("remote", format!("{host}: {uname}, {regime} expected; {} compiles", found.program))
+            ok("remote", format!("{host}: {uname}, {regime} expected; {} compiles", found.name))
         }
         Err(error) => fail(
             "remote",

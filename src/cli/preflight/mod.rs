@@ -1,7 +1,6 @@
-//! Would `serve` work here? Facts are gathered through [`facts::Probe`] and judged by pure functions.
+//! Would `serve` work here? [`facts`] looks at the host, and pure functions in [`judge`] say what that means.
 
 pub(crate) mod facts;
-pub(crate) mod host;
 pub(crate) mod judge;
 #[cfg(test)]
 mod tests;
@@ -26,15 +25,15 @@ named_enum! {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Prerequisite {
     /// Its name, in one word.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
     /// How it stands.
-    pub status: CheckStatus,
+    pub(crate) status: CheckStatus,
     /// What was found.
-    pub found: String,
+    pub(crate) found: String,
     /// What to do; empty if there is nothing to do.
     pub(crate) remedy: String,
     /// The exit status (sysexits(3)) if this is the first line that fails.
-    pub exit: u8,
+    pub(crate) exit: u8,
 }
 
 /// The exit status for these lines: that of the first that fails, 0 if none does.
