@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use kqproc_exporter::cli::feed::Feed;
-use kqproc_exporter::cli::serve::ServiceArgs;
+use kqproc_exporter::cli::service::ServiceArgs;
 use kqproc_exporter::model::Pid;
 use kqproc_exporter::source::dtrace::{self, RestartLimits};
 use kqproc_exporter::source::live::{Live, LiveConfig};

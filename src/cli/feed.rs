@@ -1,4 +1,5 @@
-//! The sources of `serve`, each played into a pipeline in real time.
+//! The sources of `serve` and `simulate --serve`: what the service shows of each, and how it is played into a pipeline in real
+//! time.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,221 +12,181 @@ use crate::check::Config;
 use crate::http::{About, State};
 use crate::input::{Input, Sink};
 use crate::metrics::{Origin, Source};
-use crate::recording::Meta;
 use crate::sim;
-use crate::source::live::{self, Live, Remote, Stdin};
+use crate::source::live::{Live, LiveError, Remote, Stdin};
 use crate::source::replay::{Paced, Replay, ReplayError};
 use crate::source::stop::Stop;
 use crate::source::sysctl::{KernelInfo, kernel_info};
 
-/// A source that is ready to begin.
+/// A source that is ready to begin, and what the service shows of it.
 pub struct Feed {
-    kind: FeedKind,
+    state: State,
     /// Ends it.
     stop: Stop,
+    run: Box<RunFeed>,
 }
 
-enum FeedKind {
-    /// Running kernels.
-    Live {
-        /// This host's, if it is watched.
-        local: Option<Box<Live>>,
-        /// Other hosts'.
-        remotes: Vec<Remote>,
-    },
-    /// What a dtrace(1) that somebody else runs prints on stdin.
-    Stdin(Box<Stdin>),
-    /// A recording, once or again and again.
-    Replay {
-        /// It, at its beginning.
-        first: Replay,
-        /// Those that it holds.
-        sources: Vec<Source>,
-        /// Where to find it for another time; `None` for the one that is part of the program.
-        path: Option<PathBuf>,
-        /// Whether to begin again at its end.
-        repeat: bool,
-        /// How many times faster than it was recorded.
-        speed: f64,
-    },
-    /// The recordings that are part of the program, all of them over and over.
-    Demo {
-        /// The kernel and the origin that the service shows.
-        about: About,
-        /// How many times faster than they were recorded.
-        speed: f64,
-    },
-    /// A simulated kernel under an endless load.
-    Simulate {
-        /// With the options it is the whole of the run.
-        seed: u64,
-        /// The kernel and its load.
-        options: Box<sim::Options>,
-    },
-}
+/// Feeds pipelines that publish to the state, and check so, until there is no more, or until it is stopped.
+type RunFeed = dyn FnOnce(&State, Config, &Stop) -> Result<(), LiveError> + Send;
 
 impl Feed {
-    /// This host, if it is watched, and others.
+    fn new(
+        state: State,
+        stop: Stop,
+        run: impl FnOnce(&State, Config, &Stop) -> Result<(), LiveError> + Send + 'static,
+    ) -> Feed {
+        Feed { state, stop, run: Box::new(run) }
+    }
+
+    /// Running kernels: this host's, if it is watched, and those of others.
     pub fn live(local: Option<Live>, remotes: Vec<Remote>) -> Feed {
         let stop = Stop::default();
         let stops = local.iter().map(Live::stop).chain(remotes.iter().map(Remote::stop));
         for one in stops {
             stop.on_request(move |_| one.request());
         }
-        Feed { kind: FeedKind::Live { local: local.map(Box::new), remotes }, stop }
+        Feed::new(live_state(local.as_ref(), &remotes), stop, |state, check, stop| {
+            run_live(local, remotes, state, check, stop)
+        })
     }
 
-    /// What a dtrace(1) prints on stdin.
+    /// What a dtrace(1) that somebody else runs prints on stdin.
     pub(super) fn stdin(stdin: Stdin) -> Feed {
-        Feed { stop: stdin.stop(), kind: FeedKind::Stdin(Box::new(stdin)) }
+        let state = State::new(About {
+            origin: Origin::Live,
+            detail: String::new(),
+            // Prometheus takes an empty label for a missing one, and could not group the series by it.
+            osrelease: "unknown".to_owned(),
+            osreldate: 0,
+            sources: vec![Source::Dtrace],
+        });
+        Feed::new(state, stdin.stop(), |state, check, _| {
+            stdin.run(&mut Ingest::new(state.clone(), check))
+        })
     }
 
     /// A simulated kernel under an endless load. With the options the seed is the whole of the run.
     pub(super) fn simulate(seed: u64, options: Box<sim::Options>) -> Feed {
-        Feed::until_stopped(FeedKind::Simulate { seed, options })
+        let state = State::new(About {
+            origin: Origin::Simulate,
+            detail: format!("--seed {seed} {options}"),
+            osrelease: "simulated".to_owned(),
+            osreldate: 0,
+            sources: vec![Source::Kqueue, Source::Dtrace],
+        });
+        Feed::new(state, Stop::default(), move |state, check, stop| {
+            let mut ingest = Ingest::new(state.clone(), check);
+            let push = |input: Input<'_>| ingest.push(input);
+            sim::run_endless(seed, &options, &mut paced(push, 1.0, stop));
+            Ok(())
+        })
     }
 
-    fn until_stopped(kind: FeedKind) -> Feed {
-        Feed { kind, stop: Stop::default() }
-    }
-
-    /// A recording, or the one that is part of the program.
+    /// A recording, or the one that is part of the program. With `repeat` it begins again at its end.
     ///
     /// # Errors
     /// It is none, or cannot be read.
     pub fn replay(path: Option<PathBuf>, repeat: bool, speed: f64) -> Result<Feed, ReplayError> {
         let sources = sources(open(&path)?);
         let first = open(&path)?;
-        Ok(Feed::until_stopped(FeedKind::Replay { first, sources, path, repeat, speed }))
+        let (meta, name) = (first.meta(), path.as_ref().map(|path| path.display().to_string()));
+        let state = State::new(About {
+            origin: Origin::Replay,
+            detail: name.unwrap_or("bundled recording".to_owned()),
+            osrelease: meta.osrelease().to_owned(),
+            osreldate: meta.osreldate,
+            sources,
+        });
+        Ok(Feed::new(state, Stop::default(), move |state, check, stop| {
+            let again = || repeat.then(|| open(&path));
+            play(first, again, Ingest::new(state.clone(), check), speed, stop);
+            Ok(())
+        }))
     }
 
-    /// The recordings that are part of the program.
+    /// The recordings that are part of the program, all of them over and over.
     ///
     /// # Errors
     /// None, as long as the build is sound.
-    pub fn demo(speed: f64) -> Result<Feed, ReplayError> {
-        Ok(Feed::until_stopped(FeedKind::Demo { about: demo::about()?, speed }))
+    pub(super) fn demo(speed: f64) -> Result<Feed, ReplayError> {
+        let state = State::new(demo::about()?);
+        Ok(Feed::new(state, Stop::default(), move |state, check, stop| {
+            demo::run(state, check, speed, stop);
+            Ok(())
+        }))
     }
 
     /// What ends [`Feed::run`].
-    pub fn stop(&self) -> Stop {
+    pub(super) fn stop(&self) -> Stop {
         self.stop.clone()
     }
 
     /// What the service begins with.
-    pub fn state(&self) -> State {
-        match &self.kind {
-            FeedKind::Live { local, remotes } if !remotes.is_empty() => {
-                let names = remotes.iter().map(|remote| remote.host().to_owned()).collect();
-                State::with_remotes(self.about(), local.is_some(), names)
-            }
-            _ => State::new(self.about()),
-        }
+    pub(super) fn state(&self) -> State {
+        self.state.clone()
     }
 
-    /// The kernel and the origin that the service shows.
-    fn about(&self) -> About {
-        let (origin, detail, meta, sources) = match &self.kind {
-            FeedKind::Live { local, .. } => {
-                let kernel = local.as_ref().map(|_| kernel_info()).unwrap_or_default();
-                let is_read = |source: &Source| match source {
-                    Source::Kqueue => local.as_ref().is_some_and(|live| live.reads_kqueue()),
-                    Source::Dtrace => true,
-                    Source::Sysctl => local.is_some(),
-                };
-                return About {
-                    origin: Origin::Live,
-                    detail: String::new(),
-                    osrelease: kernel.osrelease,
-                    osreldate: kernel.osreldate,
-                    sources: Source::ALL.iter().copied().filter(is_read).collect(),
-                };
-            }
-            FeedKind::Stdin(_) => {
-                return About {
-                    origin: Origin::Live,
-                    detail: String::new(),
-                    // Prometheus takes an empty label for a missing one: the series could not be grouped by release.
-                    osrelease: "unknown".to_owned(),
-                    osreldate: 0,
-                    sources: vec![Source::Dtrace],
-                };
-            }
-            FeedKind::Demo { about, .. } => return about.clone(),
-            FeedKind::Replay { first, sources, path, .. } => {
-                let name = path.as_ref().map(|path| path.display().to_string());
-                let name = name.unwrap_or("bundled recording".to_owned());
-                (Origin::Replay, name, first.meta(), sources.clone())
-            }
-            FeedKind::Simulate { seed, options } => {
-                // Prometheus takes an empty label for a missing one: the series could not be grouped by release.
-                let meta = Meta { uname: "FreeBSD simulated".to_owned(), ..Meta::default() };
-                let sources = vec![Source::Kqueue, Source::Dtrace];
-                (Origin::Simulate, format!("--seed {seed} {options}"), meta, sources)
-            }
-        };
-        About {
-            origin,
-            detail,
-            osrelease: meta.osrelease().to_owned(),
-            osreldate: meta.osreldate,
-            sources,
-        }
-    }
-
-    /// Has `state` show the processor time of the processes that it takes besides this one, if it takes any.
-    pub(crate) fn measure_cpu(&self, state: &State) {
-        if let FeedKind::Live { local: Some(live), .. } = &self.kind {
-            let meter = live.cpu_meter();
-            state.cpu().of_helpers(move || {
-                let times = meter.read()?;
-                Some([times.keeper, times.dtrace])
-            });
-        }
-    }
-
-    /// Feeds a pipeline that publishes to `state`, and checks so, until there is no more, or until it is stopped.
+    /// Plays it, checked so, until there is no more, or until it is stopped.
     ///
     /// # Errors
     /// This kernel cannot be watched, or cannot be watched any more.
-    pub fn run(self, state: &State, check: Config) -> Result<(), live::LiveError> {
-        let stop = &self.stop;
-        let ingest = || Ingest::new(state.clone(), check);
-        match self.kind {
-            FeedKind::Live { local, remotes } => {
-                return run_live(local, remotes, state, check, stop);
-            }
-            FeedKind::Stdin(stdin) => stdin.run(&mut ingest())?,
-            FeedKind::Demo { speed, .. } => demo::run(state, check, speed, stop),
-            FeedKind::Replay { first, path, repeat, speed, .. } => {
-                let mut ingest = ingest();
-                let mut next = Some(first);
-                while let Some(replay) = next.take() {
-                    let played =
-                        replay.play(&mut paced(|input: Input<'_>| ingest.push(input), speed, stop));
-                    if let Err(error) = played {
-                        tracing::warn!(%error, "the recording is damaged; what came before is served");
-                    }
-                    if stop.is_requested() {
-                        return Ok(());
-                    }
-                    ingest.begin_again();
-                    next = repeat.then(|| open(&path)).and_then(|again| {
-                        again
-                            .inspect_err(|error| tracing::error!(%error, "cannot play it again"))
-                            .ok()
-                    });
-                }
-                tracing::info!("the recording has come to its end; its figures stay");
-            }
-            FeedKind::Simulate { seed, options } => {
-                let mut ingest = ingest();
-                let push = |input: Input<'_>| ingest.push(input);
-                sim::run_endless(seed, &options, &mut paced(push, 1.0, stop));
-            }
-        }
-        Ok(())
+    pub(super) fn run(self, check: Config) -> Result<(), LiveError> {
+        (self.run)(&self.state, check, &self.stop)
     }
+}
+
+/// What the service begins with if it watches running kernels.
+fn live_state(local: Option<&Live>, remotes: &[Remote]) -> State {
+    let kernel = local.map(|_| kernel_info()).unwrap_or_default();
+    let is_read = |source: &Source| match source {
+        Source::Kqueue => local.is_some_and(Live::reads_kqueue),
+        Source::Dtrace => true,
+        Source::Sysctl => local.is_some(),
+    };
+    let about = About {
+        origin: Origin::Live,
+        detail: String::new(),
+        osrelease: kernel.osrelease,
+        osreldate: kernel.osreldate,
+        sources: Source::ALL.iter().copied().filter(is_read).collect(),
+    };
+    let names = remotes.iter().map(|remote| remote.host().to_owned()).collect();
+    let state = State::with_remotes(about, local.is_some(), names);
+    if let Some(live) = local {
+        let meter = live.cpu_meter();
+        state.cpu().of_helpers(move || meter.read().map(|times| [times.keeper, times.dtrace]));
+    }
+    state
+}
+
+/// Plays a recording, and what `again` opens at its end, until there is nothing more or until `stop`.
+fn play(
+    first: Replay,
+    again: impl Fn() -> Option<Result<Replay, ReplayError>>,
+    mut ingest: Ingest,
+    speed: f64,
+    stop: &Stop,
+) {
+    let mut next = Some(Ok(first));
+    while let Some(replay) = next {
+        let replay = match replay {
+            Ok(replay) => replay,
+            Err(error) => {
+                tracing::error!(%error, "cannot play it again");
+                break;
+            }
+        };
+        let played = replay.play(&mut paced(|input: Input<'_>| ingest.push(input), speed, stop));
+        if let Err(error) = played {
+            tracing::warn!(%error, "the recording is damaged; what came before is served");
+        }
+        if stop.is_requested() {
+            return;
+        }
+        ingest.begin_again();
+        next = again();
+    }
+    tracing::info!("the recording has come to its end; its figures stay");
 }
 
 /// A recording of consumers alone holds no calls of a reader.
@@ -250,12 +211,12 @@ fn sources(replay: Replay) -> Vec<Source> {
 /// Every host on a thread of its own: what becomes of one does not hold up another. If this host cannot be watched any
 /// more, all of them end.
 fn run_live(
-    local: Option<Box<Live>>,
+    local: Option<Live>,
     remotes: Vec<Remote>,
     state: &State,
     check: Config,
     stop: &Stop,
-) -> Result<(), live::LiveError> {
+) -> Result<(), LiveError> {
     let first = usize::from(local.is_some());
     thread::scope(|scope| {
         for (remote, part) in remotes.into_iter().zip(first..) {

@@ -14,7 +14,7 @@ use super::exit::{IOERR, OrExit, SOFTWARE, USAGE};
 use super::feed::Feed;
 use super::output;
 use super::progress::Progress;
-use super::serve::ServiceArgs;
+use super::service::ServiceArgs;
 use super::terminal::paint_for_stdout;
 use super::user::name_the_denied;
 use crate::check::Config;

@@ -6,6 +6,8 @@ use std::fmt;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist, setgid, setgroups, setuid};
 
+use super::exit::{NOPERM, OrExit};
+
 /// The default if root starts the exporter.
 const NOBODY: &str = "nobody";
 
@@ -86,6 +88,20 @@ impl UserArgs {
             true => Ok(Identity { name, is_root }),
             false => Err(UserError::StillRoot(name)),
         }
+    }
+
+    /// The same for a command that serves: it logs which user it has become, and fails with the exit status. That user must be
+    /// able to read every file that is read from here on.
+    pub(super) fn change(&self) -> anyhow::Result<Identity> {
+        let identity = self.apply().or_exit(NOPERM)?;
+        if identity.is_root {
+            tracing::warn!(
+                "serving as root, as --user says: a fault in this server is a fault of root's"
+            );
+        } else {
+            tracing::info!("serving as {identity}");
+        }
+        Ok(identity)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::common::{children, eventually, file_of, stand_in_dtrace};
 use clap::Parser;
 use kqproc_exporter::cli::exit;
 use kqproc_exporter::cli::feed::Feed;
-use kqproc_exporter::cli::serve::ServiceArgs;
+use kqproc_exporter::cli::service::ServiceArgs;
 use kqproc_exporter::cli::user::UserArgs;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::source::dtrace::{self, RestartLimits};
