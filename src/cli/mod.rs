@@ -24,6 +24,7 @@ mod playing;
 mod preflight;
 mod progress;
 mod record;
+mod recorder;
 mod replay;
 mod report;
 mod serve;

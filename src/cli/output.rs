@@ -1,7 +1,6 @@
 //! Writing answers to stdout and to files.
 
-use std::fs::File;
-use std::io::{BufWriter, ErrorKind, Write, stdout};
+use std::io::{ErrorKind, Write, stdout};
 use std::path::Path;
 
 use anyhow::Context;
@@ -35,15 +34,6 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 /// It cannot be written.
 pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| unwritable(path)).or_exit(IOERR)
-}
-
-/// Begins a file.
-///
-/// # Errors
-/// It cannot be written.
-pub(super) fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
-    let file = File::create(path).with_context(|| unwritable(path)).or_exit(IOERR)?;
-    Ok(BufWriter::new(file))
 }
 
 /// What to say of a file that `--output` names.

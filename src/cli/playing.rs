@@ -15,7 +15,7 @@ use crate::source::replay::{Replay, ReplayError};
 ///
 /// # Errors
 /// It is neither, or cannot be read.
-pub(super) fn open(path: &Path) -> Result<(Replay, Progress), ReplayError> {
+fn open(path: &Path) -> Result<(Replay, Progress), ReplayError> {
     let name = path.file_name().map_or(path.as_os_str(), OsStr::new).to_string_lossy();
     // A folder is in memory before it is played, and a pipe does not say how long it is.
     let size = path.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());

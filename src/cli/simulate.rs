@@ -1,7 +1,5 @@
 //! `simulate`: a simulated kernel, its verdicts held against the truth, and the quality of detection over many.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,14 +12,15 @@ use super::exit::{IOERR, OrExit, SOFTWARE, USAGE};
 use super::feed::Feed;
 use super::output;
 use super::progress::Progress;
+use super::recorder::{Recorder, Rotation};
 use super::service::ServiceArgs;
 use super::terminal::paint_for_stdout;
 use super::user::name_the_denied;
 use crate::check::Config;
 use crate::duration::up_to_a_day;
-use crate::input::Input;
+use crate::input::{Input, Sink};
 use crate::pipeline::Pipeline;
-use crate::recording::{Meta, Writer};
+use crate::recording::Meta;
 use crate::report::summary;
 use crate::sim::grid::{self, Case};
 use crate::sim::quality::Quality;
@@ -76,22 +75,15 @@ pub(super) fn run(args: SimulateArgs) -> anyhow::Result<ExitCode> {
 /// One run: what the checker says of it, and what it gets wrong.
 fn once(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let case = Case { seed: args.seed, options: args.options.clone() };
-    let mut recording = args.output.as_deref().map(|path| record(path, &case)).transpose()?;
-    let mut written = Ok(());
+    let mut recorder = args.output.as_deref().map(|path| record(path, &case)).transpose()?;
     let mut pipeline = Pipeline::new(Config::default(), Vec::new());
     let progress = Progress::new("simulating", None);
     let truth = sim::run(case.seed, &case.options, &mut |input: Input<'_>| {
         pipeline.push(input);
-        match recording.as_mut().map_or(Ok(()), |writer| writer.append(&input)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                written = Err(error);
-                ControlFlow::Break(())
-            }
-        }
+        recorder.as_mut().map_or(ControlFlow::Continue(()), |recorder| recorder.push(input))
     });
-    written
-        .and_then(|()| recording.map_or(Ok(()), finish))
+    recorder
+        .map_or(Ok(()), Recorder::end)
         .with_context(|| args.output.as_deref().map_or(String::new(), output::unwritable))
         .or_exit(IOERR)?;
     drop(progress);
@@ -108,21 +100,13 @@ fn once(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     Ok(if misses.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOFTWARE) })
 }
 
-fn record(path: &Path, case: &Case) -> anyhow::Result<Writer<BufWriter<File>>> {
+fn record(path: &Path, case: &Case) -> anyhow::Result<Recorder> {
     let meta = Meta {
         uname: "simulated".to_string(),
         note: format!("simulate {case}"),
         ..Meta::default()
     };
-    let file = output::create(path)?;
-    Writer::new(file, &meta)
-        .and_then(|mut writer| writer.append(&Input::Config(Config::default())).map(|()| writer))
-        .with_context(|| output::unwritable(path))
-        .or_exit(IOERR)
-}
-
-fn finish(writer: Writer<BufWriter<File>>) -> std::io::Result<()> {
-    writer.finish()?.flush()
+    Recorder::begin(path, meta, Some(Config::default()), Rotation::NONE)
 }
 
 /// What was made to go wrong, in one line each.
