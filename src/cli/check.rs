@@ -58,7 +58,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         let cost = cost::measure(&dtrace(args, of_file), Duration::from_secs(args.seconds))?;
         output::print(&match args.format {
             Format::Text => cost.text(paint_for_stdout()),
-            Format::Json => serde_json::to_string_pretty(&cost)? + "\n",
+            Format::Json => output::json(&cost)?,
         })?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -47,7 +47,7 @@ pub(super) fn run(args: &ConsumersArgs) -> anyhow::Result<ExitCode> {
     let survey = survey(&program, &options, duration).or_exit(UNAVAILABLE)?;
     output::print(&match args.format {
         Format::Text => text(&survey, paint_for_stdout()),
-        Format::Json => serde_json::to_string_pretty(&json(&survey))? + "\n",
+        Format::Json => output::json(&json(&survey))?,
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -28,6 +28,14 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// An answer for a program.
+///
+/// # Errors
+/// It has a map whose keys are no text.
+pub(super) fn json(answer: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(answer)? + "\n")
+}
+
 /// Writes a whole file.
 ///
 /// # Errors

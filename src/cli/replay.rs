@@ -81,7 +81,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         }
         Format::Json => {
             let answer = ReplayAnswer { summary: Summary::of(stats), settle };
-            serde_json::to_string_pretty(&answer)? + "\n"
+            output::json(&answer)?
         }
     };
     output::print(&text)?;

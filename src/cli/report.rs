@@ -57,7 +57,7 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         .unwrap_or_else(|| args.output.as_deref().map_or(ReportFormat::Html, ReportFormat::of));
     let text = match format {
         ReportFormat::Html => page.html(),
-        ReportFormat::Json => serde_json::to_string_pretty(&page)? + "\n",
+        ReportFormat::Json => output::json(&page)?,
         ReportFormat::Markdown => page.markdown(),
     };
     match &args.output {

@@ -26,7 +26,7 @@ use crate::report::page::chronicle::Chronicle;
 use crate::report::page::{ReportPage, RunOrigin};
 use crate::report::stress::Run;
 use crate::source::kqueue::{Notes, Open};
-use crate::source::live;
+use crate::source::live::{CommandEnd, Live, LiveConfig};
 use crate::source::stop::Stop;
 use crate::source::target::{Root, Target};
 
@@ -120,12 +120,20 @@ impl StressArgs {
 pub(super) fn run(args: &StressArgs, open: Open) -> anyhow::Result<ExitCode> {
     args.log.init();
     let steps = args.steps();
-    let (mut tested, mut stops) = (vec![], vec![]);
+    let stop = Stop::default();
+    let mut tested = vec![];
     for (i, step) in steps.iter().enumerate() {
         let what = format!("{} of {}: shape {}", i + 1, steps.len(), step.plan.shape);
         tracing::info!("{what}");
-        tested.push(step.run(args, open, &what, &mut stops)?);
-        if stops.iter().any(Stop::is_requested) {
+        let begun = Instant::now();
+        let live = prepare(step.config(args)?, open)?;
+        let of_step = live.stop();
+        stop.on_request(move |_| of_step.request());
+        if i == 0 {
+            signals::hand_on_to(stop.clone())?;
+        }
+        tested.push(step.run(live, begun, &what)?);
+        if stop.is_requested() {
             let (run, all) = (tested.len(), steps.len());
             tracing::warn!(
                 "stopped: the answer is about {run} of {all} loads, and the last of them was cut short"
@@ -136,17 +144,16 @@ pub(super) fn run(args: &StressArgs, open: Open) -> anyhow::Result<ExitCode> {
     let kernel = tested.first().map(|one| one.kernel.clone()).unwrap_or_default();
     let runs = tested.iter().map(|Tested { loaded, .. }| loaded.clone()).collect();
     let card = Card::of(kernel, runs);
-    let text = match (args.format, &tested[..]) {
-        (StressFormat::Json, [_]) => serde_json::to_string_pretty(&card.runs.first())? + "\n",
-        (StressFormat::Json, _) => serde_json::to_string_pretty(&card)? + "\n",
+    output::print(&match (args.format, &tested[..]) {
+        (StressFormat::Json, [_]) => output::json(&card.runs.first())?,
+        (StressFormat::Json, _) => output::json(&card)?,
         (StressFormat::Html, [one]) => one.page().html(),
         (StressFormat::Html, _) => card.html(),
         (StressFormat::Text, [one]) => {
             card.text(paint_for_stdout()) + &one.page().details(paint_for_stdout())
         }
         (StressFormat::Text, _) => card.text(paint_for_stdout()),
-    };
-    output::print(&text)?;
+    })?;
     Ok(ExitCode::from(card.decision.exit_status()))
 }
 
@@ -166,48 +173,19 @@ impl Tested {
 }
 
 impl LoadStep {
-    /// Runs the load under both witnesses, each step with a kqueue and a dtrace of its own. What stops it joins `stops`.
-    fn run(
-        &self,
-        args: &StressArgs,
-        open: Open,
-        what: &str,
-        stops: &mut Vec<Stop>,
-    ) -> anyhow::Result<Tested> {
-        let LoadStep { plan, stall, .. } = self;
-        let begun = Instant::now();
-        let load = load::command_line(std::env::current_exe()?.into_os_string(), plan);
-        let live = prepare(self.config(args, load.clone()), open)?;
-        let stop = live.stop();
-        stops.push(stop.clone());
-        signals::hand_on_to(stop.clone())?;
-        // Restored when it is dropped, also if the run fails.
-        let _lowered = match plan.shape {
-            Shape::Pidreuse => Lowered::to(FOR_REUSE)
-                .inspect_err(|error| {
-                    tracing::warn!("pids will not be reused: kern.pid_max: {error}");
-                })
-                .ok(),
-            _ => None,
-        };
-        let meta = live.meta("");
-        let config = Config { switch_ns: live.switch_ns(), ..Config::default() };
-        let mut pipeline = Pipeline::new(config, Chronicle::default());
-        let progress = Progress::new(what, Some(plan.processes()));
-        let ended = live
-            .run(&mut |input: Input<'_>| {
-                pipeline.push(input);
-                progress.set(pipeline.stats().trees.first().map_or(0, |tree| tree.births_reported));
-                ControlFlow::Continue(())
-            })
-            .or_exit(UNAVAILABLE)?;
-        drop(progress);
+    /// Runs the load under both witnesses, each step with a kqueue and a dtrace of its own.
+    fn run(&self, live: Live, begun: Instant, what: &str) -> anyhow::Result<Tested> {
+        let (stop, meta) = (live.stop(), live.meta(""));
+        let check = Config { switch_ns: live.switch_ns(), ..Config::default() };
+        let mut pipeline = Pipeline::new(check, Chronicle::default());
+        let ended = self.watch(live, &mut pipeline, what)?;
         // A load that ends with the whole run, because somebody stopped that, has not failed.
-        let complete = !stop.is_requested() && load::is_complete(&load, ended.as_ref())?;
+        let complete =
+            !stop.is_requested() && load::is_complete(&self.command_line()?, ended.as_ref())?;
         let run = Run {
-            load: format!("{}, {} rounds", plan.shape, plan.count),
-            forked: complete.then(|| plan.processes()),
-            stall_ms: stall.as_millis().try_into().unwrap_or(u64::MAX),
+            load: format!("{}, {} rounds", self.plan.shape, self.plan.count),
+            forked: complete.then(|| self.plan.processes()),
+            stall_ms: self.stall.as_millis().try_into().unwrap_or(u64::MAX),
             seconds: begun.elapsed().as_secs_f64(),
         };
         let origin = RunOrigin {
@@ -217,19 +195,49 @@ impl LoadStep {
             program: meta.program,
         };
         let stats = pipeline.stats().clone();
-        let chronicle = std::mem::take(pipeline.observer_mut());
         Ok(Tested {
-            loaded: Loaded { shape: plan.shape, run, stats },
+            loaded: Loaded { shape: self.plan.shape, run, stats },
             kernel: KernelVersion { uname: meta.uname, osreldate: meta.osreldate },
             origin,
-            chronicle,
+            chronicle: std::mem::take(pipeline.observer_mut()),
         })
     }
 
+    /// Feeds the pipeline until the load has ended, with a progress bar. How the load ended.
+    fn watch(
+        &self,
+        live: Live,
+        pipeline: &mut Pipeline<Chronicle>,
+        what: &str,
+    ) -> anyhow::Result<Option<CommandEnd>> {
+        // Restored when it is dropped, also if the run fails.
+        let _lowered = match self.plan.shape {
+            Shape::Pidreuse => Lowered::to(FOR_REUSE)
+                .inspect_err(|error| {
+                    tracing::warn!("pids will not be reused: kern.pid_max: {error}");
+                })
+                .ok(),
+            _ => None,
+        };
+        let progress = Progress::new(what, Some(self.plan.processes()));
+        let watched = live.run(&mut |input: Input<'_>| {
+            pipeline.push(input);
+            progress.set(pipeline.stats().trees.first().map_or(0, |tree| tree.births_reported));
+            ControlFlow::Continue(())
+        });
+        watched.or_exit(UNAVAILABLE)
+    }
+
+    /// How this program is called to run the load.
+    fn command_line(&self) -> anyhow::Result<Vec<OsString>> {
+        Ok(load::command_line(std::env::current_exe()?.into_os_string(), &self.plan))
+    }
+
     /// The load behind the barrier, its stderr kept for the error that tells of its failure.
-    fn config(&self, args: &StressArgs, load: Vec<OsString>) -> live::LiveConfig {
-        live::LiveConfig {
-            targets: vec![Target { name: "stress".to_owned(), root: Root::Command(load) }],
+    fn config(&self, args: &StressArgs) -> anyhow::Result<LiveConfig> {
+        let root = Root::Command(self.command_line()?);
+        Ok(LiveConfig {
+            targets: vec![Target { name: "stress".to_owned(), root }],
             consumers: Vec::new(),
             notes: self.notes,
             stall: self.stall,
@@ -237,7 +245,7 @@ impl LoadStep {
             linger: Some(LINGER),
             keep_stderr: true,
             own_program: None,
-        }
+        })
     }
 }
 

@@ -54,7 +54,7 @@ fn lives(args: &ExplainArgs, pid: Pid) -> PrintedExplanation {
     }
     let text = match args.format {
         ExplainFormat::Text => explanation.text(paint_for_stdout()),
-        ExplainFormat::Json => serde_json::to_string_pretty(&explanation)? + "\n",
+        ExplainFormat::Json => output::json(&explanation)?,
     };
     Ok((text, run.played))
 }
@@ -70,7 +70,7 @@ fn incident(args: &ExplainArgs, id: u64) -> PrintedExplanation {
     };
     let text = match args.format {
         ExplainFormat::Text => incident.text(paint_for_stdout()),
-        ExplainFormat::Json => serde_json::to_string_pretty(&incident)? + "\n",
+        ExplainFormat::Json => output::json(&incident)?,
     };
     Ok((text, run.played))
 }
@@ -93,7 +93,7 @@ fn list(args: &ExplainArgs) -> PrintedExplanation {
             args.list.is_filtered(),
             paint_for_stdout(),
         ),
-        ExplainFormat::Json => serde_json::to_string_pretty(&list)? + "\n",
+        ExplainFormat::Json => output::json(&list)?,
     };
     Ok((text, run.played))
 }
