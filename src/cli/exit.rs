@@ -6,26 +6,38 @@ use std::process::ExitCode;
 
 use crate::source::{directory, replay};
 
-/// The command line is wrong.
-pub(crate) const USAGE: u8 = 64;
-/// What was read is not what it should be.
-pub(crate) const DATAERR: u8 = 65;
-/// A file to be read is not there.
-pub(crate) const NOINPUT: u8 = 66;
-/// Something that is needed is not there: no dtrace, no kqueue, an address that is taken.
-pub(crate) const UNAVAILABLE: u8 = 69;
-/// Anything else.
-pub(crate) const SOFTWARE: u8 = 70;
-/// The system refused what it should be able to give.
-pub(crate) const OSERR: u8 = 71;
-/// Reading or writing failed.
-pub(crate) const IOERR: u8 = 74;
-/// Another try may succeed.
-pub(crate) const TEMPFAIL: u8 = 75;
-/// Root, or the right to open a file, is missing.
-pub(crate) const NOPERM: u8 = 77;
-/// The configuration is wrong.
-pub(crate) const CONFIG: u8 = 78;
+/// Defines a constant for each exit status, and [`ALL`] of them with what the manual page says they mean.
+macro_rules! statuses {
+    ($($(#[$doc:meta])* $name:ident = $status:literal, $meaning:literal;)+) => {
+        $($(#[$doc])* pub(crate) const $name: u8 = $status;)+
+
+        /// Every status but 0, and what it means.
+        pub const ALL: &[(u8, &str)] = &[$(($name, $meaning)),+];
+    };
+}
+
+statuses! {
+    /// The command line is wrong.
+    USAGE = 64, "usage";
+    /// What was read is not what it should be.
+    DATAERR = 65, "damaged data";
+    /// A file to be read is not there.
+    NOINPUT = 66, "no such input";
+    /// Something that is needed is not there: no dtrace, no kqueue, an address that is taken.
+    UNAVAILABLE = 69, "something that is needed is missing";
+    /// Anything else.
+    SOFTWARE = 70, "an error in the program";
+    /// The system refused what it should be able to give.
+    OSERR = 71, "the system refused";
+    /// Reading or writing failed.
+    IOERR = 74, "reading or writing failed";
+    /// Another try may succeed.
+    TEMPFAIL = 75, "try again";
+    /// Root, or the right to open a file, is missing.
+    NOPERM = 77, "no permission";
+    /// The configuration is wrong.
+    CONFIG = 78, "bad configuration";
+}
 
 /// An error that knows with which status the process should exit. It reads as the error within.
 #[derive(Debug)]

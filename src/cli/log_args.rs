@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -20,9 +22,10 @@ pub(crate) struct LogArgs {
         long = "log.level",
         value_name = "LEVEL",
         default_value = "info",
+        value_parser = level(),
         hide_possible_values = true
     )]
-    pub level: LogLevel,
+    level: Level,
 
     /// How to write it: logfmt, or json, an object a line
     #[arg(
@@ -32,20 +35,7 @@ pub(crate) struct LogArgs {
         default_value = "logfmt",
         hide_possible_values = true
     )]
-    pub format: LogFormat,
-}
-
-/// How severe a message is.
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum LogLevel {
-    /// What a developer of the exporter wants to see.
-    Debug,
-    /// What happened.
-    Info,
-    /// What went wrong and is borne.
-    Warn,
-    /// What an operator has to act on.
-    Error,
+    format: LogFormat,
 }
 
 /// How a message is written.
@@ -57,17 +47,17 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// tracing's levels, but for the one that nothing is logged with.
+fn level() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(["debug", "info", "warn", "error"])
+        .try_map(|name| name.parse::<Level>())
+}
+
 impl LogArgs {
     /// Sends this process's log to stderr. Later calls change nothing.
     pub(crate) fn init(self) {
-        let level = match self.level {
-            LogLevel::Debug => Level::DEBUG,
-            LogLevel::Info => Level::INFO,
-            LogLevel::Warn => Level::WARN,
-            LogLevel::Error => Level::ERROR,
-        };
         let _ = tracing_subscriber::fmt()
-            .with_max_level(level)
+            .with_max_level(self.level)
             .with_writer(|| AroundTheBar)
             // They would be written by eprintln!, which panics if stderr cannot be written.
             .log_internal_errors(false)
@@ -92,9 +82,9 @@ where
         let mut fields = Fields::default();
         event.record(&mut fields);
         let level = event.metadata().level().as_str();
-        let first = [("time", Value::Text(time)), ("level", Value::Text(level.into()))];
-        let message = ("msg", Value::Text(fields.message));
-        let all = first.into_iter().chain([message]).chain(fields.others);
+        let first =
+            [("time", time.into()), ("level", level.into()), ("msg", fields.message.into())];
+        let all = first.into_iter().chain(fields.others);
         match self {
             LogFormat::Logfmt => logfmt(&mut out, all),
             LogFormat::Json => json(&mut out, all),
@@ -102,12 +92,7 @@ where
     }
 }
 
-/// A field's value: text is quoted if it must be, anything else never.
-enum Value {
-    Text(String),
-    Plain(String),
-}
-
+/// The fields of an event, in their order. The message has no name of its own.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -117,7 +102,7 @@ struct Fields {
 impl Fields {
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
-            ("message", Value::Text(text) | Value::Plain(text)) => self.message = text,
+            ("message", Value::String(text)) => self.message = text,
             (name, value) => self.others.push((name, value)),
         }
     }
@@ -125,37 +110,37 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, Value::Text(format!("{value:?}")));
+        self.add(field, format!("{value:?}").into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, Value::Text(value.into()));
+        self.add(field, value.into());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, Value::Plain(value.to_string()));
+        self.add(field, value.into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, Value::Plain(value.to_string()));
+        self.add(field, value.into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, Value::Plain(value.to_string()));
+        self.add(field, value.into());
     }
 }
 
-fn logfmt(
-    out: &mut Writer<'_>,
-    fields: impl Iterator<Item = (&'static str, Value)>,
-) -> fmt::Result {
+type FieldValue = (&'static str, Value);
+
+fn logfmt(out: &mut Writer<'_>, fields: impl Iterator<Item = FieldValue>) -> fmt::Result {
     for (i, (name, value)) in fields.enumerate() {
         let separator = if i == 0 { "" } else { " " };
         match value {
-            Value::Text(text) if must_be_quoted(&text) => {
-                write!(out, "{separator}{name}={}", quoted(&text)?)?;
+            Value::String(text) if !must_be_quoted(&text) => {
+                write!(out, "{separator}{name}={text}")?;
             }
-            Value::Text(text) | Value::Plain(text) => write!(out, "{separator}{name}={text}")?,
+            // As in JSON: nothing in it ends the line or the value.
+            value => write!(out, "{separator}{name}={value}")?,
         }
     }
     out.write_char('\n')
@@ -165,20 +150,12 @@ fn must_be_quoted(text: &str) -> bool {
     text.is_empty() || text.contains(|c: char| c <= ' ' || c.is_control() || "=\"\\".contains(c))
 }
 
-fn json(out: &mut Writer<'_>, fields: impl Iterator<Item = (&'static str, Value)>) -> fmt::Result {
+fn json(out: &mut Writer<'_>, fields: impl Iterator<Item = FieldValue>) -> fmt::Result {
     for (i, (name, value)) in fields.enumerate() {
         let separator = if i == 0 { "{" } else { "," };
-        match value {
-            Value::Text(text) => write!(out, "{separator}\"{name}\":{}", quoted(&text)?)?,
-            Value::Plain(text) => write!(out, "{separator}\"{name}\":{text}")?,
-        }
+        write!(out, "{separator}\"{name}\":{value}")?;
     }
     out.write_str("}\n")
-}
-
-/// A JSON string: nothing in it ends the line or the value.
-fn quoted(text: &str) -> Result<String, fmt::Error> {
-    serde_json::to_string(text).map_err(|_| fmt::Error)
 }
 
 #[cfg(test)]

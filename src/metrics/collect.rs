@@ -8,8 +8,7 @@ use super::process::ProcessUsage;
 use super::table::{self, Def, HOST, Type};
 use crate::check::damage::Damage;
 use crate::check::stats::{
-    BlindReason, BoundedTable, ConsumerStats, Fill, Histogram, NoteKind, Order, Refusal, Stats,
-    TreeStats,
+    BlindReason, BoundedTable, ConsumerStats, Histogram, NoteKind, Order, Refusal, Stats, TreeStats,
 };
 use crate::check::strategies::Strategy;
 use crate::model::{Named, Verdict, Winner};
@@ -17,10 +16,16 @@ use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
 use crate::wire::record::Kind;
 
-/// Exponents of the latency buckets: 2^17 ns is 131 us, 2^33 ns is 8.6 s.
-const SECONDS: std::ops::RangeInclusive<usize> = 17..=33;
-/// Exponents of the batch size buckets: up to the `nevents` of a call: 1024, or 2047 in old recordings.
-const SIZES: std::ops::RangeInclusive<usize> = 0..=11;
+/// Which buckets of a [`Histogram`] are shown, and how many of its integers are one unit of the metric.
+struct Scale {
+    exponents: std::ops::RangeInclusive<usize>,
+    per_unit: f64,
+}
+
+/// Nanoseconds as seconds, from 2^17 ns, which is 131 us, to 2^33 ns, which is 8.6 s.
+const SECONDS: Scale = Scale { exponents: 17..=33, per_unit: 1e9 };
+/// Up to the `nevents` of a call: 1024, or 2047 in old recordings.
+const SIZES: Scale = Scale { exponents: 0..=11, per_unit: 1.0 };
 /// The errnos that kqueue_register can give inside knote_fork (13.2 `kern_event.c:1510,2716`, `filt_procattach`).
 const ERRNOS: [(i32, &str); 4] = [(3, "ESRCH"), (9, "EBADF"), (12, "ENOMEM"), (22, "EINVAL")];
 
@@ -75,70 +80,48 @@ fn verdicts(out: &mut Families<'_>) {
 fn trees(out: &mut Families<'_>) {
     out.by_tree(table::TREE_DAMAGE, Damage::ALL, |t, d| t.damage[d.index()]);
     out.by_tree(table::STRATEGY_RECOVERED, Strategy::BETTER, |t, s| t.recovered(s));
-    let mut each = |def: Def, value: fn(&TreeStats) -> u64| {
-        out.by_host(def, |host| {
-            let trees = host.stats.trees.iter();
-            trees.map(|t| number(def, &[&t.name, &host.name], value(t) as f64)).collect()
-        });
-    };
-    each(table::TRACKERR_REPORTS, |t| t.trackerr_reports);
-    each(table::DUPLICATE_CHILD_NOTES, |t| t.duplicate_child_notes);
-    each(table::TRACKED_PROCESSES, |t| t.tracked);
-    each(table::LOST_PROCESSES, |t| t.lost_alive);
-    each(table::GHOST_PROCESSES, |t| t.ghosts);
-    out.by_host(table::DELIVERY_LATENCY, |host| {
-        let latency = |t: &TreeStats, note: NoteKind, h: &Histogram| {
-            let labels = [t.name.as_str(), note.as_str(), &host.name];
-            histogram(table::DELIVERY_LATENCY, &labels, h, SECONDS, 1e9)
-        };
-        let trees = host.stats.trees.iter().flat_map(|t| {
-            [
-                latency(t, NoteKind::Child, &t.child_latency),
-                latency(t, NoteKind::Exit, &t.exit_latency),
-            ]
-        });
-        trees.collect()
+    out.one_a_tree(table::TRACKERR_REPORTS, |t| t.trackerr_reports);
+    out.one_a_tree(table::DUPLICATE_CHILD_NOTES, |t| t.duplicate_child_notes);
+    out.one_a_tree(table::TRACKED_PROCESSES, |t| t.tracked);
+    out.one_a_tree(table::LOST_PROCESSES, |t| t.lost_alive);
+    out.one_a_tree(table::GHOST_PROCESSES, |t| t.ghosts);
+    out.histograms(table::DELIVERY_LATENCY, SECONDS, |host| {
+        host.stats.trees.iter().flat_map(|t| {
+            let latency = |note: NoteKind, h| ([t.name.as_str(), note.as_str()], h);
+            [latency(NoteKind::Child, &t.child_latency), latency(NoteKind::Exit, &t.exit_latency)]
+        })
     });
 }
 
 fn consumers(out: &mut Families<'_>) {
-    out.by_host(table::TREE_INFO, |host| {
-        let info = |t: &TreeStats| number(table::TREE_INFO, &[&t.name, t.mode(), &host.name], 1.0);
-        host.stats.trees.iter().map(info).collect()
+    out.by_labels(table::TREE_INFO, |host| {
+        host.stats.trees.iter().map(|t| ([t.name.as_str(), t.mode()], 1.0))
     });
-    let mut each = |def: Def, value: fn(&ConsumerStats) -> f64| {
-        out.by_host(def, |host| {
-            let one = |t: &TreeStats| {
-                let value = value(t.consumer.as_ref()?);
-                Some(number(def, &[&t.name, &host.name], value))
-            };
-            host.stats.trees.iter().filter_map(one).collect()
-        });
-    };
-    each(table::CONSUMER_UP, |consumer| f64::from(consumer.pid.is_some()));
-    each(table::CONSUMER_LAG, |consumer| consumer.lag_ns as f64 / 1e9);
-    each(table::CONSUMER_PENDING_FACTS, |consumer| consumer.undelivered as f64);
-    let def = table::CONSUMER_REFUSED;
-    out.by_host(def, |host| {
-        let consumers =
-            host.stats.trees.iter().filter_map(|t| Some((&t.name, t.consumer.as_ref()?)));
-        let refused = consumers.flat_map(|(name, consumer)| {
+    out.one_a_consumer(table::CONSUMER_UP, |consumer| f64::from(consumer.pid.is_some()));
+    out.one_a_consumer(table::CONSUMER_LAG, |consumer| consumer.lag_ns as f64 / 1e9);
+    out.one_a_consumer(table::CONSUMER_PENDING_FACTS, |consumer| consumer.undelivered as f64);
+    out.by_labels(table::CONSUMER_REFUSED, |host| {
+        of_consumers(host).flat_map(|(name, consumer)| {
             Refusal::ALL.iter().map(move |refusal| {
-                let labels = [name.as_str(), refusal.as_str(), &host.name];
-                number(def, &labels, consumer.refused[refusal.index()] as f64)
+                ([name, refusal.as_str()], consumer.refused[refusal.index()] as f64)
             })
-        });
-        refused.collect()
+        })
     });
 }
 
+/// The trees that are consumers, by their names.
+fn of_consumers(host: &HostFacts) -> impl Iterator<Item = (&str, &ConsumerStats)> {
+    host.stats.trees.iter().filter_map(|t| Some((t.name.as_str(), t.consumer.as_ref()?)))
+}
+
 fn causes(out: &mut Families<'_>) {
-    out.by_labels(table::TRACKERR_CAUSES, |stats| {
-        let of = |errno: i32| stats.trackerr_causes.get(&errno).copied().unwrap_or(0);
-        let named = ERRNOS.iter().map(|&(errno, name)| ([name], of(errno) as f64));
+    out.by_labels(table::TRACKERR_CAUSES, |host| {
+        let causes = &host.stats.trackerr_causes;
+        let of = |errno: i32| causes.get(&errno).copied().unwrap_or(0);
         let known: u64 = ERRNOS.iter().map(|&(errno, _)| of(errno)).sum();
-        let all: u64 = stats.trackerr_causes.values().sum();
-        named.chain([(["other"], (all - known) as f64)]).collect()
+        let other = causes.values().sum::<u64>() - known;
+        let named = ERRNOS.map(|(errno, name)| ([name], of(errno) as f64));
+        named.into_iter().chain([(["other"], other as f64)])
     });
     out.one_a_host(table::INFLUX_SKIPS, |stats| stats.influx_skips as f64);
 }
@@ -148,69 +131,55 @@ fn witnesses(out: &mut Families<'_>) {
     out.by_label(table::DTRACE_RECORDS, Kind::ALL, |stats, k| stats.records[k.index()]);
     out.by_label(table::DTRACE_DROPS, DropKind::ALL, |stats, k| stats.drops[k.index()]);
     out.one_a_host(table::DTRACE_RESTARTS, |stats| stats.dtrace_restarts as f64);
-    out.by_labels(table::DECODE_ERRORS, |stats| {
-        let lines =
-            Reason::ALL.iter().map(|r| (["stdout", r.as_str()], stats.bad_lines[r.index()] as f64));
-        let messages = (["stderr", "unknown_message"], stats.unknown_messages as f64);
-        lines.chain([messages]).collect()
+    out.by_labels(table::DECODE_ERRORS, |host| {
+        let bad_lines = |r: &Reason| host.stats.bad_lines[r.index()] as f64;
+        let lines = Reason::ALL.iter().map(move |r| (["stdout", r.as_str()], bad_lines(r)));
+        lines.chain([(["stderr", "unknown_message"], host.stats.unknown_messages as f64)])
     });
-    out.by_labels(table::BLIND_SECONDS, |stats| {
+    out.by_labels(table::BLIND_SECONDS, |host| {
+        let stats = &host.stats;
         let blind = [("kqueue", &stats.kqueue_blind_ns), ("dtrace", &stats.dtrace_blind_ns)];
-        let seconds = |ns: &[u64], r: &BlindReason| ns[r.index()] as f64 / 1e9;
-        let of = |(witness, ns): (_, &[u64; BlindReason::COUNT])| {
-            let each = BlindReason::ALL.iter().map(|r| ([witness, r.as_str()], seconds(ns, r)));
-            each.collect::<Vec<_>>()
-        };
-        blind.into_iter().flat_map(of).collect()
+        blind.into_iter().flat_map(|(witness, ns)| {
+            let seconds = |r: &BlindReason| ns[r.index()] as f64 / 1e9;
+            BlindReason::ALL.iter().map(move |r| ([witness, r.as_str()], seconds(r)))
+        })
     });
-    out.by_labels(table::EVICTIONS, |stats| {
-        let evicted = |t: &BoundedTable| stats.evictions[t.index()] as f64;
-        BoundedTable::ALL.iter().map(|t| ([t.as_str(), "capacity"], evicted(t))).collect()
+    out.by_labels(table::EVICTIONS, |host| {
+        let evicted = |t: &BoundedTable| host.stats.evictions[t.index()] as f64;
+        BoundedTable::ALL.iter().map(move |t| ([t.as_str(), "capacity"], evicted(t)))
     });
-    let mut gauges = |def: Def, of: fn(Fill) -> u64| {
-        out.by_label(def, BoundedTable::ALL, |stats, t| of(stats.tables[t.index()]));
-    };
-    gauges(table::TABLE_ENTRIES, |fill| fill.entries);
-    gauges(table::TABLE_CAPACITY, |fill| fill.capacity);
-    out.by_host(table::FORK_RECONCILE_DELTA, |host| {
+    out.by_label(table::TABLE_ENTRIES, BoundedTable::ALL, |s, t| s.tables[t.index()].entries);
+    out.by_label(table::TABLE_CAPACITY, BoundedTable::ALL, |s, t| s.tables[t.index()].capacity);
+    out.by_labels(table::FORK_RECONCILE_DELTA, |host| {
         // Without a kqueue of our own no mark tells when the counters were read, and another host's are not read at all.
         let is_off = host.sources.iter().all(|(source, _)| *source == Source::Dtrace);
-        let delta = host.stats.reconcile_delta as f64;
-        let series = || number(table::FORK_RECONCILE_DELTA, &[&host.name], delta);
-        (!is_off || host.sources.is_empty()).then(series).into_iter().collect()
+        let is_shown = !is_off || host.sources.is_empty();
+        is_shown.then_some(([], host.stats.reconcile_delta as f64))
     });
     let pending = |stats: &Stats| stats.trees.iter().map(TreeStats::pending).sum::<u64>() as f64;
     out.one_a_host(table::PENDING_FACTS, pending);
-    out.by_host(table::KEVENT_BATCH_SIZE, |host| {
-        let sizes = &host.stats.batch_sizes;
-        vec![histogram(table::KEVENT_BATCH_SIZE, &[&host.name], sizes, SIZES, 1.0)]
-    });
-    out.by_host(table::VERDICT_DELAY, |host| {
-        let delay = &host.stats.verdict_delay;
-        vec![histogram(table::VERDICT_DELAY, &[&host.name], delay, SECONDS, 1e9)]
-    });
+    out.histograms(table::KEVENT_BATCH_SIZE, SIZES, |host| [([], &host.stats.batch_sizes)]);
+    out.histograms(table::VERDICT_DELAY, SECONDS, |host| [([], &host.stats.verdict_delay)]);
 }
 
 fn service(out: &mut Families<'_>, facts: &Facts) {
-    out.by_host(table::SOURCE_UP, |host| {
-        let up = |(s, up): &(Source, bool)| {
-            number(table::SOURCE_UP, &[s.as_str(), &host.name], f64::from(*up))
-        };
-        host.sources.iter().map(up).collect()
+    out.by_labels(table::SOURCE_UP, |host| {
+        host.sources.iter().map(|(source, up)| ([source.as_str()], f64::from(*up)))
     });
-    out.by_host(table::KERNEL_INFO, |host| {
+    let kernels = facts.hosts.iter().map(|host| {
         let osreldate = host.osreldate.to_string();
         let (regime, origin) = (host.stats.regime.as_str(), facts.origin.as_str());
         let kernel = [&host.osrelease, osreldate.as_str(), regime, origin, &host.name];
-        vec![number(table::KERNEL_INFO, &kernel, 1.0)]
+        number(table::KERNEL_INFO, &kernel, 1.0)
     });
+    out.add(table::KERNEL_INFO, kernels);
     let revision = option_env!("KQPROC_REVISION").unwrap_or("unknown");
     let build = [env!("CARGO_PKG_VERSION"), revision, std::env::consts::OS, std::env::consts::ARCH];
     out.add(table::BUILD_INFO, [number(table::BUILD_INFO, &build, 1.0)]);
 
-    let def = table::SELF_CPU;
-    let cpu = facts.cpu.iter().map(|(process, seconds)| number(def, &[process.as_str()], *seconds));
-    out.add(def, cpu);
+    let cpu = facts.cpu.iter();
+    let cpu = cpu.map(|(process, seconds)| number(table::SELF_CPU, &[process.as_str()], *seconds));
+    out.add(table::SELF_CPU, cpu);
 
     let url = [facts.external_url.as_str()];
     out.add(table::EXTERNAL_URL_INFO, [number(table::EXTERNAL_URL_INFO, &url, 1.0)]);
@@ -235,12 +204,13 @@ fn own_process(out: &mut Families<'_>, process: &ProcessUsage) {
     }
 }
 
+/// The families of a page, as far as they are made.
 struct Families<'a> {
     hosts: &'a [HostFacts],
     families: Vec<MetricFamily>,
 }
 
-impl Families<'_> {
+impl<'a> Families<'a> {
     fn add(&mut self, def: Def, metrics: impl IntoIterator<Item = Metric>) {
         let mut family = MetricFamily::default();
         family.set_name(def.name.into());
@@ -258,46 +228,67 @@ impl Families<'_> {
         self.add(def, [number(def, &[], value)]);
     }
 
-    fn by_host(&mut self, def: Def, metrics: impl Fn(&HostFacts) -> Vec<Metric>) {
-        self.add(def, self.hosts.iter().flat_map(metrics));
+    /// A metric with `N` labels besides the host's, of what each host has.
+    fn of_hosts<const N: usize, T, V: IntoIterator<Item = ([&'a str; N], T)>>(
+        &mut self,
+        def: Def,
+        values: impl Fn(&'a HostFacts) -> V,
+        metric: impl Fn(Def, &[&str], T) -> Metric,
+    ) {
+        let mut metrics = Vec::new();
+        for host in self.hosts {
+            for (labels, value) in values(host) {
+                let labels: Vec<&str> = labels.into_iter().chain([host.name.as_str()]).collect();
+                metrics.push(metric(def, &labels, value));
+            }
+        }
+        self.add(def, metrics);
+    }
+
+    fn by_labels<const N: usize, V: IntoIterator<Item = ([&'a str; N], f64)>>(
+        &mut self,
+        def: Def,
+        values: impl Fn(&'a HostFacts) -> V,
+    ) {
+        self.of_hosts(def, values, number);
+    }
+
+    fn histograms<const N: usize, V: IntoIterator<Item = ([&'a str; N], &'a Histogram)>>(
+        &mut self,
+        def: Def,
+        scale: Scale,
+        values: impl Fn(&'a HostFacts) -> V,
+    ) {
+        self.of_hosts(def, values, |def, labels, counts| histogram(def, labels, counts, &scale));
     }
 
     fn one_a_host(&mut self, def: Def, value: impl Fn(&Stats) -> f64) {
-        self.by_host(def, |host| vec![number(def, &[&host.name], value(&host.stats))]);
+        self.by_labels(def, |host| [([], value(&host.stats))]);
     }
 
-    /// A metric with `N` labels besides the host's.
-    fn by_labels<'w, const N: usize>(
-        &mut self,
-        def: Def,
-        values: impl Fn(&Stats) -> Vec<([&'w str; N], f64)>,
-    ) {
-        self.by_host(def, |host| {
-            let metric = |(labels, value): ([&str; N], f64)| {
-                let labels: Vec<&str> = labels.into_iter().chain([host.name.as_str()]).collect();
-                number(def, &labels, value)
-            };
-            values(&host.stats).into_iter().map(metric).collect()
+    fn one_a_tree(&mut self, def: Def, value: impl Fn(&TreeStats) -> u64) {
+        self.by_labels(def, |host| {
+            host.stats.trees.iter().map(|t| ([t.name.as_str()], value(t) as f64))
+        });
+    }
+
+    fn one_a_consumer(&mut self, def: Def, value: impl Fn(&ConsumerStats) -> f64) {
+        self.by_labels(def, |host| {
+            of_consumers(host).map(|(name, consumer)| ([name], value(consumer)))
         });
     }
 
     fn by_label<L: Named>(&mut self, def: Def, labels: &[L], value: impl Fn(&Stats, L) -> u64) {
-        self.by_labels(def, |stats| {
-            labels.iter().map(|&l| ([l.name()], value(stats, l) as f64)).collect()
+        self.by_labels(def, |host| {
+            labels.iter().map(|&l| ([l.name()], value(&host.stats, l) as f64))
         });
     }
 
     fn by_tree<L: Named>(&mut self, def: Def, labels: &[L], value: impl Fn(&TreeStats, L) -> u64) {
-        self.by_host(def, |host| {
-            let trees = &host.stats.trees;
-            let mut metrics = Vec::with_capacity(trees.len() * labels.len());
-            for tree in trees {
-                for &label in labels {
-                    let labels = [tree.name.as_str(), label.name(), &host.name];
-                    metrics.push(number(def, &labels, value(tree, label) as f64));
-                }
-            }
-            metrics
+        self.by_labels(def, |host| {
+            host.stats.trees.iter().flat_map(|t| {
+                labels.iter().map(|&l| ([t.name.as_str(), l.name()], value(t, l) as f64))
+            })
         });
     }
 }
@@ -332,16 +323,11 @@ fn number(def: Def, labels: &[&str], value: f64) -> Metric {
 }
 
 /// Bucket `i` of [`Histogram`] counts integers below `2^i`: `le` is the largest of them, in the metric's unit.
-fn histogram(
-    def: Def,
-    labels: &[&str],
-    counts: &Histogram,
-    exponents: std::ops::RangeInclusive<usize>,
-    per_unit: f64,
-) -> Metric {
+fn histogram(def: Def, labels: &[&str], counts: &Histogram, scale: &Scale) -> Metric {
+    let Scale { exponents, per_unit } = scale;
     let mut seen: u64 = counts.buckets[..*exponents.start()].iter().sum();
     let mut buckets = Vec::new();
-    for i in exponents {
+    for i in exponents.clone() {
         seen += counts.buckets[i];
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(((1u64 << i) - 1) as f64 / per_unit);

@@ -1,11 +1,13 @@
-//! The man page: mandoc accepts it, and its lists of commands, flags and metrics are those of the code.
+//! The man page: mandoc accepts it, and its lists of verdicts, commands, flags, metrics and exit statuses are those of the code.
 
 use std::process::Command;
 use std::{env, fs};
 
 use clap::{Arg, CommandFactory, Parser};
-use kqproc_exporter::cli::Cli;
+use kqproc_exporter::cli::{Cli, exit};
 use kqproc_exporter::metrics::table::{Def, TABLE};
+use kqproc_exporter::model::Verdict;
+use kqproc_exporter::report::answer::Soundness;
 
 use crate::project::{path, read, run};
 
@@ -90,11 +92,25 @@ fn metrics() -> String {
     format!(".Bl -tag -width Ds\n{}.El\n", TABLE.iter().map(item).collect::<String>())
 }
 
+/// The statuses of sysexits(3) that there are, and the answers of `stress`.
+fn exit_statuses() -> String {
+    let list = |statuses: Vec<String>| statuses.join(", ");
+    let others = exit::ALL.iter().map(|(status, meaning)| format!("{status} {meaning}"));
+    let answers = Soundness::ALL.iter().enumerate().map(|(status, a)| format!("{status} {a}"));
+    format!(
+        "0 on success, otherwise as in\n.Xr sysexits 3 :\n{}.\n.Cm stress\nanswers with {}.\n",
+        list(others.collect()),
+        list(answers.collect())
+    )
+}
+
 #[test]
-fn the_page_lists_every_command_flag_and_metric() {
+fn the_page_lists_every_command_flag_metric_and_exit_status() {
     let page = read(PAGE);
     let mut made = page.clone();
-    for (name, list) in [("commands", commands()), ("metrics", metrics())] {
+    let lists =
+        [("commands", commands()), ("metrics", metrics()), ("exit statuses", exit_statuses())];
+    for (name, list) in lists {
         let begin = format!(".\\\" Begin of {name}: made from the code.\n");
         let end = format!(".\\\" End of {name}.\n");
         let (head, rest) = made.split_once(&begin).expect(&begin);
@@ -106,6 +122,15 @@ fn the_page_lists_every_command_flag_and_metric() {
     } else {
         assert!(page == made, "{PAGE}: run scripts/generate");
     }
+}
+
+#[test]
+fn the_page_explains_every_verdict() {
+    let page = read(PAGE);
+    let (_, list) = page.split_once(".Bl -tag -width lost_inherited\n").expect("the list");
+    let (list, _) = list.split_once(".El\n").expect("its end");
+    let explained = list.lines().filter_map(|line| line.strip_prefix(".It Sy "));
+    assert!(explained.eq(Verdict::ALL.iter().map(|verdict| verdict.as_str())), "{list}");
 }
 
 #[test]
