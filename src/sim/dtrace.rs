@@ -248,10 +248,10 @@ impl Dtrace {
         while let Some(record) = self.printing.pop_front() {
             printed += 1;
             print_record(&mut self.unflushed, &record);
-            match record.fact.and_then(|(id, fact)| Some((truth.life(id)?, fact))) {
-                Some((life, Fact::Birth)) => life.create_printed = true,
-                Some((life, Fact::Death)) => life.exit_printed = true,
-                None => {}
+            if let Some((id, fact)) = record.fact
+                && let Some(life) = truth.life(id)
+            {
+                life.of_mut(fact).printed = true;
             }
             if let Traced::Consumer(traced) = record.traced {
                 self.shown.push((record.stamp, *traced));

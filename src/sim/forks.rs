@@ -194,7 +194,7 @@ impl Kernel<'_> {
         let (child, life, parent) = (forking.pid, forking.life, forking.parent);
         let stamp = self.dtrace.stamp(self.now, cpu);
         if let Some(life) = life.and_then(|l| self.truth.life(l)) {
-            life.created = Some(KernelTime(stamp));
+            life.birth.at = Some(KernelTime(stamp));
         }
         let traced = Traced::Create { child, forker: forker_pid, parent, flags: forking.flags };
         self.trace(cpu, traced, life.map(|l| (l, Fact::Birth)));

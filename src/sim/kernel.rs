@@ -188,12 +188,11 @@ impl<'a> Kernel<'a> {
             self.wake_reader();
             self.wake_callers();
         }
-        let (one_knote, causes) = (self.options.regime.is_merged(), self.options.causes);
-        self.truth.finish(one_knote, causes);
+        self.truth.finish(self.options);
         for consumer in self.consumers {
             let mut truth = consumer.truth;
             truth.complete(&self.truth);
-            truth.finish(one_knote, causes);
+            truth.finish(self.options);
             self.truth.consumers.push(truth);
         }
         self.truth

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::grid::Case;
-use super::truth::{TrueLife, Truth};
+use super::truth::{TrueFact, TrueLife, Truth};
 use crate::check::Config;
 use crate::check::finding::{Delivered, Finding};
 use crate::model::{Fact, KernelTime, Pid, TreeId, Verdict};
@@ -153,46 +153,41 @@ pub(super) fn play(case: &Case) -> (Truth, Vec<Finding>) {
     (truth, std::mem::take(pipeline.observer_mut()))
 }
 
-/// What a finding and a life may have in common.
+/// What a finding and a life may have in common: the time of a probe, or the call that delivered a note.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
-    Created(Pid, u64),
-    Exited(Pid, u64),
-    Child(Pid, u64),
-    Exit(Pid, u64),
+    Probe(Pid, Fact, KernelTime),
+    Note(Pid, Fact, u64),
 }
 
 fn keys_of_life(life: &TrueLife) -> impl Iterator<Item = Key> {
-    let pid = life.pid;
-    let printed = |at: Option<KernelTime>, is: bool| at.filter(|_| is).map(|t| t.0);
-    [
-        printed(life.created, life.create_printed).map(|t| Key::Created(pid, t)),
-        printed(life.exited, life.exit_printed).map(|t| Key::Exited(pid, t)),
-        life.child_batch.map(|b| Key::Child(pid, b)),
-        life.exit_batch.map(|b| Key::Exit(pid, b)),
-    ]
-    .into_iter()
-    .flatten()
+    Fact::ALL.iter().flat_map(|&fact| {
+        let TrueFact { at, printed, call, .. } = life.of(fact);
+        let probe = at.filter(|_| *printed).map(|at| Key::Probe(life.pid, fact, at));
+        probe.into_iter().chain(call.map(|call| Key::Note(life.pid, fact, call)))
+    })
 }
 
 /// The keys of a finding; those of the fact that it is about come first. Calls of the mirror are known by their numbers, those
 /// of consumers by the times at which they returned.
 fn keys_of_finding(finding: &Finding, tracker: Tracker) -> impl Iterator<Item = Key> {
-    let pid = finding.pid;
-    let call = |note: Delivered| match tracker {
+    let Finding { pid, dtrace, kqueue, .. } = *finding;
+    let call = move |note: Delivered| match tracker {
         Tracker::Mirror => note.batch,
         Tracker::Consumer => note.at.0,
     };
-    let birth = [
-        finding.dtrace.created.map(|t| Key::Created(pid, t.0)),
-        finding.kqueue.child.map(|c| Key::Child(pid, call(c))),
-    ];
-    let death = [
-        finding.dtrace.exited.map(|t| Key::Exited(pid, t.0)),
-        finding.kqueue.exit.map(|e| Key::Exit(pid, call(e))),
-    ];
-    let (first, second) = if finding.fact == Fact::Birth { (birth, death) } else { (death, birth) };
-    first.into_iter().chain(second).flatten()
+    let facts = match finding.fact {
+        Fact::Birth => [Fact::Birth, Fact::Death],
+        Fact::Death => [Fact::Death, Fact::Birth],
+    };
+    facts.into_iter().flat_map(move |fact| {
+        let (at, note) = match fact {
+            Fact::Birth => (dtrace.created, kqueue.child),
+            Fact::Death => (dtrace.exited, kqueue.exit),
+        };
+        let probe = at.map(|at| Key::Probe(pid, fact, at));
+        probe.into_iter().chain(note.map(|note| Key::Note(pid, fact, call(note))))
+    })
 }
 
 /// Whose kevents are judged.
@@ -227,7 +222,7 @@ fn of_tracker(
     };
     for (i, life) in lives.iter().enumerate() {
         for fact in [Fact::Birth, Fact::Death] {
-            let (verdict, reported) = (verdicts[i][fact as usize], reported[i][fact as usize]);
+            let (verdict, reported) = (verdicts[i][fact.index()], reported[i][fact.index()]);
             let miss = score.count(truth, life, fact, verdict, reported);
             misses.extend(miss.map(|miss| (miss, life.pid)));
         }
@@ -255,7 +250,7 @@ fn matched<'a>(
     let mut verdicts: Vec<[Option<Verdict>; 2]> = vec![[None; 2]; lives.len()];
     let mut strays = vec![];
     for finding in findings {
-        let fact = finding.fact as usize;
+        let fact = finding.fact.index();
         let life = keys_of_finding(finding, tracker)
             .filter_map(|key| index.get(&key))
             .flatten()
@@ -282,16 +277,17 @@ impl Score {
         reported: bool,
     ) -> Option<Miss> {
         // DTrace may show one of several notes and not the others.
-        let shown = verdict.filter(|verdict| life.further[fact as usize].contains(verdict));
-        let Some(really) = shown.or(life.outcome(fact)) else {
+        let TrueFact { at, outcome, further, .. } = life.of(fact);
+        let shown = verdict.filter(|verdict| further.contains(verdict));
+        let Some(really) = shown.or(*outcome) else {
             return verdict.filter(|verdict| *verdict != Verdict::Undecided).map(|verdict| {
-                self.classes[fact as usize][verdict.index()].given += 1;
+                self.classes[fact.index()][verdict.index()].given += 1;
                 Miss { fact, truth: None, verdict: Some(verdict) }
             });
         };
         self.facts += 1;
-        self.overlapping += u64::from(life.at(fact).is_some_and(|at| truth.blind_at(at)));
-        let classes = &mut self.classes[fact as usize];
+        self.overlapping += u64::from(at.is_some_and(|at| truth.blind_at(at)));
+        let classes = &mut self.classes[fact.index()];
         let class = &mut classes[really.index()];
         match verdict {
             Some(Verdict::Undecided) => class.undecided += 1,
@@ -318,10 +314,11 @@ fn reported_facts(lives: &[&TrueLife]) -> Vec<[bool; 2]> {
     let mut reported = Vec::with_capacity(lives.len());
     for (i, life) in lives.iter().enumerate() {
         let heir = life.forker_life.is_none_or(|f| known[f as usize]);
-        let named = life.child_batch.is_some() || life.exit_batch.is_some();
-        known[i] = named || life.create_printed && heir;
-        let birth = life.child_batch.is_some() || life.create_printed && known[i];
-        reported.push([birth, life.exit_batch.is_some() || life.exit_printed && known[i]]);
+        let TrueLife { birth, death, .. } = life;
+        let named = birth.call.is_some() || death.call.is_some();
+        known[i] = named || birth.printed && heir;
+        let is_reported = |fact: &TrueFact| fact.call.is_some() || fact.printed && known[i];
+        reported.push([is_reported(birth), is_reported(death)]);
     }
     reported
 }

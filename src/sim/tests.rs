@@ -45,7 +45,7 @@ fn counts(seed: u64, options: &Options) -> (BTreeMap<String, u64>, Truth) {
 }
 
 fn duplicates(truth: &Truth) -> u64 {
-    truth.lives().map(|l| u64::from(l.duplicates)).sum()
+    truth.lives().map(|life| life.birth.further.len() as u64).sum()
 }
 
 /// Options all over the place, small enough to run by the hundred.
@@ -90,7 +90,9 @@ fn every_verdict_is_the_truth_of_some_fact() {
     ]
     .map(|line| transcript(1, &options(line)).1);
     for verdict in Verdict::ALL.iter().filter(|v| v.class() != VerdictClass::Open) {
-        let has = |life: &truth::TrueLife| [life.birth, life.death].contains(&Some(*verdict));
+        let has = |life: &truth::TrueLife| {
+            [life.birth.outcome, life.death.outcome].contains(&Some(*verdict))
+        };
         assert!(truths.iter().any(|truth| truth.lives().any(has)), "{verdict}");
     }
 }
@@ -113,12 +115,12 @@ proptest! {
     ) {
         let (_, truth) = transcript(seed, &options);
         for (i, life) in truth.lives().enumerate() {
-            prop_assert!(life.death.is_some(), "{life:?} --seed {seed} {options}");
-            prop_assert_eq!(life.birth.is_none(), i == 0, "{:?} --seed {} {}", life, seed, &options);
-            prop_assert!(life.created.is_some() == (i != 0) && life.exited.is_some());
+            prop_assert!(life.death.outcome.is_some(), "{life:?} --seed {seed} {options}");
+            prop_assert_eq!(life.birth.outcome.is_none(), i == 0, "{:?} --seed {} {}", life, seed, &options);
+            prop_assert!(life.birth.at.is_some() == (i != 0) && life.death.at.is_some());
         }
         if truth.faults.iter().all(|f| matches!(f.fault, Fault::Drop | Fault::Abort)) {
-            let lost = |fact| truth.lives().filter(move |l| l.outcome(fact).is_some_and(Verdict::is_lost));
+            let lost = |fact| truth.lives().filter(move |l| l.of(fact).outcome.is_some_and(Verdict::is_lost));
             // A child that forks before its own knote exists is the one loss without an injected fault.
             if options.race == 0.0 {
                 prop_assert_eq!(lost(Fact::Birth).count() + lost(Fact::Death).count(), 0);
@@ -149,7 +151,7 @@ fn stalled_chains_explode_as_the_recording_does() {
     assert_eq!(truth.lives().count(), 421);
     let duplicates = duplicates(&truth);
     assert!((2_000..=7_560).contains(&duplicates), "{duplicates}");
-    assert!(truth.lives().all(|l| l.birth != Some(Verdict::LostSilent)));
+    assert!(truth.lives().all(|l| l.birth.outcome != Some(Verdict::LostSilent)));
 }
 
 #[test]
@@ -169,7 +171,7 @@ fn merged_regimes_collide_and_split_never_does() {
 #[test]
 fn the_winner_of_a_collision_is_the_regimes() {
     let of = |line: &str, fact, verdict| {
-        counts(1, &options(line)).1.lives().filter(|l| l.outcome(fact) == Some(verdict)).count()
+        counts(1, &options(line)).1.lives().filter(|l| l.of(fact).outcome == Some(verdict)).count()
     };
     let status = "--regime merged-status --shape enoent --set stall-ms=200";
     assert!(of(status, Fact::Birth, Verdict::Overwritten) > 150);
@@ -218,7 +220,7 @@ fn an_exit_is_lost_only_where_another_note_is_pending_on_its_knote() {
         let (_, truth) = counts(1, &options(&line));
         let lost = |fact| {
             let silent =
-                move |life: &&truth::TrueLife| life.outcome(fact) == Some(Verdict::LostSilent);
+                move |life: &&truth::TrueLife| life.of(fact).outcome == Some(Verdict::LostSilent);
             truth.lives().filter(silent).count()
         };
         (lost(Fact::Birth), lost(Fact::Death), truth.count(Fault::LostExit))
@@ -257,7 +259,7 @@ fn dtraces_clock_jumps_once_and_the_readers_is_another() {
     let jumps = |line: &str| {
         let (_, truth) = transcript(1, &options(&format!("--shape exit --count 400 {line}")));
         let created: Vec<i64> =
-            truth.lives().filter_map(|l| l.created).map(|at| at.0 as i64).collect();
+            truth.lives().filter_map(|l| l.birth.at).map(|at| at.0 as i64).collect();
         let between: Vec<i64> = created.windows(2).map(|pair| pair[1] - pair[0]).collect();
         between.into_iter().filter(|ns| !(0..50_000_000).contains(ns)).collect::<Vec<_>>()
     };

@@ -176,7 +176,7 @@ impl Kernel<'_> {
         let parent = self.procs.pid_of(proc.parent).unwrap_or(pid);
         let stamp = self.dtrace.stamp(self.now, cpu);
         if let Some(life) = life.and_then(|l| self.truth.life(l)) {
-            life.exited = Some(KernelTime(stamp));
+            life.death.at = Some(KernelTime(stamp));
         }
         let fact = life.map(|l| (l, Fact::Death));
         self.trace(cpu, Traced::Exit { pid, parent, status }, fact);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::options::Options;
 use crate::model::{Fact, KernelTime, Kevent, Pid, Verdict, WaitStatus, named_enum, note};
 
 /// How far from a create NOTE_TRACKERR of its forker covers it, in nanoseconds.
@@ -58,34 +59,14 @@ pub struct Injected {
 /// One process of the tree.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct TrueLife {
-    /// Its pid.
-    pub pid: Pid,
-    /// Who forked it.
-    pub forker: Pid,
-    /// The forker's life.
-    pub(crate) forker_life: Option<LifeId>,
-    /// When proc:::create fired.
-    pub created: Option<KernelTime>,
-    /// Whether dtrace printed that.
-    pub(crate) create_printed: bool,
-    /// When proc:::exit fired.
-    pub exited: Option<KernelTime>,
-    /// Whether dtrace printed that.
-    pub(crate) exit_printed: bool,
+    pub(super) pid: Pid,
+    pub(super) forker: Pid,
+    pub(super) forker_life: Option<LifeId>,
+    /// That of the root is no fact: it has no outcome.
+    pub(super) birth: TrueFact,
+    pub(super) death: TrueFact,
     /// How it ended.
-    pub status: Option<WaitStatus>,
-    /// What became of its NOTE_CHILD; none for the root, whose birth is no fact of ours.
-    pub birth: Option<Verdict>,
-    /// What became of its NOTE_EXIT.
-    pub death: Option<Verdict>,
-    /// What became of further notes about its birth and its death: each kqueue of a consumer may report it.
-    pub further: [Vec<Verdict>; 2],
-    /// The batch with its first NOTE_CHILD; of a consumer: when DTrace showed the call that returned it to return.
-    pub child_batch: Option<u64>,
-    /// The batch with its NOTE_EXIT; of a consumer: as above.
-    pub exit_batch: Option<u64>,
-    /// How many more NOTE_CHILD it had than one.
-    pub duplicates: u32,
+    pub(super) status: Option<WaitStatus>,
     /// Of each call that returned NOTE_TRACKERR about it: when it returned, and when the last call before it began that drained
     /// the queue, both as DTrace shows them.
     reports: Vec<(KernelTime, KernelTime)>,
@@ -95,24 +76,36 @@ pub(crate) struct TrueLife {
     half_tracked: bool,
     /// It was registered, but the knote of an earlier life of its pid was there: nothing watches it.
     pub(super) unwatched: bool,
-    /// When DTrace showed the calls that returned its NOTE_CHILD and its NOTE_EXIT, of a consumer, to return.
-    shown: [Option<u64>; 2],
+}
+
+/// A birth or a death, and what became of its note.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct TrueFact {
+    /// When DTrace's probe fired.
+    pub(super) at: Option<KernelTime>,
+    /// Whether dtrace printed that.
+    pub(super) printed: bool,
+    pub(super) outcome: Option<Verdict>,
+    /// What became of further notes about it: NOTE_CHILD is repeated, and each kqueue of a consumer may report it.
+    pub(super) further: Vec<Verdict>,
+    /// The batch with its note; of a consumer: when DTrace showed the call that returned it to return.
+    pub(super) call: Option<u64>,
+    /// When DTrace showed the call that returned its note, to a consumer, to return.
+    shown: Option<u64>,
 }
 
 impl TrueLife {
-    /// What became of this fact.
-    pub(crate) fn outcome(&self, fact: Fact) -> Option<Verdict> {
+    pub(super) fn of(&self, fact: Fact) -> &TrueFact {
         match fact {
-            Fact::Birth => self.birth,
-            Fact::Death => self.death,
+            Fact::Birth => &self.birth,
+            Fact::Death => &self.death,
         }
     }
 
-    /// When DTrace's probe for this fact fired.
-    pub(crate) fn at(&self, fact: Fact) -> Option<KernelTime> {
+    pub(super) fn of_mut(&mut self, fact: Fact) -> &mut TrueFact {
         match fact {
-            Fact::Birth => self.created,
-            Fact::Death => self.exited,
+            Fact::Birth => &mut self.birth,
+            Fact::Death => &mut self.death,
         }
     }
 }
@@ -157,7 +150,7 @@ struct Loss {
 }
 
 /// The log of the truth.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Truth {
     lives: VecDeque<TrueLife>,
     /// How many lives were forgotten at the front.
@@ -185,20 +178,7 @@ pub struct Truth {
 impl Truth {
     /// A log that keeps the last `keep` lives, faults and spans each.
     pub(super) fn new(keep: usize) -> Truth {
-        Truth {
-            lives: VecDeque::new(),
-            forgotten: 0,
-            keep,
-            losses: vec![],
-            reporting: vec![],
-            drained: KernelTime(0),
-            faults: vec![],
-            blind: vec![],
-            collisions: 0,
-            trackerr_reports: 0,
-            most_knotes: 0,
-            consumers: vec![],
-        }
+        Truth { keep, ..Truth::default() }
     }
 
     /// The lives, in the order of forking.
@@ -226,22 +206,13 @@ impl Truth {
             pid,
             forker,
             forker_life,
-            created: None,
-            create_printed: false,
-            exited: None,
-            exit_printed: false,
+            birth: TrueFact::default(),
+            death: TrueFact::default(),
             status: None,
-            birth: None,
-            death: None,
-            further: [vec![], vec![]],
-            child_batch: None,
-            exit_batch: None,
-            duplicates: 0,
             reports: vec![],
             asked: if asked & note::TRACK != 0 { asked } else { 0 },
             half_tracked: false,
             unwatched: false,
-            shown: [None; 2],
         });
         self.forgotten + self.lives.len() as u64 - 1
     }
@@ -292,17 +263,10 @@ impl Truth {
     /// What the whole kernel knows of the lives, and of DTrace, besides what was reported of them here.
     pub(super) fn complete(&mut self, whole: &Truth) {
         for (mine, life) in self.lives.iter_mut().zip(&whole.lives) {
-            *mine = TrueLife {
-                birth: mine.birth,
-                death: mine.death,
-                further: std::mem::take(&mut mine.further),
-                child_batch: mine.shown[0],
-                exit_batch: mine.shown[1],
-                duplicates: mine.duplicates,
-                half_tracked: mine.half_tracked,
-                reports: std::mem::take(&mut mine.reports),
-                ..life.clone()
-            };
+            for fact in Fact::ALL {
+                let (mine, TrueFact { at, printed, .. }) = (mine.of_mut(*fact), life.of(*fact));
+                (mine.at, mine.printed, mine.call) = (*at, *printed, mine.shown);
+            }
         }
         self.blind.clone_from(&whole.blind);
     }
@@ -310,29 +274,15 @@ impl Truth {
     /// DTrace has shown that a call returned these notes of this life to a consumer, at `at`.
     pub(super) fn shown(&mut self, life: LifeId, fflags: u32, at: u64) {
         let Some(life) = self.life(life) else { return };
-        for (shown, bit) in life.shown.iter_mut().zip([note::CHILD, note::EXIT]) {
-            if fflags & bit != 0 {
-                shown.get_or_insert(at);
-            }
+        for fact in facts_of(fflags) {
+            life.of_mut(fact).shown.get_or_insert(at);
         }
     }
 
     /// These notes of this process will not come, and nothing will ever say so.
     pub(super) fn vanished(&mut self, life: LifeId, notes: u32, at: u64) {
-        for (bit, fact) in [(note::CHILD, Fact::Birth), (note::EXIT, Fact::Death)] {
-            if notes & bit != 0 {
-                self.losses.push(Loss { life, fact, why: Why::Vanished, at, drained: false });
-            }
-        }
-    }
-
-    fn settle(&mut self, life: LifeId, fact: Fact, outcome: Verdict) {
-        let Some(life) = self.life(life) else { return };
-        let slot = match fact {
-            Fact::Birth => &mut life.birth,
-            Fact::Death => &mut life.death,
-        };
-        slot.get_or_insert(outcome);
+        let loss = |fact| Loss { life, fact, why: Why::Vanished, at, drained: false };
+        self.losses.extend(facts_of(notes).map(loss));
     }
 
     /// The reader got this event in this batch.
@@ -370,33 +320,33 @@ impl Truth {
         self.losses.iter_mut().for_each(|loss| loss.drained |= loss.at < entered);
     }
 
-    /// The run is over: gives every loss its name. `one_knote`: the kernel has one knote for both notes of a child. `causes`: a
-    /// NOTE_TRACKERR is about the children whose registration failed; without the cause probes it may be about every child that
-    /// it covers.
-    pub(super) fn finish(&mut self, one_knote: bool, causes: bool) {
+    /// The run with these options is over: gives every loss its name.
+    pub(super) fn finish(&mut self, options: &Options) {
         let mut losses = std::mem::take(&mut self.losses);
         // A forker comes before its children, a birth before the death.
-        losses.sort_by_key(|loss| (loss.life, loss.fact as usize));
+        losses.sort_by_key(|loss| (loss.life, loss.fact));
         for Loss { life, fact, why, .. } in losses {
             let Some(lost) = self.life(life).cloned() else { continue };
             let forker = lost.forker_life.and_then(|forker| self.life(forker));
-            let verdict = lost.named(fact, why, forker.as_deref(), one_knote, causes);
-            self.settle(life, fact, verdict);
+            let verdict = lost.named(fact, why, forker.as_deref(), options);
+            if let Some(life) = self.life(life) {
+                life.of_mut(fact).outcome.get_or_insert(verdict);
+            }
         }
     }
 }
 
+/// The facts that these notes report.
+fn facts_of(fflags: u32) -> impl Iterator<Item = Fact> {
+    let notes = [(note::CHILD, Fact::Birth), (note::EXIT, Fact::Death)];
+    notes.into_iter().filter(move |(bit, _)| fflags & bit != 0).map(|(_, fact)| fact)
+}
+
 impl TrueLife {
-    /// What a loss of this process is called.
-    fn named(
-        &self,
-        fact: Fact,
-        why: Why,
-        forker: Option<&TrueLife>,
-        one_knote: bool,
-        causes: bool,
-    ) -> Verdict {
-        let announced = match self.birth {
+    /// What a loss of this process is called. With the cause probes a NOTE_TRACKERR is about the children whose registration
+    /// failed; without them it may be about every child that it covers.
+    fn named(&self, fact: Fact, why: Why, forker: Option<&TrueLife>, options: &Options) -> Verdict {
+        let announced = match self.birth.outcome {
             // What kept kqueue from its birth kept it from its death.
             Some(birth) if birth.is_lost() => return birth,
             Some(_) => true,
@@ -404,6 +354,8 @@ impl TrueLife {
             None if fact == Fact::Death && why == Why::Vanished => return Verdict::LostSilent,
             None => false,
         };
+        let causes = options.causes;
+        let one_knote = options.regime.is_merged();
         let nothing_failed = one_knote && announced || causes && why != Why::Failed;
         match forker {
             Some(forker) if !nothing_failed && forker.has_reported(self) => Verdict::LostReported,
@@ -416,18 +368,18 @@ impl TrueLife {
 
     /// Whether a child of it that was lost is lost by inheritance, or cannot be told from one.
     fn leaves_untracked(&self, why: Why, causes: bool) -> bool {
-        let is_lost = |outcome: Option<Verdict>| outcome.is_some_and(Verdict::is_lost);
+        let is_lost = |fact: &TrueFact| fact.outcome.is_some_and(Verdict::is_lost);
         match why {
-            Why::Untracked => is_lost(self.birth) || is_lost(self.death) || self.half_tracked,
+            Why::Untracked => is_lost(&self.birth) || is_lost(&self.death) || self.half_tracked,
             Why::Failed | Why::PassedOver if causes => false,
-            _ => is_lost(self.birth) || self.death == Some(Verdict::LostReported),
+            _ => is_lost(&self.birth) || self.death.outcome == Some(Verdict::LostReported),
         }
     }
 
     /// Whether a NOTE_TRACKERR on its knote covers the birth of `child`: on DTrace's clock it came at most 50 ms before the
     /// create, and with the first call at the latest that began after a drain 50 ms behind the create.
     fn has_reported(&self, child: &TrueLife) -> bool {
-        let Some(created) = child.created else { return false };
+        let Some(created) = child.birth.at else { return false };
         let covers = |&(at, not_before): &(KernelTime, KernelTime)| {
             at.plus(COVERED_NS) >= created && not_before <= created.plus(COVERED_NS)
         };
@@ -441,13 +393,12 @@ impl TrueLife {
             (false, true) => Verdict::Overwritten,
             (false, false) => Verdict::Corrupt,
         };
-        if self.child_batch.is_some() {
-            self.duplicates += 1;
-            self.further[0].push(outcome);
-            return;
+        if self.birth.call.is_some() {
+            self.birth.further.push(outcome);
+        } else {
+            self.birth.call = Some(batch);
+            self.birth.outcome.get_or_insert(outcome);
         }
-        self.child_batch = Some(batch);
-        self.birth.get_or_insert(outcome);
     }
 
     fn ended(&mut self, event: &Kevent, batch: u64, collided: bool) {
@@ -458,9 +409,9 @@ impl TrueLife {
             (false, true) => Verdict::Overwritten,
             (false, false) => Verdict::Corrupt,
         };
-        if self.exit_batch.replace(batch).is_some() {
-            self.further[1].push(outcome);
+        if self.death.call.replace(batch).is_some() {
+            self.death.further.push(outcome);
         }
-        self.death.get_or_insert(outcome);
+        self.death.outcome.get_or_insert(outcome);
     }
 }
