@@ -68,9 +68,7 @@ impl Traced {
         };
         12 + 8 * integers
     }
-}
 
-impl Traced {
     /// The process that a fork or an exit is about; 0 for the others.
     pub(super) const fn pid(&self) -> u32 {
         match self {
@@ -114,7 +112,7 @@ struct Cpu {
 }
 
 /// dtrace(1) and its buffers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Dtrace {
     running: bool,
     capacity: usize,
@@ -141,27 +139,20 @@ pub(super) struct Dtrace {
     pub(super) shown: Vec<(u64, ConsumerRecord)>,
 }
 
+/// What dtrace(1) printed at once.
+pub(super) struct Printed {
+    pub(super) records: u64,
+    pub(super) pass_is_over: bool,
+}
+
 impl Dtrace {
     pub(super) fn new(options: &Options, rng: &mut Rng) -> Dtrace {
         let skew = options.skew_us * 1000;
         let cpus = (0..options.cpus.max(1))
             .map(|_| Cpu { skew: rng.below(2 * skew + 1) as i64 - skew as i64, ..Cpu::default() })
             .collect();
-        Dtrace {
-            running: false,
-            capacity: options.buffer as usize,
-            cpus,
-            in_turn: options.in_turn,
-            step: 0,
-            taken: vec![],
-            printing: VecDeque::new(),
-            unflushed: String::new(),
-            dropped: vec![],
-            cut: 0,
-            stdout: vec![],
-            stderr: vec![],
-            shown: vec![],
-        }
+        let (capacity, in_turn) = (options.buffer as usize, options.in_turn);
+        Dtrace { capacity, cpus, in_turn, ..Dtrace::default() }
     }
 
     pub(super) fn cpus(&self) -> u32 {
@@ -242,11 +233,11 @@ impl Dtrace {
     }
 
     /// Prints until stdout's buffer is full, or the pass is over: then drops go to stderr at once, and stdout is flushed
-    /// (12.3 `dt_consume.c:3034,3066`, 13.2 `dtrace.c:2007`). How many records that was, and whether the pass is over.
-    pub(super) fn print(&mut self, truth: &mut Truth) -> (u64, bool) {
-        let mut printed = 0;
+    /// (12.3 `dt_consume.c:3034,3066`, 13.2 `dtrace.c:2007`).
+    pub(super) fn print(&mut self, truth: &mut Truth) -> Printed {
+        let mut records = 0;
         while let Some(record) = self.printing.pop_front() {
-            printed += 1;
+            records += 1;
             print_record(&mut self.unflushed, &record);
             if let Some((id, fact)) = record.fact
                 && let Some(life) = truth.life(id)
@@ -259,7 +250,7 @@ impl Dtrace {
             if self.unflushed.len() >= STDIO_BUFFER {
                 let rest = self.unflushed.split_off(STDIO_BUFFER);
                 self.stdout.append(&mut std::mem::replace(&mut self.unflushed, rest).into_bytes());
-                return (printed, false);
+                return Printed { records, pass_is_over: false };
             }
         }
         for (cpu, count) in self.dropped.drain(..) {
@@ -269,7 +260,7 @@ impl Dtrace {
             );
         }
         self.flush();
-        (printed, true)
+        Printed { records, pass_is_over: true }
     }
 
     fn flush(&mut self) {
@@ -283,7 +274,7 @@ impl Dtrace {
         }
         self.cut = u64::MAX;
         self.begin_pass();
-        while !self.print(truth).1 {}
+        while !self.print(truth).pass_is_over {}
         self.stdout.push(b'\n');
         self.running = false;
     }
@@ -399,7 +390,7 @@ mod tests {
         dtrace.switch(20, 0, &mut truth);
         dtrace.switch(21, 1, &mut truth);
         dtrace.begin_pass();
-        assert!(dtrace.print(&mut truth).1);
+        assert!(dtrace.print(&mut truth).pass_is_over);
         assert_eq!(dtrace.stderr, b"dtrace: 3 drops on CPU 1\n");
         assert_eq!(dtrace.stdout, b"E 10 1 9\nE 11 1 9\n");
         assert_eq!(truth.blind, [(KernelTime(12), KernelTime(21))]);
@@ -413,10 +404,10 @@ mod tests {
         }
         dtrace.switch(2000, 0, &mut truth);
         dtrace.begin_pass();
-        let (printed, over) = dtrace.print(&mut truth);
-        assert!(printed > 0 && !over);
+        let Printed { records, pass_is_over } = dtrace.print(&mut truth);
+        assert!(records > 0 && !pass_is_over);
         assert_eq!((dtrace.stdout.len(), dtrace.stderr.len()), (STDIO_BUFFER, 0));
-        while !dtrace.print(&mut truth).1 {}
+        while !dtrace.print(&mut truth).pass_is_over {}
         assert_eq!(dtrace.stderr, b"dtrace: 1 drop on CPU 0\n");
         assert_eq!(dtrace.stdout.split(|byte| *byte == b'\n').count(), 1001);
     }
@@ -445,12 +436,12 @@ mod tests {
         dtrace.switch(29, 0, &mut truth);
         dtrace.switch(31, 1, &mut truth);
         dtrace.begin_pass();
-        assert!(dtrace.print(&mut truth).1);
+        assert!(dtrace.print(&mut truth).pass_is_over);
         assert!(dtrace.stdout.is_empty());
         dtrace.switch(40, 0, &mut truth);
         dtrace.switch(41, 1, &mut truth);
         dtrace.begin_pass();
-        assert!(dtrace.print(&mut truth).1);
+        assert!(dtrace.print(&mut truth).pass_is_over);
         assert_eq!(dtrace.stdout, b"E 30 1 9\n");
     }
 }

@@ -254,7 +254,8 @@ impl<'a> Kernel<'a> {
     }
 
     pub(super) fn add_thread(&mut self, proc: Id, program: shape::Steps, joiner: Option<Id>) -> Id {
-        let id = self.procs.threads.insert(Thread::new(proc, program, joiner));
+        let thread = Thread { proc, program, joiner, ..Thread::default() };
+        let id = self.procs.threads.insert(thread);
         if let Some(proc) = self.procs.table.get_mut(proc) {
             proc.threads.push(id);
         }

@@ -115,6 +115,21 @@ pub(super) struct Read {
     pub(super) trackerr_lost: bool,
 }
 
+/// What the knotes of a child take over from a knote of its forker.
+#[derive(Clone, Copy)]
+struct Inherited {
+    wanted: u32,
+    flags: u32,
+    ppid: i64,
+}
+
+/// The notes of a process that ends: those that are lost with a knote, and those that are reported.
+#[derive(Clone, Copy, Default)]
+pub(super) struct ExitNotes {
+    pub(super) lost: u32,
+    pub(super) kept: u32,
+}
+
 /// What is at the head of the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Head {
@@ -155,24 +170,17 @@ impl Kqueue {
 
     /// EV_ADD|EV_CLEAR by the reader.
     pub(super) fn attach(&mut self, pid: Pid, life: Option<LifeId>, notes: u32) -> Id {
-        self.insert(pid, life, notes, note::EV_CLEAR, 0, 0)
+        self.insert(pid, life, notes, note::EV_CLEAR)
     }
 
-    fn insert(
-        &mut self,
-        ident: Pid,
-        life: Option<LifeId>,
-        wanted: u32,
-        flags: u32,
-        fflags: u32,
-        data: i64,
-    ) -> Id {
+    /// Makes a knote.
+    fn insert(&mut self, ident: Pid, life: Option<LifeId>, wanted: u32, flags: u32) -> Id {
         let knote = Knote {
             ident,
             life,
             wanted,
-            fflags,
-            data,
+            fflags: 0,
+            data: 0,
             flags,
             queued: false,
             disabled: false,
@@ -185,9 +193,16 @@ impl Kqueue {
         };
         let id = self.knotes.insert(knote);
         self.by_pid.entry(ident).or_default().push(id);
-        if fflags != 0 {
-            self.activate(id);
+        id
+    }
+
+    /// Makes a knote that reports NOTE_CHILD.
+    fn insert_child(&mut self, child: Newborn, from: Inherited, wanted: u32, flags: u32) -> Id {
+        let id = self.insert(child.pid, child.life, wanted, flags);
+        if let Some(knote) = self.knotes.get_mut(id) {
+            (knote.fflags, knote.data) = (note::CHILD, from.ppid);
         }
+        self.activate(id);
         id
     }
 
@@ -248,11 +263,12 @@ impl Kqueue {
     ) -> ChildRegistration {
         let Some(knote) = self.knotes.get(parent) else { return ChildRegistration::default() };
         let (wanted, flags, ppid) = (knote.wanted, knote.flags, i64::from(knote.ident.get()));
+        let from = Inherited { wanted, flags, ppid };
         let max = self.max_knotes;
         let mut allocate = |kqueue: &Kqueue| kqueue.len() < max && memory();
         let done = match self.regime {
-            Regime::Split => self.register_two(child, wanted, flags, ppid, &mut allocate),
-            _ => self.register_one(child, wanted, flags, ppid, &mut allocate),
+            Regime::Split => self.register_two(child, from, &mut allocate),
+            _ => self.register_one(child, from, &mut allocate),
         };
         if done.has_failed() {
             self.set_on_forker(parent, note::TRACKERR);
@@ -265,23 +281,21 @@ impl Kqueue {
     fn register_two(
         &mut self,
         child: Newborn,
-        wanted: u32,
-        flags: u32,
-        ppid: i64,
+        from: Inherited,
         allocate: &mut impl FnMut(&Kqueue) -> bool,
     ) -> ChildRegistration {
+        let Inherited { wanted, flags, .. } = from;
         let mut done = ChildRegistration::default();
         if allocate(self) {
             let only_track = wanted & !(note::EXIT | note::EXEC | note::FORK);
-            let flags = flags | note::EV_ONESHOT;
-            let id = self.insert(child.pid, child.life, only_track, flags, note::CHILD, ppid);
+            let id = self.insert_child(child, from, only_track, flags | note::EV_ONESHOT);
             done.attached.push(id);
             done.child = true;
         } else {
             done.no_child_memory = true;
         }
         if allocate(self) {
-            let id = self.insert(child.pid, child.life, wanted, flags, 0, 0);
+            let id = self.insert(child.pid, child.life, wanted, flags);
             done.attached.push(id);
             done.exit = wanted & note::EXIT != 0;
         } else {
@@ -294,31 +308,25 @@ impl Kqueue {
     fn register_one(
         &mut self,
         child: Newborn,
-        wanted: u32,
-        flags: u32,
-        ppid: i64,
+        from: Inherited,
         allocate: &mut impl FnMut(&Kqueue) -> bool,
     ) -> ChildRegistration {
+        let Inherited { wanted, flags, .. } = from;
         let mut done = ChildRegistration::default();
         if let Some(old) = self.find(child.pid).and_then(|id| self.knotes.get_mut(id)) {
             old.wanted = wanted;
             done.reused = true;
         } else if !allocate(self) {
             done.no_child_memory = true;
+        } else if child.standing == ChildState::Gone {
+            done.no_process = true;
         } else {
+            let id = self.insert_child(child, from, wanted, flags);
             match child.standing {
-                ChildState::Gone => done.no_process = true,
-                ChildState::Alive => {
-                    let id = self.insert(child.pid, child.life, wanted, flags, note::CHILD, ppid);
-                    done.attached.push(id);
-                    (done.child, done.exit) = (true, wanted & note::EXIT != 0);
-                }
-                ChildState::Exiting(xstat) => {
-                    let id = self.insert(child.pid, child.life, wanted, flags, note::CHILD, ppid);
-                    self.exit_one(id, xstat);
-                    (done.child, done.exit) = (true, wanted & note::EXIT != 0);
-                }
+                ChildState::Exiting(xstat) => self.exit_one(id, xstat),
+                ChildState::Alive | ChildState::Gone => done.attached.push(id),
             }
+            (done.child, done.exit) = (true, wanted & note::EXIT != 0);
         }
         done
     }
@@ -353,8 +361,7 @@ impl Kqueue {
         }
     }
 
-    /// KNOTE(NOTE_EXIT) comes to this knote, and takes it off the list of the process. Returns the notes that are lost with
-    /// it, and those that are not.
+    /// KNOTE(NOTE_EXIT) comes to this knote, and takes it off the list of the process.
     ///
     /// A knote loses all its notes if kevent(2) has taken it off the queue because of another note, and waits for the
     /// lock that the dying process holds: filt_proc then finds no process and reports nothing (13.2 `kern_event.c:519-547`,
@@ -364,16 +371,16 @@ impl Kqueue {
         id: Id,
         status: u32,
         mut scanned: impl FnMut() -> bool,
-    ) -> (u32, u32) {
-        let Some(knote) = self.knotes.get_mut(id) else { return (0, 0) };
+    ) -> ExitNotes {
+        let Some(knote) = self.knotes.get_mut(id) else { return ExitNotes::default() };
         let pending = knote.queued || knote.scanning;
         let notes = knote.fflags | knote.wanted & note::EXIT;
         if pending && knote.fflags != 0 && knote.flags & note::EV_ONESHOT == 0 && scanned() {
             knote.emptied = true;
-            return (notes, 0);
+            return ExitNotes { lost: notes, kept: 0 };
         }
         self.exit_one(id, status);
-        (0, notes)
+        ExitNotes { lost: 0, kept: notes }
     }
 
     fn exit_one(&mut self, id: Id, status: u32) {

@@ -1,6 +1,6 @@
 //! The simulated dtrace(1) process: its switches and ticks, its two pipes, its death and its restart.
 
-use super::dtrace::Traced;
+use super::dtrace::{Printed, Traced};
 use super::kernel::{COMPILE, Kernel, KernelEvent, MS, SECOND, US};
 use super::truth::Fault;
 use crate::input::Input;
@@ -54,11 +54,11 @@ impl Kernel<'_> {
         if !self.dtrace.running() {
             return;
         }
-        let (printed, over) = self.dtrace.print(&mut self.truth);
+        let Printed { records, pass_is_over } = self.dtrace.print(&mut self.truth);
         self.consumers_shown();
         self.deliver();
-        let took = printed * self.options.print_us * US;
-        if over {
+        let took = records * self.options.print_us * US;
+        if pass_is_over {
             let next = self.pass_began + self.switch_interval();
             self.after(took.max(next.saturating_sub(self.now)), KernelEvent::Switch(0));
         } else {

@@ -63,9 +63,10 @@ impl Proc {
 }
 
 /// What a thread waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Waiting {
     /// Nothing: it runs or sleeps.
+    #[default]
     Nothing,
     /// The end of this child.
     Child(Id),
@@ -97,7 +98,7 @@ pub(super) struct Forking {
 }
 
 /// A thread of a process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Thread {
     pub(super) proc: Id,
     pub(super) program: Steps,
@@ -110,18 +111,6 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    pub(super) fn new(proc: Id, program: Steps, joiner: Option<Id>) -> Thread {
-        Thread {
-            proc,
-            program,
-            pc: 0,
-            last_child: None,
-            waiting: Waiting::Nothing,
-            forking: None,
-            joiner,
-        }
-    }
-
     pub(super) fn op(&self) -> Option<Op> {
         self.program.get(self.pc).cloned()
     }
@@ -131,7 +120,6 @@ impl Thread {
 pub(super) struct Procs {
     pub(super) table: Arena<Proc>,
     pub(super) threads: Arena<Thread>,
-    taken: Vec<bool>,
     /// Which process has a pid.
     owners: HashMap<Pid, Id>,
     last_pid: u32,
@@ -141,14 +129,12 @@ pub(super) struct Procs {
 impl Procs {
     /// An empty table whose next pid follows `last_pid`.
     pub(super) fn new(pid_max: u32, last_pid: u32) -> Procs {
-        let pid_max = pid_max.min(Pid::MAX);
         Procs {
             table: Arena::default(),
             threads: Arena::default(),
-            taken: vec![false; pid_max as usize + 1],
             owners: HashMap::new(),
             last_pid,
-            pid_max,
+            pid_max: pid_max.min(Pid::MAX),
         }
     }
 
@@ -158,12 +144,10 @@ impl Procs {
         let mut number = self.last_pid;
         for _ in 0..=self.pid_max {
             number = if number >= self.pid_max { 100 } else { number + 1 };
-            if let Some(taken) = self.taken.get_mut(number as usize)
-                && !*taken
-            {
-                *taken = true;
+            let pid = Pid::new(number.into())?;
+            if !self.owners.contains_key(&pid) {
                 self.last_pid = number;
-                return Pid::new(u64::from(number));
+                return Some(pid);
             }
         }
         None
@@ -172,9 +156,6 @@ impl Procs {
     /// Puts a process into the table, among its parent's children.
     pub(super) fn insert(&mut self, proc: Proc) -> Id {
         let (pid, parent) = (proc.pid, proc.parent);
-        if let Some(taken) = self.taken.get_mut(pid.get() as usize) {
-            *taken = true;
-        }
         let id = self.table.insert(proc);
         self.owners.insert(pid, id);
         if let Some(parent) = self.table.get_mut(parent) {
@@ -186,9 +167,6 @@ impl Procs {
     /// wait(2) has taken the status: the pid is free.
     pub(super) fn reap(&mut self, id: Id) -> Option<Proc> {
         let proc = self.table.remove(id)?;
-        if let Some(taken) = self.taken.get_mut(proc.pid.get() as usize) {
-            *taken = false;
-        }
         self.owners.remove(&proc.pid);
         if let Some(parent) = self.table.get_mut(proc.parent) {
             parent.children.retain(|c| *c != id);
@@ -217,9 +195,14 @@ mod tests {
     #[test]
     fn pids_go_up_wrap_to_100_and_skip_the_living() {
         let mut procs = Procs::new(202, 200);
-        let next = |procs: &mut Procs| procs.find_pid().unwrap().get();
+        let fork = |procs: &mut Procs, pid: Pid| procs.insert(Proc::new(pid, 0, None, 0));
+        let next = |procs: &mut Procs| {
+            let pid = procs.find_pid().unwrap();
+            fork(procs, pid);
+            pid.get()
+        };
         assert_eq!([next(&mut procs), next(&mut procs)], [201, 202]);
-        let kept = procs.insert(Proc::new(Pid::new(100).unwrap(), 0, None, 0));
+        let kept = fork(&mut procs, Pid::new(100).unwrap());
         assert_eq!(next(&mut procs), 101);
         procs.reap(kept);
         for number in 102..=200 {

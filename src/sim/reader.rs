@@ -14,7 +14,7 @@ use crate::model::{KernelTime, Kevent, MonoTime, TreeId, note};
 const TIMEOUT: u64 = 200 * MS;
 
 /// The reader's state inside and between its calls.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SimReader {
     /// What it asks for.
     notes: u32,
@@ -37,20 +37,7 @@ pub(super) struct SimReader {
 
 impl SimReader {
     pub(super) fn new(cpu: u32, notes: u32) -> SimReader {
-        SimReader {
-            notes,
-            seq: 0,
-            cpu,
-            before: MonoTime(0),
-            entered: 0,
-            entered_at: KernelTime(0),
-            sleeping: false,
-            timed_out: false,
-            left: 0,
-            events: vec![],
-            attached: vec![],
-            step: 0,
-        }
+        SimReader { cpu, notes, ..SimReader::default() }
     }
 }
 
@@ -61,16 +48,13 @@ impl Kernel<'_> {
         let (seq, cpu) = (self.reader.seq, self.reader.cpu);
         self.trace(cpu, Traced::CallMark { returned: false, seq }, None);
         self.reader.entered_at = KernelTime(self.dtrace.stamp(self.now, cpu));
-        let entry = self.rng.around(US);
-        self.now += entry;
+        self.now += self.rng.around(US);
         self.reader.entered = self.now;
-        self.reader.timed_out = false;
-        if self.reader.seq == 0 {
+        self.reader.timed_out = seq == 0;
+        if seq == 0 {
             self.attach_root();
-            self.reader.timed_out = true;
             return self.after(US, KernelEvent::Wake);
         }
-        let seq = self.reader.seq;
         self.after(TIMEOUT, KernelEvent::Timeout(seq));
         if self.queues[MIRROR].queued() > 0 {
             self.after(US / 2, KernelEvent::Wake);

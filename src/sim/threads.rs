@@ -3,10 +3,11 @@
 use super::arena::Id;
 use super::dtrace::Traced;
 use super::kernel::{Kernel, KernelEvent, US};
+use super::kqueue::ExitNotes;
 use super::procs::{ProcState, Waiting};
 use super::shape::{ForkKind, Op};
-use super::truth::Fault;
-use crate::model::{Fact, KernelTime, WaitStatus, note};
+use super::truth::{Fault, LifeId};
+use crate::model::{Fact, KernelTime, Pid, WaitStatus, note};
 
 impl Kernel<'_> {
     /// A child's first time slice.
@@ -193,28 +194,19 @@ impl Kernel<'_> {
         let status = self.set_status(id);
         let Some(proc) = self.procs.table.get_mut(id) else { return };
         let (list, pid, life) = (std::mem::take(&mut proc.klist), proc.pid, proc.life);
-        let mut notes = vec![(0, 0); 1 + self.consumers.len()];
+        let mut notes = vec![ExitNotes::default(); 1 + self.consumers.len()];
         for at in list.iter().rev() {
             let (queue, rng, rate) =
                 (&mut self.queues[at.queue], &mut self.rng, self.options.lost_exit);
             let scanning = queue.scans > 0;
-            let (lost, kept) = queue.exit(at.knote, status, || scanning && rng.chance(rate));
+            let of_knote = queue.exit(at.knote, status, || scanning && rng.chance(rate));
             let of_tracker = &mut notes[queue.tracker];
-            *of_tracker = (of_tracker.0 | lost, of_tracker.1 | kept);
+            of_tracker.lost |= of_knote.lost;
+            of_tracker.kept |= of_knote.kept;
         }
-        for (tracker, (lost, kept)) in notes.into_iter().enumerate() {
-            let (now, truth) = (self.now, self.truth_of(tracker));
-            let known = life.and_then(|life| truth.life(life));
-            if known.is_some_and(|life| life.unwatched && life.asked & note::EXIT != 0)
-                && (lost | kept) & note::EXIT == 0
-                && let Some(life) = life
-            {
-                truth.vanished(life, note::EXIT, now);
-            }
-            let lost = lost & (note::CHILD | note::EXIT) & !kept;
-            if let Some(life) = life.filter(|_| lost != 0) {
-                self.truth.fault(self.now, Fault::LostExit, pid.get());
-                self.truth_of(tracker).vanished(life, lost, now);
+        if let Some(life) = life {
+            for (tracker, notes) in notes.into_iter().enumerate() {
+                self.exit_noted(life, pid, tracker, notes);
             }
         }
         let next = if self.options.exit_note_first {
@@ -224,6 +216,22 @@ impl Kernel<'_> {
         };
         let delay = self.window();
         self.after(delay, next);
+    }
+
+    /// KNOTE(NOTE_EXIT) has come to all knotes of this tracker.
+    fn exit_noted(&mut self, life: LifeId, pid: Pid, tracker: usize, notes: ExitNotes) {
+        let ExitNotes { lost, kept } = notes;
+        let (now, truth) = (self.now, self.truth_of(tracker));
+        let is_due =
+            truth.life(life).is_some_and(|life| life.unwatched && life.asked & note::EXIT != 0);
+        if is_due && (lost | kept) & note::EXIT == 0 {
+            truth.vanished(life, note::EXIT, now);
+        }
+        let lost = lost & (note::CHILD | note::EXIT) & !kept;
+        if lost != 0 {
+            self.truth.fault(now, Fault::LostExit, pid.get());
+            self.truth_of(tracker).vanished(life, lost, now);
+        }
     }
 
     fn set_status(&mut self, id: Id) -> u32 {

@@ -1,6 +1,7 @@
 //! The simulated kevent(2) calls of consumers: the changelist entry by entry, then kqueue_scan knote by knote, eight
 //! events at a time (13.2 `kern_event.c:1380-1440`, `1930-2080`).
 
+use super::habits::Habits;
 use super::traced::{Got, KQ_NEVENTS, What};
 use super::{Consumer, OpenKqueue, Step};
 use crate::model::{KernelTime, Kevent, Pid, Regime, filter, note};
@@ -12,6 +13,7 @@ use crate::sim::rng::Rng;
 use crate::sim::truth::LifeId;
 
 /// A thread of a consumer, inside and between its calls.
+#[derive(Default)]
 pub(in crate::sim) struct CallingThread {
     pub(super) consumer: usize,
     pub(super) tid: u32,
@@ -54,73 +56,57 @@ impl Kernel<'_> {
             cpu,
             place,
             fd,
-            seq: 0,
-            entered: 0,
-            shown: KernelTime(0),
-            changes: vec![],
-            changing: false,
-            room: 0,
-            receipts: 0,
-            errno: 0,
-            sleeping: false,
-            timed_out: false,
-            left: 0,
-            copied: 0,
-            events: vec![],
-            delivered: vec![],
-            reported: vec![],
+            ..CallingThread::default()
         };
         let id = self.callers.insert(thread);
         self.consumers[consumer].threads.push(id);
-        self.after(self.callers.len() as u64 * US, KernelEvent::Consumer(Step::Call(id)));
+        self.step_after(self.callers.len() as u64 * US, Step::Call(id));
     }
 
     pub(super) fn caller_cpu(&self, id: Id) -> u32 {
         self.callers.get(id).map_or(0, |thread| thread.cpu)
     }
 
+    pub(super) fn step_after(&mut self, delay: u64, step: Step) {
+        self.after(delay, KernelEvent::Consumer(step));
+    }
+
     /// The number of the kqueue that this thread reads.
-    fn queue_of(&self, thread: &CallingThread) -> Option<usize> {
+    fn queue_of(&self, id: Id) -> Option<usize> {
+        let thread = self.callers.get(id)?;
         Some(self.consumers[thread.consumer].kqueues.get(thread.place)?.queue)
     }
 
     /// Userland calls kevent(2).
     pub(super) fn caller_calls(&mut self, id: Id) {
-        let Some(thread) = self.callers.get(id) else { return };
+        let Some(thread) = self.callers.get_mut(id) else { return };
         let (n, place) = (thread.consumer, thread.place);
+        let reported = std::mem::take(&mut thread.reported);
         if place == 0 && self.consumers[n].reopens && self.consumers[n].habits.threads == 1 {
             self.consumers[n].reopens = false;
             self.reopen(n);
         }
-        let reported = thread_mut(&mut self.callers, id, |t| std::mem::take(&mut t.reported));
-        let changes = self.consumers[n].changes(place, &reported.unwrap_or_default());
-        let habits = &self.consumers[n].habits;
-        let (room, timeout) = match changes.is_empty() || !habits.apart {
-            true => (habits.room, habits.timeout),
+        let mut changes = self.consumers[n].changes(place, &reported);
+        let Habits { room, timeout, apart, flags, .. } = self.consumers[n].habits;
+        let (room, timeout) = if !apart || changes.is_empty() {
+            (room, timeout)
+        } else {
             // It only registers.
-            false => {
-                (if habits.flags & note::EV_RECEIPT != 0 { changes.len() } else { 0 }, Some(0))
-            }
+            (if flags & note::EV_RECEIPT != 0 { changes.len() } else { 0 }, Some(0))
         };
         let Some(thread) = self.callers.get_mut(id) else { return };
         thread.seq += 1;
         thread.entered = self.now;
         (thread.room, thread.receipts, thread.errno) = (room, 0, 0);
         (thread.copied, thread.timed_out) = (0, timeout == Some(0));
-        let seq = thread.seq;
-        if changes.is_empty() {
-            if let Some(timeout) = timeout.filter(|ns| *ns > 0) {
-                self.after(timeout, KernelEvent::Consumer(Step::Timeout(id, seq)));
-            }
-            return self.caller_waits(id);
-        }
+        let (seq, waits) = (thread.seq, changes.is_empty());
+        changes.reverse();
         thread.changes = changes;
-        thread.changes.reverse();
-        // The timeout counts from the beginning of the scan, which comes soon.
+        // If it registers first, the timeout counts from the beginning of the scan, which comes soon.
         if let Some(timeout) = timeout.filter(|ns| *ns > 0) {
-            self.after(timeout, KernelEvent::Consumer(Step::Timeout(id, seq)));
+            self.step_after(timeout, Step::Timeout(id, seq));
         }
-        self.after(US, KernelEvent::Consumer(Step::Change(id)));
+        if waits { self.caller_waits(id) } else { self.step_after(US, Step::Change(id)) }
     }
 
     /// kqueue_register for the next entry of the changelist.
@@ -129,17 +115,15 @@ impl Kernel<'_> {
         let (n, fd) = (thread.consumer, thread.fd);
         let Some(&change) = thread.changes.last() else { return self.changes_done(id) };
         let begins = !std::mem::replace(&mut thread.changing, true);
-        let Some(queue) = self.callers.get(id).and_then(|thread| self.queue_of(thread)) else {
-            return;
-        };
+        let Some(queue) = self.queue_of(id) else { return };
         let Change { pid, flags, notes } = change;
         let proc = self.procs.find(pid);
         let target = proc.and_then(|proc| self.target(proc));
         if target.is_some_and(|target| target.life.is_none()) {
             // Another process, which is none of the tree's, has the pid by now: it is let be.
-            thread_mut(&mut self.callers, id, |thread| {
-                (thread.changes.pop(), thread.changing = false)
-            });
+            if let Some(thread) = self.callers.get_mut(id) {
+                thread.change_done();
+            }
             return self.caller_changes(id);
         }
         if begins {
@@ -151,7 +135,7 @@ impl Kernel<'_> {
         }
         let life = target.and_then(|target| target.life);
         let errno = match self.queues[queue].change(&change, target) {
-            Changed::Blocked => return self.after(US, KernelEvent::Consumer(Step::Change(id))),
+            Changed::Blocked => return self.step_after(US, Step::Change(id)),
             Changed::Refused(errno) => errno,
             Changed::Done(knote) => {
                 if let (Some(knote), Some(proc)) =
@@ -174,14 +158,13 @@ impl Kernel<'_> {
     /// An entry of the changelist is done: what failed, or is to have a receipt, is returned as an event.
     fn changed(&mut self, id: Id, change: &Change, errno: i32) {
         let Some(thread) = self.callers.get_mut(id) else { return };
-        thread.changes.pop();
-        thread.changing = false;
+        thread.change_done();
         let fd = thread.fd;
         if errno != 0 || change.flags & note::EV_RECEIPT != 0 {
             if thread.room == thread.receipts {
                 thread.errno = errno;
                 thread.changes.clear();
-                return self.after(US / 2, KernelEvent::Consumer(Step::Done(id)));
+                return self.step_after(US / 2, Step::Done(id));
             }
             thread.receipts += 1;
             let event = Kevent {
@@ -194,13 +177,13 @@ impl Kernel<'_> {
             let events = vec![Got::of_process(event, None)];
             self.trace_consumer(id, What::Copyout { fd, events });
         }
-        self.after(US / 2, KernelEvent::Consumer(Step::Change(id)));
+        self.step_after(US / 2, Step::Change(id));
     }
 
     fn changes_done(&mut self, id: Id) {
         match self.callers.get(id) {
             Some(thread) if thread.receipts > 0 || thread.room == 0 => {
-                self.after(US / 2, KernelEvent::Consumer(Step::Done(id)));
+                self.step_after(US / 2, Step::Done(id));
             }
             _ => self.caller_waits(id),
         }
@@ -215,15 +198,13 @@ impl Kernel<'_> {
 
     /// kqueue_scan begins: it sleeps while nothing is queued.
     fn caller_waits(&mut self, id: Id) {
-        let Some(thread) = self.callers.get(id) else { return };
-        let Some(queue) = self.queue_of(thread) else { return };
-        let (queued, timed_out) = (self.queues[queue].queued() > 0, thread.timed_out);
-        match (queued, timed_out) {
-            (true, _) => self.after(US / 2, KernelEvent::Consumer(Step::Wake(id))),
-            (false, true) => self.after(US / 2, KernelEvent::Consumer(Step::Done(id))),
-            (false, false) => {
-                thread_mut(&mut self.callers, id, |thread| thread.sleeping = true);
-            }
+        let Some(queue) = self.queue_of(id) else { return };
+        let Some(thread) = self.callers.get_mut(id) else { return };
+        let queued = self.queues[queue].queued() > 0;
+        thread.sleeping = !queued && !thread.timed_out;
+        if !thread.sleeping {
+            let step = if queued { Step::Wake(id) } else { Step::Done(id) };
+            self.step_after(US / 2, step);
         }
     }
 
@@ -232,15 +213,12 @@ impl Kernel<'_> {
         for n in 0..self.consumers.len() {
             for place in 0..self.consumers[n].threads.len() {
                 let id = self.consumers[n].threads[place];
-                let Some(thread) = self.callers.get(id).filter(|thread| thread.sleeping) else {
-                    continue;
-                };
-                let queued =
-                    self.queue_of(thread).is_some_and(|queue| self.queues[queue].queued() > 0);
-                if queued {
-                    thread_mut(&mut self.callers, id, |thread| thread.sleeping = false);
+                let Some(queue) = self.queue_of(id) else { continue };
+                let Some(thread) = self.callers.get_mut(id) else { continue };
+                if thread.sleeping && self.queues[queue].queued() > 0 {
+                    thread.sleeping = false;
                     let delay = self.consumers[n].rng.latency(self.options.reader_us * US);
-                    self.after(delay, KernelEvent::Consumer(Step::Wake(id)));
+                    self.step_after(delay, Step::Wake(id));
                 }
             }
         }
@@ -252,46 +230,43 @@ impl Kernel<'_> {
         };
         thread.timed_out = true;
         if std::mem::take(&mut thread.sleeping) {
-            self.after(US, KernelEvent::Consumer(Step::Done(id)));
+            self.step_after(US, Step::Done(id));
         }
     }
 
     /// The scan puts its marker behind what is queued now.
     pub(super) fn caller_wakes(&mut self, id: Id) {
-        let Some(queue) = self.callers.get(id).and_then(|thread| self.queue_of(thread)) else {
-            return;
-        };
-        let queued = self.queues[queue].queued();
+        let Some(queue) = self.queue_of(id) else { return };
+        let Some(thread) = self.callers.get_mut(id) else { return };
+        thread.left = self.queues[queue].queued();
         self.queues[queue].scans += 1;
-        thread_mut(&mut self.callers, id, |thread| thread.left = queued);
         self.caller_scans(id);
     }
 
     pub(super) fn caller_scans(&mut self, id: Id) {
-        let Some(thread) = self.callers.get(id) else { return };
-        let Some(queue) = self.queue_of(thread) else { return };
+        let Some(queue) = self.queue_of(id) else { return };
+        let Some(thread) = self.callers.get_mut(id) else { return };
         if thread.left == 0 || thread.copied + thread.events.len() >= thread.room {
             return self.caller_scanned(id, queue);
         }
         let head = self.queues[queue].head();
         if let Some(Head::Freed | Head::Scan(_)) = head {
-            thread_mut(&mut self.callers, id, |thread| thread.left -= 1);
+            thread.left -= 1;
         }
         match head {
-            Some(Head::Blocked) => self.after(US, KernelEvent::Consumer(Step::Scan(id))),
-            Some(Head::Freed) => self.after(0, KernelEvent::Consumer(Step::Scan(id))),
+            Some(Head::Blocked) => self.step_after(US, Step::Scan(id)),
+            Some(Head::Freed) => self.step_after(0, Step::Scan(id)),
             Some(Head::Scan(knote)) => {
                 let delay = self.rng.around(self.options.scan_ns.max(1));
-                self.after(delay, KernelEvent::Consumer(Step::Copied(id, knote)));
+                self.step_after(delay, Step::Copied(id, knote));
             }
             None => self.caller_scanned(id, queue),
         }
     }
 
     pub(super) fn caller_copied(&mut self, id: Id, knote: Id) {
-        let Some(thread) = self.callers.get(id) else { return };
-        let n = thread.consumer;
-        let Some(queue) = self.queue_of(thread) else { return };
+        let Some(queue) = self.queue_of(id) else { return };
+        let Some(n) = self.callers.get(id).map(|thread| thread.consumer) else { return };
         let Some(read) = self.queues[queue].read(knote) else { return self.caller_scans(id) };
         if let Some(mut event) = read.event {
             self.scribble(&mut event);
@@ -339,7 +314,7 @@ impl Kernel<'_> {
         match self.callers.get(id) {
             Some(thread) if thread.copied > 0 || thread.timed_out => {
                 let delay = self.rng.around(US);
-                self.after(delay, KernelEvent::Consumer(Step::Done(id)));
+                self.step_after(delay, Step::Done(id));
             }
             // Everything that was queued turned out to be nothing: it sleeps on.
             _ => self.caller_waits(id),
@@ -349,7 +324,9 @@ impl Kernel<'_> {
     /// DTrace shows what this thread has done until now. Gives back when that is on its clock.
     fn caller_shown(&mut self, id: Id) -> KernelTime {
         let shown = KernelTime(self.dtrace.stamp(self.now, self.caller_cpu(id)));
-        thread_mut(&mut self.callers, id, |thread| thread.shown = shown);
+        if let Some(thread) = self.callers.get_mut(id) {
+            thread.shown = shown;
+        }
         shown
     }
 
@@ -385,10 +362,18 @@ impl Kernel<'_> {
         let pause = consumer.rng.around(consumer.habits.pause);
         let moves = consumer.rng.chance(0.1);
         let cpu = self.any_cpu();
-        if moves {
-            thread_mut(&mut self.callers, id, |thread| thread.cpu = cpu);
+        if moves && let Some(thread) = self.callers.get_mut(id) {
+            thread.cpu = cpu;
         }
-        self.after(pause, KernelEvent::Consumer(Step::Call(id)));
+        self.step_after(pause, Step::Call(id));
+    }
+}
+
+impl CallingThread {
+    /// The entry of the changelist that it is at is done.
+    fn change_done(&mut self) {
+        self.changes.pop();
+        self.changing = false;
     }
 }
 
@@ -433,12 +418,4 @@ fn meddle(rng: &mut Rng, registered: &mut Vec<Pid>, place: usize, notes: u32) ->
         4 => vec![change(note::EV_ADD, note::EXIT)],
         _ => vec![change(note::EV_ADD, notes)],
     }
-}
-
-fn thread_mut<T>(
-    callers: &mut crate::sim::arena::Arena<CallingThread>,
-    id: Id,
-    change: impl FnOnce(&mut CallingThread) -> T,
-) -> Option<T> {
-    callers.get_mut(id).map(change)
 }

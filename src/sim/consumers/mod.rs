@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::arena::Id;
 use super::dtrace::Traced;
-use super::kernel::{Kernel, KernelEvent, MS, SECOND, US};
+use super::kernel::{Kernel, MS, SECOND, US};
 use super::kqueue::Kqueue;
 use super::options::Options;
 use super::procs::ProcState;
@@ -124,10 +124,10 @@ impl Kernel<'_> {
                 (running.map(|(_, pid)| pid), habits.begins, habits.closes, habits.ends);
             *watched = pid;
             self.push(Input::Consumer { id, pid });
-            self.after(begins, KernelEvent::Consumer(Step::Begin(n)));
+            self.step_after(begins, Step::Begin(n));
             for (at, step) in [(closes, Step::Reopen(n)), (ends, Step::End(n))] {
                 if let Some(at) = at {
-                    self.after(at, KernelEvent::Consumer(step));
+                    self.step_after(at, step);
                 }
             }
         }
@@ -232,9 +232,9 @@ impl Kernel<'_> {
         let parent = self.procs.pid_of(self.init).unwrap_or(pid);
         self.trace(cpu, Traced::Exit { pid, parent, status: 9 }, None);
         self.procs.reap(proc);
-        self.after(NOTICED, KernelEvent::Consumer(Step::Missed(n)));
+        self.step_after(NOTICED, Step::Missed(n));
         if let Some(gone) = self.consumers[n].habits.returns {
-            self.after(gone, KernelEvent::Consumer(Step::Return(n)));
+            self.step_after(gone, Step::Return(n));
         }
     }
 
@@ -250,8 +250,8 @@ impl Kernel<'_> {
         let created = Traced::Create { child: pid, forker: init, parent: init, flags: 0x14 };
         self.trace(cpu, created, None);
         let begins = self.consumers[n].rng.below(3 * SECOND);
-        self.after(begins, KernelEvent::Consumer(Step::Begin(n)));
-        self.after(NOTICED + 100 * MS, KernelEvent::Consumer(Step::Found(n)));
+        self.step_after(begins, Step::Begin(n));
+        self.step_after(NOTICED + 100 * MS, Step::Found(n));
     }
 
     /// dtrace(1) is started again, with another program.

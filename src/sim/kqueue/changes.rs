@@ -77,7 +77,7 @@ impl Kqueue {
             return Changed::Refused(ESRCH);
         }
         let flags = change.flags & KEPT | note::EV_CLEAR;
-        let id = self.insert(change.pid, target.life, change.notes, flags, 0, 0);
+        let id = self.insert(change.pid, target.life, change.notes, flags);
         if change.flags & note::EV_DISABLE != 0
             && let Some(knote) = self.knotes.get_mut(id)
         {
