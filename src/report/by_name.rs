@@ -18,12 +18,10 @@ impl<T> ByName<T> {
         ByName::new(E::VALUES.iter().map(|name| (name.name(), value(*name))))
     }
 
-    /// The names and their values.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The value of this name.
     pub(crate) fn get(&self, name: &str) -> Option<&T> {
         self.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
     }

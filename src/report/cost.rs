@@ -8,11 +8,9 @@ use super::table::Table;
 /// Speeds that were measured in turn without and with a D program, as `check --cost` prints them.
 #[derive(Clone, PartialEq, Serialize, Debug)]
 pub(crate) struct Cost {
-    /// The D program.
     pub program: String,
     /// How long it all took, the starts and ends of dtrace among it.
     pub seconds: f64,
-    /// What was measured.
     pub speeds: Vec<Speed>,
 }
 
@@ -34,11 +32,9 @@ pub(crate) struct Speed {
 /// Values of one thing.
 #[derive(Clone, Copy, PartialEq, Serialize, Debug)]
 pub(crate) struct Spread {
-    /// The least.
     pub min: f64,
     /// As many are below as above.
     pub median: f64,
-    /// The greatest.
     pub max: f64,
 }
 
@@ -84,7 +80,6 @@ impl Speed {
 }
 
 impl Cost {
-    /// For a terminal.
     pub(crate) fn text(&self, paint: Paint) -> String {
         let mut table = Table::new(&[
             "a CPU second",

@@ -10,9 +10,7 @@ const Z: f64 = 1.959_963_984_540_054;
 pub(crate) struct Interval {
     /// What was observed; `None` without any trial.
     pub rate: Option<f64>,
-    /// The lower bound.
     pub(crate) low: f64,
-    /// The upper bound.
     pub(crate) high: f64,
 }
 

@@ -20,18 +20,23 @@ pub(super) struct Section {
 /// What a section is made of.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Block {
-    /// Sentences.
     Paragraph(String),
-    /// Numbers.
     Table(Table),
     /// Names and values; the empty ones are left out.
     Facts(Vec<(&'static str, String)>),
     /// A plot: HTML alone shows it.
     Figure(Figure),
     /// A way through the kernel, under what it did.
-    Reason { hue: Hue, title: String, path: KernelPath },
+    Reason {
+        hue: Hue,
+        title: String,
+        path: KernelPath,
+    },
     /// A long text that is shown to those who ask for it: HTML alone has it.
-    Details { title: &'static str, text: String },
+    Details {
+        title: &'static str,
+        text: String,
+    },
 }
 
 /// A plot with its caption.

@@ -92,7 +92,6 @@ pub struct DtraceSummary {
 }
 
 impl Summary {
-    /// The summary of these counters.
     pub(crate) fn of(stats: &Stats) -> Summary {
         Summary {
             answer: sentence(stats),
@@ -114,7 +113,6 @@ impl Summary {
 }
 
 impl Totals {
-    /// The counts of this tree.
     pub(crate) fn of(tree: &TreeStats) -> Totals {
         Totals {
             consumer: tree.consumer.as_ref().map(ConsumerSummary::of),

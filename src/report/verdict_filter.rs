@@ -9,12 +9,10 @@ use crate::model::Verdict;
 pub(crate) enum VerdictFilter {
     /// Every `lost_*`.
     Lost,
-    /// This one.
     One(Verdict),
 }
 
 impl VerdictFilter {
-    /// Every filter.
     pub(crate) fn all() -> impl Iterator<Item = VerdictFilter> {
         let others = Verdict::ALL.iter().filter(|verdict| !verdict.is_good());
         [VerdictFilter::Lost].into_iter().chain(others.map(|verdict| VerdictFilter::One(*verdict)))
@@ -25,7 +23,6 @@ impl VerdictFilter {
         VerdictFilter::all().find(|wanted| wanted.as_str() == word)
     }
 
-    /// Its name.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             VerdictFilter::Lost => "lost",

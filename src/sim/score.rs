@@ -48,8 +48,7 @@ impl Class {
 /// A verdict that is not the truth.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Miss {
-    /// Which fact.
-    pub fact: Fact,
+    pub(crate) fact: Fact,
     /// What really happened; `None` for a fact that never was, or that was judged before.
     pub truth: Option<Verdict>,
     /// The verdict; `None` for a fact that was reported and got none.
@@ -66,23 +65,20 @@ impl std::fmt::Display for Miss {
 /// How often something went wrong, and a run that shows it: the shortest.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Found {
-    /// How many times.
-    pub times: u64,
-    /// The run.
-    pub case: Case,
+    pub(crate) times: u64,
+    pub(crate) case: Case,
     /// How many facts the run has.
-    pub facts: u64,
+    pub(crate) facts: u64,
     /// A process of that run whose verdict is wrong.
-    pub pid: Pid,
+    pub(crate) pid: Pid,
 }
 
 /// The score of one run, or of many.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Score {
-    /// How many runs.
-    pub runs: u64,
+    pub(crate) runs: u64,
     /// How many facts there were.
-    pub facts: u64,
+    pub(crate) facts: u64,
     /// How many of them lie in a time in which DTrace was really blind.
     pub(crate) overlapping: u64,
     /// By fact and class: births first, then deaths.

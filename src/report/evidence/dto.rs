@@ -22,7 +22,6 @@ pub(crate) struct IncidentList {
     pub origin: Text,
     /// Which recording, or which run of a simulation.
     pub detail: String,
-    /// The kernel.
     pub osrelease: String,
     /// Incidents of a flood that were not kept, since the start, also those that were not asked for.
     pub skipped: u64,
@@ -41,29 +40,20 @@ pub(crate) struct IncidentDto {
     /// The same on DTrace's clock, in nanoseconds.
     #[serde(default)]
     pub at: KernelTime,
-    /// The tree.
     pub tree: String,
-    /// The process.
     pub pid: Pid,
     /// The consumer's own process, if the tree is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<Pid>,
-    /// Birth or death.
     pub fact: Text,
-    /// What became of it.
     pub verdict: Text,
-    /// What DTrace reported.
     #[serde(default)]
     pub dtrace: DtraceEvidence,
-    /// What kqueue reported.
     #[serde(default)]
     pub kqueue: KqueueDto,
-    /// What else was known.
     #[serde(default)]
     pub clues: Clues,
-    /// Why.
     pub kernel_path: PathDto,
-    /// Where the runbook speaks of it.
     #[serde(default)]
     pub runbook: String,
     /// Everything in the order of its time; empty if it was not asked for.
@@ -74,11 +64,8 @@ pub(crate) struct IncidentDto {
 /// The kevents about an incarnation.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct KqueueDto {
-    /// The kevent with NOTE_CHILD.
     pub child: Option<KeventDto>,
-    /// The kevent with NOTE_EXIT.
     pub exit: Option<KeventDto>,
-    /// The forker's knote carried NOTE_TRACKERR.
     pub trackerr: bool,
 }
 
@@ -89,11 +76,9 @@ pub(crate) struct KeventDto {
     pub fflags: String,
     /// Its flags in hexadecimal.
     pub flags: String,
-    /// Its data.
     pub data: i64,
     /// The kevent(2) call that returned it.
     pub batch: u64,
-    /// When.
     pub at: KernelTime,
 }
 

@@ -6,76 +6,41 @@ use crate::model::{KernelTime, Kevent, Pid, WaitStatus, Witness, note};
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum TimelineEvent {
     /// proc:::create.
-    Created {
-        /// Who forked it.
-        forker: Pid,
-    },
+    Created { forker: Pid },
     /// proc:::create of a child of its own.
-    Forked {
-        /// The child.
-        child: Pid,
-    },
+    Forked { child: Pid },
     /// proc:::exec-success.
     Exec,
     /// proc:::exec-failure.
-    ExecFailed {
-        /// Why.
-        errno: i32,
-    },
+    ExecFailed { errno: i32 },
     /// proc:::exit.
-    Exited {
-        /// Its wait(2) status.
-        status: WaitStatus,
-    },
+    Exited { status: WaitStatus },
     /// kqueue_register failed for it inside knote_fork.
-    NotRegistered {
-        /// Why.
-        errno: i32,
-    },
+    NotRegistered { errno: i32 },
     /// knote_fork skipped its forker's knote.
     Skipped,
     /// We registered it ourselves.
     Attached {
-        /// The call.
         batch: u64,
         /// 0, or why kevent(2) refused.
         errno: i32,
     },
     /// A kevent with its pid, or NOTE_CHILD with its pid as the forker.
-    Kevent {
-        /// The call that returned it.
-        batch: u64,
-        /// The event.
-        event: Kevent,
-    },
+    Kevent { batch: u64, event: Kevent },
     /// A consumer registered it with these fflags.
-    Registered {
-        /// The consumer.
-        consumer: String,
-        /// NOTE_* bits.
-        fflags: u32,
-    },
+    Registered { consumer: String, fflags: u32 },
     /// A consumer received a kevent with its pid, or NOTE_CHILD with its pid as the forker.
-    Received {
-        /// The consumer.
-        consumer: String,
-        /// The event.
-        event: Kevent,
-    },
+    Received { consumer: String, event: Kevent },
     /// NOTE_CHILD with its pid as the forker, of which no more is kept than when it was delivered.
     NamedForker,
     /// A kevent(2) call that was in the kernel when the process ended.
     Scan {
         /// How long it had been, in nanoseconds.
         ns: u64,
-        /// How many events it returned.
         returned: usize,
     },
     /// The first call that began after its creation and took all there was: NOTE_CHILD is in it or will not come.
-    Drained {
-        /// How many events it returned.
-        returned: usize,
-    },
+    Drained { returned: usize },
     /// A witness looked away: drops, an outage, batches that were not kept.
     Gap(String),
 }
@@ -147,7 +112,6 @@ impl TimelineEvent {
 pub(crate) struct TimelineEntry {
     /// On DTrace's clock; of a call whose mark is missing, the latest time that it can have returned.
     pub at: KernelTime,
-    /// What was reported.
     pub event: TimelineEvent,
 }
 

@@ -18,9 +18,7 @@ pub(crate) struct Collector {
     pid: Pid,
     /// What was reported, in the order of reading.
     pub entries: Vec<TimelineEntry>,
-    /// The verdicts on it.
     pub findings: Vec<Finding>,
-    /// The names of the trees.
     pub trees: Vec<String>,
     /// The processes that are consumers, and their trees.
     consumers: Vec<(TreeId, Pid)>,
@@ -34,7 +32,6 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// A collector without anything yet.
     pub(crate) fn new(pid: Pid) -> Collector {
         Collector {
             pid,

@@ -18,22 +18,16 @@ pub(crate) struct ProcessLife {
     pub tree: Option<String>,
     /// Since when, on DTrace's clock in nanoseconds; `None` if its beginning was not seen.
     pub since: Option<KernelTime>,
-    /// Everything in the order of its time.
     pub timeline: Vec<TimelineRow>,
-    /// The verdicts and why.
     pub judged: Vec<Judged>,
-    /// NOTE_CHILD kevents too many, and why.
     pub duplicates: Option<Duplicates>,
 }
 
 /// A verdict and the way through the kernel behind it.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Judged {
-    /// Which fact: birth or death.
     pub fact: Text,
-    /// What became of it.
     pub verdict: Text,
-    /// Why.
     pub path: PathDto,
 }
 
@@ -42,7 +36,6 @@ pub(crate) struct Judged {
 pub(crate) struct Duplicates {
     /// How many too many.
     pub count: u64,
-    /// Why.
     pub path: KernelPath,
 }
 

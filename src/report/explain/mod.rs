@@ -22,11 +22,8 @@ use life::{Duplicates, Judged, ProcessLife};
 /// All that is known of one pid.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Explanation {
-    /// The pid.
     pub pid: Pid,
-    /// What was played.
     pub source: String,
-    /// The kernel.
     pub kernel: KernelVersion,
     /// What its kevents have shown of it.
     pub regime: Regime,

@@ -29,7 +29,6 @@ pub(crate) struct Generation {
 pub(crate) struct Chronicle {
     /// Facts by verdict, at the time when they happened.
     pub verdicts: Bins<Counts<{ Verdict::COUNT }>>,
-    /// Tree damage.
     pub damage: Bins<Levels<{ Damage::COUNT }>>,
     generations: Vec<Generation>,
     /// By pid: the generation of a process that was announced and has not ended, or 0.

@@ -40,7 +40,6 @@ pub(crate) struct ReportPage {
     /// The one page of `stress`: the answer, counts, rates, latencies.
     #[serde(flatten)]
     pub report: Report,
-    /// Where it comes from.
     pub origin: RunOrigin,
     /// The release that made the page.
     pub version: &'static str,
@@ -48,7 +47,6 @@ pub(crate) struct ReportPage {
     pub damage: ByName<u64>,
     /// What each way to use NOTE_TRACK would have got right.
     pub strategies: ByName<StrategyRow>,
-    /// NOTE_CHILD by generation.
     pub(crate) generations: Vec<Generation>,
     /// The first incidents of each verdict.
     pub incidents: Vec<Incident>,
@@ -88,19 +86,12 @@ pub(crate) struct Incident {
     pub at: KernelTime,
     /// The same as a person writes it; `None` if that is not known.
     pub time: Option<String>,
-    /// The tree.
     pub tree: String,
-    /// The process.
     pub pid: Pid,
-    /// Birth or death.
     pub fact: Fact,
-    /// What became of it.
     pub verdict: Verdict,
-    /// What DTrace reported.
     pub dtrace: String,
-    /// What kqueue reported.
     pub kqueue: String,
-    /// Why.
     pub path: KernelPath,
 }
 

@@ -22,9 +22,7 @@ const FONT: (&str, u32) = ("sans-serif", 13);
 
 /// A line of a plot, or a layer of a stack.
 pub(super) struct PlotSeries<'a> {
-    /// Its colour.
     pub(super) colour: RGBColor,
-    /// Its value in each bin.
     pub(super) values: &'a [u64],
 }
 
