@@ -17,15 +17,17 @@ pub(crate) struct Sight {
     kqueue: Windows,
     rounds: Rounds,
     settle_ns: u64,
-    /// For each kqueue: up to when something was given up whose notes it may still deliver.
+    /// For each tracker: up to when something was given up whose notes its kqueues may still deliver.
     undelivered: Vec<Option<KernelTime>>,
+    /// Calls of the mirror come before records that they belong behind; up to when is not known yet.
+    is_overtaken: bool,
 }
 
 impl Sight {
     pub(crate) fn new(settle_ns: u64) -> Sight {
         let (dtrace, kqueue) = (Windows::default(), Windows::default());
         let rounds = Rounds::default();
-        Sight { dtrace, kqueue, rounds, settle_ns, undelivered: vec![] }
+        Sight { dtrace, kqueue, rounds, settle_ns, undelivered: vec![], is_overtaken: false }
     }
 
     /// DTrace has shown, in order, that a process was created.
@@ -71,30 +73,52 @@ impl Sight {
             Span::Between(from, to) => windows.add(from, to, reason),
             Span::Since(since) => windows.open(since, reason),
             Span::Until(to) => windows.close(to, reason),
-            Span::UntilDrained { since, lost } => self.given_up(0, since, lost),
+            Span::UntilDrained { since, lost } => {
+                self.is_overtaken = lost.is_none();
+                match lost {
+                    Some(lost) => self.given_up(0, since, lost),
+                    None => self.dtrace.open(since, reason),
+                }
+            }
             Span::Anywhere => windows.anywhere(),
         }
     }
 
-    /// Something of `since` was given up for want of room, at `now`. Its notes may still come from this kqueue, and would be
-    /// taken for those of another life of its pid.
-    pub(crate) fn given_up(&mut self, kqueue: usize, since: KernelTime, now: KernelTime) {
+    /// Something of `since` was given up for want of room, at `now`. Its notes may still come from this tracker's kqueues, and
+    /// would be taken for those of another life of its pid.
+    pub(crate) fn given_up(&mut self, tracker: usize, since: KernelTime, now: KernelTime) {
         self.dtrace.open(since, BlindReason::Overflow);
-        if self.undelivered.len() <= kqueue {
-            self.undelivered.resize(kqueue + 1, None);
+        if self.undelivered.len() <= tracker {
+            self.undelivered.resize(tracker + 1, None);
         }
-        let lost = &mut self.undelivered[kqueue];
+        let lost = &mut self.undelivered[tracker];
         *lost = (*lost).max(Some(now));
     }
 
-    /// This kqueue was drained by a call that began at `entered`: every note of the settle time before has been delivered.
-    pub(crate) fn drained(&mut self, kqueue: usize, entered: KernelTime) {
+    /// This tracker's kqueues were drained by a call that began at `entered`: every note of what happened the settle time before
+    /// that, or earlier, has been delivered.
+    pub(crate) fn drained(&mut self, tracker: usize, entered: KernelTime) {
         let settle_ns = self.settle_ns;
-        let lost = self.undelivered.get_mut(kqueue);
-        let delivered =
-            lost.and_then(|lost| lost.take_if(|lost| lost.plus(settle_ns) <= entered)).is_some();
-        if delivered && self.undelivered.iter().all(Option::is_none) {
-            self.dtrace.close(entered, BlindReason::Overflow);
+        self.end_given_up(tracker, entered, |lost| lost.plus(settle_ns) <= entered);
+    }
+
+    /// This tracker's kqueues are gone at `now`: they will deliver nothing of what was given up.
+    pub(crate) fn gone(&mut self, tracker: usize, now: KernelTime) {
+        self.end_given_up(tracker, now, |_| true);
+    }
+
+    /// Closes the window of what was given up at `to`, if all that this tracker has given up is over, and nothing of another
+    /// tracker's is left.
+    fn end_given_up(
+        &mut self,
+        tracker: usize,
+        to: KernelTime,
+        is_over: impl Fn(KernelTime) -> bool,
+    ) {
+        let given_up = self.undelivered.get_mut(tracker);
+        let ends = given_up.and_then(|lost| lost.take_if(|lost| is_over(*lost))).is_some();
+        if ends && !self.is_overtaken && self.undelivered.iter().all(Option::is_none) {
+            self.dtrace.close(to, BlindReason::Overflow);
         }
     }
 
@@ -108,5 +132,35 @@ impl Sight {
         stats.dtrace_blind_ns = self.dtrace.ns;
         stats.kqueue_blind_ns = self.kqueue.ns;
         stats.dtrace_blind_now = self.dtrace.is_open();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTLE_NS: u64 = 500;
+
+    fn t(ns: u64) -> KernelTime {
+        KernelTime(ns)
+    }
+
+    fn gap(sight: &mut Sight, span: Span) {
+        sight.gap(Gap { witness: Witness::Dtrace, reason: BlindReason::Overflow, span });
+    }
+
+    /// Calls that do not wait for their marks come before records that they belong behind, until a call has its mark.
+    #[test]
+    fn a_drain_of_a_consumer_does_not_end_what_calls_without_marks_began() {
+        let mut sight = Sight::new(SETTLE_NS);
+        gap(&mut sight, Span::UntilDrained { since: t(1000), lost: None });
+        sight.given_up(1, t(900), t(1100));
+        sight.drained(1, t(2000));
+        assert!(sight.missed(Witness::Dtrace, t(2001), t(2002)));
+        gap(&mut sight, Span::UntilDrained { since: t(1000), lost: Some(t(3000)) });
+        sight.drained(0, t(3000 + SETTLE_NS - 1));
+        assert!(sight.missed(Witness::Dtrace, t(3600), t(3600)));
+        sight.drained(0, t(3000 + SETTLE_NS));
+        assert!(!sight.missed(Witness::Dtrace, t(3600), t(3600)));
     }
 }

@@ -2,16 +2,17 @@
 //! one verdict.
 
 use kqproc_exporter::check::finding::Finding;
-use kqproc_exporter::check::stats::{BoundedTable, Stats};
+use kqproc_exporter::check::stats::{BlindReason, BoundedTable, Stats};
 use kqproc_exporter::check::{Checker, Config};
 use kqproc_exporter::input::{Attach, Batch};
 use kqproc_exporter::model::{
     KernelTime, Kevent, MonoTime, Pid, TreeId, Verdict, WaitStatus, note,
 };
-use kqproc_exporter::wire::record::{Mark, Record};
+use kqproc_exporter::wire::record::{Mark, Record, Register};
 
 const MS: u64 = 1_000_000;
 const ROOT: u32 = 50;
+const EVFILT_PROC: i16 = -5;
 
 /// A kernel that a test drives by hand, and both witnesses of it, on one clock.
 struct Kernel {
@@ -41,6 +42,28 @@ impl Kernel {
         let attach =
             Attach { tree, pid: pid(root), root: true, errno: 0, notes: Attach::USUAL_NOTES };
         self.call(&[attach], &[]);
+    }
+
+    /// A consumer that registers process `root`.
+    fn consumer(&mut self, tree: TreeId, consumer: u32, root: u32) {
+        let (consumer, tid) = (pid(consumer), 77);
+        self.checker.tree(tree, "consumer");
+        self.checker.consumer(tree, Some(consumer));
+        self.at += 1000;
+        self.record(Record::Register(Register {
+            at: KernelTime(self.at),
+            kqueue: 0xa1,
+            ident: root.into(),
+            tid,
+            fd: 3,
+            flags: 1,
+            filter: EVFILT_PROC,
+            fflags: note::TRACK | note::EXIT,
+            own: true,
+            consumer,
+        }));
+        self.at += 1000;
+        self.record(Record::RegDone { at: KernelTime(self.at), tid, errno: 0, consumer });
     }
 
     fn record(&mut self, record: Record) {
@@ -328,4 +351,32 @@ fn a_consumer_that_ends_takes_only_its_own_processes_from_its_tree() {
     kernel.exit(ROOT);
     kernel.call(&[], &[exit(ROOT, TreeId(0))]);
     assert_eq!(kernel.end().trees[0].tracked, 0);
+}
+
+/// What its full table had given up counted as missed by DTrace for ever, in the mirror's trees too.
+#[test]
+fn a_consumer_that_ends_with_a_full_table_leaves_dtrace_its_sight() {
+    let mut kernel = Kernel::new(Config { capacity: 1 << 10, ..Config::default() });
+    kernel.tree(TREE, ROOT);
+    kernel.create(80, 1);
+    kernel.consumer(TreeId(1), 70, 80);
+    for number in 1000..3000 {
+        kernel.create(number, 80);
+        if number % 100 == 0 {
+            kernel.tick(100 * MS);
+            kernel.call(&[], &[]);
+        }
+    }
+    assert!(kernel.checker.stats().evictions[BoundedTable::Incarnations.index()] > 0);
+    kernel.exit(70);
+    kernel.tick(1000 * MS);
+    kernel.call(&[], &[]);
+    kernel.create(4000, ROOT);
+    kernel.call(&[], &[child(4000, ROOT, TREE)]);
+    kernel.tick(100 * MS);
+    kernel.create(4001, ROOT);
+    let lasted = kernel.at;
+    let stats = kernel.end();
+    assert_eq!(stats.trees[0].births[Verdict::LostSilent.index()], 1);
+    assert!(stats.dtrace_blind_ns[BlindReason::Overflow.index()] < lasted, "{stats:?}");
 }

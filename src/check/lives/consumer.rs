@@ -16,8 +16,11 @@ use crate::check::stats::Refusal;
 use crate::check::timeline::event::Registration;
 use crate::model::{KernelTime, Kevent, Pid, Regime, TreeId, Witness, note};
 
-/// So many lives are kept before those are forgotten that are of no tree.
-pub(super) const MOST_STRANGERS: usize = 1 << 14;
+/// Beyond how many lives those of no tree are forgotten that a consumer's table is to have room for `capacity` lives: before it
+/// is full.
+pub(super) fn most_strangers(capacity: usize) -> usize {
+    (1 << 14).min(capacity / 2)
+}
 
 impl Lives {
     /// A consumer has registered a process, or changed a registration.
@@ -218,7 +221,10 @@ impl Lives {
             }
         }
         self.forgotten = Some(self.now);
-        self.most_strangers = MOST_STRANGERS.max(2 * self.table.len());
+        let (kept, capacity) = (self.table.len(), self.config.capacity);
+        // Also while it is full, unless nearly all are its own: to look for the others would take longer than they are worth.
+        let most = (2 * kept).min(capacity.max(kept + capacity / 8));
+        self.most_strangers = most_strangers(capacity).max(most);
     }
 
     /// What came was asked for: registrations from before DTrace came are not seen.
@@ -288,7 +294,7 @@ impl Lives {
     fn end(&mut self, cx: &mut Context) {
         let unplaced = self.recent_ends();
         self.give_up_all(cx);
-        cx.sight.drained(self.number, KernelTime(u64::MAX));
+        cx.sight.gone(self.number, self.now);
         // Its gauges alone: the same tree may be one of another tracker too.
         for slot in self.table.slots() {
             self.change(cx, slot, |life| life.death = FactState::NoFact);

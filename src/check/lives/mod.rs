@@ -31,7 +31,7 @@ use super::stats::Order;
 use super::timeline::event::{Call, Event};
 use super::verdicts::Verdicts;
 use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, Witness, note};
-use consumer::MOST_STRANGERS;
+use consumer::most_strangers;
 use drain::{Drain, WatchedQueue};
 use life::{FactState, Note};
 use table::LifeTable;
@@ -103,7 +103,7 @@ impl Lives {
             drains: VecDeque::new(),
             unplaced: VecDeque::new(),
             oneshot: tree.is_none().then_some(false),
-            most_strangers: MOST_STRANGERS,
+            most_strangers: most_strangers(config.capacity),
             forgotten: None,
             table: LifeTable::new(),
             deadlines: WaitingFacts::default(),

@@ -89,10 +89,10 @@ pub(crate) enum Span {
     /// From then on, until [`Span::Until`] comes for the same reason.
     Since(KernelTime),
     Until(KernelTime),
-    /// From `since` on, until all notes of what happened up to `lost` have been delivered.
+    /// From `since` on, until all notes of what happened up to `lost` have been delivered; `None` as long as that is not known.
     UntilDrained {
         since: KernelTime,
-        lost: KernelTime,
+        lost: Option<KernelTime>,
     },
     /// At a time that is not known.
     Anywhere,

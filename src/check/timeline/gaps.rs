@@ -195,7 +195,7 @@ impl Timeline {
             self.dtrace_gap(BlindReason::Drops, Span::Until(to));
         }
         if let Some((since, after)) = self.missing.hurried.take()
-            && let Some(lost) = self.clock.latest(after)
+            && let lost @ Some(_) = self.clock.latest(after)
         {
             self.dtrace_gap(BlindReason::Overflow, Span::UntilDrained { since, lost });
         }

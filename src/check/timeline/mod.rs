@@ -271,7 +271,7 @@ impl Timeline {
         }
         if self.missing.hurried.is_some() {
             // It comes before the records that it belongs behind.
-            self.dtrace_gap(BlindReason::Overflow, Span::Since(at));
+            self.dtrace_gap(BlindReason::Overflow, Span::UntilDrained { since: at, lost: None });
         }
         self.come_to(at);
         (call.at, call.entered) = (at, None);
