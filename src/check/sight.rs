@@ -125,6 +125,7 @@ impl Sight {
     /// The input has ended: closes what is open, for the counts. DTrace's records are of `first` to `last`.
     pub(crate) fn finish(&mut self, first: KernelTime, last: KernelTime) {
         self.dtrace.finish(first, last);
+        self.kqueue.finish(first, last);
     }
 
     /// Brings the counts of blind time up to date.

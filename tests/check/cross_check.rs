@@ -5,7 +5,7 @@ use crate::common::played::verdicts;
 use crate::common::recording;
 use crate::common::streams::Streams;
 use kqproc_exporter::check::Config;
-use kqproc_exporter::check::stats::{Order, Stats};
+use kqproc_exporter::check::stats::{BlindReason, Order, Stats};
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Fact, MonoTime, Regime, Verdict, Winner, note};
 use kqproc_exporter::pipeline::Pipeline;
@@ -307,6 +307,18 @@ fn a_drop_before_the_first_record_is_blind_from_the_first_record_on() {
     pipeline.push(Input::Stdout { at, bytes: lines });
     pipeline.push(Input::End);
     assert!(pipeline.stats().blind_seconds() < 0.3, "{}", pipeline.stats().blind_seconds());
+}
+
+/// Nothing closed the window: the last calls were lost, and no mark came after them.
+#[test]
+fn calls_that_are_lost_at_the_end_are_blind_time() {
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    let at = MonoTime(9_000_000_000);
+    let lines = b"B 5000000000 1\nT 5100000000 2\n";
+    pipeline.push(Input::Stdout { at, bytes: lines });
+    pipeline.push(Input::BatchesLost { first: 0, count: 3, from: at, to: at });
+    pipeline.push(Input::End);
+    assert!(pipeline.stats().kqueue_blind_ns[BlindReason::Overflow.index()] > 0);
 }
 
 #[test]
