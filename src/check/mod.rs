@@ -40,9 +40,9 @@ use finding::Observer;
 use lives::{Context, Lives};
 use sight::Sight;
 use stats::{BoundedTable, Fill, Stats};
-use timeline::Timeline;
 pub use timeline::event::Call;
 use timeline::event::Event;
+use timeline::{Arrival, Arrivals, Timeline};
 use verdicts::Verdicts;
 
 /// The cross-checker.
@@ -109,11 +109,7 @@ impl Checker {
 
     /// One of DTrace's records, read at `read`.
     pub fn record(&mut self, record: Record, read: MonoTime, observer: &mut impl Observer) {
-        let stats = self.stats_mut();
-        stats.records[record.kind().index()] += 1;
-        if let Record::Begin { at, wall } | Record::Tick { at, wall } = record {
-            stats.wall = Some((at, wall));
-        }
+        self.stats_mut().records[record.kind().index()] += 1;
         // Causes order nothing: they are looked up when a birth is settled, later than the reorder horizon. In recordings from
         // before they came from a dtrace of their own.
         let causes = &mut self.cx.causes;
@@ -127,14 +123,30 @@ impl Checker {
                 return causes.seen(Cause { at, forker, child, errno: None });
             }
             Record::Causes { .. } => return causes.announce(),
-            Record::Begin { at, .. } => causes.begin(at),
             _ => {}
         }
-        if let Some(reason) = self.timeline.record(record, read) {
-            self.stats_mut().bad_lines[reason.index()] += 1;
+        let Arrivals { held, record: arrival } = self.timeline.record(record, read);
+        if let Some((held, arrival)) = held {
+            self.arrived(&held, arrival);
         }
+        self.arrived(&record, arrival);
         if self.timeline.is_ready() {
             self.run(observer);
+        }
+    }
+
+    /// This became of a record: one that is refused, or not yet confirmed, says nothing of the time.
+    fn arrived(&mut self, record: &Record, arrival: Arrival) {
+        match (arrival, record) {
+            (Arrival::Refused(reason, _), _) => self.stats_mut().bad_lines[reason.index()] += 1,
+            (Arrival::Queued, Record::Begin { at, wall }) => {
+                self.cx.causes.begin(*at);
+                self.stats_mut().wall = Some((*at, *wall));
+            }
+            (Arrival::Queued, Record::Tick { at, wall }) => {
+                self.stats_mut().wall = Some((*at, *wall));
+            }
+            (Arrival::Queued | Arrival::Held, _) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use crate::common::streams::Streams;
 use kqproc_exporter::check::Config;
 use kqproc_exporter::check::stats::{BlindReason, Order, Stats};
 use kqproc_exporter::input::Input;
-use kqproc_exporter::model::{Fact, MonoTime, Regime, Verdict, Winner, note};
+use kqproc_exporter::model::{Fact, KernelTime, MonoTime, Regime, Verdict, Winner, note};
 use kqproc_exporter::pipeline::Pipeline;
 use kqproc_exporter::recording::Reader;
 use kqproc_exporter::wire::decode::Reason;
@@ -319,6 +319,21 @@ fn calls_that_are_lost_at_the_end_are_blind_time() {
     pipeline.push(Input::BatchesLost { first: 0, count: 3, from: at, to: at });
     pipeline.push(Input::End);
     assert!(pipeline.stats().kqueue_blind_ns[BlindReason::Overflow.index()] > 0);
+}
+
+/// All incidents were dated by it until the next tick.
+#[test]
+fn a_garbled_heartbeat_does_not_date_anything() {
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    let mut read = |lines: &str| {
+        pipeline.push(Input::Stdout { at: MonoTime(9_000_000_000), bytes: lines.as_bytes() });
+        pipeline.stats().wall
+    };
+    let tick = Some((KernelTime(5_400_000_000), 12));
+    assert_eq!(read("B 5000000000 1\nF 5100000000 0 7 2\nT 5400000000 12\n"), tick);
+    assert_eq!(read("T 905500000000 13\n"), tick, "nothing confirms its time");
+    assert_eq!(read("T 5000000000 14\n"), tick, "it comes too late");
+    assert_eq!(read("T 5600000000 15\n"), Some((KernelTime(5_600_000_000), 15)));
 }
 
 #[test]

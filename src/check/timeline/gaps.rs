@@ -2,7 +2,7 @@
 //! time in which a witness may have missed something, or in which a jump of a clock makes the order unknown.
 
 use super::calls::CallHead;
-use super::records::Arrival;
+use super::records::{Arrival, Arrivals};
 use super::{BlindReason, ClockMap, Event, Gap, STEP_NS, Span, Timeline};
 use crate::check::judge::UNORDERED_NS;
 use crate::model::{KernelTime, MonoTime, Pid, Witness};
@@ -20,30 +20,27 @@ impl Timeline {
 
     // --- DTrace's stream --------------------------------------------------------------------------------------------
 
-    /// Takes a record that was read at `read`. Returns why it, or the one before it, is refused.
-    pub(crate) fn record(&mut self, record: Record, read: MonoTime) -> Option<Reason> {
+    /// Takes a record that was read at `read`.
+    pub(crate) fn record(&mut self, record: Record, read: MonoTime) -> Arrivals {
         if read != self.read {
             self.begin_read(read);
         }
         let (at, newest) = (record.at(), self.records.newest());
         let future = self.horizon.is_some_and(|horizon| at > horizon);
-        let Arrival { queued, refused } = self.records.take(at, record, self.now, future);
-        if let Some((reason, from)) = refused
-            && reason != Reason::Duplicate
-        {
-            // Behind it others may come that are as late, and take places among those that came before it.
-            let to = self.records.newest().unwrap_or(from).max(self.now).max(from);
-            self.dtrace_gap(BlindReason::Late, Span::Between(from, to));
+        let arrivals = self.records.take(at, record, self.now, future);
+        let mut before = newest;
+        if let Some((held, arrival)) = arrivals.held {
+            self.arrived(&held, arrival, before);
+            before = before.max(Some(held.at()).filter(|_| arrival == Arrival::Queued));
         }
-        if queued {
-            self.away = false;
-            self.arrived(&record, at, newest);
+        self.arrived(&record, arrivals.record, before);
+        if arrivals.record == Arrival::Queued {
             if future {
                 self.jumped_forward(newest.unwrap_or(at), at);
             }
             self.clock.read(at, read);
         }
-        refused.map(|(reason, _)| reason)
+        arrivals
     }
 
     /// What comes from here on was read at `read`.
@@ -67,8 +64,23 @@ impl Timeline {
         self.reading = read;
     }
 
+    /// This became of a record, when the latest before it was of the time `before`.
+    fn arrived(&mut self, record: &Record, arrival: Arrival, before: Option<KernelTime>) {
+        match arrival {
+            Arrival::Queued => self.queued(record, before),
+            Arrival::Held | Arrival::Refused(Reason::Duplicate, _) => {}
+            Arrival::Refused(_, from) => {
+                // Behind it others may come that are as late, and take places among those that came before it.
+                let to = self.records.newest().unwrap_or(from).max(self.now).max(from);
+                self.dtrace_gap(BlindReason::Late, Span::Between(from, to));
+            }
+        }
+    }
+
     /// DTrace is there and has come to the time of this record.
-    fn arrived(&mut self, record: &Record, at: KernelTime, before: Option<KernelTime>) {
+    fn queued(&mut self, record: &Record, before: Option<KernelTime>) {
+        let at = record.at();
+        self.away = false;
         if self.first.is_none() {
             let first = self.records.first().map_or(at, |first| first.at);
             self.first = Some(first);

@@ -30,6 +30,7 @@ use consumers::{ConsumerCalls, Returned};
 use event::{Call, Event, Gap, Span};
 use passes::Passes;
 use reconcile::Reconcile;
+pub(crate) use records::{Arrival, Arrivals};
 use records::{QueuedRecord, RecordQueue};
 use wall::WallClock;
 

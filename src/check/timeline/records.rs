@@ -11,21 +11,27 @@ use crate::wire::record::Record;
 /// 10 Hz from a consumer.d that is run by hand, so a right one is soon confirmed.
 const JUMP_NS: u64 = 60_000_000_000;
 
-/// What became of a record on its arrival, and of one that had waited to be confirmed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Arrival {
-    /// It waits for its turn. Otherwise it was refused, or waits for a second record that confirms its time.
-    pub(crate) queued: bool,
-    /// One of the two was refused: why, and from when DTrace's records are incomplete for it.
-    pub(crate) refused: Option<(Reason, KernelTime)>,
+/// What became of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arrival {
+    /// It waits for its turn.
+    Queued,
+    /// It waits for a second record that confirms its time.
+    Held,
+    /// Why it was refused, and from when DTrace's records are incomplete for it.
+    Refused(Reason, KernelTime),
 }
 
-impl Arrival {
-    const QUEUED: Arrival = Arrival { queued: true, refused: None };
-    const HELD: Arrival = Arrival { queued: false, refused: None };
+/// What became of a record that has just been read, and of one that was held until then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Arrivals {
+    pub(crate) held: Option<(Record, Arrival)>,
+    pub(crate) record: Arrival,
+}
 
-    fn refused(reason: Reason, from: KernelTime) -> Arrival {
-        Arrival { queued: false, refused: Some((reason, from)) }
+impl From<Arrival> for Arrivals {
+    fn from(record: Arrival) -> Arrivals {
+        Arrivals { held: None, record }
     }
 }
 
@@ -79,38 +85,35 @@ impl RecordQueue {
         record: Record,
         now: KernelTime,
         future: bool,
-    ) -> Arrival {
+    ) -> Arrivals {
         match self.newest {
-            Some(_) if now.since(at) > JUMP_NS => Arrival::refused(Reason::Implausible, now),
-            Some(_) if at < now => Arrival::refused(Reason::Late, at),
+            Some(_) if now.since(at) > JUMP_NS => Arrival::Refused(Reason::Implausible, now).into(),
+            Some(_) if at < now => Arrival::Refused(Reason::Late, at).into(),
             Some(newest) if at.since(newest) <= JUMP_NS && !future => {
                 let held = self.held.take();
-                let Arrival { queued, refused } = self.insert(at, record);
-                let implausible = held.map(|_| (Reason::Implausible, newest));
-                Arrival { queued, refused: implausible.or(refused) }
+                let implausible = |held| (held, Arrival::Refused(Reason::Implausible, newest));
+                Arrivals { held: held.map(implausible), record: self.insert(at, record) }
             }
             _ => self.confirm(at, record, now),
         }
     }
 
     /// Takes a record far from all others, or the very first: if the one before was as far, they confirm each other.
-    fn confirm(&mut self, at: KernelTime, record: Record, now: KernelTime) -> Arrival {
+    fn confirm(&mut self, at: KernelTime, record: Record, now: KernelTime) -> Arrivals {
         match self.held.take() {
             Some(held) if held == record => {
                 self.held = Some(held);
-                Arrival::refused(Reason::Duplicate, at)
+                Arrival::Refused(Reason::Duplicate, at).into()
             }
-            Some(held) if held.at().distance(at) <= JUMP_NS => {
-                self.insert(held.at(), held);
-                self.insert(at, record)
-            }
-            Some(_) => {
+            Some(held) if held.at().distance(at) <= JUMP_NS => Arrivals {
+                held: Some((held, self.insert(held.at(), held))),
+                record: self.insert(at, record),
+            },
+            held => {
                 self.held = Some(record);
-                Arrival::refused(Reason::Implausible, self.newest.unwrap_or(now))
-            }
-            None => {
-                self.held = Some(record);
-                Arrival::HELD
+                let from = self.newest.unwrap_or(now);
+                let implausible = |held| (held, Arrival::Refused(Reason::Implausible, from));
+                Arrivals { held: held.map(implausible), record: Arrival::Held }
             }
         }
     }
@@ -133,11 +136,11 @@ impl RecordQueue {
         self.newest = self.newest.max(Some(at));
         match self.queue.back() {
             Some(last) if last.at >= at => return self.insert_between(at, record),
-            None if self.last == Some(record) => return Arrival::refused(Reason::Duplicate, at),
+            None if self.last == Some(record) => return Arrival::Refused(Reason::Duplicate, at),
             _ => {}
         }
         self.queue.push_back(QueuedRecord { at, record, printed: at });
-        Arrival::QUEUED
+        Arrival::Queued
     }
 
     /// Takes a record that comes out of order, or at the same time as the one before.
@@ -148,10 +151,10 @@ impl RecordQueue {
             _ => self.queue.get(place - 1).map(|other| other.record),
         };
         if before == Some(record) {
-            return Arrival::refused(Reason::Duplicate, at);
+            return Arrival::Refused(Reason::Duplicate, at);
         }
         let printed = self.newest.unwrap_or(at);
         self.queue.insert(place, QueuedRecord { at, record, printed });
-        Arrival::QUEUED
+        Arrival::Queued
     }
 }

@@ -38,7 +38,16 @@ fn call(timeline: &mut Timeline, ms: u64, seq: u64) {
 
 /// Reads these records; why any of them was refused.
 fn read(timeline: &mut Timeline, records: &[Record]) -> Vec<Reason> {
-    records.iter().filter_map(|record| timeline.record(*record, MonoTime(0))).collect()
+    let mut refused = vec![];
+    for record in records {
+        let Arrivals { held, record } = timeline.record(*record, MonoTime(0));
+        for arrival in held.map(|(_, arrival)| arrival).into_iter().chain([record]) {
+            if let Arrival::Refused(reason, _) = arrival {
+                refused.push(reason);
+            }
+        }
+    }
+    refused
 }
 
 /// What comes now: calls by their numbers, `?` without a mark, and the times in milliseconds of everything else.
@@ -107,6 +116,31 @@ fn a_garbled_time_stamp_costs_itself() {
     assert_eq!(refused, [Reason::Implausible; 2]);
     timeline.end();
     assert_eq!(order(&mut timeline), ["1", "2", "3"]);
+}
+
+/// The second one hid the first.
+#[test]
+fn two_records_that_are_refused_at_once_are_both_counted() {
+    let mut timeline = timeline();
+    let refused = read(&mut timeline, &[tick(1), tick(2), tick(1 << 40), tick(2)]);
+    assert_eq!(refused, [Reason::Implausible, Reason::Duplicate]);
+}
+
+/// The first record of the new run is far from the last one before it, and waits for a second that confirms it.
+#[test]
+fn dtrace_begins_anew_after_an_outage_of_any_length() {
+    for away_ms in [1000, 59_000, 61_000, 3_600_000] {
+        let mut timeline = timeline();
+        read(&mut timeline, &[tick(1), tick(2)]);
+        timeline.dtrace_down();
+        timeline.dtrace_up();
+        let at = KernelTime((2 + away_ms) * MS);
+        read(&mut timeline, &[Record::Begin { at, wall: 0 }, tick(3 + away_ms)]);
+        let span = Span::Between(KernelTime(2 * MS), at);
+        let begun = Gap { witness: Witness::Dtrace, reason: BlindReason::Outage, span };
+        let gaps: Vec<Event> = std::iter::from_fn(|| timeline.next()).collect();
+        assert!(gaps.contains(&Event::Gap(begun)), "{away_ms} ms: {gaps:?}");
+    }
 }
 
 #[test]
