@@ -1,5 +1,4 @@
 //! `load`, as users and `stress` run it.
-#![cfg(unix)]
 
 use assert_cmd::Command;
 
