@@ -1,6 +1,7 @@
 //! Sources of the pipeline's inputs: a live kernel, recordings. Platform code is here and in `load` only.
 
 pub mod barrier;
+mod beginning;
 pub(crate) mod clock;
 pub mod directory;
 pub mod dtrace;

@@ -42,20 +42,17 @@ pub(crate) const STDERR_BUFFERS: usize = 64;
 
 /// Why dtrace(1) cannot be a witness.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each error's text says what it is")]
 pub enum DtraceError {
     /// It cannot be run, or the kernel's side is missing or closed.
     #[error("{0}")]
     Unusable(String),
-    /// The process that runs it cannot be started.
     #[error("cannot start the keeper, which runs dtrace: {0}")]
     Keeper(std::io::Error),
-    /// There is no keeper any more.
     #[error(transparent)]
     Gone(#[from] Gone),
-    /// None of the main programs compiles.
     #[error("no D program compiles on this kernel, so there is no truth to compare with:\n{0}")]
     Compile(String),
-    /// What wakes its supervisor cannot be made.
     #[error("cannot make a pipe: {0}")]
     Pipe(std::io::Error),
 }

@@ -4,11 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{LiveError, join, spawn};
+use super::{LiveError, join, meta, spawn};
 use crate::input::{Input, MOST_CONSUMERS, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::Meta;
-use crate::source::clock;
 use crate::source::dtrace::{self, DtraceWitness, STDERR_BUFFERS, STDOUT_BUFFERS};
 use crate::source::inbox::inbox;
 use crate::source::stop::Stop;
@@ -82,14 +81,7 @@ impl Remote {
 
     /// What a recording of it says about its origin, as far as it was [reached](Remote::reach).
     pub(crate) fn meta(&self, note: &str) -> Meta {
-        Meta {
-            uname: self.kernel.uname.clone(),
-            osreldate: self.kernel.osreldate,
-            program: self.dtrace.program_text(&pids(&self.consumers)),
-            note: note.to_owned(),
-            start_mono_ns: clock::now().0,
-            start_real_ns: clock::wall_now(),
-        }
+        meta(self.kernel.clone(), self.dtrace.program_text(&pids(&self.consumers)), note)
     }
 
     /// Pushes what dtrace(1) prints into `sink`, on this thread, until it is stopped or `sink` breaks off. A host that
