@@ -16,7 +16,6 @@ pub(crate) mod survey;
 mod trial;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 pub use options::{BufferSize, DtraceOptions, Switchrate};
 pub use policy::RestartLimits;
@@ -26,9 +25,7 @@ use self::command::CommandRunner;
 use self::programs::{PLAIN, Program, WITH_CAUSES};
 use self::runner::Runner;
 pub(crate) use self::supervisor::{ConsumerPids, Supervisor};
-use super::inbox::MessageSender;
 use super::keeper::{Gone, Keeper, KeeperError, KeeperJob};
-use super::stop::Stop;
 use super::sysctl::KernelInfo;
 use crate::model::Pid;
 
@@ -174,20 +171,6 @@ impl DtraceWitness {
         let choice = self.choice.as_ref();
         choice
             .map_or(String::new(), |c| c.program.tuned(bufsize, switchrate, self.marks, consumers))
-    }
-
-    /// What starts it for these consumers, and keeps it running until `stop`. `begun` is called at the first record of each dtrace.
-    ///
-    /// # Errors
-    /// [`DtraceError::Pipe`]. That dtrace itself cannot be started is an outage, not an error.
-    pub(crate) fn supervisor(
-        self,
-        consumers: Vec<Pid>,
-        to: MessageSender,
-        begun: impl Fn() + Send + Sync + 'static,
-        stop: Stop,
-    ) -> Result<Supervisor, DtraceError> {
-        Supervisor::new(self, consumers, to, Arc::new(begun), stop)
     }
 }
 

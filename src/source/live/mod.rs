@@ -17,7 +17,7 @@ use std::thread::{Builder, JoinHandle};
 pub use super::barrier::CommandEnd;
 use super::barrier::GatedCommand;
 use super::clock;
-use super::dtrace::{DtraceWitness, KeeperScope, STDERR_BUFFERS, STDOUT_BUFFERS};
+use super::dtrace::{DtraceWitness, KeeperScope, STDERR_BUFFERS, STDOUT_BUFFERS, Supervisor};
 use super::inbox::{MessageSender, inbox};
 use super::keeper::{CpuMeter, Keeper};
 use super::kqueue::{BATCH_BUFFERS, IdlePace, KqueueApi, KqueueReader};
@@ -176,7 +176,7 @@ fn witnesses(
     let (begun, of_root) = (notify.clone(), notify.clone());
     let begun = move || drop(begun.send(LiveEvent::Begun));
     let of_root = Box::new(move |event| drop(of_root.send(LiveEvent::Root(event))));
-    let supervisor = dtrace.supervisor(consumers, to.clone(), begun, dtrace_stop.clone())?;
+    let supervisor = Supervisor::new(dtrace, consumers, to.clone(), begun, dtrace_stop.clone())?;
     let consumers = supervisor.consumers();
     let reading = kernel.map(|kernel| {
         let (notes, stall) = (config.notes, config.stall);
