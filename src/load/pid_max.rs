@@ -32,7 +32,7 @@ impl Drop for Lowered {
     }
 }
 
-/// Sets kern.pid_max and says what it was.
+/// Sets kern.pid_max; returns what it was.
 #[cfg(target_os = "freebsd")]
 fn exchange(new: i32) -> io::Result<i32> {
     use nix::errno::Errno;

@@ -1,4 +1,5 @@
-//! The supervisor of dtrace(1): carries out what the policy decides, reads its pipes, and tells the pipeline.
+//! The supervisor of dtrace(1), which keeps one running: it carries out what the policy decides, reads the pipes, and sends
+//! their bytes, starts and ends to the pipeline.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,7 +79,7 @@ impl Supervisor {
         let pids = Arc::new(Mutex::new(consumers));
         let consumers = ConsumerPids { pids, waker: Arc::clone(&waker) };
         stop.on_request(move |requests| {
-            // The second request is the last that says something new; a pipe has room for both.
+            // The second request is the last that changes anything; a pipe has room for both.
             if requests <= 2 {
                 let _ = (&*waker).write_all(b"x");
             }

@@ -67,7 +67,7 @@ impl Trial {
     }
 }
 
-/// Reads to the end, and says when the first bytes have come.
+/// Reads to the end, and sends a message when the first bytes have come.
 fn drain(mut stdout: PipeReader, begun: &Sender<()>) {
     let mut buffer = vec![0; 64 << 10];
     let mut is_first = true;

@@ -83,13 +83,13 @@ impl GroupProcess {
         stdout.into_iter().chain(stderr).collect()
     }
 
-    /// Whether it has ended. It stays a zombie until it is reaped: its pid cannot be anybody else's before.
+    /// Whether it has ended. It stays a zombie until it is reaped: its pid cannot be another process's before that.
     fn has_ended(&self) -> bool {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::Pid(self.pid()), flags) {
             Ok(WaitStatus::StillAlive) => false,
             Ok(_) => true,
-            // EINVAL: it died of a signal that nix does not know. ECHILD: somebody else has reaped it.
+            // EINVAL: it died of a signal that nix does not know. ECHILD: it was reaped elsewhere.
             Err(errno) => errno != Errno::EINTR,
         }
     }

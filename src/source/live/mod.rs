@@ -91,7 +91,7 @@ impl Live {
         self.kernel.is_some()
     }
 
-    /// What tells how much processor time the keeper and dtrace(1) use.
+    /// The meter of the processor time that the keeper and dtrace(1) use.
     pub(crate) fn cpu_meter(&self) -> CpuMeter {
         self.keeper.cpu_meter()
     }
