@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-/// More than a person writes by hand, and little enough to hold in memory.
+/// More than anybody writes by hand, and less than hurts.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Opens a plain file. What is none is left alone.

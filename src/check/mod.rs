@@ -222,18 +222,21 @@ impl Checker {
 
     fn run(&mut self, observer: &mut impl Observer) {
         while let Some(event) = self.timeline.next() {
+            if let Event::Gap(gap) = event {
+                self.cx.sight.gap(gap);
+                continue;
+            }
+            let lives = &mut self.lives[usize::from(!self.has_mirror)..];
+            let progress = self.timeline.progress();
+            lives.iter_mut().for_each(|lives| lives.come_to(&mut self.cx, progress));
             match &event {
-                Event::Gap(gap) => self.cx.sight.gap(*gap),
                 Event::Create { at, printed, child, .. } if at == printed => {
                     self.cx.sight.created(*at, *child);
                 }
                 Event::Call(call) => observer.call(call),
                 _ => {}
             }
-            let first = usize::from(!self.has_mirror);
-            for lives in self.lives.iter_mut().skip(first) {
-                lives.take(&mut self.cx, &event);
-            }
+            lives.iter_mut().for_each(|lives| lives.take(&mut self.cx, &event));
             self.cx.verdicts.hand_on(observer);
             if let Event::Call(call) = event {
                 self.timeline.reuse(call);

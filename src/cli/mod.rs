@@ -20,6 +20,7 @@ mod load;
 pub(crate) mod log_args;
 mod output;
 mod playing;
+#[cfg(unix)]
 mod preflight;
 mod progress;
 mod record;

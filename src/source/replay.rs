@@ -13,12 +13,24 @@ use crate::recording::{self, BUNDLED, Meta, Reader};
 
 /// Why something cannot be replayed, or not to its end.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "each error's text says what it is")]
 pub enum ReplayError {
+    /// The file cannot be opened.
     #[error("cannot open {path}: {source}; give a recording, or a folder with dtrace.txt")]
-    Open { path: PathBuf, source: io::Error },
+    Open {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something is wrong with the recording.
     #[error("{path}: {source}")]
-    Recording { path: PathBuf, source: recording::RecordingError },
+    Recording {
+        /// Which file.
+        path: PathBuf,
+        /// What.
+        source: recording::RecordingError,
+    },
+    /// Something is wrong with the directory.
     #[error(transparent)]
     Directory(#[from] directory::DirectoryError),
 }

@@ -1,4 +1,5 @@
 //! `load`, as users and `stress` run it.
+#![cfg(unix)]
 
 use assert_cmd::Command;
 

@@ -3,17 +3,18 @@
 use std::io;
 use std::time::Duration;
 
-use kqproc_exporter::input::Attach;
 use kqproc_exporter::model::Kevent;
-use kqproc_exporter::source::kqueue::{KqueueApi, ProcessRow};
+use kqproc_exporter::source::kqueue::{KnoteChange, KqueueApi, ProcessRow};
 
 /// A function of the test runs at each call.
 pub struct Scripted<F>(pub F);
 
-impl<F: FnMut(&[Attach], &mut Vec<Kevent>) -> io::Result<()> + Send> KqueueApi for Scripted<F> {
+impl<F: FnMut(&[KnoteChange], &mut Vec<Kevent>) -> io::Result<()> + Send> KqueueApi
+    for Scripted<F>
+{
     fn kevent(
         &mut self,
-        changes: &[Attach],
+        changes: &[KnoteChange],
         _: u32,
         _: Duration,
         events: &mut Vec<Kevent>,
@@ -28,6 +29,6 @@ impl<F: FnMut(&[Attach], &mut Vec<Kevent>) -> io::Result<()> + Send> KqueueApi f
 }
 
 /// Nothing happens.
-pub fn quiet(_: &[Attach], _: &mut Vec<Kevent>) -> io::Result<()> {
+pub fn quiet(_: &[KnoteChange], _: &mut Vec<Kevent>) -> io::Result<()> {
     Ok(())
 }

@@ -149,10 +149,10 @@ impl Lives {
     /// When the note of this fact was queued, or a little before. That of a process that had ended already is queued by its
     /// registration, that of a disabled knote when it is enabled.
     fn queued(&self, waiting: &WaitingFact) -> KernelTime {
-        let enabled = self.table.find(waiting.life).map(|slot| self.table[slot].enabled);
+        let enabled = || self.table.find(waiting.life).map(|slot| self.table[slot].enabled);
         match waiting.fact {
             Fact::Birth => waiting.at,
-            Fact::Death => waiting.at.max(enabled.unwrap_or_default()),
+            Fact::Death => waiting.at.max(enabled().unwrap_or_default()),
         }
     }
 

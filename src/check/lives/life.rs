@@ -178,8 +178,8 @@ impl Life {
 
     /// Whether it is alive, and its birth was lost.
     pub(crate) fn is_lost_alive(&self) -> bool {
-        let lost = self.birth.verdict().is_some_and(Verdict::is_lost);
-        lost && !self.is_tracked() && self.exited.is_none() && !self.death.is_final()
+        let is_alive = self.exited.is_none() && !self.death.is_final();
+        is_alive && !self.is_tracked() && self.birth.verdict().is_some_and(Verdict::is_lost)
     }
 
     /// Whether the data of this NOTE_CHILD is what DTrace reported of it.

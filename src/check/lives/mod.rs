@@ -120,11 +120,6 @@ impl Lives {
     /// Takes the next event of the timeline. Calls and registrations of other trackers are none of its own.
     pub(crate) fn take(&mut self, cx: &mut Context, event: &Event) {
         match event {
-            Event::Now { at, complete, compared, ticked } => match self.tree {
-                None => self.come_to(cx, *at, *complete, *compared),
-                // There may be no marks where all notes are in DTrace's own stream.
-                Some(_) => self.come_to(cx, *at, *complete.min(ticked), *ticked),
-            },
             Event::Create { at, printed, child, forker } => {
                 self.create(cx, *at, *printed, *child, *forker);
             }
@@ -138,7 +133,8 @@ impl Lives {
             Event::Ended { tracker, consumer } if *tracker == self.number => {
                 self.consumer_ended(cx, *consumer);
             }
-            Event::Call(_) | Event::Registration(_) | Event::Ended { .. } | Event::Gap(_) => {}
+            Event::Call(_) | Event::Registration(_) | Event::Ended { .. } => {}
+            Event::Passed | Event::Gap(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use super::{Basis, Context, Lives};
 use crate::check::causes::KnoteFork;
 use crate::check::judge::UNORDERED_NS;
 use crate::check::stats::BoundedTable;
+use crate::check::timeline::event::Progress;
 use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, Witness, note};
 
 /// How long a decided loss is remembered, to know a late note when it comes.
@@ -16,17 +17,17 @@ const LINGER_NS: u64 = 10_000_000_000;
 const MAX_LINE: usize = 64;
 
 impl Lives {
-    /// The timeline has come to `now`: notes that DTrace has not confirmed within the settle time, or longer if threads were
-    /// held up, stay unconfirmed; not before dtrace(1) has reported what it dropped, which it has up to `complete`, and not
-    /// before it is known whether that time has really passed, which it is up to `compared`.
-    pub(super) fn come_to(
-        &mut self,
-        cx: &mut Context,
-        now: KernelTime,
-        complete: KernelTime,
-        compared: KernelTime,
-    ) {
-        self.now = self.now.max(now);
+    /// Time has passed: notes that DTrace has not confirmed within the settle time, or longer if threads were held up, stay
+    /// unconfirmed; not before dtrace(1) has reported what it dropped, and not before it is known whether that time has really
+    /// passed.
+    pub(crate) fn come_to(&mut self, cx: &mut Context, progress: Progress) {
+        let Progress { at, complete, compared, ticked } = progress;
+        let (complete, compared) = match self.tree {
+            None => (complete, compared),
+            // There may be no marks where all notes are in DTrace's own stream.
+            Some(_) => (complete.min(ticked), ticked),
+        };
+        self.now = self.now.max(at);
         self.complete_drains(cx, complete);
         let (now, patience_ns) = (self.now, self.patience_ns);
         let passed = now.min(compared);

@@ -4,13 +4,23 @@ use crate::check::stats::BlindReason;
 use crate::input::Attach;
 use crate::model::{KernelTime, Kevent, Pid, WaitStatus, Witness};
 
-/// One step of the timeline. Behind it no stage sees when something was read.
+/// How far the timeline has come. An event is of this time, and what comes next is of this time, or later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) at: KernelTime,
+    /// Up to here dtrace(1) has reported what it dropped.
+    pub(crate) complete: KernelTime,
+    /// Its clock was compared with the reader's here: if it had jumped before that, a gap has said so.
+    pub(crate) compared: KernelTime,
+    /// The same, with the wall clock.
+    pub(crate) ticked: KernelTime,
+}
+
+/// One event of the timeline. Behind it no stage sees when something was read.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Event {
-    /// Time has come to `at`: what comes next is of this time, or later. dtrace(1) has reported what it dropped up to
-    /// `complete`. Its clock was compared with the reader's at `compared`, with the wall clock at `ticked`: if it had jumped before
-    /// that, a gap has said so.
-    Now { at: KernelTime, complete: KernelTime, compared: KernelTime, ticked: KernelTime },
+    /// Time has passed; nothing happened that is of interest here.
+    Passed,
     /// proc:::create fired. A call that began before `printed` may have begun before the fork: a clock may have stepped back.
     Create { at: KernelTime, printed: KernelTime, child: Pid, forker: Pid },
     /// proc:::exit fired.

@@ -27,7 +27,7 @@ use crate::wire::record::{Mark, Record};
 use calls::WaitingCalls;
 use clock::{ClockMap, STEP_NS};
 use consumers::{ConsumerCalls, Returned};
-use event::{Call, Event, Gap, Span};
+use event::{Call, Event, Gap, Progress, Span};
 use passes::Passes;
 use reconcile::Reconcile;
 pub(crate) use records::{Arrival, Arrivals};
@@ -58,6 +58,7 @@ pub(crate) struct Timeline {
     spare: Call,
     /// The time of the last step.
     now: KernelTime,
+    progress: Progress,
     /// The time of the first record.
     first: Option<KernelTime>,
     /// The place of the last call that had its mark.
@@ -136,6 +137,11 @@ impl Timeline {
             self.step();
         }
         self.out.pop_front()
+    }
+
+    /// How far it has come with the events that [`Timeline::next`] hands on.
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress
     }
 
     /// The call is over: its buffers serve the next one, so that nothing is allocated for a call.
@@ -297,6 +303,19 @@ impl Timeline {
                 let ended = self.consumers.ended(pid);
                 self.out.extend(ended.map(|tracker| Event::Ended { tracker, consumer: pid }));
             }
+            _ => {
+                self.out.push_back(Event::Passed);
+                self.place_of_consumer(&record);
+            }
+        }
+        if let Some((from, to)) = self.reconcile.advance(at, &self.clock) {
+            self.dtrace_gap(BlindReason::Reconcile, Span::Between(from, to));
+        }
+    }
+
+    /// A record about a consumer. Its registration or call is an event when all records of it are there.
+    fn place_of_consumer(&mut self, record: &Record) {
+        match *record {
             Record::Register(register) => self.consumers.register(&register),
             Record::RegDone { at, tid, errno, consumer } => {
                 self.out.extend(self.consumers.registered(at, consumer, tid, errno));
@@ -306,9 +325,6 @@ impl Timeline {
                 self.place_consumers(consumer, &Returned { at, tid, fd, nevents, returned });
             }
             _ => {}
-        }
-        if let Some((from, to)) = self.reconcile.advance(at, &self.clock) {
-            self.dtrace_gap(BlindReason::Reconcile, Span::Between(from, to));
         }
     }
 
@@ -340,7 +356,7 @@ impl Timeline {
         };
         let compared = self.compared();
         let ticked = self.wall.compared().unwrap_or(self.now);
-        self.out.push_back(Event::Now { at: self.now, complete, compared, ticked });
+        self.progress = Progress { at: self.now, complete, compared, ticked };
     }
 
     /// Up to when it is known whether a clock has jumped. If dtrace is gone, no mark will tell: it counts as gone since the last.

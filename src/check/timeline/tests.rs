@@ -55,17 +55,12 @@ fn order(timeline: &mut Timeline) -> Vec<String> {
     let mut order = vec![];
     while let Some(event) = timeline.next() {
         match event {
-            Event::Now { at, .. } => order.push((at.0 / MS).to_string()),
+            Event::Gap(_) => {}
             Event::Call(call) => {
                 let marked = if call.entered.is_some() { "" } else { "?" };
-                order.pop();
                 order.push(format!("call{}@{}{marked}", call.seq, call.at.0 / MS));
             }
-            Event::Create { .. }
-            | Event::Exit { .. }
-            | Event::Registration(_)
-            | Event::Ended { .. }
-            | Event::Gap(_) => {}
+            _ => order.push((timeline.progress().at.0 / MS).to_string()),
         }
     }
     order

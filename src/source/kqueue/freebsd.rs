@@ -7,8 +7,7 @@ use std::time::Duration;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 
 use super::reader::CAPACITY;
-use super::{KqueueApi, MarkPlace, ProcessRow};
-use crate::input::Attach;
+use super::{KnoteChange, KqueueApi, MarkPlace, ProcessRow};
 use crate::model::{Kevent, Pid};
 use crate::source::sysctl;
 
@@ -35,7 +34,7 @@ impl Queue {
 impl KqueueApi for Queue {
     fn kevent(
         &mut self,
-        changes: &[Attach],
+        changes: &[KnoteChange],
         capacity: u32,
         timeout: Duration,
         events: &mut Vec<Kevent>,
@@ -64,14 +63,14 @@ impl KqueueApi for Queue {
     }
 }
 
-fn registration(attach: &Attach) -> KEvent {
+fn registration(change: &KnoteChange) -> KEvent {
     KEvent::new(
-        attach.pid.get() as usize,
+        change.pid.get() as usize,
         EventFilter::EVFILT_PROC,
         EvFlags::EV_ADD | EvFlags::EV_CLEAR,
-        FilterFlag::from_bits_retain(attach.notes),
+        FilterFlag::from_bits_retain(change.fflags),
         0,
-        attach.tree.cookie() as isize,
+        change.udata as isize,
     )
 }
 

@@ -3,7 +3,7 @@
 //! Each call is marked in DTrace's stream just before and just after it, and what it returned goes to the pipeline as a batch,
 //! which gives it to `check/timeline/mod.rs`.
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::family::Family;
-use super::{KqueueApi, MarkPlace, Notes};
+use super::{KnoteChange, KqueueApi, MarkPlace, Notes};
 use crate::input::{Attach, Batch, Input, OwnedBatch, took_all};
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 use crate::source::clock;
@@ -90,10 +90,8 @@ pub(crate) struct KqueueReader {
     notify: Box<dyn Fn(RootEvent) + Send>,
     pace: IdlePace,
     family: Family,
-    /// To be registered by the next calls.
-    planned: Vec<Attach>,
-    /// Those of them that have not run yet, and so have no descendants.
-    newborn: HashSet<Pid>,
+    /// To be registered by the next call.
+    planned: VecDeque<(Attach, bool)>,
     call: NumberedCall,
     /// The last call took all there was.
     drained: bool,
@@ -105,8 +103,8 @@ pub(crate) struct KqueueReader {
 #[derive(Debug, Default)]
 struct NumberedCall {
     seq: u64,
-    /// Registered by it.
-    registered: Vec<Attach>,
+    /// Registered by it; with each, whether it had no time to have descendants.
+    registered: Vec<(Attach, bool)>,
     before: Option<MonoTime>,
 }
 
@@ -129,8 +127,7 @@ impl KqueueReader {
             notify,
             pace,
             family: Family::new(notes.fflags()),
-            planned: Vec::new(),
-            newborn: HashSet::new(),
+            planned: VecDeque::new(),
             call: NumberedCall::default(),
             drained: false,
             out: Outbox::new(BATCH_BUFFERS, to),
@@ -202,18 +199,19 @@ impl KqueueReader {
 
     /// The call itself. Whether a registration of it was refused.
     fn read(&mut self) -> io::Result<bool> {
-        let count = self.planned.len().min(MOST_CHANGES);
-        let changes = &self.planned[..count];
+        let planned = self.planned.len().min(MOST_CHANGES);
+        let changes: Vec<KnoteChange> =
+            self.planned.iter().take(planned).map(|(attach, _)| KnoteChange::of(attach)).collect();
         let timeout = match self.family.is_searching() {
             true => SEARCH_TIMEOUT,
             false => self.pace.timeout(),
         };
         self.returned.clear();
-        let result = self.kernel.kevent(changes, CAPACITY, timeout, &mut self.returned);
+        let result = self.kernel.kevent(&changes, CAPACITY, timeout, &mut self.returned);
         // An interrupted call has registered all of them: none must be registered twice.
-        self.call.registered.extend(self.planned.drain(..count));
+        self.call.registered.extend(self.planned.drain(..planned));
         result?;
-        Ok(count > 0 && self.take_receipts())
+        Ok(!changes.is_empty() && self.take_receipts())
     }
 
     /// Takes the failed registrations out of what was returned. Whether there were any.
@@ -224,8 +222,8 @@ impl KqueueReader {
             let failed = event.flags & note::EV_ERROR != 0;
             if failed {
                 any = true;
-                let is_its = |attach: &&mut Attach| u64::from(attach.pid.get()) == event.ident;
-                if let Some(attach) = registered.iter_mut().find(is_its) {
+                let mut attaches = registered.iter_mut().map(|(attach, _)| attach);
+                if let Some(attach) = attaches.find(|a| u64::from(a.pid.get()) == event.ident) {
                     attach.errno = i32::try_from(event.data).unwrap_or(i32::MAX);
                 }
             }
@@ -236,17 +234,16 @@ impl KqueueReader {
 
     /// What the call says about who is tracked.
     fn follow(&mut self, drained: bool) {
-        for attach in std::mem::take(&mut self.call.registered) {
+        for (attach, newborn) in std::mem::take(&mut self.call.registered) {
             self.family.registered(&attach);
             self.out.attached.push(attach);
             let Attach { tree, pid, root, errno, .. } = attach;
             if !root {
                 continue;
             }
-            let is_newborn = self.newborn.remove(&pid);
             if errno == 0 {
                 (self.notify)(RootEvent::Attached { tree, pid });
-                if !is_newborn {
+                if !newborn {
                     self.family.search();
                 }
             } else {
@@ -260,7 +257,8 @@ impl KqueueReader {
             (self.notify)(RootEvent::Ended { tree });
         }
         if drained && self.family.is_searching() {
-            self.planned.extend(self.family.missing());
+            let missing = self.family.missing();
+            self.planned.extend(missing.into_iter().map(|attach| (attach, false)));
             if !self.family.is_searching() {
                 let tracked = self.family.len();
                 (self.notify)(RootEvent::Searched { tracked });
@@ -268,29 +266,23 @@ impl KqueueReader {
         }
     }
 
-    /// Plans the registrations that were asked for. A process that is tracked, or about to be, is not registered again.
     fn take_requests(&mut self) {
         while let Ok(RootRequest { tree, pid, newborn }) = self.requests.try_recv() {
-            let mut planned = self.planned.iter_mut().chain(&mut self.call.registered);
-            let planned = planned.find(|attach| attach.pid == pid);
-            let by = planned.as_ref().map(|attach| attach.tree);
-            match (by.or(self.family.tree_of(pid)), planned) {
-                (None, _) => {
-                    self.planned.push(self.family.root(tree, pid));
-                    if newborn {
-                        self.newborn.insert(pid);
-                    }
+            let event = match self.family.tree_of(pid) {
+                None => {
+                    self.planned.push_back((self.family.root(tree, pid), newborn));
+                    continue;
                 }
-                (Some(by), _) if by != tree => {
-                    self.out.gone.push(tree);
-                    (self.notify)(RootEvent::Taken { tree, pid, by });
-                }
-                (_, Some(attach)) => attach.root = true,
-                (_, None) => {
+                Some(same) if same == tree => {
                     self.family.set_root(tree, pid);
-                    (self.notify)(RootEvent::Attached { tree, pid });
+                    RootEvent::Attached { tree, pid }
                 }
-            }
+                Some(by) => {
+                    self.out.gone.push(tree);
+                    RootEvent::Taken { tree, pid, by }
+                }
+            };
+            (self.notify)(event);
         }
     }
 }
