@@ -46,9 +46,10 @@ fn a_recording_of_a_simulated_run_replays() {
     let file = dir.path().join("run.kqr");
     let simulate = ["simulate", "--seed", "3", "--shape", "orphan", "--count", "4", "--output"];
     let run = |args: &[&str]| {
-        let mut command = assert_cmd::Command::cargo_bin("kqproc_exporter").expect("the binary");
-        let output = command.args(args).arg(&file).assert().success();
-        String::from_utf8_lossy(&output.get_output().stdout).into_owned()
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kqproc_exporter"));
+        let output = command.args(args).arg(&file).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let simulated = run(&simulate);
     assert!(simulated.contains("every verdict is right"), "{simulated}");

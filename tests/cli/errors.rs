@@ -1,7 +1,6 @@
 //! Failures: each is reported once, with what to do about it, and has the exit status of sysexits(3).
 
 use std::fs;
-use std::path::Path;
 use std::process::Stdio;
 
 use crate::common::recording;
@@ -59,7 +58,9 @@ const FAILURES: &[(&str, i32, &str)] = &[
     ("simulate --count 2 --output bare", 74, "which --output names"),
     ("simulate --set preempt=2", 64, "give a chance from 0"),
     ("simulate --set reader-us=99999999999999999999", 64, "reader-us: give a number from 0"),
-    ("load exit --depth 17", 64, "0..=16"),
+    ("load chain --depth 17", 64, "0..=16"),
+    ("load threads --threads 0", 64, "1..=256"),
+    ("load no-such-shape", 64, "forkexit"),
     ("serve --source replay --recording text", 65, "give a file that `record` wrote"),
     ("serve --source replay --kqueue.stall 50ms", 64, "go with --source live"),
     ("serve --source live --loop", 64, "go with --source replay"),
@@ -73,20 +74,21 @@ const FAILURES: &[(&str, i32, &str)] = &[
     ("serve --config.file nowhere", 78, "with --config.file"),
     ("completions tcsh", 64, "zsh"),
     ("nothing", 64, "--help"),
+    ("", 64, "Usage:"),
 ];
 
 #[test]
 fn every_failure_says_what_to_do_once_and_has_its_status() {
     let folder = folder();
     for (line, status, advice) in FAILURES {
-        let args: Vec<&str> = line.split(' ').collect();
+        let args: Vec<&str> = line.split_whitespace().collect();
         let (code, _, error) = run(program(&args).current_dir(&folder));
         assert_eq!(code, Some(*status), "{line}: {error}");
         assert!(error.contains(advice), "{line}: {error}");
         assert!(error.matches("(os error").count() <= 1, "{line}, twice: {error}");
         assert!(!error.contains("panicked"), "{line}: {error}");
     }
-    assert!(!Path::new(folder.path()).join("new").exists(), "no file was written");
+    assert!(!folder.path().join("new").exists(), "no file was written");
 }
 
 #[test]

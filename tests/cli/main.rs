@@ -16,11 +16,11 @@ mod user;
 
 use std::process::Command;
 
-use assert_cmd::cargo::CommandCargoExt;
+use common::exporter::PROGRAM;
 
 /// The program with these arguments, without the environment variables that describe a terminal.
 fn program(args: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("kqproc_exporter").expect("the program");
+    let mut command = Command::new(PROGRAM);
     for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI", "COLUMNS", "TERM"] {
         command.env_remove(variable);
     }

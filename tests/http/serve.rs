@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::common::exporter::{self, Exporter};
-use crate::common::{promtool, recording};
+use crate::common::recording;
 use nix::sys::signal::Signal;
 
 fn births(samples: &BTreeMap<String, f64>) -> f64 {
@@ -17,13 +17,6 @@ fn sum(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
 /// `serve` of the bundled recording.
 fn replay(flags: &[&str]) -> Exporter {
     Exporter::start(exporter::serve(["--source=replay"].iter().chain(flags)))
-}
-
-#[test]
-fn prometheus_accepts_the_page() {
-    let exporter = replay(&["--speed=0"]);
-    exporter.scrape_until(|s| births(s) == 400.0);
-    assert_eq!(promtool::complaints(&exporter.get("/metrics").body), "");
 }
 
 #[test]
@@ -41,16 +34,6 @@ fn counters_only_grow_and_parts_sum_to_totals() {
         let decided = births(samples) + sum(samples, "kqproc_deaths_total");
         assert_eq!(samples["kqproc_verdict_delay_seconds_count"], decided);
     }
-}
-
-#[test]
-fn the_endpoints_that_a_probe_asks() {
-    let exporter = replay(&["--speed=0"]);
-    exporter.scrape_until(|s| births(s) == 400.0);
-    for path in ["/-/healthy", "/-/ready", "/"] {
-        assert_eq!(exporter.get(path).status, 200, "{path}");
-    }
-    assert_eq!(exporter.get("/nothing").status, 404);
 }
 
 #[test]

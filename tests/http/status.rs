@@ -143,15 +143,6 @@ fn incidents_are_filtered() {
     }
 }
 
-#[test]
-fn an_unknown_verdict_is_refused_with_the_known_ones() {
-    let reply = exporter().get("/incidents?verdict=gone");
-    assert_eq!(reply.status, 400);
-    for known in ["lost", "overwritten", "lost_silent", "kqueue_only", "undecided"] {
-        assert!(reply.text().contains(known), "{known}: {}", reply.text());
-    }
-}
-
 pub(crate) const BROWSER: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
 
 #[test]
