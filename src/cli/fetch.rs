@@ -14,6 +14,8 @@ use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue};
 use hyper::http::uri::Scheme;
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -52,19 +54,14 @@ pub(super) struct ExporterArgs {
 
 /// An exporter that can be asked.
 pub(super) struct Exporter {
-    scheme: Scheme,
-    authority: String,
-    host: String,
-    port: u16,
-    /// Where a proxy has put it below a path: `/kqproc`; else empty.
-    path: String,
+    url: ExporterUrl,
     tls: Option<Connector>,
     authorization: Option<HeaderValue>,
 }
 
 impl fmt::Display for Exporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme, self.authority, self.path)
+        self.url.fmt(f)
     }
 }
 
@@ -73,60 +70,90 @@ impl ExporterArgs {
     /// The URL is none for us, or the password cannot be read.
     pub(super) fn exporter(&self) -> anyhow::Result<Exporter> {
         // The URL is not repeated: it may hold a password.
-        let mut exporter = exporter(&self.url).context("--url").or_exit(USAGE)?;
-        let is_tls = exporter.scheme == Scheme::HTTPS;
-        if is_tls {
-            exporter.tls = Some(trust::connector(self.ca_file.as_deref(), &exporter.host)?);
-        } else if self.ca_file.is_some() {
-            return Err(anyhow!("--ca-file is for https: give a --url that begins so"))
-                .or_exit(USAGE);
-        }
+        let url = ExporterUrl::parse(&self.url).context("--url").or_exit(USAGE)?;
+        let tls = match (url.scheme == Scheme::HTTPS, self.ca_file.as_deref()) {
+            (true, ca_file) => Some(trust::connector(ca_file, &url.host)?),
+            (false, None) => None,
+            (false, Some(_)) => {
+                return Err(anyhow!("--ca-file is for https: give a --url that begins so"))
+                    .or_exit(USAGE);
+            }
+        };
+        let mut authorization = None;
         if let (Some(user), Some(file)) = (&self.user, &self.password_file) {
             if user.contains(':') {
                 return Err(anyhow!("--user: a name has no colon")).or_exit(USAGE);
             }
-            exporter.authorization = Some(basic(user, &password(file)?)?);
-            if !is_tls && !exporter.is_near() {
+            authorization = Some(basic(user, &password(file)?)?);
+            if tls.is_none() && !url.is_near() {
                 warn(format_args!(
                     "kqproc_exporter: with http the password goes to {} for everybody on the way to read; use https",
-                    printable(&exporter.host)
+                    printable(&url.host)
                 ));
             }
         }
-        Ok(exporter)
+        Ok(Exporter { url, tls, authorization })
     }
 }
 
-fn exporter(url: &str) -> anyhow::Result<Exporter> {
-    const FORM: &str = "give a URL like http://127.0.0.1:10180 or https://host.example.org:10180";
-    let uri: Uri = url.parse().map_err(|_| anyhow!("this is no URL; {FORM}"))?;
-    let parts = uri.into_parts();
-    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { bail!(FORM) };
-    ensure!(
-        !authority.as_str().contains('@'),
-        "name and password have no place in a URL, where ps(1) shows them; use --user NAME and --password-file FILE"
-    );
-    let usual = match scheme.as_str() {
-        "http" => 80,
-        "https" => 443,
-        _ => bail!("only http and https are spoken here; {FORM}"),
-    };
-    let port = match authority.as_str().strip_prefix(authority.host()) {
-        Some("") => usual,
-        // Never the usual port in place of one that cannot be meant: a password would go to the server that listens there.
-        _ => authority.port_u16().filter(|_| !authority.as_str().contains(":+")).context(FORM)?,
-    };
-    let path = parts.path_and_query;
-    ensure!(path.as_ref().is_none_or(|path| path.query().is_none()), "leave out what is behind ?");
-    Ok(Exporter {
-        scheme,
-        host: authority.host().trim_matches(['[', ']']).to_owned(),
-        port,
-        authority: authority.to_string(),
-        path: path.map_or(String::new(), |path| path.path().trim_end_matches('/').to_owned()),
-        tls: None,
-        authorization: None,
-    })
+/// The parts of `--url`.
+struct ExporterUrl {
+    scheme: Scheme,
+    authority: String,
+    host: String,
+    port: u16,
+    /// Where a proxy has put it below a path: `/kqproc`; else empty.
+    path: String,
+}
+
+impl fmt::Display for ExporterUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme, self.authority, self.path)
+    }
+}
+
+impl ExporterUrl {
+    fn parse(url: &str) -> anyhow::Result<ExporterUrl> {
+        const FORM: &str =
+            "give a URL like http://127.0.0.1:10180 or https://host.example.org:10180";
+        let uri: Uri = url.parse().map_err(|_| anyhow!("this is no URL; {FORM}"))?;
+        let parts = uri.into_parts();
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { bail!(FORM) };
+        ensure!(
+            !authority.as_str().contains('@'),
+            "name and password have no place in a URL, where ps(1) shows them; use --user NAME and --password-file FILE"
+        );
+        let usual = match scheme.as_str() {
+            "http" => 80,
+            "https" => 443,
+            _ => bail!("only http and https are spoken here; {FORM}"),
+        };
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => usual,
+            // Never the usual port in place of one that cannot be meant: a password would go to the server that listens there.
+            _ => {
+                authority.port_u16().filter(|_| !authority.as_str().contains(":+")).context(FORM)?
+            }
+        };
+        let path = parts.path_and_query;
+        ensure!(
+            path.as_ref().is_none_or(|path| path.query().is_none()),
+            "leave out what is behind ?"
+        );
+        Ok(ExporterUrl {
+            scheme,
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port,
+            authority: authority.to_string(),
+            path: path.map_or(String::new(), |path| path.path().trim_end_matches('/').to_owned()),
+        })
+    }
+
+    /// Whether requests to it stay on this host.
+    fn is_near(&self) -> bool {
+        let ip = self.host.parse::<std::net::IpAddr>();
+        ip.map_or(self.host == "localhost", |ip| ip.is_loopback())
+    }
 }
 
 /// The first line of a file: an editor puts an end to it.
@@ -158,50 +185,38 @@ fn basic(user: &str, password: &[u8]) -> anyhow::Result<HeaderValue> {
 }
 
 impl Exporter {
-    /// Gets `path` from it, as JSON.
+    /// Gets `path` from it: what it means, and the JSON as it came.
     ///
     /// # Errors
-    /// It cannot be reached in time, or answers with anything but 200.
-    pub(super) fn json(&self, path: &str) -> anyhow::Result<serde_json::Value> {
+    /// It cannot be reached in time, answers with anything but 200, or not like this release.
+    pub(super) fn ask<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<(T, Value)> {
+        let body = self.body(path)?;
+        let json = serde_json::from_slice::<Value>(&body);
+        json.and_then(|json| Ok((T::deserialize(&json)?, json)))
+            .with_context(|| {
+                format!("{self} does not answer like this release; use its own explain")
+            })
+            .or_exit(DATAERR)
+    }
+
+    fn body(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let progress = Progress::new(&format!("asking {self}"), None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let late =
+            |_| anyhow!("nothing came within {} s; say where it is with --url", PATIENCE.as_secs());
         let body = runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, self.get(path))
-                .await
-                .map_err(|_| {
-                    anyhow!(
-                        "nothing came within {} s; say where it is with --url",
-                        PATIENCE.as_secs()
-                    )
-                })
-                .flatten()
+            tokio::time::timeout(PATIENCE, self.get(path)).await.map_err(late).flatten()
         });
         // A resolver that hangs is not waited for.
         runtime.shutdown_background();
         drop(progress);
         let asked = || format!("cannot ask the exporter at {self}");
-        let body = body.with_context(asked).or_exit(UNAVAILABLE)?;
-        self.understood(serde_json::from_slice(&body))
-    }
-
-    /// What came of the attempt to understand an answer.
-    ///
-    /// # Errors
-    /// It is not that of this release.
-    pub(super) fn understood<T>(&self, answer: serde_json::Result<T>) -> anyhow::Result<T> {
-        let unknown = || format!("{self} does not answer like this release; use its own explain");
-        answer.with_context(unknown).or_exit(DATAERR)
-    }
-
-    /// Whether requests to it stay on this host.
-    fn is_near(&self) -> bool {
-        let ip = self.host.parse::<std::net::IpAddr>();
-        ip.map_or(self.host == "localhost", |ip| ip.is_loopback())
+        body.with_context(asked).or_exit(UNAVAILABLE)
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let stream =
-            TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| {
+            TcpStream::connect((self.url.host.as_str(), self.url.port)).await.map_err(|error| {
                 anyhow!(
                     "{error}; start one with kqproc_exporter serve, say where it is with --url, or explain a \
                      recording with --recording FILE"
@@ -225,8 +240,8 @@ impl Exporter {
     {
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let mut request = Request::get(format!("{}{path}", self.path))
-            .header(HOST, &self.authority)
+        let mut request = Request::get(format!("{}{path}", self.url.path))
+            .header(HOST, &self.url.authority)
             .header(ACCEPT, "application/json")
             .body(Empty::<Bytes>::new())?;
         if let Some(authorization) = &self.authorization {
@@ -265,9 +280,9 @@ mod tests {
             ("http://h/kqproc/", "http://h/kqproc", "h", 80),
             ("http://h#x", "http://h", "h", 80),
         ] {
-            let exporter = exporter(url).expect(url);
-            assert_eq!(exporter.to_string(), shown);
-            assert_eq!((exporter.host.as_str(), exporter.port), (host, port), "{url}");
+            let parsed = ExporterUrl::parse(url).expect(url);
+            assert_eq!(parsed.to_string(), shown);
+            assert_eq!((parsed.host.as_str(), parsed.port), (host, port), "{url}");
         }
         for url in [
             "",
@@ -282,7 +297,7 @@ mod tests {
             "http://h:+1",
             "https://[::1]:99999",
         ] {
-            let error = exporter(url).err().expect(url).to_string();
+            let error = ExporterUrl::parse(url).err().expect(url).to_string();
             assert!(!error.contains("secret"), "{error}");
         }
     }
@@ -296,7 +311,7 @@ mod tests {
             ("http://192.0.2.7:10180", false),
             ("http://127.0.0.1.example.org", false),
         ] {
-            assert_eq!(exporter(url).expect(url).is_near(), near, "{url}");
+            assert_eq!(ExporterUrl::parse(url).expect(url).is_near(), near, "{url}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The configuration file as it is written: its tables and keys, and what each may hold.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -18,17 +19,17 @@ use crate::source::target::{Root, Target, is_name, root_pid};
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ConfigFile {
-    pub(super) tree: Vec<Spanned<TreeEntry>>,
-    pub(super) consumer: Vec<Spanned<TreeEntry>>,
-    pub(super) remote: Vec<Spanned<RemoteEntry>>,
+    tree: Vec<Spanned<TreeEntry>>,
+    consumer: Vec<Spanned<TreeEntry>>,
+    remote: Vec<Spanned<RemoteEntry>>,
     kqueue: KqueueTable,
-    pub(super) dtrace: DtraceTable,
+    dtrace: DtraceTable,
     check: Check,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(try_from = "TreeTable")]
-pub(super) struct TreeEntry(pub(super) Target);
+struct TreeEntry(Target);
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,10 +42,10 @@ struct TreeTable {
 /// A host that is watched over a command. Its consumers are named HOST/NAME.
 #[derive(serde::Deserialize)]
 #[serde(try_from = "RemoteTable")]
-pub(super) struct RemoteEntry {
-    pub(super) host: String,
+struct RemoteEntry {
+    host: String,
     command: Vec<String>,
-    pub(super) consumers: Vec<Target>,
+    consumers: Vec<Target>,
 }
 
 #[derive(serde::Deserialize)]
@@ -65,8 +66,8 @@ struct KqueueTable {
 
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct DtraceTable {
-    pub(super) path: Option<PathBuf>,
+struct DtraceTable {
+    path: Option<PathBuf>,
     #[serde(deserialize_with = "size")]
     bufsize: Option<dtrace::BufferSize>,
     #[serde(deserialize_with = "rate")]
@@ -136,6 +137,26 @@ impl TryFrom<RemoteTable> for RemoteEntry {
 }
 
 impl ConfigFile {
+    /// Whether it says which program is run.
+    pub(super) fn names_a_program(&self) -> bool {
+        self.dtrace.path.is_some() || !self.remote.is_empty()
+    }
+
+    /// Where in the text a tree or a remote begins that has the name of another one before it, and what to do about that.
+    pub(super) fn second_of_one_name(&self) -> Option<(usize, String)> {
+        let trees = self.tree.iter().chain(&self.consumer);
+        let trees = trees.map(|tree| (tree.span().start, &tree.get_ref().0.name));
+        let remotes = self.remote.iter().map(|remote| (remote.span().start, remote.get_ref()));
+        let of_remotes = remotes.clone().flat_map(|(at, remote)| {
+            remote.consumers.iter().map(move |consumer| (at, &consumer.name))
+        });
+        if let Some((at, name)) = second(trees.chain(of_remotes)) {
+            return Some((at, format!("a second tree is named {name:?}: give it another name")));
+        }
+        let (at, host) = second(remotes.map(|(at, remote)| (at, &remote.host)))?;
+        Some((at, format!("a second [[remote]] has the host {host:?}: give it another name")))
+    }
+
     pub(super) fn settings(self) -> Settings {
         let ConfigFile { tree, consumer, remote: remotes, kqueue, dtrace: given, check } = self;
         let targets = |trees: Vec<Spanned<TreeEntry>>| {
@@ -170,6 +191,12 @@ impl ConfigFile {
             },
         }
     }
+}
+
+/// The first that has the name of one before it.
+fn second<'a>(mut named: impl Iterator<Item = (usize, &'a String)>) -> Option<(usize, &'a String)> {
+    let mut seen = HashSet::new();
+    named.find(|(_, name)| !seen.insert(*name))
 }
 
 fn size<'de, D: Deserializer<'de>>(

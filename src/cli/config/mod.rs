@@ -75,9 +75,9 @@ impl Settings {
         }
         let trees = settings.live.targets.iter().chain(&settings.live.consumers);
         let trees = trees.chain(settings.remotes.iter().flat_map(|remote| &remote.consumers));
-        let names: Vec<&str> = trees.map(|t| t.name.as_str()).collect();
-        match first_twice(&names) {
-            Some(at) => Err(ConfigError::Twice(names[at].to_owned())),
+        let mut seen = HashSet::new();
+        match trees.map(|tree| &tree.name).find(|name| !seen.insert(*name)) {
+            Some(twice) => Err(ConfigError::Twice(twice.clone())),
             None => Ok(settings),
         }
     }
@@ -102,8 +102,8 @@ impl Settings {
     /// # Errors
     /// It cannot be used.
     pub fn read(path: &Path) -> Result<Settings, ConfigError> {
-        let bytes = plain_file::read(path)
-            .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        let unreadable = |error| ConfigError::Read { path: path.to_owned(), error };
+        let bytes = plain_file::read(path).map_err(unreadable)?;
         let bad = |at: usize, what: String| {
             let line = 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count();
             ConfigError::Bad { path: path.to_owned(), line, what }
@@ -115,36 +115,11 @@ impl Settings {
             let at = e.span().map_or(0, |span| span.start.min(bytes.len()));
             bad(at, one_line(e.message()))
         })?;
-        if (file.dtrace.path.is_some() || !file.remote.is_empty())
-            && others_may_write(path)
-                .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?
-        {
+        if file.names_a_program() && others_may_write(path).map_err(unreadable)? {
             return Err(ConfigError::Writable(path.to_owned()));
         }
-        let trees = file.tree.iter().chain(&file.consumer);
-        let trees = trees.map(|tree| (tree.span().start, tree.get_ref().0.name.clone()));
-        let remotes = file.remote.iter().map(|remote| (remote.span().start, remote.get_ref()));
-        let of_remotes = remotes.clone().flat_map(|(at, remote)| {
-            remote.consumers.iter().map(move |consumer| (at, consumer.name.clone()))
-        });
-        let (at, names): (Vec<usize>, Vec<String>) = trees.chain(of_remotes).unzip();
-        if let Some(twice) = first_twice(&names) {
-            let name = &names[twice];
-            return Err(bad(
-                at[twice],
-                format!("a second tree is named {name:?}: give it another name"),
-            ));
-        }
-        let (at, hosts): (Vec<usize>, Vec<&str>) =
-            remotes.map(|(at, remote)| (at, remote.host.as_str())).unzip();
-        match first_twice(&hosts) {
-            Some(twice) => Err(bad(
-                at[twice],
-                format!(
-                    "a second [[remote]] has the host {:?}: give it another name",
-                    hosts[twice]
-                ),
-            )),
+        match file.second_of_one_name() {
+            Some((at, what)) => Err(bad(at, what)),
             None => Ok(file.settings()),
         }
     }
@@ -155,12 +130,6 @@ fn others_may_write(path: &Path) -> io::Result<bool> {
     let metadata = std::fs::metadata(path)?;
     let owner = metadata.uid();
     Ok(metadata.mode() & 0o022 != 0 || (owner != 0 && owner != geteuid().as_raw()))
-}
-
-/// The place of the first name that was there before.
-fn first_twice<T: AsRef<str>>(names: &[T]) -> Option<usize> {
-    let mut seen = HashSet::new();
-    names.iter().position(|name| !seen.insert(name.as_ref()))
 }
 
 /// Messages are logged, a line each.

@@ -3,14 +3,16 @@
 mod recorded;
 mod running;
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::{PossibleValue, TypedValueParser};
-use clap::builder::{PossibleValuesParser, StringValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 
 use super::fetch::ExporterArgs;
+use super::output;
 use crate::model::Pid;
+use crate::report::escape::is_directional;
 use crate::report::verdict_filter::VerdictFilter;
 
 /// Which process, and who is asked.
@@ -101,12 +103,54 @@ fn number(text: &str, wanted: &str) -> Result<u64, String> {
 }
 
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    if args.bundled || !args.recording.is_empty() {
+        return recorded::explain(args);
+    }
+    let exporter = args.exporter.exporter()?;
     let text = match (args.incident, args.pid) {
-        _ if args.bundled || !args.recording.is_empty() => return recorded::explain(args),
-        (Some(id), _) => running::incident(&args.exporter.exporter()?, id, args.format)?,
-        (None, Some(pid)) => running::lives(&args.exporter.exporter()?, pid, args.format)?,
-        (None, None) => running::list(&args.exporter.exporter()?, &args.list, args.format)?,
+        (Some(id), _) => running::incident(&exporter, id, args.format)?,
+        (None, Some(pid)) => running::lives(&exporter, pid, args.format)?,
+        (None, None) => running::list(&exporter, &args.list, args.format)?,
     };
-    super::output::print(&text)?;
+    output::print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The answer itself for a program, and what it says for a person.
+fn shown(
+    format: ExplainFormat,
+    answer: &impl serde::Serialize,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<String> {
+    match format {
+        ExplainFormat::Text => Ok(text()),
+        ExplainFormat::Json => Ok(escaped(&output::json(answer)?)),
+    }
+}
+
+/// JSON whose strings steer no terminal: what can do so, and JSON leaves as it is, is written as `\u` escapes.
+fn escaped(json: &str) -> String {
+    let steers = |c: char| c != '\n' && (c.is_control() || is_directional(c));
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if steers(c) {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_from_elsewhere_steers_no_terminal() {
+        let answer = serde_json::json!({ "tree": "a\u{9b}2J\u{202e}\u{7f}\u{1b}[2J\n" });
+        let found = shown(ExplainFormat::Json, &answer, String::new).unwrap();
+        assert!(found.chars().all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic()), "{found}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&found).unwrap(), answer);
+    }
 }

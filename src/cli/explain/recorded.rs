@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
-use super::{ExplainArgs, ExplainFormat};
+use super::{ExplainArgs, shown};
 use crate::check::Config;
 use crate::check::finding::Observer;
 use crate::cli::exit::{NOINPUT, OrExit};
@@ -52,10 +52,7 @@ fn lives(args: &ExplainArgs, pid: Pid) -> PrintedExplanation {
         ))
         .or_exit(NOINPUT);
     }
-    let text = match args.format {
-        ExplainFormat::Text => explanation.text(paint_for_stdout()),
-        ExplainFormat::Json => output::json(&explanation)?,
-    };
+    let text = shown(args.format, &explanation, || explanation.text(paint_for_stdout()))?;
     Ok((text, run.played))
 }
 
@@ -68,10 +65,7 @@ fn incident(args: &ExplainArgs, id: u64) -> PrintedExplanation {
         return Err(anyhow!("there is no incident {id} in {}; {list} lists them", run.source))
             .or_exit(NOINPUT);
     };
-    let text = match args.format {
-        ExplainFormat::Text => incident.text(paint_for_stdout()),
-        ExplainFormat::Json => output::json(&incident)?,
-    };
+    let text = shown(args.format, &incident, || incident.text(paint_for_stdout()))?;
     Ok((text, run.played))
 }
 
@@ -85,16 +79,10 @@ fn list(args: &ExplainArgs) -> PrintedExplanation {
     let kernel = kernel(run.meta);
     let osrelease = kernel.uname.split(' ').nth(1).unwrap_or_default();
     let list = log.list(stats, &run.source, osrelease);
-    let text = match args.format {
-        ExplainFormat::Text => list.of_recording(
-            &run.source,
-            &kernel,
-            log.matched(),
-            args.list.is_filtered(),
-            paint_for_stdout(),
-        ),
-        ExplainFormat::Json => output::json(&list)?,
-    };
+    let text = shown(args.format, &list, || {
+        let (matched, filtered) = (log.matched(), args.list.is_filtered());
+        list.of_recording(&run.source, &kernel, matched, filtered, paint_for_stdout())
+    })?;
     Ok((text, run.played))
 }
 
