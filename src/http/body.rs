@@ -22,9 +22,8 @@ pub(super) struct PageBody {
 pub(super) type PageResponse = Response<PageBody>;
 
 impl PageBody {
-    pub(super) fn with_permit(mut self, permit: Option<OwnedSemaphorePermit>) -> PageBody {
-        self.permit = permit;
-        self
+    pub(super) fn with_permit(self, permit: OwnedSemaphorePermit) -> PageBody {
+        PageBody { permit: Some(permit), ..self }
     }
 }
 

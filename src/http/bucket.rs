@@ -7,13 +7,20 @@ use std::time::{Duration, Instant};
 pub(super) struct Bucket {
     interval: Duration,
     burst: f64,
-    tokens: Mutex<(f64, Instant)>,
+    level: Mutex<Level>,
+}
+
+/// How many tokens there were at a time.
+struct Level {
+    tokens: f64,
+    at: Instant,
 }
 
 impl Bucket {
     pub(super) fn new(interval: Duration, burst: u32) -> Bucket {
         let burst = f64::from(burst);
-        Bucket { interval, burst, tokens: Mutex::new((burst, Instant::now())) }
+        let full = Level { tokens: burst, at: Instant::now() };
+        Bucket { interval, burst, level: Mutex::new(full) }
     }
 
     /// Whether both fill as fast and hold as much.
@@ -23,14 +30,13 @@ impl Bucket {
 
     /// Takes a token if there is one.
     pub(super) fn take(&self, now: Instant) -> bool {
-        let mut bucket = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let (tokens, since) = &mut *bucket;
-        let elapsed = now.saturating_duration_since(*since);
-        *tokens = (*tokens + elapsed.div_duration_f64(self.interval)).min(self.burst);
-        *since = now.max(*since);
-        let granted = *tokens >= 1.0;
+        let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed = now.saturating_duration_since(level.at);
+        level.tokens = (level.tokens + elapsed.div_duration_f64(self.interval)).min(self.burst);
+        level.at = now.max(level.at);
+        let granted = level.tokens >= 1.0;
         if granted {
-            *tokens -= 1.0;
+            level.tokens -= 1.0;
         }
         granted
     }

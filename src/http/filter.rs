@@ -24,7 +24,7 @@ pub(super) struct Filter {
     pub(super) limit: usize,
     /// Each with its time line.
     timeline: bool,
-    pub(super) shape: Option<AnswerFormat>,
+    pub(super) format: Option<AnswerFormat>,
 }
 
 impl Filter {
@@ -38,7 +38,7 @@ impl Filter {
             pid: None,
             limit: SHOWN,
             timeline: false,
-            shape: AnswerFormat::asked(text)?,
+            format: AnswerFormat::asked(text)?,
         };
         for (name, value) in query::pairs(text) {
             let bad = |wanted: &str| BadQuery::Value { name: name.clone(), wanted: wanted.into() };
@@ -171,7 +171,7 @@ mod tests {
                 pid: Pid::new(7),
                 limit: 2,
                 timeline: true,
-                shape: Some(AnswerFormat::Json),
+                format: Some(AnswerFormat::Json),
             }
         );
         assert_eq!(filter.query(), text);

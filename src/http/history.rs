@@ -21,8 +21,14 @@ const POINTS: usize = 120;
 pub(super) struct Sample {
     at: Instant,
     verdicts: [u64; Verdict::COUNT],
-    /// Facts of each tree: all, and those that did not agree.
-    trees: Vec<(u64, u64)>,
+    trees: Vec<TreeTotals>,
+}
+
+/// Facts of one tree.
+#[derive(Clone, PartialEq, Debug)]
+struct TreeTotals {
+    all: u64,
+    disagreed: u64,
 }
 
 impl Sample {
@@ -33,14 +39,11 @@ impl Sample {
                 verdicts[verdict.index()] += count(tree, *verdict);
             }
         }
-        let facts = |tree: &TreeStats| {
-            let of = |good: bool| {
-                let verdicts = Verdict::ALL.iter().filter(|verdict| verdict.is_good() == good);
-                verdicts.map(|verdict| count(tree, *verdict)).sum::<u64>()
-            };
-            (of(true) + of(false), of(false))
+        let totals = |tree: &TreeStats| TreeTotals {
+            all: Verdict::ALL.iter().map(|v| count(tree, *v)).sum(),
+            disagreed: Verdict::ALL.iter().filter(|v| !v.is_good()).map(|v| count(tree, *v)).sum(),
         };
-        Sample { at, verdicts, trees: stats.trees.iter().map(facts).collect() }
+        Sample { at, verdicts, trees: stats.trees.iter().map(totals).collect() }
     }
 }
 
@@ -62,8 +65,8 @@ impl Series {
     fn total(self, sample: &Sample) -> u64 {
         match self {
             Series::Verdict(verdict) => sample.verdicts[verdict.index()],
-            Series::Tree(tree) => sample.trees.get(tree).map_or(0, |t| t.0),
-            Series::Disagreed(tree) => sample.trees.get(tree).map_or(0, |t| t.1),
+            Series::Tree(tree) => sample.trees.get(tree).map_or(0, |t| t.all),
+            Series::Disagreed(tree) => sample.trees.get(tree).map_or(0, |t| t.disagreed),
         }
     }
 }

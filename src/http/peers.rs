@@ -43,6 +43,7 @@ impl Peer {
         self.gives_way.notified().await;
     }
 
+    /// Of more use than others is who is being answered; among the rest, who was answered before; among those, who came last.
     fn usefulness(&self) -> (bool, bool, u64) {
         let load = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         (load(&self.busy), load(&self.served), self.arrived_at.load(Ordering::Relaxed))

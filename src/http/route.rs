@@ -205,8 +205,8 @@ fn incidents(service: &Service, request: &Request<Incoming>) -> PageResponse {
     };
     let (snapshot, about) = (service.state.snapshot(), service.state.about());
     let listed = Listed::new(&filter, &service.state.incidents(), &snapshot, about);
-    let shape = filter.shape.unwrap_or_else(|| AnswerFormat::liked(request.headers()));
-    negotiated(match shape {
+    let format = filter.format.unwrap_or_else(|| AnswerFormat::liked(request.headers()));
+    negotiated(match format {
         AnswerFormat::Html => html(pages::incidents::html(&listed)),
         AnswerFormat::Json => json(listed.json(&service.routes.base(""))),
     })
@@ -218,13 +218,13 @@ fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> PageRes
         let why = "No such incident. Only the latest of each verdict are kept.";
         return text(StatusCode::NOT_FOUND, why);
     };
-    let shape = match AnswerFormat::asked(request.uri().query().unwrap_or("")) {
+    let format = match AnswerFormat::asked(request.uri().query().unwrap_or("")) {
         Ok(asked) => asked.unwrap_or_else(|| AnswerFormat::liked(request.headers())),
         Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
     };
     let snapshot = service.state.snapshot();
     let stats = snapshot.of_incident(&incident);
-    negotiated(match shape {
+    negotiated(match format {
         AnswerFormat::Html => html(pages::incident::html(&incident, stats)),
         AnswerFormat::Json => {
             let mut dto = IncidentDto::in_full(incident.id, &incident.finding, stats);

@@ -13,7 +13,7 @@ pub(super) struct Service {
     pub(super) state: State,
     pub(super) routes: Routes,
     pub(super) web_config: Arc<WebConfig>,
-    scrapes: Option<Arc<Semaphore>>,
+    scrapes: Arc<Semaphore>,
     reloads: Semaphore,
 }
 
@@ -25,12 +25,15 @@ impl Service {
         web_config: Arc<WebConfig>,
         scrapes: usize,
     ) -> Service {
-        let scrapes = scrapes.min(Semaphore::MAX_PERMITS);
+        let scrapes = match scrapes {
+            0 => Semaphore::MAX_PERMITS,
+            limit => limit.min(Semaphore::MAX_PERMITS),
+        };
         Service {
             state,
             routes,
             web_config,
-            scrapes: (scrapes > 0).then(|| Arc::new(Semaphore::new(scrapes))),
+            scrapes: Arc::new(Semaphore::new(scrapes)),
             reloads: Semaphore::new(1),
         }
     }
@@ -81,11 +84,8 @@ impl Service {
         done
     }
 
-    /// A permit to answer a scrape; `Some(None)` if there is no limit, `None` if all are taken.
-    pub(super) fn scrape_permit(&self) -> Option<Option<OwnedSemaphorePermit>> {
-        match &self.scrapes {
-            None => Some(None),
-            Some(scrapes) => Arc::clone(scrapes).try_acquire_owned().ok().map(Some),
-        }
+    /// A permit to answer a scrape; `None` if all are taken.
+    pub(super) fn scrape_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.scrapes).try_acquire_owned().ok()
     }
 }

@@ -1,6 +1,6 @@
 //! What the service shows: published by the ingest, read by every request.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -40,9 +40,24 @@ struct Host {
     name: String,
     /// What it is to deliver.
     awaited: Vec<Source>,
-    delivers: [AtomicU8; Source::COUNT],
-    /// Its release and `__FreeBSD_version`, once they are known.
-    kernel: Mutex<(String, u32)>,
+    delivers: [Delivery; Source::COUNT],
+    kernel: Mutex<HostKernel>,
+}
+
+/// Whether a source delivers.
+#[derive(Default)]
+struct Delivery {
+    now: AtomicBool,
+    /// Now, or before.
+    ever: AtomicBool,
+}
+
+/// The kernel of a host, once it is known.
+#[derive(Default)]
+struct HostKernel {
+    osrelease: String,
+    /// Its `__FreeBSD_version`.
+    osreldate: u32,
 }
 
 type Reloader = dyn Fn() -> Result<(), String> + Send + Sync;
@@ -59,10 +74,6 @@ struct Reload {
 
 /// How long a page waits for the processor time of the keeper and of dtrace(1).
 const KEEPER_PATIENCE: Duration = Duration::from_millis(200);
-
-/// Bits of a source's state.
-const UP: u8 = 1;
-const HAS_BEEN_UP: u8 = 2;
 
 impl State {
     /// A service that has nothing to show yet. Its configuration has been loaded just now.
@@ -155,7 +166,7 @@ impl State {
             snapshot: &snapshot,
             stats: &snapshot.total,
             hour: self.0.history.hour(Sample::of(&snapshot.total, Instant::now())),
-            sources: self.sources(),
+            down: self.down(),
             cpu: self.cpu(),
             incidents: self.0.incidents.latest(status::LISTED, |_| true),
             skipped: self.0.incidents.skipped(),
@@ -163,10 +174,16 @@ impl State {
         status.html()
     }
 
-    /// Each source of each host, by the host's name, and whether it delivers.
-    fn sources(&self) -> Vec<(&str, Source, bool)> {
-        let of = |host| Host::sources(host).into_iter().map(|(s, up)| (host.name.as_str(), s, up));
-        self.0.hosts.iter().flat_map(of).collect()
+    /// The configured sources that do not deliver: `dtrace`, or `dtrace of HOST`.
+    fn down(&self) -> Vec<String> {
+        let of_host = |host| {
+            let down = Host::sources(host).into_iter().filter(|(_, is_up)| !is_up);
+            down.map(move |(source, _)| match host.name.as_str() {
+                "" => source.to_string(),
+                name => format!("{source} of {name}"),
+            })
+        };
+        self.0.hosts.iter().flat_map(of_host).collect()
     }
 
     /// What watching costs.
@@ -185,18 +202,16 @@ impl State {
     /// Sets whether a source of a part is attached and delivers.
     pub fn set_source(&self, part: usize, source: Source, up: bool) {
         let Some(host) = self.host(part) else { return };
-        let state = &host.delivers[source.index()];
-        if up {
-            state.fetch_or(UP | HAS_BEEN_UP, Ordering::Relaxed);
-        } else {
-            state.fetch_and(!UP, Ordering::Relaxed);
-        }
+        let Delivery { now, ever } = &host.delivers[source.index()];
+        now.store(up, Ordering::Relaxed);
+        ever.fetch_or(up, Ordering::Relaxed);
     }
 
     /// Sets which kernel a part is about.
     pub(crate) fn set_kernel(&self, part: usize, osrelease: String, osreldate: u32) {
         if let Some(host) = self.host(part) {
-            *host.kernel.lock().unwrap_or_else(PoisonError::into_inner) = (osrelease, osreldate);
+            let mut kernel = host.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            *kernel = HostKernel { osrelease, osreldate };
         }
     }
 
@@ -213,8 +228,10 @@ impl State {
     pub(crate) fn awaited(&self) -> Vec<Source> {
         let hosts = &self.0.hosts;
         let is_awaited = |s: &Source| hosts.iter().any(|host| host.awaited.contains(s));
-        let delivered = |s: &Source| hosts.iter().any(|host| host.state(*s) & HAS_BEEN_UP != 0);
-        Source::ALL.iter().copied().filter(|s| is_awaited(s) && !delivered(s)).collect()
+        let has_delivered = |s: &Source| {
+            hosts.iter().any(|host| host.delivers[s.index()].ever.load(Ordering::Relaxed))
+        };
+        Source::ALL.iter().copied().filter(|s| is_awaited(s) && !has_delivered(s)).collect()
     }
 
     /// What `/-/reload` and SIGHUP do. Only the first one given counts.
@@ -257,8 +274,8 @@ impl State {
             let kernel = host.kernel.lock().unwrap_or_else(PoisonError::into_inner);
             HostFacts {
                 name: host.name.clone(),
-                osrelease: kernel.0.clone(),
-                osreldate: kernel.1,
+                osrelease: kernel.osrelease.clone(),
+                osreldate: kernel.osreldate,
                 sources: host.sources(),
                 stats: match self.0.hosts.len() {
                     1 => Arc::clone(&snapshot.total),
@@ -280,11 +297,12 @@ impl State {
 impl Host {
     /// The one that the exporter runs on, or whose recording it plays.
     fn this(about: &About) -> Host {
+        let kernel = HostKernel { osrelease: about.osrelease.clone(), osreldate: about.osreldate };
         Host {
             name: String::new(),
             awaited: about.sources.clone(),
             delivers: Default::default(),
-            kernel: Mutex::new((about.osrelease.clone(), about.osreldate)),
+            kernel: Mutex::new(kernel),
         }
     }
 
@@ -298,16 +316,10 @@ impl Host {
         }
     }
 
-    fn state(&self, source: Source) -> u8 {
-        self.delivers[source.index()].load(Ordering::Relaxed)
-    }
-
-    fn is_up(&self, source: Source) -> bool {
-        self.state(source) & UP != 0
-    }
-
+    /// What it is to deliver, and whether it does.
     fn sources(&self) -> Vec<(Source, bool)> {
-        self.awaited.iter().map(|&source| (source, self.is_up(source))).collect()
+        let is_up = |source: Source| self.delivers[source.index()].now.load(Ordering::Relaxed);
+        self.awaited.iter().map(|&source| (source, is_up(source))).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::http::incidents::NumberedFinding;
 use crate::http::query;
 use crate::http::routes::TOP;
 use crate::http::snapshot::Snapshot;
-use crate::metrics::{CpuUsage, Source};
+use crate::metrics::CpuUsage;
 use crate::model::{Regime, Verdict, VerdictClass};
 use crate::report::advice::consumer_advice;
 use crate::report::answer::{self, Soundness};
@@ -30,8 +30,8 @@ pub(in crate::http) struct StatusPage<'a> {
     /// Its total.
     pub(in crate::http) stats: &'a Stats,
     pub(in crate::http) hour: Hour,
-    /// Each configured source, and whether it is up.
-    pub(in crate::http) sources: Vec<(&'a str, Source, bool)>,
+    /// The sources that do not deliver.
+    pub(in crate::http) down: Vec<String>,
     pub(in crate::http) cpu: &'a CpuUsage,
     /// The newest of each verdict, newest first.
     pub(in crate::http) incidents: Vec<NumberedFinding>,
@@ -90,14 +90,9 @@ impl StatusPage<'_> {
     }
 
     fn witnesses(&self) -> StatCard {
-        let name = |(host, source, _): &(&str, Source, bool)| match *host {
-            "" => source.to_string(),
-            host => format!("{source} of {host}"),
-        };
-        let down: Vec<_> = self.sources.iter().filter(|(_, _, up)| !up).map(name).collect();
         let blind = format!("Blind for {:.1} s so far.", self.stats.blind_seconds());
         let (value, class) = match () {
-            () if !down.is_empty() => (format!("Down: {}", down.join(", ")), "bad"),
+            () if !self.down.is_empty() => (format!("Down: {}", self.down.join(", ")), "bad"),
             () if self.stats.dtrace_blind_now => ("DTrace is blind".into(), "doubt"),
             () => ("Both see".into(), "good"),
         };
