@@ -66,8 +66,9 @@ impl Ingest {
     pub(crate) fn begin_again(&mut self) {
         self.ended = false;
         self.publish();
-        let fresh = Pipeline::new(self.config, self.state.incidents_of_part(self.part));
-        let ended = std::mem::replace(&mut self.pipeline, fresh);
+        let incidents = self.state.incidents_of_part(self.part);
+        incidents.run_ended(self.pipeline.stats());
+        let ended = std::mem::replace(&mut self.pipeline, Pipeline::new(self.config, incidents));
         let mut past = ended.stats().clone();
         past.add_past(&self.past);
         self.past = past;
@@ -118,16 +119,37 @@ mod tests {
     use crate::http::About;
     use crate::metrics::Origin;
     use crate::model::MonoTime;
+    use crate::source::replay::Replay;
 
-    #[test]
-    fn what_came_right_behind_a_snapshot_is_published_though_nothing_else_comes() {
-        let state = State::new(About {
+    fn state() -> State {
+        State::new(About {
             origin: Origin::Live,
             detail: String::new(),
             osrelease: String::new(),
             osreldate: 0,
             sources: vec![Source::Dtrace],
-        });
+        })
+    }
+
+    /// The next run may be of a host that was booted, whose DTrace counts from 0 again.
+    #[test]
+    fn an_incident_keeps_the_time_of_its_run_when_another_one_begins() {
+        let state = state();
+        let mut ingest = Ingest::new(state.clone(), Config::default());
+        let recording = Replay::bundled().expect("it is part of the program");
+        recording.play(&mut |input: Input<'_>| ingest.push(input)).expect("it is whole");
+        let wall_ns = || state.incidents().get(1).expect("an incident").wall_ns;
+        assert_eq!(wall_ns(), None, "by the clock of the present run");
+        ingest.begin_again();
+        let of_its_run = wall_ns().expect("a time");
+        let _ = ingest.push(Input::Stdout { at: MonoTime(1), bytes: b"B 5 1999999999000000000\n" });
+        ingest.begin_again();
+        assert_eq!(wall_ns(), Some(of_its_run));
+    }
+
+    #[test]
+    fn what_came_right_behind_a_snapshot_is_published_though_nothing_else_comes() {
+        let state = state();
         let mut ingest = Ingest::new(state.clone(), Config::default());
         let published = || state.stats().records.iter().sum::<u64>();
         for (tick, counted) in [("T 1 1\n", 1), ("T 2 2\n", 1)] {

@@ -7,7 +7,7 @@ use super::query::{self, BadQuery};
 use super::snapshot::Snapshot;
 use crate::check::stats::Stats;
 use crate::model::{Fact, Pid};
-use crate::report::evidence::dto::{IncidentDto, IncidentList};
+use crate::report::evidence::dto::IncidentList;
 use crate::report::evidence::tree_name;
 use crate::report::verdict_filter::VerdictFilter;
 
@@ -134,11 +134,10 @@ impl<'a> Listed<'a> {
     pub(super) fn json(&self, base: &str) -> serde_json::Result<Vec<u8>> {
         let About { origin, detail, osrelease, .. } = self.about;
         let dto = |incident: &NumberedFinding| {
-            let (NumberedFinding { id, finding, .. }, stats) =
-                (incident, self.snapshot.of_incident(incident));
+            let stats = self.snapshot.of_incident(incident);
             let mut dto = match self.filter.timeline {
-                true => IncidentDto::in_full(*id, finding, stats),
-                false => IncidentDto::of(*id, finding, stats),
+                true => incident.dto_in_full(stats),
+                false => incident.dto(stats),
             };
             dto.runbook.insert_str(0, base);
             dto

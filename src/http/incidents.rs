@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::bucket::Bucket;
 use crate::check::finding::{Finding, Observer};
+use crate::check::stats::Stats;
 use crate::model::Verdict;
+use crate::report::evidence::dto::IncidentDto;
+use crate::report::{evidence, rfc3339};
 
 /// How many incidents are kept of each verdict. Each verdict has its own ring, so a flood of one keeps the others.
 const KEPT: usize = 256;
@@ -24,6 +27,28 @@ pub(crate) struct NumberedFinding {
     pub part: usize,
     /// The evidence.
     pub finding: Finding,
+    /// When it happened, in nanoseconds since 1970, once the run that found it has ended: the next run has another clock, for
+    /// its host was booted.
+    pub wall_ns: Option<u64>,
+}
+
+impl NumberedFinding {
+    /// When it happened, if that is known. `stats` are those of its part.
+    pub(super) fn time(&self, stats: &Stats) -> Option<String> {
+        let wall_ns = self.wall_ns.or_else(|| stats.wall_of(evidence::happened(&self.finding)));
+        wall_ns.map(rfc3339::utc)
+    }
+
+    pub(super) fn dto(&self, stats: &Stats) -> IncidentDto {
+        let dto = IncidentDto::of(self.id, &self.finding, stats);
+        IncidentDto { time: self.time(stats), ..dto }
+    }
+
+    /// The same with its time line.
+    pub(super) fn dto_in_full(&self, stats: &Stats) -> IncidentDto {
+        let dto = IncidentDto::in_full(self.id, &self.finding, stats);
+        IncidentDto { time: self.time(stats), ..dto }
+    }
 }
 
 /// The latest incidents. Clones share the rings; the lock is held only to copy from them.
@@ -89,7 +114,7 @@ impl Observer for Incidents {
         if ring.latest.len() == KEPT {
             ring.latest.pop_front();
         }
-        ring.latest.push_back(NumberedFinding { id: *last_id, part, finding });
+        ring.latest.push_back(NumberedFinding { id: *last_id, part, finding, wall_ns: None });
     }
 }
 
@@ -97,6 +122,16 @@ impl Incidents {
     /// The same incidents, if a part reports its findings.
     pub(super) fn of_part(&self, part: usize) -> Incidents {
         Incidents { part, ..self.clone() }
+    }
+
+    /// The run of this part has ended with `stats`: from now on its incidents have the time that they have by its clock.
+    pub(crate) fn run_ended(&self, stats: &Stats) {
+        let mut rings = self.rings();
+        let kept = rings.by_verdict.iter_mut().flat_map(|ring| &mut ring.latest);
+        for incident in kept.filter(|incident| incident.part == self.part) {
+            let at = evidence::happened(&incident.finding);
+            incident.wall_ns = incident.wall_ns.or_else(|| stats.wall_of(at));
+        }
     }
 
     /// The newest of each verdict that the filter lets through, newest first.
@@ -115,7 +150,7 @@ impl Incidents {
     }
 
     /// The incident with this number, while it is kept.
-    pub(super) fn get(&self, id: u64) -> Option<NumberedFinding> {
+    pub(crate) fn get(&self, id: u64) -> Option<NumberedFinding> {
         let rings = self.rings();
         let mut all = rings.by_verdict.iter().flat_map(|ring| &ring.latest);
         all.find(|incident| incident.id == id).copied()

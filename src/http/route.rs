@@ -18,7 +18,6 @@ use super::routes::BELOW;
 use super::service::Service;
 use super::web_config::{AuthOutcome, Rules};
 use super::{negotiate, pages};
-use crate::report::evidence::dto::IncidentDto;
 
 /// The endpoints.
 enum Endpoint<'p> {
@@ -227,7 +226,7 @@ fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> PageRes
     negotiated(match format {
         AnswerFormat::Html => html(pages::incident::html(&incident, stats)),
         AnswerFormat::Json => {
-            let mut dto = IncidentDto::in_full(incident.id, &incident.finding, stats);
+            let mut dto = incident.dto_in_full(stats);
             dto.runbook.insert_str(0, &service.routes.base(BELOW));
             json(serde_json::to_vec(&dto))
         }

@@ -7,12 +7,12 @@ use crate::check::stats::Stats;
 use crate::http::incidents::NumberedFinding;
 use crate::http::routes::{BELOW, TOP};
 use crate::report::escape::Clean;
-use crate::report::evidence::dto::{IncidentDto, TimelineRow};
+use crate::report::evidence::dto::TimelineRow;
 use crate::report::{evidence, format};
 
 /// The page.
 pub(in crate::http) fn html(incident: &NumberedFinding, stats: &Stats) -> String {
-    let dto = IncidentDto::in_full(incident.id, &incident.finding, stats);
+    let dto = incident.dto_in_full(stats);
     let title = format!("Incident {}: {} {}", dto.id, dto.verdict, dto.fact);
     let main = html! {
         h1 { (title) }
@@ -34,7 +34,7 @@ pub(super) enum Place {
 /// An incident with the evidence of both witnesses.
 pub(super) fn article(incident: &NumberedFinding, stats: &Stats, place: Place) -> Markup {
     let finding = &incident.finding;
-    let dto = IncidentDto::of(incident.id, finding, stats);
+    let dto = incident.dto(stats);
     let forker = finding.dtrace.forker.map_or("unknown".to_owned(), |pid| pid.to_string());
     let what = evidence::judged(finding);
     let path = &dto.kernel_path;

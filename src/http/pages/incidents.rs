@@ -11,9 +11,9 @@ use crate::http::query;
 use crate::http::routes::TOP;
 use crate::model::Fact;
 use crate::report::escape::Clean;
+use crate::report::evidence;
 use crate::report::format::{count_of, thousands};
 use crate::report::verdict_filter::VerdictFilter;
-use crate::report::{evidence, rfc3339};
 
 /// The page.
 pub(in crate::http) fn html(listed: &Listed<'_>) -> String {
@@ -100,7 +100,7 @@ fn table(listed: &Listed<'_>) -> Markup {
 fn row(listed: &Listed<'_>, incident: &NumberedFinding) -> Markup {
     let (NumberedFinding { id, finding, .. }, stats) =
         (incident, listed.snapshot.of_incident(incident));
-    let time = stats.wall_of(evidence::happened(finding)).map(rfc3339::utc);
+    let time = incident.time(stats);
     let forker = finding.dtrace.forker.map_or("unknown".to_owned(), |pid| pid.to_string());
     html! {
         tr class=(finding.verdict.class()) {
