@@ -4,15 +4,20 @@ use std::fmt::Write;
 
 use super::grid::{self, REGIMES, Visibility};
 use super::score::{Class, Miss, Score, play, shortest};
-use crate::model::{Fact, Regime, Verdict};
+use crate::model::{Fact, Verdict, named_enum};
 
-/// Every run is made without the cause probes and with them.
-const CAUSES: [&str; 2] = ["without causes", "with causes"];
+named_enum! {
+    /// Whether the cause probes are traced. Every run is made both ways.
+    enum Causes {
+        Without = "without causes",
+        With = "with causes",
+    }
+}
 
 /// The scores of a swarm, apart without and with causes, for each [`Visibility`] and each regime.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Quality {
-    scores: [[[Score; REGIMES.len()]; Visibility::COUNT]; CAUSES.len()],
+    scores: [[[Score; REGIMES.len()]; Visibility::COUNT]; Causes::COUNT],
     /// Those of consumers.
     consumers: [Score; Visibility::COUNT],
 }
@@ -20,21 +25,20 @@ pub(crate) struct Quality {
 /// One run of so many has consumers: of all kernels, whose turns come every third run.
 const CONSUMERS_EVERY: u64 = 5;
 
-/// What the runs are asked to show. A share counts as 1 if it is written as 1.000.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Goals {
-    /// DTrace saw everything: precision and recall are 1 in every class.
-    pub exact: bool,
-    /// It did not, or its clock was wrong: precision is 1 in every class that accuses the kernel.
-    pub fair: bool,
-    /// It was blind at times: fewer than twice as many facts are undecided as really overlap a drop.
-    pub(crate) bold: bool,
-    /// Consumers: precision is 1 in every class that accuses the kernel.
-    pub(crate) consumers: bool,
-}
-
+/// A share counts as 1 if it is written as 1.000.
 fn is_one(share: Option<f64>) -> bool {
     share.is_none_or(|share| share >= 0.9995)
+}
+
+/// Whether nothing is missed or mistaken in this class.
+fn is_exact(class: &Class) -> bool {
+    is_one(class.precision()) && is_one(class.recall())
+}
+
+/// Whether no verdict accuses the kernel without reason.
+fn accuses_rightly(classes: &[Class; Verdict::COUNT]) -> bool {
+    let verdicts = Verdict::ALL.iter().filter(|verdict| !verdict.is_good());
+    verdicts.map(|verdict| classes[verdict.index()].precision()).all(is_one)
 }
 
 impl Quality {
@@ -42,8 +46,8 @@ impl Quality {
     pub(crate) fn add(&mut self, n: u64) {
         let mut case = grid::case(n);
         let regime = REGIMES.iter().position(|r| *r == case.options.regime).unwrap_or(0);
-        for (scores, causes) in self.scores.iter_mut().zip([false, true]) {
-            case.options.causes = causes;
+        for (scores, causes) in self.scores.iter_mut().zip(Causes::ALL) {
+            case.options.causes = *causes == Causes::With;
             scores[case.visibility().index()][regime].merge(Score::of_case(&case));
         }
         if n.is_multiple_of(CONSUMERS_EVERY) {
@@ -56,84 +60,65 @@ impl Quality {
 
     /// Adds what another thread counted.
     pub(crate) fn merge(&mut self, other: Quality) {
-        let theirs = other.scores.into_iter().flatten().flatten();
-        for (mine, theirs) in self.scores.iter_mut().flatten().flatten().zip(theirs) {
-            mine.merge(theirs);
-        }
-        for (mine, theirs) in self.consumers.iter_mut().zip(other.consumers) {
-            mine.merge(theirs);
-        }
+        let Quality { scores, consumers } = other;
+        let scores =
+            self.scores.iter_mut().flatten().flatten().zip(scores.into_iter().flatten().flatten());
+        let consumers = self.consumers.iter_mut().zip(consumers);
+        scores.chain(consumers).for_each(|(mine, theirs)| mine.merge(theirs));
     }
 
     /// All regimes together.
-    fn total(&self, causes: usize, sight: Visibility) -> Score {
-        self.scores[causes][sight.index()].iter().cloned().fold(
-            Score::default(),
-            |mut sum, score| {
-                sum.merge(score);
-                sum
-            },
-        )
+    fn total(&self, causes: Causes, visibility: Visibility) -> Score {
+        let mut sum = Score::default();
+        let scores = &self.scores[causes.index()][visibility.index()];
+        scores.iter().for_each(|score| sum.merge(score.clone()));
+        sum
     }
 
-    /// Which goals are met, without causes or with them.
-    pub(crate) fn goals(&self, causes: usize) -> Goals {
+    /// What the runs are asked to show, and whether they do.
+    fn goals(&self, causes: Causes) -> [(&'static str, bool); 4] {
         let [clear, blind, unsure] = [Visibility::Clear, Visibility::Blind, Visibility::Unsure]
-            .map(|s| self.total(causes, s));
-        let exact = |class: &Class| is_one(class.precision()) && is_one(class.recall());
-        let accusing = |class: &[Class; Verdict::COUNT]| {
-            let verdicts = Verdict::ALL.iter().filter(|verdict| !verdict.is_good());
-            verdicts.map(|verdict| class[verdict.index()].precision()).all(is_one)
-        };
-        Goals {
-            exact: clear.classes.iter().flatten().all(exact),
-            fair: blind.classes.iter().chain(&unsure.classes).all(accusing),
-            bold: blind.undecided() < 2 * blind.overlapping,
-            consumers: self.consumers.iter().flat_map(|score| &score.classes).all(accusing),
-        }
+            .map(|visibility| self.total(causes, visibility));
+        let consumers = self.consumers.iter().flat_map(|score| &score.classes);
+        [
+            (
+                "DTrace saw everything: precision and recall are 1.000 in every class",
+                clear.classes.iter().flatten().all(is_exact),
+            ),
+            (
+                "DTrace was blind at times, or had a wrong clock: precision is 1.000 in every class that accuses the kernel",
+                blind.classes.iter().chain(&unsure.classes).all(accuses_rightly),
+            ),
+            (
+                "DTrace was blind at times: undecided is less than twice what really overlaps a drop",
+                blind.undecided() < 2 * blind.overlapping,
+            ),
+            (
+                "Consumers: precision is 1.000 in every class that accuses the kernel",
+                { consumers }.all(accuses_rightly),
+            ),
+        ]
     }
 
     /// The page.
     pub(crate) fn markdown(&self) -> String {
-        let goals = [0, 1].map(|causes| self.goals(causes));
         let mut page = String::from(INTRODUCTION);
-        let [without, with] = CAUSES;
+        let [without, with] = [Causes::Without, Causes::With];
         let _ = writeln!(page, "\n## Goals\n\n| goal | {without} | {with} |\n|---|---|---|");
-        for (goal, met) in [
-            (
-                "DTrace saw everything: precision and recall are 1.000 in every class",
-                goals.map(|goals| goals.exact),
-            ),
-            (
-                "DTrace was blind at times, or had a wrong clock: precision is 1.000 in every class that accuses the kernel",
-                goals.map(|goals| goals.fair),
-            ),
-            (
-                "DTrace was blind at times: undecided is less than twice what really overlaps a drop",
-                goals.map(|goals| goals.bold),
-            ),
-            (
-                "Consumers: precision is 1.000 in every class that accuses the kernel",
-                goals.map(|goals| goals.consumers),
-            ),
-        ] {
-            let [without, with] = met.map(|met| if met { "yes" } else { "**no**" });
-            let _ = writeln!(page, "| {goal} | {without} | {with} |");
+        let yes_or_no = |is_met: bool| if is_met { "yes" } else { "**no**" };
+        for ((goal, without), (_, with)) in self.goals(without).into_iter().zip(self.goals(with)) {
+            let _ = writeln!(page, "| {goal} | {} | {} |", yes_or_no(without), yes_or_no(with));
         }
-        for &sight in Visibility::ALL {
-            for (causes, name) in CAUSES.iter().enumerate() {
-                let score = self.total(causes, sight);
-                let (runs, facts) = (score.runs, score.facts);
-                let _ =
-                    writeln!(page, "\n## DTrace {sight}, {name}\n\n{runs} runs, {facts} facts.\n");
-                classes(&mut page, &score);
+        for &visibility in Visibility::ALL {
+            for &causes in Causes::ALL {
+                let _ = write!(page, "\n## DTrace {visibility}, {causes}");
+                classes(&mut page, &self.total(causes, visibility));
             }
         }
         self.regimes(&mut page);
         page.push_str(CONSUMERS);
-        for (sight, score) in Visibility::ALL.iter().zip(&self.consumers) {
-            let (runs, facts) = (score.runs, score.facts);
-            let _ = writeln!(page, "\n### DTrace {sight}\n\n{runs} runs, {facts} facts.\n");
+        for (visibility, score) in Visibility::ALL.iter().zip(&self.consumers) {
+            let _ = write!(page, "\n### DTrace {visibility}");
             classes(&mut page, score);
         }
         self.misses(&mut page);
@@ -146,10 +131,14 @@ impl Quality {
             "\n## By kernel\n\n| kernel | DTrace | runs | facts | wrong | undecided | really blind | ratio |\n\
              |---|---|---:|---:|---:|---:|---:|---:|"
         );
-        for (name, scores) in CAUSES.iter().zip(&self.scores) {
-            for (sight, scores) in Visibility::ALL.iter().zip(scores) {
+        for (causes, scores) in Causes::ALL.iter().zip(&self.scores) {
+            for (visibility, scores) in Visibility::ALL.iter().zip(scores) {
                 for (regime, score) in REGIMES.iter().zip(scores) {
-                    let _ = writeln!(page, "{}", regime_row(*regime, *sight, name, score));
+                    let _ = writeln!(
+                        page,
+                        "| {regime} | {visibility}, {causes} | {}",
+                        share_of_facts(score)
+                    );
                 }
             }
         }
@@ -157,33 +146,35 @@ impl Quality {
 
     fn misses(&self, page: &mut String) {
         let _ = writeln!(page, "\n## What goes wrong, and the shortest run that shows it\n");
-        let all = self.scores.iter().flatten().flatten().chain(&self.consumers);
-        if all.clone().all(|score| score.misses.is_empty()) {
-            let _ = writeln!(page, "Nothing.");
-        }
-        let each = |causes: usize| {
-            let name = CAUSES[causes];
-            Visibility::ALL.iter().map(move |sight| (*sight, name, self.total(causes, *sight)))
-        };
+        let mirrors = Causes::ALL.iter().flat_map(|causes| {
+            let scores = Visibility::ALL.iter().map(|visibility| self.total(*causes, *visibility));
+            Visibility::ALL.iter().zip(scores).map(|part| (causes.as_str(), part))
+        });
         let consumers = Visibility::ALL.iter().zip(self.consumers.clone());
-        let consumers = consumers.map(|(sight, score)| (*sight, "consumers", score));
-        for (sight, name, score) in each(0).chain(each(1)).chain(consumers) {
+        let mut is_faultless = true;
+        for (name, (visibility, score)) in mirrors.chain(consumers.map(|part| ("consumers", part)))
+        {
             let Score { misses, facts, .. } = score;
             let mut misses: Vec<_> = misses.iter().collect();
             misses.sort_by_key(|(miss, found)| (std::cmp::Reverse(found.times), **miss));
             for (miss, found) in misses {
-                let (times, why) = (found.times, why(miss, sight));
+                is_faultless = false;
+                let (times, why) = (found.times, why(miss, *visibility));
                 let _ = writeln!(
                     page,
-                    "- {miss}: {times} of {facts} facts (DTrace {sight}, {name}). {why}"
+                    "- {miss}: {times} of {facts} facts (DTrace {visibility}, {name}). {why}"
                 );
                 let _ = writeln!(page, "  `simulate {}`", shortest(miss, &found.case));
             }
         }
+        if is_faultless {
+            page.push_str("Nothing.\n");
+        }
     }
 }
 
-fn regime_row(regime: Regime, sight: Visibility, causes: &str, score: &Score) -> String {
+/// The last cells of a row about a kernel.
+fn share_of_facts(score: &Score) -> String {
     let wrong: u64 = score.misses.values().map(|found| found.times).sum();
     let share = |n: u64| 100.0 * n as f64 / score.facts.max(1) as f64;
     let ratio = match score.overlapping {
@@ -191,7 +182,7 @@ fn regime_row(regime: Regime, sight: Visibility, causes: &str, score: &Score) ->
         overlapping => format!("{:.2}", score.undecided() as f64 / overlapping as f64),
     };
     format!(
-        "| {regime} | {sight}, {causes} | {} | {} | {wrong} | {:.1} % | {:.1} % | {ratio} |",
+        "{} | {} | {wrong} | {:.1} % | {:.1} % | {ratio} |",
         score.runs,
         score.facts,
         share(score.undecided()),
@@ -199,12 +190,13 @@ fn regime_row(regime: Regime, sight: Visibility, causes: &str, score: &Score) ->
     )
 }
 
-/// One row for each class that a fact really had, or that a verdict named.
+/// How many facts there were, and one row for each class that a fact really had, or that a verdict named.
 fn classes(page: &mut String, score: &Score) {
     let _ = writeln!(
         page,
-        "| fact | class | facts | decided | verdicts | precision | recall | undecided | unreported |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|---:|"
+        "\n\n{} runs, {} facts.\n\n| fact | class | facts | decided | verdicts | precision | recall | undecided | unreported |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---:|",
+        score.runs, score.facts
     );
     let number = |n: Option<f64>| n.map_or("-".to_string(), |n| format!("{n:.5}"));
     for fact in Fact::ALL.iter().copied() {
@@ -229,10 +221,10 @@ fn classes(page: &mut String, score: &Score) {
 }
 
 /// Why it can go wrong, if that is known.
-fn why(miss: &Miss, sight: Visibility) -> &'static str {
+fn why(miss: &Miss, visibility: Visibility) -> &'static str {
     use Verdict::{Corrupt, LostReported, LostSilent, Overwritten};
     match (miss.truth, miss.verdict) {
-        (_, None) => match sight {
+        (_, None) => match visibility {
             Visibility::Clear => {
                 "Its forker was not known when it was settled: the create of that came last (kernels up to 10.4 only)."
             }
