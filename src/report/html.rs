@@ -66,7 +66,7 @@ fn block_html(block: &Block) -> Markup {
         Block::Facts(facts) => html! {
             div.scroll {
                 table.facts {
-                    @for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+                    @for (name, value) in facts {
                         tr { th scope="row" { (name) } td { (Clean(value)) } }
                     }
                 }
@@ -92,7 +92,7 @@ fn block_html(block: &Block) -> Markup {
             h3 class=(hue.class()) { (title) }
             p { (path.sentence) }
             dl.why {
-                @for (name, value) in path.facts().into_iter().filter(|(_, value)| !value.is_empty()) {
+                @for (name, value) in path.facts() {
                     dt { (name) } dd { (value) }
                 }
             }

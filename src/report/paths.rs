@@ -36,18 +36,6 @@ pub struct KernelPath {
     pub sure: Sure,
 }
 
-impl KernelPath {
-    /// What is known of it beside its sentence; empty values are not known.
-    pub(crate) const fn facts(&self) -> [(&'static str, &'static str); 4] {
-        [
-            ("where", self.function),
-            ("when", self.condition),
-            ("releases", self.releases),
-            ("sure", self.sure.as_str()),
-        ]
-    }
-}
-
 /// The path behind this finding.
 pub fn path(finding: &Finding, regime: Regime) -> KernelPath {
     match (finding.verdict, finding.fact) {

@@ -5,9 +5,9 @@ use std::fmt::{Display, Write as _};
 
 use plotters::style::RGBColor;
 
+use super::evidence::dto::PathDto;
 use super::explain::life::why;
 use super::format::{Hue, Paint, printable};
-use super::paths::KernelPath;
 use super::table::Table;
 
 /// A part of a page with a heading.
@@ -22,7 +22,7 @@ pub(super) struct Section {
 pub(super) enum Block {
     Paragraph(String),
     Table(Table),
-    /// Names and values; the empty ones are left out.
+    /// Names and values.
     Facts(Vec<(&'static str, String)>),
     /// A plot: HTML alone shows it.
     Figure(Figure),
@@ -30,7 +30,7 @@ pub(super) enum Block {
     Reason {
         hue: Hue,
         title: String,
-        path: KernelPath,
+        path: PathDto,
     },
     /// A long text that is shown to those who ask for it: HTML alone has it.
     Details {
@@ -66,12 +66,12 @@ pub(super) fn text(sections: &[Section], paint: Paint) -> String {
                 }
                 Block::Table(table) => out += &table.text(paint),
                 Block::Facts(facts) => {
-                    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+                    for (name, value) in facts {
                         let _ = writeln!(out, "{name:<10}{}", printable(value));
                     }
                 }
                 Block::Reason { hue, title, path } => {
-                    why(&mut out, &paint.dye(*hue, title), &(*path).into());
+                    why(&mut out, &paint.dye(*hue, title), path);
                 }
                 Block::Figure(_) | Block::Details { .. } => {}
             }
@@ -93,11 +93,12 @@ pub(super) fn markdown(sections: &[Section]) -> String {
                 Block::Table(table) => {
                     let _ = write!(out, "\n{}", table.markdown());
                 }
-                Block::Facts(facts) => list(&mut out, facts),
+                Block::Facts(facts) => {
+                    list(&mut out, facts.iter().map(|(name, value)| (*name, value.as_str())));
+                }
                 Block::Reason { title, path, .. } => {
-                    let _ = write!(out, "\n### {title}\n\n{}\n", literal(path.sentence));
-                    let facts = path.facts().map(|(name, value)| (name, value.to_owned()));
-                    list(&mut out, &facts);
+                    let _ = write!(out, "\n### {title}\n\n{}\n", literal(&path.sentence));
+                    list(&mut out, path.facts());
                 }
                 Block::Figure(_) | Block::Details { .. } => {}
             }
@@ -106,9 +107,9 @@ pub(super) fn markdown(sections: &[Section]) -> String {
     out
 }
 
-fn list(out: &mut String, facts: &[(&'static str, String)]) {
+fn list<'a>(out: &mut String, facts: impl Iterator<Item = (&'static str, &'a str)>) {
     out.push('\n');
-    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+    for (name, value) in facts {
         let _ = writeln!(out, "- {name}: {}", literal(value));
     }
 }

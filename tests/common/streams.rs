@@ -73,7 +73,7 @@ impl Streams {
         let mut order = order.into_iter();
         loop {
             let turn = order.next().unwrap_or(lines.len() > 0);
-            if let Some(line) = lines.next_if(turn) {
+            if turn && let Some(line) = lines.next() {
                 push(Input::Stdout { at: MonoTime(0), bytes: format!("{line}\n").as_bytes() });
             } else if let Some(call) = calls.next() {
                 push(Input::Batch(call.as_batch()));
@@ -121,17 +121,6 @@ impl Streams {
             .find(|c| u64::from(Batch::capacity_of(c.seq)) == field(4))
             .expect("its call");
         field(1) as i64 - call.after.0 as i64
-    }
-}
-
-/// `next`, if a condition holds.
-trait NextIf: Iterator {
-    fn next_if(&mut self, condition: bool) -> Option<Self::Item>;
-}
-
-impl<I: Iterator> NextIf for I {
-    fn next_if(&mut self, condition: bool) -> Option<I::Item> {
-        if condition { self.next() } else { None }
     }
 }
 

@@ -198,6 +198,17 @@ impl From<KernelPath> for PathDto {
     }
 }
 
+impl PathDto {
+    /// What is known of it beside its sentence.
+    pub(in crate::report) fn facts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let PathDto { sentence: _, function, condition, releases, sure } = self;
+        let facts =
+            [("where", function), ("when", condition), ("releases", releases), ("sure", sure)];
+        let known = facts.into_iter().filter(|(_, value)| !value.is_empty());
+        known.map(|(name, value)| (name, value.as_ref()))
+    }
+}
+
 /// Everything that was reported about the finding's incarnation in a tree of this name, in order, and the verdict.
 pub(crate) fn timeline(finding: &Finding, tree: &str) -> Vec<TimelineRow> {
     let rows = events_of(finding, tree).map(|entry| TimelineRow::of(&entry, finding.pid));

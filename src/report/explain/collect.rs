@@ -19,7 +19,7 @@ pub(crate) struct Collector {
     /// What was reported, in the order of reading.
     pub entries: Vec<TimelineEntry>,
     pub findings: Vec<Finding>,
-    pub trees: Vec<String>,
+    trees: Vec<String>,
     /// The processes that are consumers, and their trees.
     consumers: Vec<(TreeId, Pid)>,
     /// Entries that found no room.
@@ -113,12 +113,14 @@ impl Collector {
     fn name_of(&self, consumer: Pid) -> String {
         let is_it = |(_, pid): &&(TreeId, Pid)| consumer.get() == 0 || *pid == consumer;
         match self.consumers.iter().rev().find(is_it) {
-            Some((tree, pid)) => {
-                let name = self.trees.get(usize::from(tree.0)).map_or("", String::as_str);
-                consumer_name(name, *pid)
-            }
+            Some((tree, pid)) => consumer_name(self.tree_name(*tree).unwrap_or_default(), *pid),
             None => format!("pid {consumer}"),
         }
+    }
+
+    /// The name of this tree, once it is known.
+    pub(super) fn tree_name(&self, tree: TreeId) -> Option<&str> {
+        self.trees.get(usize::from(tree.0)).map(String::as_str)
     }
 
     /// What a call that began at `entered` shows of the process besides its notes.

@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::model::{KernelTime, Verdict};
 use crate::report::evidence::dto::{PathDto, Text, TimelineRow};
 use crate::report::format::{Hue, Paint, count_of, printable};
-use crate::report::paths::KernelPath;
 use crate::report::summary::row_hue;
 
 /// One life of the pid: an incarnation.
@@ -32,11 +31,11 @@ pub(crate) struct Judged {
 }
 
 /// Repeated NOTE_CHILD kevents.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Duplicates {
     /// How many too many.
     pub count: u64,
-    pub path: KernelPath,
+    pub path: PathDto,
 }
 
 impl ProcessLife {
@@ -61,7 +60,7 @@ impl ProcessLife {
         }
         if let Some(Duplicates { count, path }) = &self.duplicates {
             let title = format!("{} too many", count_of(*count, "NOTE_CHILD note"));
-            why(out, &paint.dye(Hue::Doubt, &title), &PathDto::from(*path));
+            why(out, &paint.dye(Hue::Doubt, &title), path);
         }
         if !self.judged.is_empty() && wrong.is_empty() {
             let _ = writeln!(out, "\n  {}", paint.dye(Hue::Good, "Both witnesses agree."));
@@ -101,19 +100,12 @@ pub(super) fn hue_of(verdict: &str) -> Hue {
     Verdict::from_name(verdict).map_or(Hue::Doubt, |verdict| row_hue(verdict, 1))
 }
 
+/// Why something went as it did, under a title: what is known of the way through the kernel.
 pub(in crate::report) fn why(out: &mut String, title: &str, path: &PathDto) {
     let _ = writeln!(out, "\n  {title}");
-    let PathDto { sentence, function, condition, releases, sure } = path;
-    for (name, value) in [
-        ("what", sentence),
-        ("where", function),
-        ("when", condition),
-        ("releases", releases),
-        ("sure", sure),
-    ] {
-        if !value.is_empty() {
-            let _ = writeln!(out, "    {name:<10}{}", wrapped(&printable(value)));
-        }
+    let what = (!path.sentence.is_empty()).then_some(("what", path.sentence.as_ref()));
+    for (name, value) in what.into_iter().chain(path.facts()) {
+        let _ = writeln!(out, "    {name:<10}{}", wrapped(&printable(value)));
     }
 }
 

@@ -4,6 +4,7 @@ pub mod collect;
 pub mod life;
 mod list;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -140,7 +141,10 @@ fn owner(lives: &[Draft], entry: &TimelineEntry) -> Option<usize> {
 impl Draft {
     fn finish(mut self, pid: Pid, collected: &Collector, regime: Regime) -> ProcessLife {
         self.findings.sort_by_key(|f| f.decided);
-        share(&mut self.findings);
+        // What was known at either verdict on an incarnation is known at both.
+        if let [birth, death] = &mut self.findings[..] {
+            birth.share(death);
+        }
         let lost = self.findings.iter().any(|f| f.verdict.is_lost());
         let mut timeline: Vec<TimelineRow> = self
             .entries
@@ -154,8 +158,8 @@ impl Draft {
             .map(|entry| TimelineRow::of(entry, pid))
             .collect();
         timeline.extend(self.findings.iter().map(|finding| {
-            let tree = collected.trees.get(usize::from(finding.tree.0));
-            TimelineRow::of_verdict(finding, tree.map_or("", String::as_str))
+            let tree = collected.tree_name(finding.tree).unwrap_or_default();
+            TimelineRow::of_verdict(finding, tree)
         }));
         timeline.sort_by_key(|row| row.at);
         let count = self.duplicates(pid);
@@ -165,31 +169,32 @@ impl Draft {
             path: path(f, regime).into(),
         };
         let tree = self.findings.first().map(|f| {
-            let number = usize::from(f.tree.0);
-            collected.trees.get(number).cloned().unwrap_or_else(|| format!("tree{number}"))
+            let name = collected.tree_name(f.tree).map(str::to_owned);
+            name.unwrap_or_else(|| format!("tree{}", f.tree.0))
         });
         ProcessLife {
             tree,
             since: self.since,
             timeline: without_repeats(timeline),
             judged: self.findings.iter().map(judge).collect(),
-            duplicates: (count > 0).then_some(Duplicates { count, path: DUPLICATE_CHILD }),
+            duplicates: (count > 0).then_some(Duplicates { count, path: DUPLICATE_CHILD.into() }),
         }
     }
 
-    fn duplicates(&self, pid: Pid) -> u64 {
-        let announces = |entry: &&TimelineEntry| {
-            matches!(&entry.event, TimelineEvent::Kevent { event, .. }
-            if event.ident == u64::from(pid.get()) && event.fflags & note::CHILD != 0)
+    /// How often it was announced to the mirror, and to each consumer, beyond the first time.
+    fn duplicates<'a>(&'a self, pid: Pid) -> u64 {
+        let announced_to = |entry: &'a TimelineEntry| {
+            let (tracker, event) = match &entry.event {
+                TimelineEvent::Kevent { event, .. } => (None, event),
+                TimelineEvent::Received { consumer, event } => (Some(consumer.as_str()), event),
+                _ => return None,
+            };
+            let announces = event.ident == u64::from(pid.get()) && event.fflags & note::CHILD != 0;
+            announces.then_some(tracker)
         };
-        (self.entries.iter().filter(announces).count() as u64).saturating_sub(1)
-    }
-}
-
-/// What was known at either verdict on an incarnation is known at both.
-fn share(findings: &mut [Finding]) {
-    if let [birth, death] = findings {
-        birth.share(death);
+        let all: Vec<Option<&str>> = self.entries.iter().filter_map(announced_to).collect();
+        let trackers: BTreeSet<&Option<&str>> = all.iter().collect();
+        (all.len() - trackers.len()) as u64
     }
 }
 

@@ -120,44 +120,22 @@ fn what_a_recording_says_does_not_steer_the_terminal() {
 
 #[test]
 fn what_was_seen_in_knote_fork_is_in_the_life_that_began_then() {
-    let pid = Pid::new(101).expect("a pid");
-    let mut pipeline = Pipeline::new(Config::default(), Collector::new(pid));
     let bytes =
         b"B 1000 1\nT 2000 1\nR 2990 100 101 12\nC 3000 0 101 100 100 0\nX 4000 0 101 100 1 0\n";
     let tree = Input::Tree { id: TreeId(0), name: "t" };
-    for input in [tree, Input::Stdout { at: MonoTime(1), bytes }, Input::End] {
-        pipeline.push(input);
-    }
-    let kernel = KernelVersion { uname: String::new(), osreldate: 0 };
-    let explanation =
-        Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, String::new());
-    let [life] = &explanation.lives[..] else { panic!("one life: {:?}", explanation.lives) };
+    let lives = lives(101, &[tree, Input::Stdout { at: MonoTime(1), bytes }]);
+    let [life] = &lives[..] else { panic!("one life: {lives:?}") };
     assert_eq!(life.timeline[0].text, "kqueue_register failed for it in knote_fork, errno 12");
     assert_eq!(life.timeline[1].text, "create, forked by 100");
 }
 
 #[test]
 fn a_consumer_is_named_where_it_registers_and_where_it_receives() {
-    let pid = Pid::new(268).expect("a pid");
-    let mut pipeline = Pipeline::new(Config::default(), Collector::new(pid));
-    let zeros = " 0".repeat(7 * 5);
-    let text = format!(
+    let lives = lives_of_a_consumers_process(
         "B 1000 1\nT 1500 1\nC 2000 0 268 267 267 14\nA 2500 0 9 1 4 ff 268 -5 1 80000001 0 812\n\
-         X 3000 0 268 267 0 0\nN 4000 0 9 4 1 268 -5 8030 80000000 0{zeros} 812\n"
+         X 3000 0 268 267 0 0\nN 4000 0 9 4 1 268 -5 8030 80000000 0",
     );
-    let consumer = Pid::new(812);
-    for input in [
-        Input::Tree { id: TreeId(0), name: "nosh" },
-        Input::Consumer { id: TreeId(0), pid: consumer },
-        Input::Stdout { at: MonoTime(1), bytes: text.as_bytes() },
-        Input::End,
-    ] {
-        pipeline.push(input);
-    }
-    let kernel = KernelVersion { uname: String::new(), osreldate: 0 };
-    let explanation =
-        Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, String::new());
-    let lines = explanation.lives.iter().flat_map(|life| &life.timeline);
+    let lines = lives.iter().flat_map(|life| &life.timeline);
     let texts: Vec<&str> =
         lines.filter(|l| l.witness.as_deref() == Some("kqueue")).map(|l| l.text.as_str()).collect();
     assert_eq!(
@@ -167,4 +145,35 @@ fn a_consumer_is_named_where_it_registers_and_where_it_receives() {
             "nosh, pid 812, received NOTE_EXIT, data 0 (exit 0)"
         ]
     );
+}
+
+/// Only those that the mirror received were counted.
+#[test]
+fn duplicates_of_a_consumer_are_counted_too() {
+    let lives = lives_of_a_consumers_process(
+        "B 1000 1\nT 1500 1\nC 2000 0 267 1 1 14\nA 2500 0 9 1 4 ff 267 -5 1 80000001 0 812\n\
+         C 3000 0 268 267 267 14\nN 4000 0 9 4 2 268 -5 30 4 267 268 -5 30 4 267",
+    );
+    let duplicates: Vec<u64> =
+        lives.iter().flat_map(|life| &life.duplicates).map(|duplicates| duplicates.count).collect();
+    assert_eq!(duplicates, [1]);
+}
+
+/// The lives of process 268 in this output of dtrace about consumer 812, which ends with copied out events.
+fn lives_of_a_consumers_process(text: &str) -> Vec<ProcessLife> {
+    let fields = text.rsplit_once("\nN ").expect("events").1.split(' ').count();
+    let text = format!("{text}{} 812\n", " 0".repeat(5 + 8 * 5 - fields));
+    let tree = Input::Tree { id: TreeId(0), name: "nosh" };
+    let consumer = Input::Consumer { id: TreeId(0), pid: Pid::new(812) };
+    lives(268, &[tree, consumer, Input::Stdout { at: MonoTime(1), bytes: text.as_bytes() }])
+}
+
+/// The lives of this pid in a run.
+fn lives(pid: u64, inputs: &[Input<'_>]) -> Vec<ProcessLife> {
+    let pid = Pid::new(pid).expect("a pid");
+    let mut pipeline = Pipeline::new(Config::default(), Collector::new(pid));
+    inputs.iter().for_each(|input| pipeline.push(*input));
+    pipeline.push(Input::End);
+    let (kernel, source) = (KernelVersion::default(), String::new());
+    Explanation::of(pid, pipeline.observer(), Regime::Split, kernel, source).lives
 }

@@ -149,7 +149,7 @@ impl ReportPage {
         let reason = Block::Reason {
             hue: Hue::Doubt,
             title: format!("{} too many", thousands(total)),
-            path: DUPLICATE_CHILD,
+            path: DUPLICATE_CHILD.into(),
         };
         Section { title, blocks: vec![Block::Figure(plot), Block::Table(table), reason] }
     }
@@ -229,7 +229,7 @@ impl ReportPage {
             blocks.push(Block::Reason {
                 hue: row_hue(*verdict, 1),
                 title: format!("{} {verdict}", capital(fact.as_str())),
-                path: *path,
+                path: (*path).into(),
             });
             let mut table =
                 Table::new(&["pid", "tree", "time", "DTrace reported", "kqueue reported"]);
@@ -250,7 +250,7 @@ impl ReportPage {
         let drops: u64 = dtrace.drops.iter().map(|(_, n)| n).sum();
         let known = |n: u64, text: String| if n == 0 { String::new() } else { text };
         let osreldate = report.kernel.osreldate;
-        let facts = vec![
+        let mut facts = vec![
             ("source", origin.source.clone()),
             ("note", origin.note.clone()),
             ("kernel", report.kernel.uname.clone()),
@@ -271,6 +271,7 @@ impl ReportPage {
                 ),
             ),
         ];
+        facts.retain(|(_, value)| !value.is_empty());
         let mut blocks = vec![Block::Facts(facts)];
         if !origin.program.is_empty() {
             let text = origin.program.clone();

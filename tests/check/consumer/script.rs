@@ -1,20 +1,13 @@
 //! A consumer, pid 9, that is written down by hand; times in milliseconds, a while after DTrace's first record.
 
 use kqproc_exporter::check::stats::TreeStats;
+pub(super) use kqproc_exporter::model::note::{
+    CHILD as NOTE_CHILD, EV_ADD, EV_DELETE, EV_DISABLE, EV_DISPATCH, EV_ENABLE, EV_ONESHOT,
+    EXIT as NOTE_EXIT, FORK as NOTE_FORK, TRACK as NOTE_TRACK,
+};
 use kqproc_exporter::model::{Fact, Pid, Verdict};
 
 use super::{Run, verdicts};
-
-pub(super) const NOTE_TRACK: u32 = 0x1;
-pub(super) const NOTE_EXIT: u32 = 0x8000_0000;
-pub(super) const NOTE_FORK: u32 = 0x4000_0000;
-pub(super) const NOTE_CHILD: u32 = 0x4;
-pub(super) const EV_ADD: u32 = 0x1;
-pub(super) const EV_DELETE: u32 = 0x2;
-pub(super) const EV_ENABLE: u32 = 0x4;
-pub(super) const EV_ONESHOT: u32 = 0x10;
-pub(super) const EV_DISPATCH: u32 = 0x80;
-pub(super) const EV_DISABLE: u32 = 0x8;
 
 /// When they begin, in milliseconds.
 const BEGIN: u64 = 2000;
