@@ -1,56 +1,42 @@
 //! Bounds of the cross-checker under extreme loads: memory stays bounded, evictions are counted, and every fact gets exactly
 //! one verdict.
 
-use kqproc_exporter::check::finding::Finding;
 use kqproc_exporter::check::stats::{BlindReason, BoundedTable, Stats};
 use kqproc_exporter::check::{Checker, Config};
 use kqproc_exporter::input::{Attach, Batch};
-use kqproc_exporter::model::{
-    KernelTime, Kevent, MonoTime, Pid, TreeId, Verdict, WaitStatus, note,
-};
-use kqproc_exporter::wire::record::{Mark, Record, Register};
+use kqproc_exporter::model::{KernelTime, Kevent, MonoTime, TreeId, Verdict, note};
+use kqproc_exporter::wire::record::{Record, Register};
 
-const MS: u64 = 1_000_000;
-const ROOT: u32 = 50;
+use super::by_hand::{ByHand, MS, ROOT, pid, root};
+
 const EVFILT_PROC: i16 = -5;
 
-/// A kernel that a test drives by hand, and both witnesses of it, on one clock.
+/// A kernel whose time goes on with each event.
 struct Kernel {
-    checker: Checker,
+    both: ByHand,
     at: u64,
-    seq: u64,
-    findings: Vec<Finding>,
+    /// How many lives the checker held at most.
     largest: u64,
 }
 
 impl Kernel {
     fn new(config: Config) -> Kernel {
-        let mut kernel = Kernel {
-            checker: Checker::new(config),
-            at: 1000 * MS,
-            seq: 0,
-            findings: vec![],
-            largest: 0,
-        };
+        let mut kernel = Kernel { both: ByHand::new(config), at: 1000 * MS, largest: 0 };
         kernel.tick(0);
         kernel
     }
 
-    /// A tree whose root has this pid.
-    fn tree(&mut self, tree: TreeId, root: u32) {
-        self.checker.tree(tree, &format!("tree{}", tree.0));
-        let attach =
-            Attach { tree, pid: pid(root), root: true, errno: 0, notes: Attach::USUAL_NOTES };
-        self.call(&[attach], &[]);
+    fn stats(&self) -> &Stats {
+        self.both.checker.stats()
     }
 
     /// A consumer that registers process `root`.
     fn consumer(&mut self, tree: TreeId, consumer: u32, root: u32) {
         let (consumer, tid) = (pid(consumer), 77);
-        self.checker.tree(tree, "consumer");
-        self.checker.consumer(tree, Some(consumer));
+        self.both.checker.tree(tree, "consumer");
+        self.both.checker.consumer(tree, Some(consumer));
         self.at += 1000;
-        self.record(Record::Register(Register {
+        self.both.record(Record::Register(Register {
             at: KernelTime(self.at),
             kqueue: 0xa1,
             ident: root.into(),
@@ -63,55 +49,51 @@ impl Kernel {
             consumer,
         }));
         self.at += 1000;
-        self.record(Record::RegDone { at: KernelTime(self.at), tid, errno: 0, consumer });
+        self.both.record(Record::RegDone { at: KernelTime(self.at), tid, errno: 0, consumer });
+        self.measure();
     }
 
-    fn record(&mut self, record: Record) {
-        self.checker.record(record, MonoTime(self.at), &mut self.findings);
-        self.checker.publish();
-        self.largest = self.largest.max(self.checker.stats().incarnations());
+    /// A tree whose root has this pid.
+    fn tree(&mut self, tree: TreeId, root: u32) {
+        self.both.checker.tree(tree, &format!("tree{}", tree.0));
+        self.call(&[self::root(tree, root, Attach::USUAL_NOTES)], &[]);
+    }
+
+    /// Notes how full the checker is.
+    fn measure(&mut self) {
+        self.largest = self.largest.max(self.stats().incarnations());
     }
 
     fn tick(&mut self, after: u64) {
         self.at += after;
-        self.record(Record::Tick { at: KernelTime(self.at), wall: 0 });
+        self.both.tick(self.at);
+        self.measure();
     }
 
     fn create(&mut self, child: u32, forker: u32) {
         self.at += 1000;
-        let (at, child, forker) = (KernelTime(self.at), pid(child), pid(forker));
-        self.record(Record::Create { at, child, forker, parent: forker, flags: 0x14 });
+        self.both.create(self.at, child, forker);
+        self.measure();
     }
 
     fn exit(&mut self, number: u32) {
         self.at += 1000;
-        let (at, parent, status) = (KernelTime(self.at), pid(ROOT), WaitStatus(0));
-        self.record(Record::Exit { at, pid: pid(number), parent, status });
+        self.both.exit(self.at, number);
+        self.measure();
     }
 
-    /// kevent(2) calls that return all these events, and DTrace's marks of the calls.
+    /// kevent(2) calls that return all these events.
     fn call(&mut self, attached: &[Attach], events: &[Kevent]) {
-        let mut rest = events;
-        let mut attached = attached;
+        let (mut rest, mut attached) = (events, attached);
         loop {
-            let (entered, seq) = (KernelTime(self.at), self.seq);
+            let capacity = self.both.capacity() as usize;
+            let (events, later) = rest.split_at(rest.len().min(capacity));
+            let entered = self.at;
             self.at += 10_000;
-            self.seq += 1;
-            let capacity = Batch::capacity_of(seq);
-            let (events, later) = rest.split_at(rest.len().min(capacity as usize));
-            let (before, after) = (MonoTime(entered.0), MonoTime(self.at));
-            let batch = Batch { seq, capacity, before, after, attached, events };
-            self.checker.batch(&batch, &mut self.findings);
-            let (at, returned) = (KernelTime(self.at), events.len() as i32);
-            self.record(Record::Mark(Mark {
-                at,
-                entered,
-                capacity,
-                seq: None,
-                returned: Some(returned),
-            }));
+            self.both.call(entered, self.at, attached, events);
+            self.measure();
             (rest, attached) = (later, &[]);
-            if events.len() < capacity as usize {
+            if events.len() < capacity {
                 return;
             }
         }
@@ -122,20 +104,17 @@ impl Kernel {
         self.tick(2000 * MS);
         self.call(&[], &[]);
         self.tick(2000 * MS);
-        self.checker.end(&mut self.findings);
-        self.checker.publish();
-        let stats = self.checker.stats().clone();
+        let ByHand { checker, findings, .. } = &mut self.both;
+        checker.end(findings);
+        checker.publish();
+        let stats = checker.stats().clone();
         stats.assert_conserved();
         let verdicts: u64 =
             stats.trees.iter().flat_map(|tree| tree.births.iter().chain(&tree.deaths)).sum();
-        assert_eq!(verdicts, self.findings.len() as u64, "a finding for each verdict");
+        assert_eq!(verdicts, findings.len() as u64, "a finding for each verdict");
         assert_eq!(stats.trees.iter().map(|tree| tree.pending()).sum::<u64>(), 0);
         stats
     }
-}
-
-fn pid(number: u32) -> Pid {
-    Pid::new(number.into()).expect("a pid")
 }
 
 fn child(number: u32, forker: u32, tree: TreeId) -> Kevent {
@@ -184,7 +163,7 @@ fn a_fork_bomb_that_is_never_drained_is_given_up_piece_by_piece() {
         kernel.create(number + 1, number);
         kernel.exit(number);
     }
-    let full = kernel.checker.stats().tables[BoundedTable::Incarnations.index()];
+    let full = kernel.stats().tables[BoundedTable::Incarnations.index()];
     assert!(full.entries > full.capacity / 4 * 3, "{full:?}");
     kernel.tick(1000 * MS);
     assert!(kernel.largest <= config.capacity as u64, "{}", kernel.largest);
@@ -278,19 +257,14 @@ fn pids_that_are_used_again_and_again_need_no_more_room() {
     assert_eq!(stats.trees[0].deaths[Verdict::Agreed.index()], 100_000);
 }
 
-/// A registration of the root of `tree` with NOTE_TRACK alone.
-fn track_only(tree: TreeId) -> Attach {
-    Attach { tree, pid: pid(ROOT), root: true, errno: 0, notes: note::TRACK }
-}
-
 #[test]
 fn ends_that_were_not_asked_for_need_no_room() {
     let capacity = 64;
     let mut kernel = Kernel::new(Config { capacity, ..Config::default() });
-    kernel.call(&[track_only(TreeId(0))], &[]);
+    kernel.call(&[root(TREE, ROOT, note::TRACK)], &[]);
     for number in 100..1100 {
         kernel.create(number, ROOT);
-        kernel.call(&[], &[child(number, ROOT, TreeId(0))]);
+        kernel.call(&[], &[child(number, ROOT, TREE)]);
         kernel.exit(number);
     }
     assert!(kernel.largest <= capacity as u64 + 1, "{} lives", kernel.largest);
@@ -302,18 +276,18 @@ fn ends_that_were_not_asked_for_need_no_room() {
 #[test]
 fn a_lost_process_is_not_alive_when_its_pid_is_used_again() {
     let mut kernel = Kernel::new(Config::default());
-    kernel.call(&[track_only(TreeId(0))], &[]);
+    kernel.call(&[root(TREE, ROOT, note::TRACK)], &[]);
     kernel.tick(100 * MS);
     kernel.create(60, ROOT);
     kernel.create(61, ROOT);
-    kernel.call(&[], &[child(61, ROOT, TreeId(0))]);
+    kernel.call(&[], &[child(61, ROOT, TREE)]);
     kernel.tick(2000 * MS);
     kernel.call(&[], &[]);
     kernel.tick(2000 * MS);
-    let lost_alive = |kernel: &Kernel| kernel.checker.stats().trees[0].lost_alive;
+    let lost_alive = |kernel: &Kernel| kernel.stats().trees[0].lost_alive;
     assert_eq!(lost_alive(&kernel), 1);
     kernel.create(60, 61);
-    kernel.call(&[], &[child(60, 61, TreeId(0))]);
+    kernel.call(&[], &[child(60, 61, TREE)]);
     kernel.tick(2000 * MS);
     kernel.call(&[], &[]);
     kernel.tick(2000 * MS);
@@ -324,15 +298,15 @@ fn a_lost_process_is_not_alive_when_its_pid_is_used_again() {
 #[test]
 fn a_death_that_is_settled_before_its_birth_has_a_verdict() {
     let mut kernel = Kernel::new(Config { settle_ns: 10 * MS, ..Config::default() });
-    kernel.tree(TreeId(0), ROOT);
+    kernel.tree(TREE, ROOT);
     kernel.tick(100 * MS);
     kernel.create(60, ROOT);
     kernel.exit(60);
     kernel.create(61, ROOT);
-    kernel.call(&[], &[child(61, ROOT, TreeId(0))]);
+    kernel.call(&[], &[child(61, ROOT, TREE)]);
     kernel.tick(20 * MS);
     // It ends the wait for an exit of its time, and not yet that for a birth.
-    kernel.call(&[], &[exit(61, TreeId(0))]);
+    kernel.call(&[], &[exit(61, TREE)]);
     kernel.exit(61);
     let stats = kernel.end();
     let lost = Verdict::LostSilent.index();
@@ -343,13 +317,13 @@ fn a_death_that_is_settled_before_its_birth_has_a_verdict() {
 #[test]
 fn a_consumer_that_ends_takes_only_its_own_processes_from_its_tree() {
     let mut kernel = Kernel::new(Config::default());
-    kernel.tree(TreeId(0), ROOT);
-    kernel.checker.consumer(TreeId(0), Some(pid(70)));
+    kernel.tree(TREE, ROOT);
+    kernel.both.checker.consumer(TREE, Some(pid(70)));
     kernel.exit(70);
     kernel.tick(2000 * MS);
-    assert_eq!(kernel.checker.stats().trees[0].tracked, 1);
+    assert_eq!(kernel.stats().trees[0].tracked, 1);
     kernel.exit(ROOT);
-    kernel.call(&[], &[exit(ROOT, TreeId(0))]);
+    kernel.call(&[], &[exit(ROOT, TREE)]);
     assert_eq!(kernel.end().trees[0].tracked, 0);
 }
 
@@ -367,7 +341,7 @@ fn a_consumer_that_ends_with_a_full_table_leaves_dtrace_its_sight() {
             kernel.call(&[], &[]);
         }
     }
-    assert!(kernel.checker.stats().evictions[BoundedTable::Incarnations.index()] > 0);
+    assert!(kernel.stats().evictions[BoundedTable::Incarnations.index()] > 0);
     kernel.exit(70);
     kernel.tick(1000 * MS);
     kernel.call(&[], &[]);
