@@ -185,6 +185,32 @@ impl TrackerModel {
         count(entry, trees, u64::saturating_add);
         entry.standing
     }
+
+    /// The note of a fact of this life has come after all: the tracker knows of it now.
+    pub(super) fn late_note(
+        &mut self,
+        pid: Pid,
+        created: Option<KernelTime>,
+        fact: Fact,
+        trees: &mut [TreeStats],
+    ) {
+        let Some(entry) = self.slot(pid) else { return };
+        if entry.created.is_some() && entry.created != created {
+            return;
+        }
+        let ended = match fact {
+            Fact::Birth => Damage::Unknown,
+            Fact::Death => Damage::Ghost,
+        };
+        count(entry, trees, u64::saturating_sub);
+        entry.damage &= !(1 << ended.index());
+        count(entry, trees, u64::saturating_add);
+    }
+
+    /// The tracker is gone, and its table with it: takes it off the gauges.
+    pub(super) fn forget(self, trees: &mut [TreeStats]) {
+        self.0.iter().flatten().for_each(|entry| count(entry, trees, u64::saturating_sub));
+    }
 }
 
 /// Adds the entry to the gauges of its tree, or takes it away.

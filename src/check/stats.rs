@@ -150,8 +150,6 @@ pub struct TreeStats {
     pub tracked: u64,
     /// Gauge: processes of the tree that are alive and that kqueue does not know.
     pub lost_alive: u64,
-    /// Gauge: processes that are dead and that kqueue will believe alive for ever.
-    pub ghosts: u64,
     /// Births that a witness reported: the sum of `births` and those still pending.
     pub births_reported: u64,
     /// Deaths that a witness reported.
@@ -197,7 +195,19 @@ impl TreeStats {
             refused: consumer.refused,
             ..ConsumerStats::default()
         });
-        TreeStats { tracked: 0, lost_alive: 0, consumer, ..self.clone() }
+        TreeStats {
+            tracked: 0,
+            lost_alive: 0,
+            attached: false,
+            damage: [0; Damage::COUNT],
+            consumer,
+            ..self.clone()
+        }
+    }
+
+    /// Gauge: processes that are dead, and that kqueue's user believes alive.
+    pub fn ghosts(&self) -> u64 {
+        self.damage[Damage::Ghost.index()]
     }
 
     /// Adds the counters of another tree, or of an earlier run of this one. Gauges stay as they are.
@@ -218,7 +228,6 @@ impl TreeStats {
             name: _,
             tracked: _,
             lost_alive: _,
-            ghosts: _,
             attached: _,
             notes: _,
             damage: _,
@@ -245,7 +254,6 @@ impl TreeStats {
         let TreeStats {
             tracked,
             lost_alive,
-            ghosts,
             attached,
             notes,
             damage,
@@ -265,7 +273,6 @@ impl TreeStats {
         } = other;
         self.tracked += tracked;
         self.lost_alive += lost_alive;
-        self.ghosts += ghosts;
         self.attached |= attached;
         self.notes |= notes;
         add(&mut self.damage, damage);
@@ -326,7 +333,7 @@ pub struct Stats {
     pub trackerr_causes: std::collections::BTreeMap<i32, u64>,
     /// In-flux skips, from the cause probes.
     pub influx_skips: u64,
-    /// Gauge: forks that sysctl counted and DTrace did not show, since the last time both began.
+    /// Gauge: forks that sysctl counted while DTrace traced, and that it did not show; also those of earlier runs of dtrace(1).
     pub reconcile_delta: i64,
     /// Gauge: how far DTrace's records have come, in its nanoseconds.
     pub clock: u64,

@@ -5,7 +5,7 @@ use super::damage::TrackerModel;
 use super::finding::{Finding, Observer};
 use super::stats::{Stats, TreeStats};
 use super::strategies;
-use crate::model::TreeId;
+use crate::model::{Fact, KernelTime, Pid, TreeId};
 
 #[derive(Default)]
 pub(crate) struct Verdicts {
@@ -35,12 +35,34 @@ impl Verdicts {
             let recent = &self.observers(tracker).recent;
             recent.about(finding.pid, &finding.dtrace, &mut finding.clues);
         }
-        self.observers(tracker);
-        let Verdicts { stats, observers, .. } = self;
-        let model = &mut observers[tracker].model;
-        let standing = model.finding(&finding, unknown_forker, &mut stats.trees);
+        let (model, trees) = self.model(tracker);
+        let standing = model.finding(&finding, unknown_forker, trees);
         strategies::count(&finding, standing, self.tree(finding.tree));
         self.findings.push(finding);
+    }
+
+    /// The note of a fact of this life has come after the verdict that it would not.
+    pub(crate) fn late_note(
+        &mut self,
+        tracker: usize,
+        pid: Pid,
+        created: Option<KernelTime>,
+        fact: Fact,
+    ) {
+        let (model, trees) = self.model(tracker);
+        model.late_note(pid, created, fact, trees);
+    }
+
+    /// This tracker has ended, and the table that it had built is gone.
+    pub(crate) fn forget_table(&mut self, tracker: usize) {
+        let (model, trees) = self.model(tracker);
+        std::mem::take(model).forget(trees);
+    }
+
+    /// The model of this tracker's table, and the trees whose gauges it keeps.
+    fn model(&mut self, tracker: usize) -> (&mut TrackerModel, &mut [TreeStats]) {
+        self.make_room(tracker);
+        (&mut self.observers[tracker].model, &mut self.stats.trees)
     }
 
     /// Hands on what was decided since the last time.
@@ -50,10 +72,14 @@ impl Verdicts {
 
     /// What observes this tracker's facts.
     pub(crate) fn observers(&mut self, tracker: usize) -> &mut Observers {
+        self.make_room(tracker);
+        &mut self.observers[tracker]
+    }
+
+    fn make_room(&mut self, tracker: usize) {
         if self.observers.len() <= tracker {
             self.observers.resize_with(tracker + 1, Observers::default);
         }
-        &mut self.observers[tracker]
     }
 
     /// Whether a tree is watched by the exporter's own kqueue.

@@ -84,7 +84,7 @@ fn trees(out: &mut Families<'_>) {
     out.one_a_tree(table::DUPLICATE_CHILD_NOTES, |t| t.duplicate_child_notes);
     out.one_a_tree(table::TRACKED_PROCESSES, |t| t.tracked);
     out.one_a_tree(table::LOST_PROCESSES, |t| t.lost_alive);
-    out.one_a_tree(table::GHOST_PROCESSES, |t| t.ghosts);
+    out.one_a_tree(table::GHOST_PROCESSES, |t| t.ghosts());
     out.histograms(table::DELIVERY_LATENCY, SECONDS, |host| {
         host.stats.trees.iter().flat_map(|t| {
             let latency = |note: NoteKind, h| ([t.name.as_str(), note.as_str()], h);

@@ -71,7 +71,7 @@ metrics! {
     LOST_PROCESSES: Gauge "kqproc_lost_processes" ["tree", "host"]
         "Live processes of the tree that kqueue has not announced.";
     GHOST_PROCESSES: Gauge "kqproc_ghost_processes" ["tree", "host"]
-        "Dead processes of the tree whose NOTE_EXIT will not come.";
+        "Dead processes of the tree whose NOTE_EXIT did not come, until it comes after all or their pid is used again.";
     TREE_DAMAGE: Gauge "kqproc_tree_damage" ["tree", "kind", "host"]
         "Processes about which a tracker that relies on every kevent is wrong, by kind, until their pid is used again.";
     STRATEGY_RECOVERED: Counter "kqproc_strategy_recovered_total" ["tree", "strategy", "host"]

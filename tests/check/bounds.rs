@@ -1,7 +1,8 @@
 //! Bounds of the cross-checker under extreme loads: memory stays bounded, evictions are counted, and every fact gets exactly
 //! one verdict.
 
-use kqproc_exporter::check::stats::{BlindReason, BoundedTable, Stats};
+use kqproc_exporter::check::damage::Damage;
+use kqproc_exporter::check::stats::{BlindReason, BoundedTable, Order, Stats};
 use kqproc_exporter::check::{Checker, Config};
 use kqproc_exporter::input::{Attach, Batch};
 use kqproc_exporter::model::{KernelTime, Kevent, MonoTime, TreeId, Verdict, note};
@@ -51,6 +52,11 @@ impl Kernel {
         self.at += 1000;
         self.both.record(Record::RegDone { at: KernelTime(self.at), tid, errno: 0, consumer });
         self.measure();
+    }
+
+    /// The processes of the first tree about which its tracker is wrong in this way.
+    fn damage(&self, damage: Damage) -> u64 {
+        self.stats().trees[0].damage[damage.index()]
     }
 
     /// A tree whose root has this pid.
@@ -353,4 +359,29 @@ fn a_consumer_that_ends_with_a_full_table_leaves_dtrace_its_sight() {
     let stats = kernel.end();
     assert_eq!(stats.trees[0].births[Verdict::LostSilent.index()], 1);
     assert!(stats.dtrace_blind_ns[BlindReason::Overflow.index()] < lasted, "{stats:?}");
+}
+
+/// The tracker knows then what it did not know.
+#[test]
+fn a_late_note_ends_the_damage_that_its_loss_was() {
+    let mut kernel = Kernel::new(Config::default());
+    kernel.tree(TREE, ROOT);
+    kernel.tick(100 * MS);
+    kernel.create(60, ROOT);
+    kernel.create(61, ROOT);
+    kernel.call(&[], &[child(60, ROOT, TREE)]);
+    kernel.exit(60);
+    for _ in 0..2 {
+        kernel.tick(2000 * MS);
+        kernel.call(&[], &[]);
+    }
+    kernel.tick(300 * MS);
+    assert_eq!((kernel.damage(Damage::Ghost), kernel.damage(Damage::Unknown)), (1, 1));
+    kernel.call(&[], &[exit(60, TREE), child(61, ROOT, TREE)]);
+    kernel.tick(300 * MS);
+    assert_eq!((kernel.damage(Damage::Ghost), kernel.damage(Damage::Unknown)), (0, 0));
+    let tree = &kernel.end().trees[0];
+    assert_eq!(tree.order_violations[Order::Late.index()], 2);
+    let lost = Verdict::LostSilent.index();
+    assert_eq!((tree.births[lost], tree.deaths[lost]), (1, 1), "a verdict stays");
 }

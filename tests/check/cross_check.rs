@@ -165,7 +165,7 @@ fn a_process_that_kqueue_never_mentions_is_lost_altogether() {
     let expected =
         ["Birth agreed -1", "Birth lost_silent +1", "Death agreed -1", "Death lost_silent +1"];
     assert_eq!(changes, expected);
-    assert_eq!((stats.trees[0].lost_alive, stats.trees[0].ghosts), (0, 0));
+    assert_eq!((stats.trees[0].lost_alive, stats.trees[0].ghosts()), (0, 0));
 }
 
 /// The last idle call settled the death and not yet the birth, so the tree of the process was not known, and its death was

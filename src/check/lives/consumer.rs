@@ -299,6 +299,7 @@ impl Lives {
         for slot in self.table.slots() {
             self.change(cx, slot, |life| life.death = FactState::NoFact);
         }
+        cx.verdicts.forget_table(self.number);
         let (process, anew) = (self.process, Some(self.now));
         *self =
             Lives { process, anew, unplaced, ..Lives::new(self.config, self.number, self.tree) };

@@ -76,13 +76,11 @@ impl Lives {
     }
 
     /// Counts what the death of a process shows besides its verdict.
-    pub(super) fn count_death(&mut self, cx: &mut Context, slot: usize, verdict: Verdict) {
+    pub(super) fn count_death(&mut self, cx: &mut Context, slot: usize) {
         let life = &self.table[slot];
-        let ghost = life.is_tracked() && life.exit.is_none() && verdict.is_lost();
         let collision = life.child.is_some_and(|note| note.is_collision());
         let winner = judge::winner(life);
         let tree = self.tree_of(cx, slot);
-        tree.ghosts += u64::from(ghost);
         if collision {
             tree.collisions[winner.index()] += 1;
             let regime = &mut cx.verdicts.stats.regime;

@@ -286,7 +286,9 @@ impl Lives {
         confirmed: bool,
         at: KernelTime,
     ) {
-        if self.table[slot].state(fact).is_decided() {
+        let life = &self.table[slot];
+        if life.state(fact).is_decided() {
+            cx.verdicts.late_note(self.number, life.pid, life.created, fact);
             return self.violation(cx, slot, Order::Late);
         }
         self.report(cx, slot, fact);
@@ -317,7 +319,7 @@ impl Lives {
         }
         self.report(cx, slot, fact);
         if fact == Fact::Death {
-            self.count_death(cx, slot, verdict);
+            self.count_death(cx, slot);
         }
         self.change(cx, slot, |life| *life.state_mut(fact) = FactState::Decided(verdict));
         let life = &self.table[slot];

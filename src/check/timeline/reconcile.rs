@@ -16,7 +16,8 @@ pub(crate) struct Reconcile {
     creates: u64,
     /// DTrace saw nothing before this.
     since: KernelTime,
-    /// Forks that sysctl counted and DTrace did not show, since both began.
+    /// Forks that sysctl counted while DTrace traced, and that it did not show. A new run of dtrace(1) does not set it back: an
+    /// alert looks at how it grows.
     pub(crate) delta: i64,
 }
 

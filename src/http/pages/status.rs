@@ -73,7 +73,7 @@ impl StatusPage<'_> {
 
     fn lost_now(&self) -> StatCard {
         let totals = self.stats.totals();
-        let (lost, ghosts) = (totals.lost_alive, totals.ghosts);
+        let (lost, ghosts) = (totals.lost_alive, totals.ghosts());
         StatCard {
             title: "Lost now",
             value: thousands(lost + ghosts),
@@ -230,7 +230,7 @@ impl StatusPage<'_> {
                                 td { (watched_as(tree)) }
                                 td.n { (thousands(tree.tracked)) }
                                 td.n { (thousands(tree.lost_alive)) }
-                                td.n { (thousands(tree.ghosts)) }
+                                td.n { (thousands(tree.ghosts())) }
                                 td.n { (thousands(facts(tree))) }
                                 (self.trend(Series::Tree(i), "facts"))
                                 (self.trend(Series::Disagreed(i), "disagreed"))

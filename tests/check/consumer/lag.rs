@@ -1,6 +1,7 @@
 //! Consumers that take what waits for them late, one by one, or not at all.
 
 use kqproc_exporter::check::Config;
+use kqproc_exporter::check::damage::Damage;
 use kqproc_exporter::check::stats::Order;
 use kqproc_exporter::input::Input;
 use kqproc_exporter::model::{Fact, MonoTime, TreeId, Verdict};
@@ -127,6 +128,22 @@ fn what_is_behind_an_event_in_the_queue_is_not_lost() {
     script.idle(40_000, &[3]);
     assert_eq!(script.births(), [(Verdict::Agreed, 20)]);
     assert_eq!(script.0.stats().trees[0].order_violations, [0; Order::COUNT]);
+}
+
+/// The next one begins with an empty table.
+#[test]
+fn a_consumer_that_ends_takes_the_damage_of_its_table_with_it() {
+    let mut script = Script::new(NOTE_TRACK | NOTE_EXIT);
+    script.create(200, 51, 50);
+    script.call(201, 3, &[(-5, 51, NOTE_CHILD, 50)]);
+    script.exit(300, 51);
+    script.idle(400, &[3]);
+    assert_eq!(script.0.stats().trees[0].ghosts(), 1);
+    script.exit(3600, 9);
+    script.line(format!("T {} 1", ns(4000)));
+    let tree = &script.0.stats().trees[0];
+    assert_eq!((tree.ghosts(), tree.damage), (0, [0; Damage::COUNT]));
+    assert_eq!(script.deaths()[0], LOST[0], "a verdict stays");
 }
 
 /// What a host does while a consumer does nothing takes no room for good, and blinds nobody, however small its table is.
