@@ -90,6 +90,15 @@ impl KernelTime {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize)]
 pub struct MonoTime(pub u64);
 
+impl MonoTime {
+    /// It is not known when that was: a stream comes from a file.
+    pub(crate) const UNKNOWN: MonoTime = MonoTime(0);
+
+    pub(crate) fn is_known(self) -> bool {
+        self != MonoTime::UNKNOWN
+    }
+}
+
 /// A wait(2) status word as NOTE_EXIT carries it: `(exit & 0xff) << 8 | signal` (13.2 `sys/wait.h:150`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct WaitStatus(pub u32);

@@ -171,8 +171,7 @@ impl<S: Sink, W: FnMut(Duration) -> ControlFlow<()>> Paced<S, W> {
 
 impl<S: Sink, W: FnMut(Duration) -> ControlFlow<()>> Sink for Paced<S, W> {
     fn push(&mut self, input: Input<'_>) -> ControlFlow<()> {
-        // Time 0 means that it is not known when it was.
-        if let Some(at) = time(&input).filter(|at| *at != MonoTime(0)) {
+        if let Some(at) = time(&input).filter(|at| at.is_known()) {
             let start = *self.start.get_or_insert(at);
             let seconds = at.0.saturating_sub(start.0) as f64 / 1e9 / self.speed;
             if self.speed > 0.0

@@ -49,6 +49,19 @@ impl CallHead {
     }
 }
 
+/// Which call a mark is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CallOf {
+    /// The first one that waits.
+    First,
+    /// A later one.
+    Later,
+    /// One that has not arrived yet.
+    Ahead,
+    /// One that did not wait for it, or was lost; or the mark is of another reader's.
+    Gone,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct WaitingCalls {
     waiting: VecDeque<CallHead>,
@@ -102,8 +115,8 @@ impl WaitingCalls {
         self.events.len().max(self.waiting.len() * least)
     }
 
-    /// Moves the first call, which has found its mark, into `call`, all but its place.
-    pub(super) fn take_marked(&mut self, call: &mut Call) -> Option<CallHead> {
+    /// Moves the first call, which has found its mark, into the empty `call`, all but its place.
+    pub(super) fn move_marked(&mut self, call: &mut Call) -> Option<CallHead> {
         let head = self.waiting.pop_front()?;
         self.placed_seq = head.seq.saturating_add(1);
         (call.tracker, call.queue) = (0, Call::OWN_QUEUE);
@@ -114,8 +127,8 @@ impl WaitingCalls {
     }
 
     /// The same for the first call if its mark is missing; that may yet come too late.
-    pub(super) fn take_unmarked(&mut self, call: &mut Call) -> Option<CallHead> {
-        let head = self.take_marked(call)?;
+    pub(super) fn move_unmarked(&mut self, call: &mut Call) -> Option<CallHead> {
+        let head = self.move_marked(call)?;
         let again = |old: &CallHead| old.seq.saturating_add(CAPACITIES) <= head.seq;
         while self.unmarked.front().is_some_and(again) {
             self.unmarked.pop_front();
@@ -124,9 +137,9 @@ impl WaitingCalls {
         Some(head)
     }
 
-    /// Where the call of this mark is: nearly always the first one. Capacities repeat after 1024 calls; then the clock tells
-    /// them apart, and what was returned. If no call fits, it is the nearest call with this capacity, unless that was lost.
-    pub(super) fn place_of(&self, mark: &Mark, clock: &ClockMap) -> Option<usize> {
+    /// Which call this mark is of: nearly always the first one. Capacities repeat after 1024 calls; then the clock tells them
+    /// apart, and what was returned. If no call fits, it is the nearest call with this capacity, unless that was lost.
+    pub(super) fn call_of(&self, mark: &Mark, clock: &ClockMap) -> CallOf {
         let named = |head: &CallHead| mark.is_of(head.seq, head.capacity);
         let fits = |head: &CallHead| {
             named(head)
@@ -136,14 +149,20 @@ impl WaitingCalls {
                 && clock.latest(head.after).is_none_or(|t| t.plus(SLACK_NS) >= mark.at)
                 && clock.earliest(head.before).is_none_or(|t| t <= mark.at.plus(SLACK_NS))
         };
-        self.waiting.iter().position(fits).or_else(|| {
+        let place = self.waiting.iter().position(fits).or_else(|| {
             let nearest = self.nearest(mark);
             self.waiting.iter().position(|head| named(head) && head.seq == nearest)
-        })
+        });
+        match place {
+            Some(0) => CallOf::First,
+            Some(_) => CallOf::Later,
+            None if self.is_ahead(mark) => CallOf::Ahead,
+            None => CallOf::Gone,
+        }
     }
 
     /// Whether this mark names a call that has not arrived yet, rather than one that is gone.
-    pub(super) fn is_ahead(&self, mark: &Mark) -> bool {
+    fn is_ahead(&self, mark: &Mark) -> bool {
         let ahead = self.next_seq == 0 || self.nearest(mark) >= self.next_seq;
         mark.capacity >= Batch::capacity_of(0) && ahead
     }

@@ -66,7 +66,7 @@ impl ClockMap {
     /// A record of time `at` was read at `read`. Counts only as long as there was no mark. The bounds move as fast as clocks may
     /// drift apart, and no faster: a stream may be read at any pace, so what is read later says nothing about the clocks.
     pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) {
-        if read.0 == 0 {
+        if !read.is_known() {
             return;
         }
         if let Some(most) = &mut self.stepped_back {
@@ -111,7 +111,7 @@ impl ClockMap {
     /// The latest that a record can be of that was read at `read`: what is later lies in the future. `None` as long as no mark
     /// has come.
     pub(crate) fn horizon(&self, read: MonoTime) -> Option<KernelTime> {
-        let bounds = self.bounds.filter(|bounds| bounds.marked && read.0 != 0)?;
+        let bounds = self.bounds.filter(|bounds| bounds.marked && read.is_known())?;
         let latest = bounds.latest(read);
         Some(latest.plus(STEP_NS + bounds.drift(latest) as u64))
     }

@@ -150,11 +150,11 @@ impl ConsumerCalls {
     /// An event is copied out.
     pub(super) fn copied(&mut self, copyout: &Copyout) {
         let Some(thread) = self.thread(copyout.consumer, copyout.tid) else { return };
-        let this = Some((copyout.at, copyout.index));
-        if thread.last >= this {
+        let this = (copyout.at, copyout.index);
+        if thread.last.is_some_and(|last| last >= this) {
             return;
         }
-        thread.last = this;
+        thread.last = Some(this);
         thread.copied += 1;
         if copyout.filter == filter::PROC && thread.events.len() < MAX_EVENTS {
             thread.events.push(Kevent {

@@ -3,16 +3,19 @@
 //! - DTrace's records are sorted by their time stamps within the reorder horizon (`records.rs`).
 //! - A kevent(2) call of the reader waits for its mark, the record that DTrace printed of it, and takes the place of that. If
 //!   the mark is missing, the call takes the latest place that the clocks allow (`clock.rs`).
-//! - A time in which a witness may have missed something is an event as well: a [`Gap`] (`gaps.rs`).
+//! - A time in which a witness may have missed something is an event as well: a [`Gap`](event::Gap) (`gaps.rs`), also one in
+//!   which a jump of a clock makes the order unknown (`jumps.rs`).
 //!
-//! The result depends on what the streams hold, not on when they were read. [`Timeline::call`] takes a call in,
-//! [`Timeline::next`] hands it on, as [`Event::Call`], to `check/lives/mod.rs`.
+//! The result depends on what the streams hold, not on when they were read. [`Timeline::call`] takes a call in, `inputs.rs` all
+//! else; [`Timeline::next`] hands it on, as [`Event::Call`], to `check/lives/mod.rs`.
 
 mod calls;
 mod clock;
 mod consumers;
 pub(crate) mod event;
 mod gaps;
+mod inputs;
+mod jumps;
 mod passes;
 mod reconcile;
 mod records;
@@ -24,10 +27,11 @@ use super::stats::{BlindReason, BoundedTable, Fill, Stats};
 use crate::input::Batch;
 use crate::model::{KernelTime, MonoTime, Pid};
 use crate::wire::record::{Mark, Record};
-use calls::WaitingCalls;
+use calls::{CallOf, WaitingCalls};
 use clock::{ClockMap, STEP_NS};
 use consumers::{ConsumerCalls, Returned};
-use event::{Call, Event, Gap, Progress, Span};
+use event::{Call, Event, Progress, Span};
+use gaps::Missing;
 use passes::Passes;
 use reconcile::Reconcile;
 pub(crate) use records::{Arrival, Arrivals};
@@ -59,43 +63,30 @@ pub(crate) struct Timeline {
     /// The time of the last step.
     now: KernelTime,
     progress: Progress,
-    /// The time of the first record.
+    /// The earliest record that waited when the first ones had come.
     first: Option<KernelTime>,
-    /// The place of the last call that had its mark.
+    /// The place of the last call that had its mark: what kqueue lacks of lost calls, it lacks since then.
     marked: KernelTime,
-    /// The last mark, in time for its call or not: it has shown whether a clock has jumped.
-    compared: KernelTime,
-    /// When what comes now was read, and the latest time that it can be of, if that is known.
-    read: MonoTime,
+    /// The last mark, in time for its call or too late: up to then it is known whether a clock has jumped. `None` before any.
+    compared_up_to: Option<KernelTime>,
+    /// When the records that come now were read from dtrace's stdout.
+    stdout_read: MonoTime,
+    /// The latest time that those can be of, as the clocks stood when their reading began. `None` without marks.
     horizon: Option<KernelTime>,
-    /// When something of dtrace(1) was read last, stdout or stderr.
-    reading: MonoTime,
-    /// When dtrace's last message about drops was read.
+    /// When something of dtrace(1) was read last, stdout or stderr: shows the host's clock step back.
+    last_read: MonoTime,
+    /// When dtrace's last message about drops was read: if DTrace's clock jumps forward, they may be of after that.
     dropped: Option<MonoTime>,
-    /// Up to here records of before and of after a step of DTrace's clock stand among each other.
+    /// Up to here records of before and of after a step of DTrace's clock stand among each other: one step is noticed once.
     mixed: KernelTime,
     missing: Missing,
     /// No marks can come: dtrace is not there.
     away: bool,
     ended: bool,
-    /// Records that could not wait for their call, and calls that could not wait for their mark, for want of room.
+    /// Records that could not wait for their call for want of room, since the beginning.
     hurried_records: u64,
+    /// Calls that could not wait for their mark, since [`Timeline::publish`] added them to the calls that were lost before.
     hurried_calls: u64,
-}
-
-/// What is missing, until it is known up to when.
-#[derive(Debug, Default)]
-struct Missing {
-    /// dtrace is away since the last record.
-    outage: Option<KernelTime>,
-    /// A line could not be decoded, since the last record.
-    line: Option<KernelTime>,
-    /// When dtrace's message about drops was read; a mark of this time or later tells what time that was on its clock.
-    drops: Option<(MonoTime, KernelTime)>,
-    /// The number behind the calls that were lost.
-    calls: Option<u64>,
-    /// The last call that did not wait for its mark for want of room: its place, and when it had returned.
-    hurried: Option<(KernelTime, MonoTime)>,
 }
 
 /// What comes next in DTrace's order.
@@ -110,6 +101,8 @@ enum Turn {
     Unmarked,
     /// The same: there is no room to wait for its mark.
     Hurried,
+    /// The first record, which is the mark of a call that did not wait for it.
+    LateMark(Mark),
 }
 
 impl Timeline {
@@ -170,10 +163,11 @@ impl Timeline {
             Turn::Marked(mark) => self.place_marked(&mark),
             Turn::Unmarked => self.place_unmarked(false),
             Turn::Hurried => self.place_unmarked(true),
+            Turn::LateMark(mark) => self.place_late_mark(&mark),
         }
     }
 
-    fn turn(&mut self) -> Turn {
+    fn turn(&self) -> Turn {
         let Some(&QueuedRecord { at, record, .. }) = self.records.first() else {
             return self.turn_of_call();
         };
@@ -181,16 +175,18 @@ impl Timeline {
             return self.turn_of_call();
         }
         if let Record::Mark(mark) = record
+            // A call that was interrupted is made again: that mark is of none.
             && mark.returned.is_none_or(|returned| returned >= 0)
         {
-            match self.calls.place_of(&mark, &self.clock) {
-                Some(0) => return Turn::Marked(mark),
+            match self.calls.call_of(&mark, &self.clock) {
+                CallOf::First => return Turn::Marked(mark),
                 // The marks of the calls before it were dropped.
-                Some(_) => return Turn::Unmarked,
-                None if !self.calls.is_ahead(&mark) => self.learn_from_late(&mark),
-                None if self.calls.first().is_some() => return Turn::Unmarked,
-                None if self.may_wait(&mark) => return Turn::Wait,
-                None => {}
+                CallOf::Later => return Turn::Unmarked,
+                CallOf::Ahead if self.calls.first().is_some() => return Turn::Unmarked,
+                CallOf::Ahead if self.may_wait(&mark) => return Turn::Wait,
+                // It was waited for long enough.
+                CallOf::Ahead => return Turn::Record,
+                CallOf::Gone => return Turn::LateMark(mark),
             }
         }
         if self.is_call_passed(at) { Turn::Unmarked } else { Turn::Record }
@@ -200,8 +196,10 @@ impl Timeline {
     fn turn_of_call(&self) -> Turn {
         let Some(head) = self.calls.first() else { return Turn::Wait };
         if self.records.is_empty() {
-            let passed =
-                |at: KernelTime| self.records.newest() >= Some(at.plus(self.config.reorder_ns));
+            let newest = self.records.newest();
+            let passed = |at: KernelTime| {
+                newest.is_some_and(|newest| newest >= at.plus(self.config.reorder_ns))
+            };
             if self.ended || self.away || self.clock.latest(head.after).is_some_and(passed) {
                 return Turn::Unmarked;
             }
@@ -243,7 +241,7 @@ impl Timeline {
     /// The first call has its mark, which tells when it began and returned, and so the place of what is missing besides.
     fn place_marked(&mut self, mark: &Mark) {
         let mut call = self.empty_call();
-        let Some(head) = self.calls.take_marked(&mut call) else { return };
+        let Some(head) = self.calls.move_marked(&mut call) else { return };
         self.records.hand_on();
         self.learn(head.before, head.after, mark.at);
         // The reader's calls follow each other: the clocks of two CPUs are apart, or DTrace's has stepped back.
@@ -260,14 +258,14 @@ impl Timeline {
     /// The first call has no mark: it returned before the first record at the latest.
     fn place_unmarked(&mut self, hurried: bool) {
         let mut call = self.empty_call();
-        let Some(head) = self.calls.take_unmarked(&mut call) else { return };
+        let Some(head) = self.calls.move_unmarked(&mut call) else { return };
         let bound = match self.records.first() {
             Some(first) => first.at,
             None if self.ended || self.away => KernelTime(u64::MAX),
             None => self.records.newest().unwrap_or(self.now),
         };
         let at = self.clock.latest(head.after).unwrap_or(self.now).min(bound).max(self.now);
-        if self.compared > KernelTime(0) && self.clock.latest(head.after).is_none() {
+        if self.compared_up_to.is_some() && self.clock.latest(head.after).is_none() {
             // It may belong anywhere behind.
             self.jumped(at, self.newest().max(at));
         }
@@ -283,6 +281,15 @@ impl Timeline {
         self.come_to(at);
         (call.at, call.entered) = (at, None);
         self.out.push_back(Event::Call(call));
+    }
+
+    /// The mark of a call that did not wait for it: it moves the clocks, which may let the first call wait longer.
+    fn place_late_mark(&mut self, mark: &Mark) {
+        self.learn_from_late(mark);
+        match self.is_call_passed(mark.at) {
+            true => self.place_unmarked(false),
+            false => self.place_record(),
+        }
     }
 
     fn place_record(&mut self) {
@@ -349,26 +356,28 @@ impl Timeline {
             self.jumped(self.now, self.newest().max(at));
         }
         self.now = self.now.max(at);
-        let complete = match self.read.0 {
-            _ if self.away || self.ended => self.now,
-            0 => self.now,
-            _ => self.passes.complete(self.now, &self.clock),
+        let complete = match self.away || self.ended || !self.stdout_read.is_known() {
+            true => self.now,
+            false => self.passes.complete(self.now, &self.clock),
         };
-        let compared = self.compared();
-        let ticked = self.wall.compared().unwrap_or(self.now);
+        let compared = match self.away && self.records.is_empty() {
+            true => {
+                self.give_up_comparing();
+                self.now
+            }
+            false => self.compared_up_to.unwrap_or_default(),
+        };
+        let ticked = self.wall.compared_up_to().unwrap_or(self.now);
         self.progress = Progress { at: self.now, complete, compared, ticked };
     }
 
-    /// Up to when it is known whether a clock has jumped. If dtrace is gone, no mark will tell: it counts as gone since the last.
-    fn compared(&mut self) -> KernelTime {
-        if !self.away || !self.records.is_empty() {
-            return self.compared;
+    /// dtrace is gone, and no mark will tell whether a clock has jumped: it counts as gone since the last mark.
+    fn give_up_comparing(&mut self) {
+        let newest = self.newest();
+        if let Some(last) = self.compared_up_to.filter(|last| *last < newest) {
+            self.dtrace_gap(BlindReason::Outage, Span::Since(last));
+            self.compared_up_to = Some(newest);
         }
-        if self.compared > KernelTime(0) && self.compared < self.newest() {
-            self.dtrace_gap(BlindReason::Outage, Span::Since(self.compared));
-            self.compared = self.newest();
-        }
-        self.now
     }
 
     // --- how far it has come ----------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ impl Default for Passes {
     /// With all the room that it will ever need: nothing is allocated for a record.
     fn default() -> Passes {
         let past = VecDeque::with_capacity(KEPT);
-        Passes { past, last: (MonoTime(0), KernelTime(0)), complete: KernelTime(0) }
+        Passes { past, last: (MonoTime::UNKNOWN, KernelTime(0)), complete: KernelTime(0) }
     }
 }
 
@@ -46,7 +46,7 @@ impl Passes {
     /// The reading host's clock has stepped back: the times of reading are of the time before.
     pub(crate) fn forget(&mut self) {
         self.past.clear();
-        self.last = (MonoTime(0), KernelTime(0));
+        self.last = (MonoTime::UNKNOWN, KernelTime(0));
     }
 
     /// The timeline has come to `now`: up to where dtrace(1) has reported what it dropped. What it printed since `now`, it

@@ -1,3 +1,4 @@
+use super::event::Gap;
 use super::*;
 use crate::check::Config;
 use crate::model::Witness;

@@ -29,7 +29,7 @@ impl WallClock {
     }
 
     /// Up to when the clocks have been compared. `None` if the records do not show both.
-    pub(super) fn compared(&self) -> Option<KernelTime> {
+    pub(super) fn compared_up_to(&self) -> Option<KernelTime> {
         self.last.map(|(at, _)| at)
     }
 }
@@ -64,6 +64,6 @@ mod tests {
         for at in [1, 2, 90_000] {
             assert_eq!(clock.compare(KernelTime(at * MS), at % 2), None);
         }
-        assert_eq!(clock.compared(), None);
+        assert_eq!(clock.compared_up_to(), None);
     }
 }
