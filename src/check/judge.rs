@@ -5,7 +5,7 @@ use super::causes::KnoteFork;
 use super::lives::life::{Life, Note};
 use super::lives::trackerr::Reported;
 use super::sight::Sight;
-use crate::model::{KernelTime, Pid, Regime, Verdict, WaitStatus, Winner, Witness};
+use crate::model::{KernelTime, Pid, Regime, Verdict, Winner, Witness};
 
 /// Two records with time stamps closer than this may have happened in either order. The clocks of two CPUs may be milliseconds
 /// apart (the kernel does not measure the skew in a virtual machine: 12.3 `dtrace_subr.c`, `dtrace_gethrtime_init`), and on
@@ -18,15 +18,16 @@ pub(crate) struct Policy<'a> {
     pub(crate) sight: &'a Sight,
     /// In whose stream kqueue's notes are: a consumer's are in DTrace's.
     pub(crate) notes_in: Witness,
-    /// Lives of no tree that DTrace saw up to then have been forgotten.
+    /// Lives of no tree that DTrace saw up to then have been forgotten for want of room.
     pub(crate) forgotten: Option<KernelTime>,
     /// How long a note may be on its way inside the kernel.
     pub(crate) settle_ns: u64,
     /// The same on this host: at least `settle_ns`, and more if its threads were held up.
     pub(crate) patience_ns: u64,
-    /// When the first process was registered: no note is about a life that ended before.
+    /// When the first process was registered: no note is about a life that ended before. The beginning of time if none was.
     pub(crate) watching: KernelTime,
-    /// Lives of before this time may have been forgotten.
+    /// All lives of before this time may have been forgotten: a kqueue was found or closed then, or another process took the
+    /// consumer's place.
     pub(crate) anew: Option<KernelTime>,
     /// How the kernel delivers the two notes, as far as it is known.
     pub(crate) regime: Regime,
@@ -40,18 +41,19 @@ pub(crate) fn birth(life: &Life, forker: Option<&Life>, policy: &Policy<'_>) -> 
         return Verdict::Undecided;
     }
     match (life.created, life.child) {
-        (Some(created), Some(note)) => announced(life, created, &note, policy),
-        (Some(created), None) => unannounced(life, created, forker, policy),
+        (Some(created), Some(note)) => birth_with_note(life, created, &note, policy),
+        (Some(created), None) => birth_without_note(life, created, forker, policy),
         (None, Some(note)) => {
             // Created after the last drain that did not deliver the note.
             policy.kqueue_only(note.not_before, &note)
         }
+        // A fact has at least one of them.
         (None, None) => Verdict::Undecided,
     }
 }
 
 /// A create and its NOTE_CHILD, whose data must be the forker's pid.
-fn announced(life: &Life, created: KernelTime, note: &Note, policy: &Policy<'_>) -> Verdict {
+fn birth_with_note(life: &Life, created: KernelTime, note: &Note, policy: &Policy<'_>) -> Verdict {
     // It may be about a life that DTrace missed since the drain before.
     let drained = note.not_before.max(policy.watching);
     let (from, to) = (created.min(note.at).min(drained), created.max(note.at));
@@ -59,7 +61,7 @@ fn announced(life: &Life, created: KernelTime, note: &Note, policy: &Policy<'_>)
         return policy.agreed(from, to);
     }
     match note.is_collision() {
-        true if is_status(life.status, note) && !policy.sight.missed_a_life(from, to) => {
+        true if life.fits_death(note.data) && !policy.sight.pids_came_round_unseen(from, to) => {
             Verdict::Overwritten
         }
         _ if policy.may_be_another_life(from, to) || policy.may_be_old(note) => Verdict::Undecided,
@@ -69,13 +71,13 @@ fn announced(life: &Life, created: KernelTime, note: &Note, policy: &Policy<'_>)
 }
 
 /// A create without NOTE_CHILD, although the queue was drained after it.
-fn unannounced(
+fn birth_without_note(
     life: &Life,
     created: KernelTime,
     forker: Option<&Life>,
     policy: &Policy<'_>,
 ) -> Verdict {
-    if policy.may_lack_note(created) || policy.sight.missed_a_life(created, policy.now) {
+    if policy.may_lack_note(created) || policy.sight.pids_came_round_unseen(created, policy.now) {
         return Verdict::Undecided;
     }
     let Some(forker) = forker else {
@@ -87,17 +89,9 @@ fn unannounced(
     };
     let before_registered =
         forker.registered.is_some_and(|registered| created <= registered.at.plus(UNORDERED_NS));
-    let dtrace = Witness::Dtrace;
-    let forker_is_sure =
-        forker.proven >= created || !policy.sight.missed(dtrace, forker.proven, created);
-    if before_registered || !forker_is_sure {
+    if before_registered || !is_certain(forker, created, policy) {
         return Verdict::Undecided;
     }
-    // Of two knotes a child, one found no memory: it was announced, but is not followed.
-    let half_tracked = policy.regime == Regime::Split
-        && forker.reported != Reported::No
-        && forker.exit.is_none()
-        && Some(forker.proven) <= forker.created;
     let forker_lost = forker.birth.verdict().is_some_and(Verdict::is_lost);
     // The forker's knote was there.
     let forker_followed = matches!(life.knote_fork, KnoteFork::Failed(_) | KnoteFork::PassedOver);
@@ -105,10 +99,27 @@ fn unannounced(
         Reported::Yes => Verdict::LostReported,
         Reported::Unclear => Verdict::Undecided,
         Reported::No if forker_followed => Verdict::LostSilent,
-        Reported::No if half_tracked || forker_lost => Verdict::LostInherited,
+        Reported::No if forker_lost || is_half_tracked(forker, policy.regime) => {
+            Verdict::LostInherited
+        }
         Reported::No if forker.is_tracked() => Verdict::LostSilent,
         Reported::No => Verdict::Undecided,
     }
+}
+
+/// Whether this life of the pid has forked at `created`, and none that DTrace missed.
+fn is_certain(forker: &Life, created: KernelTime, policy: &Policy<'_>) -> bool {
+    forker.proven >= created || !policy.sight.missed(Witness::Dtrace, forker.proven, created)
+}
+
+/// Whether kqueue does not follow this process although it has announced it: on a split kernel a child has two knotes, and
+/// there was no memory for the other one. Nothing has come from that one since: no note of a child has shown it alive after
+/// its birth, nor has NOTE_EXIT come.
+fn is_half_tracked(life: &Life, regime: Regime) -> bool {
+    regime == Regime::Split
+        && life.reported != Reported::No
+        && life.exit.is_none()
+        && life.created.is_some_and(|created| life.proven <= created)
 }
 
 /// The death of `life`.
@@ -117,8 +128,8 @@ pub(crate) fn death(life: &Life, policy: &Policy<'_>) -> Verdict {
         return Verdict::Undecided;
     }
     match (life.exited, life.exit) {
-        (Some(exited), Some(note)) => ended(life, exited, &note, policy),
-        (Some(exited), None) => unended(life, exited, policy),
+        (Some(exited), Some(note)) => death_with_note(life, exited, &note, policy),
+        (Some(exited), None) => death_without_note(life, exited, policy),
         // A consumer may register a process that has ended, and whose exit was forgotten.
         (None, Some(_))
             if policy.notes_in == Witness::Dtrace
@@ -128,7 +139,7 @@ pub(crate) fn death(life: &Life, policy: &Policy<'_>) -> Verdict {
             Verdict::Undecided
         }
         (None, Some(note)) => {
-            // It ended the settle time before the last drain that did not deliver the note at the earliest.
+            // It ended at the earliest the settle time before the last drain that did not bring the note.
             let from = note.not_before.minus(policy.patience_ns);
             let created = life.created.unwrap_or_default();
             // A disabled knote keeps its notes until it is enabled.
@@ -141,11 +152,12 @@ pub(crate) fn death(life: &Life, policy: &Policy<'_>) -> Verdict {
 }
 
 /// An exit and its NOTE_EXIT, whose data must be the wait status.
-fn ended(life: &Life, exited: KernelTime, note: &Note, policy: &Policy<'_>) -> Verdict {
+fn death_with_note(life: &Life, exited: KernelTime, note: &Note, policy: &Policy<'_>) -> Verdict {
     let drained = note.not_before.max(policy.watching);
-    if is_status(life.status, note) {
+    if life.fits_death(note.data) {
         let (from, to) = (exited.min(note.at).min(drained), exited.max(note.at));
-        let is_old = policy.may_be_old(note) && policy.sight.pids_returned(note.not_before, exited);
+        let is_old =
+            policy.may_be_old(note) && policy.sight.pids_came_round(note.not_before, exited);
         let is_another = is_old || life.has_another_birth();
         return if is_another { Verdict::Undecided } else { policy.agreed(from, to) };
     }
@@ -163,13 +175,13 @@ fn ended(life: &Life, exited: KernelTime, note: &Note, policy: &Policy<'_>) -> V
 }
 
 /// An exit without NOTE_EXIT, although the queue was drained the settle time after it.
-fn unended(life: &Life, exited: KernelTime, policy: &Policy<'_>) -> Verdict {
+fn death_without_note(life: &Life, exited: KernelTime, policy: &Policy<'_>) -> Verdict {
     // Without its create it is not known whether NOTE_TRACKERR was about it.
     let create_missing = life.child.is_some() && life.created.is_none();
     // A consumer may have changed its registration while DTrace was blind.
     let change_missed = policy.notes_in == Witness::Dtrace
         && policy.sight.missed(Witness::Dtrace, life.proven.min(exited), exited);
-    let other_life = policy.sight.missed_a_life(life.proven.min(exited), policy.now)
+    let other_life = policy.sight.pids_came_round_unseen(life.proven.min(exited), policy.now)
         || life.is_stamped_before_its_create(exited);
     if policy.may_lack_note(exited) || create_missing || change_missed || other_life {
         return Verdict::Undecided;
@@ -188,7 +200,11 @@ fn unended(life: &Life, exited: KernelTime, policy: &Policy<'_>) -> Verdict {
 impl Policy<'_> {
     /// A note and a record that are alike, if they are about one life.
     fn agreed(&self, from: KernelTime, to: KernelTime) -> Verdict {
-        if self.sight.missed_a_life(from, to) { Verdict::Undecided } else { Verdict::Agreed }
+        if self.sight.pids_came_round_unseen(from, to) {
+            Verdict::Undecided
+        } else {
+            Verdict::Agreed
+        }
     }
 
     /// A note that DTrace has not confirmed in time, of a fact that happened at `from` or later.
@@ -229,14 +245,10 @@ fn is_pid(pid: Option<Pid>, note: &Note) -> bool {
     pid.is_some_and(|pid| i64::from(pid.get()) == note.data)
 }
 
-fn is_status(status: Option<WaitStatus>, note: &Note) -> bool {
-    status.is_some_and(|status| i64::from(status.0) == note.data)
-}
-
 /// Whose data a kevent with both notes carries.
 pub(crate) fn winner(life: &Life) -> Winner {
     match life.exit {
-        Some(note) if is_status(life.status, &note) => Winner::Status,
+        Some(note) if life.fits_death(note.data) => Winner::Status,
         Some(note) if is_pid(life.forker, &note) => Winner::Ppid,
         Some(_) | None => Winner::Other,
     }

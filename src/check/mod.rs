@@ -56,7 +56,8 @@ pub struct Checker {
     has_mirror: bool,
     /// A call of its reader has come.
     calls_kevent: bool,
-    up: bool,
+    /// dtrace was started once: the next start is a restart.
+    was_started: bool,
 }
 
 impl Checker {
@@ -68,7 +69,15 @@ impl Checker {
             verdicts: Verdicts::default(),
         };
         let (timeline, lives) = (Timeline::new(config), vec![Lives::new(config, 0, None)]);
-        Checker { config, timeline, cx, lives, has_mirror: true, calls_kevent: false, up: false }
+        Checker {
+            config,
+            timeline,
+            cx,
+            lives,
+            has_mirror: true,
+            calls_kevent: false,
+            was_started: false,
+        }
     }
 
     /// Declares a tree, so that its counts are there from the start.
@@ -173,7 +182,7 @@ impl Checker {
 
     /// dtrace was started.
     pub(crate) fn dtrace_up(&mut self) {
-        let restarted = std::mem::replace(&mut self.up, true);
+        let restarted = std::mem::replace(&mut self.was_started, true);
         self.stats_mut().dtrace_restarts += u64::from(restarted);
         self.timeline.dtrace_up();
     }
@@ -230,6 +239,7 @@ impl Checker {
             let progress = self.timeline.progress();
             lives.iter_mut().for_each(|lives| lives.come_to(&mut self.cx, progress));
             match &event {
+                // In order: nothing later was printed before it.
                 Event::Create { at, printed, child, .. } if at == printed => {
                     self.cx.sight.created(*at, *child);
                 }

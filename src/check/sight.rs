@@ -35,19 +35,27 @@ impl Sight {
         self.rounds.created(at, child);
     }
 
-    /// Whether DTrace may have missed, between `from` and `to`, the end of a process and the next life of its pid.
-    pub(crate) fn missed_a_life(&self, from: KernelTime, to: KernelTime) -> bool {
-        self.dtrace.overlap(from, to) && self.rounds.overlap(from, to)
-    }
+    // Whether a pid may be of another process at `to` than at `from`. For that the kernel must have given out all pids once round:
+    //
+    // | question                   | that was seen | DTrace was blind |
+    // |----------------------------|---------------|------------------|
+    // | `pids_came_round`          | yes           |                  |
+    // | `pids_came_round_unseen`   | yes           | and yes          |
+    // | `pids_may_have_come_round` | yes           | or yes           |
 
-    /// Whether a pid that was in use at `from` may have been another process at `to`.
-    pub(crate) fn pids_returned(&self, from: KernelTime, to: KernelTime) -> bool {
+    /// Whether pids came round between `from` and `to`.
+    pub(crate) fn pids_came_round(&self, from: KernelTime, to: KernelTime) -> bool {
         self.rounds.overlap(from, to)
     }
 
-    /// The same, or DTrace may have missed that.
-    pub(crate) fn may_be_reused(&self, from: KernelTime, to: KernelTime) -> bool {
-        self.pids_returned(from, to) || self.dtrace.overlap(from, to)
+    /// Whether pids came round, and DTrace may have missed the end of a process and the next life of its pid.
+    pub(crate) fn pids_came_round_unseen(&self, from: KernelTime, to: KernelTime) -> bool {
+        self.dtrace.overlap(from, to) && self.rounds.overlap(from, to)
+    }
+
+    /// Whether pids came round, or DTrace may have missed that.
+    pub(crate) fn pids_may_have_come_round(&self, from: KernelTime, to: KernelTime) -> bool {
+        self.dtrace.overlap(from, to) || self.rounds.overlap(from, to)
     }
 
     /// Whether this witness may have missed something between `from` and `to`.

@@ -42,7 +42,7 @@ impl Lives {
         let newest = self.table.newest(pid);
         let ended = newest.is_some_and(|slot| {
             let life = &self.table[slot];
-            let may_be_old = || cx.sight.missed_a_life(KernelTime(0), change.entered);
+            let may_be_old = || cx.sight.pids_came_round_unseen(KernelTime(0), change.entered);
             life.exited.is_some_and(|at| at < change.entered) && (life.is_tracked() || may_be_old())
         });
         let tracked = self.table.latest(pid, Life::is_tracked);

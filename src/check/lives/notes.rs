@@ -113,7 +113,7 @@ impl Lives {
             let forker = life.forker_life.and_then(|handle| self.table.find(handle));
             let of_no_tree = forker.is_some_and(|forker| self.table[forker].tree.is_none());
             let created = life.created.unwrap_or(note.at);
-            !of_no_tree && !cx.sight.pids_returned(created, note.at)
+            !of_no_tree && !cx.sight.pids_came_round(created, note.at)
         };
         let oldest = || expecting().last().filter(may_be_it);
         expecting().filter(fits).last().or_else(|| match self.crossed(cx, pid, note, announced) {
@@ -144,7 +144,7 @@ impl Lives {
             let elsewhere = life.child.filter(|child| child.queue != note.queue);
             let since = life.created.or(elsewhere.map(|child| child.at));
             let fits = |at| {
-                let is_only = || !cx.sight.pids_returned(at, note.at);
+                let is_only = || !cx.sight.pids_came_round(at, note.at);
                 life.fits_birth(note) || elsewhere.is_some() || is_only()
             };
             which(life)
@@ -211,7 +211,7 @@ impl Lives {
                     let (from, to) = (note.at, self.now);
                     let missed = cx.sight.missed(Witness::Dtrace, from, to);
                     // Several kqueues of a consumer report one exit.
-                    !missed && (self.tree.is_some() || !cx.sight.pids_returned(from, to))
+                    !missed && (self.tree.is_some() || !cx.sight.pids_came_round(from, to))
                 };
                 if delivered.is_some_and(is_repeated) {
                     self.repeated_exit(cx, tree);
@@ -247,7 +247,8 @@ impl Lives {
         let Some(exited) = life.exited else { return false };
         let is_drained = exited.max(life.enabled).plus(self.patience_ns) <= note.not_before;
         let came_back = || {
-            self.table.newest(life.pid) != Some(slot) || cx.sight.may_be_reused(exited, self.now)
+            self.table.newest(life.pid) != Some(slot)
+                || cx.sight.pids_may_have_come_round(exited, self.now)
         };
         is_drained && came_back()
     }

@@ -76,7 +76,7 @@ impl Lives {
         }
         if life.registered.is_some() {
             // Registered before dtrace could tell when that was, or a clock has stepped back.
-            let is_it = at < life.proven || !cx.sight.pids_returned(life.proven, at);
+            let is_it = at < life.proven || !cx.sight.pids_came_round(life.proven, at);
             return (life.exited.is_none() && is_it).then_some(slot);
         }
         let ended = [life.exited, life.exit.map(|e| e.at)].into_iter().flatten().min();
@@ -131,7 +131,7 @@ impl Lives {
         let is_it = |life: &Life| {
             let delivered = life.exit.map_or(at, |note| note.at);
             let soon = at.since(delivered) <= UNORDERED_NS;
-            life.exited.is_none() && (soon || !cx.sight.may_be_reused(delivered, at))
+            life.exited.is_none() && (soon || !cx.sight.pids_may_have_come_round(delivered, at))
         };
         let living = self.table.newest(pid).filter(|slot| is_it(&self.table[*slot]));
         let slot = living.unwrap_or_else(|| self.begin(cx, pid, at));
