@@ -74,7 +74,11 @@ impl Sight {
             Witness::Kqueue => &mut self.kqueue,
         };
         match span {
-            Span::Before(at) => windows.begin(at),
+            Span::Before(at) => {
+                windows.begin(at);
+                // What kqueue lacks of the time before is not looked for either.
+                self.kqueue.cut_open(at);
+            }
             // What sysctl counted and DTrace did not show is news only if nothing else explains it.
             Span::Between(from, to)
                 if reason == BlindReason::Reconcile && windows.overlap(from, to) => {}

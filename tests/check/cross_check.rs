@@ -309,16 +309,34 @@ fn a_drop_before_the_first_record_is_blind_from_the_first_record_on() {
     assert!(pipeline.stats().blind_seconds() < 0.3, "{}", pipeline.stats().blind_seconds());
 }
 
-/// Nothing closed the window: the last calls were lost, and no mark came after them.
+/// Nothing closed the window: no mark came after the calls that were lost. It was open since the boot of the host.
 #[test]
-fn calls_that_are_lost_at_the_end_are_blind_time() {
-    let mut pipeline = Pipeline::new(Config::default(), ());
+fn calls_that_are_lost_at_the_end_are_blind_time_from_the_first_record_on() {
     let at = MonoTime(9_000_000_000);
-    let lines = b"B 5000000000 1\nT 5100000000 2\n";
-    pipeline.push(Input::Stdout { at, bytes: lines });
-    pipeline.push(Input::BatchesLost { first: 0, count: 3, from: at, to: at });
+    let lost = Input::BatchesLost { first: 0, count: 3, from: at, to: at };
+    let records = Input::Stdout { at, bytes: b"B 5000000000 1\nT 5100000000 2\n" };
+    for inputs in [[lost, records], [records, lost]] {
+        let mut pipeline = Pipeline::new(Config::default(), ());
+        inputs.into_iter().chain([Input::End]).for_each(|input| pipeline.push(input));
+        let blind_ns = pipeline.stats().kqueue_blind_ns[BlindReason::Overflow.index()];
+        assert!((100_000_000..101_000_000).contains(&blind_ns), "{blind_ns}");
+    }
+}
+
+/// It was thought to have stepped since the last mark, which had never come: since the boot of the host.
+#[test]
+fn a_clock_that_steps_back_before_any_mark_blinds_dtrace_since_its_first_record() {
+    let mut pipeline = Pipeline::new(Config::default(), ());
+    for (seconds, lines) in [
+        (90, "B 50000000000 1\nT 50100000000 2\n"),
+        (80, "T 50200000000 3\nT 50300000000 4\n"),
+    ] {
+        let at = MonoTime(seconds * 1_000_000_000);
+        pipeline.push(Input::Stdout { at, bytes: lines.as_bytes() });
+    }
     pipeline.push(Input::End);
-    assert!(pipeline.stats().kqueue_blind_ns[BlindReason::Overflow.index()] > 0);
+    let blind_ns = pipeline.stats().dtrace_blind_ns[BlindReason::Clock.index()];
+    assert!((100_000_000..1_000_000_000).contains(&blind_ns), "{blind_ns}");
 }
 
 /// All incidents were dated by it until the next tick.

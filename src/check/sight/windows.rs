@@ -28,6 +28,11 @@ impl Windows {
     /// The witness saw nothing before `at`. Not counted: nothing was asked of it then.
     pub(super) fn begin(&mut self, at: KernelTime) {
         self.dawn = at;
+        self.cut_open(at);
+    }
+
+    /// What is open counts from `at` on at the earliest.
+    pub(super) fn cut_open(&mut self, at: KernelTime) {
         self.open.iter_mut().flatten().for_each(|since| *since = at.max(*since));
         self.open_since = self.open_since.map(|since| at.max(since));
     }

@@ -147,7 +147,7 @@ impl Timeline {
     pub(crate) fn calls_lost(&mut self, next_seq: u64) {
         self.calls.skip(next_seq);
         self.missing.calls = self.missing.calls.max(Some(next_seq));
-        self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Since(self.marked));
+        self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Since(self.last_marked()));
     }
 
     /// Nothing more will come: everything is due.

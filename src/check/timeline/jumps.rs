@@ -14,7 +14,7 @@ impl Timeline {
     /// be of before or of after that.
     pub(super) fn notice_step_back(&mut self, read: MonoTime) {
         if read.is_known() && read.0.saturating_add(STEP_NS) < self.last_read.0 {
-            self.forget_clock(self.marked, self.newest());
+            self.forget_clock(self.last_marked(), self.newest());
             self.clock.stepped_back();
             self.passes.forget();
         }

@@ -65,7 +65,7 @@ pub(crate) struct Timeline {
     progress: Progress,
     /// The earliest record that waited when the first ones had come.
     first: Option<KernelTime>,
-    /// The place of the last call that had its mark: what kqueue lacks of lost calls, it lacks since then.
+    /// The place of the last call that had its mark; see [`Timeline::last_marked`].
     marked: KernelTime,
     /// The last mark, in time for its call or too late: up to then it is known whether a clock has jumped. `None` before any.
     compared_up_to: Option<KernelTime>,
@@ -155,7 +155,7 @@ impl Timeline {
     fn step(&mut self) {
         if self.calls.take_step_back() {
             // By the readings from before, this call would seem to have returned long ago.
-            self.forget_clock(self.marked, self.newest());
+            self.forget_clock(self.last_marked(), self.newest());
         }
         match self.turn() {
             Turn::Wait => {}
@@ -386,6 +386,11 @@ impl Timeline {
     pub(crate) fn span(&self) -> (KernelTime, KernelTime) {
         let first = self.first.unwrap_or_default();
         (first, self.newest().max(first))
+    }
+
+    /// The place of the last call that had its mark, or the first record.
+    fn last_marked(&self) -> KernelTime {
+        self.marked.max(self.first.unwrap_or_default())
     }
 
     fn newest(&self) -> KernelTime {
