@@ -12,73 +12,41 @@ use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 pub(crate) const MOST_CONSUMERS: usize = 64;
 
 /// One piece of evidence, or news about how it is gathered. Borrows the source's buffers: nothing is allocated per event.
+/// `at` is when it was read or noticed.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[allow(missing_docs, reason = "a field without a comment is what its name and its variant say")]
 pub enum Input<'a> {
     /// The cross-checker's configuration during the run. Counts only as the very first input.
     Config(Config),
-    /// A tree to be watched. Comes before anything else about it.
-    Tree {
-        /// Its number; the first is 0 and they are dense.
-        id: TreeId,
-        /// Its name: the value of the `tree` label.
-        name: &'a str,
-    },
+    /// A tree to be watched. Comes before anything else about it. The first number is 0 and they are dense; the name is the
+    /// value of the `tree` label.
+    Tree { id: TreeId, name: &'a str },
     /// One kevent(2) call of the reader.
     Batch(Batch<'a>),
     /// Bytes of dtrace's stdout as read, cut anywhere.
-    Stdout {
-        /// When they were read.
-        at: MonoTime,
-        /// The bytes.
-        bytes: &'a [u8],
-    },
+    Stdout { at: MonoTime, bytes: &'a [u8] },
     /// Bytes of dtrace's stderr as read, cut anywhere.
-    Stderr {
-        /// When they were read.
-        at: MonoTime,
-        /// The bytes.
-        bytes: &'a [u8],
-    },
+    Stderr { at: MonoTime, bytes: &'a [u8] },
     /// dtrace was started (again). It is blind until its first record.
-    DtraceUp {
-        /// When it was started.
-        at: MonoTime,
-    },
+    DtraceUp { at: MonoTime },
     /// dtrace is gone, or is taken for dead: blind until the next [`Input::DtraceUp`] has its first record.
-    DtraceDown {
-        /// When that was noticed.
-        at: MonoTime,
-    },
+    DtraceDown { at: MonoTime },
     /// Batches `first..first + count` were read from kqueue and could not be kept (a full ring).
     BatchesLost {
-        /// The first sequence number that is missing.
         first: u64,
-        /// How many are missing.
         count: u64,
         /// Before the first missing kevent(2) call.
         from: MonoTime,
         /// After the last missing kevent(2) call.
         to: MonoTime,
     },
-    /// The third witness: vm.stats.vm.v_forks + v_vforks + v_rforks.
-    Forks {
-        /// When the counters were read.
-        at: MonoTime,
-        /// Their sum since boot.
-        total: u64,
-    },
+    /// The third witness: vm.stats.vm.v_forks + v_vforks + v_rforks, summed since boot.
+    Forks { at: MonoTime, total: u64 },
     /// A tree has no process to watch (its root is gone, or could not be attached).
-    TreeGone {
-        /// The tree.
-        id: TreeId,
-    },
-    /// A tree in consumer mode: from now on it is what this process, a user's own tracker, gets from kevent(2).
-    Consumer {
-        /// The tree.
-        id: TreeId,
-        /// The process; `None`: it has ended, and the next one is waited for.
-        pid: Option<Pid>,
-    },
+    TreeGone { id: TreeId },
+    /// A tree in consumer mode: from now on it is what this process, a user's own tracker, gets from kevent(2). `None`: it has
+    /// ended, and the next one is waited for.
+    Consumer { id: TreeId, pid: Option<Pid> },
     /// Nothing more will come: decide what can be decided.
     End,
 }

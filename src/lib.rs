@@ -67,7 +67,6 @@ pub mod wire;
 pub mod cli;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod http;
-#[cfg(unix)]
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, unsafe_code)]
 pub mod load;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types)]

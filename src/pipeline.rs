@@ -156,10 +156,9 @@ fn stderr_line(checker: &mut Checker, observer: &mut impl Observer, at: MonoTime
     let message = message(text);
     observer.message(text, message.as_ref());
     match message {
-        Some(StderrMessage::Drop { kind, count, .. }) => checker.drops(kind, count, at),
+        Some(StderrMessage::Drop { kind, count }) => checker.drops(kind, count, at),
         Some(StderrMessage::Unknown) => checker.unknown_message(at),
         // The supervisor ends the run of a dtrace that gives up; that is the blind window.
-        Some(StderrMessage::Abort(_) | StderrMessage::Failure(_) | StderrMessage::Notice(_))
-        | None => {}
+        Some(StderrMessage::Failure | StderrMessage::Notice(_)) | None => {}
     }
 }

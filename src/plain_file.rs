@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-/// More than anybody writes by hand, and less than hurts.
+/// More than a person writes by hand, and little enough to hold in memory.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Opens a plain file. What is none is left alone.

@@ -20,7 +20,6 @@ mod load;
 pub(crate) mod log_args;
 mod output;
 mod playing;
-#[cfg(unix)]
 mod preflight;
 mod progress;
 mod record;

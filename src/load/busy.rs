@@ -1,4 +1,4 @@
-//! Busy processes, whose speed tells what watching costs: each makes the same call over and over.
+//! Busy processes, by whose speed the cost of watching is measured: each makes the same call over and over.
 
 use std::time::{Duration, Instant};
 

@@ -99,25 +99,17 @@ impl LoadTally {
 
 /// Why a load could not go on.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each error's text says what it is")]
 pub enum LoadError {
     /// fork(2) or vfork(2) failed for a reason that waiting does not cure.
     #[error("cannot fork: {0}")]
     Fork(Errno),
-    /// A child was taken away from us.
     #[error("cannot wait for child {pid}: {errno}")]
-    Wait {
-        /// The child.
-        pid: i32,
-        /// Why.
-        errno: Errno,
-    },
-    /// A call that a busy process makes over and over.
+    Wait { pid: i32, errno: Errno },
     #[error("a call that is measured fails: {0}")]
     Call(Errno),
-    /// The pipe that tells when the last orphan is gone.
     #[error("cannot watch the orphans: {0}")]
     Pipe(Errno),
-    /// A thread could not be started.
     #[error("cannot start a thread (choose fewer --threads): {0}")]
     Thread(std::io::Error),
 }

@@ -121,7 +121,7 @@ impl Crew {
         }
     }
 
-    /// Waits for everyone.
+    /// Waits for every child that is alive.
     fn reap(&mut self) -> Result<(), LoadError> {
         for pid in self.alive.drain(..) {
             let status = process::wait(pid).map_err(|errno| LoadError::Wait { pid, errno })?;

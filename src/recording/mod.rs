@@ -56,18 +56,17 @@ impl Meta {
     }
 }
 
-/// Why a recording cannot be read, or not to its end. Offsets are bytes from the beginning of the file.
+/// Why a recording cannot be read, or not to its end. `offset` is where the block begins, in bytes from the beginning of the
+/// file.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each error's text says what it is")]
 pub enum RecordingError {
-    /// No bytes at all.
     #[error("the file is empty: nothing was recorded")]
     Empty,
-    /// Something else than a recording.
     #[error(
         "not a recording of kqproc_exporter (it does not begin like one); give a file that `record` wrote"
     )]
     NotARecording,
-    /// A version of the format that this build does not know.
     #[error(
         "recording format {0}, but this program reads formats 1 to {VERSION}: use the release that recorded it, or a newer one"
     )]
@@ -76,38 +75,18 @@ pub enum RecordingError {
     #[error(
         "cut short in the block at byte {offset}: the recorder was stopped hard, or the copy is incomplete; all before that was read"
     )]
-    Cut {
-        /// Where the block begins that is not whole.
-        offset: u64,
-    },
-    /// A checksum or a length is wrong.
+    Cut { offset: u64 },
     #[error(
         "damaged in the block at byte {offset} ({what}): copy the file again; all before that was read"
     )]
-    Damaged {
-        /// Where the damaged block begins.
-        offset: u64,
-        /// What is wrong with it.
-        what: &'static str,
-    },
+    Damaged { offset: u64, what: &'static str },
     /// A block is as it was written, but does not follow the format.
     #[error(
         "the block at byte {offset} does not follow the format ({what}): report it with the program that wrote it"
     )]
-    Malformed {
-        /// Where the block begins.
-        offset: u64,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// The operating system could not read.
+    Malformed { offset: u64, what: &'static str },
     #[error("cannot read at byte {offset}: {source}")]
-    Io {
-        /// Where the block begins that could not be read.
-        offset: u64,
-        /// Why.
-        source: io::Error,
-    },
+    Io { offset: u64, source: io::Error },
 }
 
 /// A small real recording that is part of the program: what `serve` plays where there is no FreeBSD.

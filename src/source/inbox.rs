@@ -1,8 +1,8 @@
 //! The queue of messages from the threads of a live source to the one that feeds the pipeline.
 //!
-//! It is not std's channel, for what that would cost an idle exporter: a batch of an idle call is queued here without waking
-//! that thread, because its marks come right behind it in DTrace's stream; and a thread that wakes another one holds no
-//! lock by then, for which both would make further system calls.
+//! std's channel would cost an idle exporter more system calls. Here a batch of an idle call is queued without waking that
+//! thread, because its marks come right behind it in DTrace's stream. And a thread that wakes another one holds no lock by
+//! then, for which both would make further calls.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;

@@ -13,24 +13,12 @@ use crate::recording::{self, BUNDLED, Meta, Reader};
 
 /// Why something cannot be replayed, or not to its end.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each error's text says what it is")]
 pub enum ReplayError {
-    /// The file cannot be opened.
     #[error("cannot open {path}: {source}; give a recording, or a folder with dtrace.txt")]
-    Open {
-        /// Which one.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something is wrong with the recording.
+    Open { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
-    Recording {
-        /// Which file.
-        path: PathBuf,
-        /// What.
-        source: recording::RecordingError,
-    },
-    /// Something is wrong with the directory.
+    Recording { path: PathBuf, source: recording::RecordingError },
     #[error(transparent)]
     Directory(#[from] directory::DirectoryError),
 }

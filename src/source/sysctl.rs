@@ -1,7 +1,6 @@
 //! Facts of the kernel by sysctl(3), and the third witness: how many processes it has created since boot.
 
-#[cfg(target_os = "freebsd")]
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 
 /// The kernel, as recordings and the metric kernel_info name it.
@@ -95,20 +94,13 @@ pub(crate) fn hidden_by() -> Option<&'static str> {
 }
 
 /// A sysctl of the type int; `None` if there is none of this name, and always on systems other than FreeBSD.
-#[cfg(target_os = "freebsd")]
 pub(crate) fn integer(name: &str) -> Option<i32> {
-    match counter(&std::ffi::CString::new(name).ok()?).ok()? {
+    match counter(&CString::new(name).ok()?).ok()? {
         Raw::Narrow(value) => Some(value.cast_signed()),
         Raw::Wide(_) => None,
     }
 }
 
-#[cfg(not(target_os = "freebsd"))]
-pub(crate) fn integer(_: &str) -> Option<i32> {
-    None
-}
-
-#[cfg(target_os = "freebsd")]
 fn fork_counters() -> io::Result<[Raw; 3]> {
     Ok([
         counter(c"vm.stats.vm.v_forks")?,
@@ -117,22 +109,11 @@ fn fork_counters() -> io::Result<[Raw; 3]> {
     ])
 }
 
-#[cfg(not(target_os = "freebsd"))]
-fn fork_counters() -> io::Result<[Raw; 3]> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no vm.stats.vm"))
-}
-
-#[cfg(target_os = "freebsd")]
 fn osreldate() -> Option<u32> {
     match counter(c"kern.osreldate").ok()? {
         Raw::Narrow(value) => Some(value),
         Raw::Wide(_) => None,
     }
-}
-
-#[cfg(not(target_os = "freebsd"))]
-fn osreldate() -> Option<u32> {
-    None
 }
 
 #[cfg(target_os = "freebsd")]
@@ -147,6 +128,11 @@ fn counter(name: &CStr) -> io::Result<Raw> {
             Err(io::Error::new(io::ErrorKind::InvalidData, what))
         }
     }
+}
+
+#[cfg(not(target_os = "freebsd"))]
+fn counter(_: &CStr) -> io::Result<Raw> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "only FreeBSD has these counters"))
 }
 
 /// A table that may grow while it is read, into `table`.

@@ -39,13 +39,9 @@ pub enum StderrMessage<'a> {
         kind: DropKind,
         /// How many.
         count: u64,
-        /// On which CPU, if dtrace says so.
-        cpu: Option<u32>,
     },
-    /// dtrace gives up, and says why.
-    Abort(&'a str),
-    /// dtrace could not begin, and says why.
-    Failure(&'a str),
+    /// dtrace could not begin, or gives up.
+    Failure,
     /// Something to know that loses nothing (`buffer size lowered to 4m`).
     Notice(&'a str),
     /// Not in the grammar: taken for blindness, because it may be.
@@ -76,9 +72,9 @@ fn untagged(text: &str) -> &str {
 fn counted(text: &str) -> Option<StderrMessage<'static>> {
     let (count, what) = text.split_once(' ')?;
     let count = count.parse().ok()?;
-    let (what, cpu) = match what.rsplit_once(" on CPU ") {
-        Some((what, cpu)) => (what, Some(cpu.parse().ok()?)),
-        None => (what, None),
+    let what = match what.rsplit_once(" on CPU ") {
+        Some((what, cpu)) => cpu.parse::<u32>().ok().map(|_| what)?,
+        None => what,
     };
     let kind = match what {
         "drop" | "drops" => DropKind::Principal,
@@ -90,7 +86,7 @@ fn counted(text: &str) -> Option<StderrMessage<'static>> {
         "error in ERROR probe enabling" | "errors in ERROR probe enabling" => DropKind::ErrorProbe,
         _ => dynamic(what).or_else(|| speculation(what))?,
     };
-    Some(StderrMessage::Drop { kind, count, cpu })
+    Some(StderrMessage::Drop { kind, count })
 }
 
 fn dynamic(what: &str) -> Option<DropKind> {
@@ -114,18 +110,21 @@ fn speculation(what: &str) -> Option<DropKind> {
 
 fn without_count(text: &str) -> Option<StderrMessage<'_>> {
     if text.starts_with("error on enabled probe ID ") {
-        return Some(StderrMessage::Drop { kind: DropKind::ProbeError, count: 1, cpu: None });
-    }
-    if let Some(why) = text.strip_prefix("processing aborted: ") {
-        return Some(StderrMessage::Abort(why));
+        return Some(StderrMessage::Drop { kind: DropKind::ProbeError, count: 1 });
     }
     // Printed without -q: `script 'truth.d' matched 11 probes`.
     if text.contains("' matched ") && (text.ends_with(" probe") || text.ends_with(" probes")) {
         return Some(StderrMessage::Notice(text));
     }
-    let failures = ["could not enable tracing", "failed to ", "invalid probe specifier", "script "];
+    let failures = [
+        "could not enable tracing",
+        "failed to ",
+        "invalid probe specifier",
+        "processing aborted: ",
+        "script ",
+    ];
     if failures.iter().any(|f| text.starts_with(f)) {
-        return Some(StderrMessage::Failure(text));
+        return Some(StderrMessage::Failure);
     }
     let notices = [" size lowered to ", " rate reduced to ", "allowing destructive actions"];
     notices.iter().any(|n| text.contains(n)).then_some(StderrMessage::Notice(text))
@@ -135,75 +134,57 @@ fn without_count(text: &str) -> Option<StderrMessage<'_>> {
 mod tests {
     use super::*;
 
-    fn drop(kind: DropKind, count: u64, cpu: Option<u32>) -> Option<StderrMessage<'static>> {
-        Some(StderrMessage::Drop { kind, count, cpu })
+    fn drop(kind: DropKind, count: u64) -> Option<StderrMessage<'static>> {
+        Some(StderrMessage::Drop { kind, count })
     }
 
     #[test]
     fn every_message_of_the_grammar_is_typed() {
         use DropKind::*;
+        let notice = |text| Some(StderrMessage::Notice(text));
         for (line, expected) in [
-            ("dtrace: 12 drops on CPU 0", drop(Principal, 12, Some(0))),
-            ("dtrace: 1 drop on CPU 3", drop(Principal, 1, Some(3))),
-            ("dtrace: [DTRACEDROP_PRINCIPAL] 12 drops on CPU 0", drop(Principal, 12, Some(0))),
-            ("dtrace: 5 aggregation drops on CPU 1", drop(Aggregation, 5, Some(1))),
-            ("dtrace: 7 dynamic variable drops", drop(Dynamic, 7, None)),
-            ("dtrace: 1 dynamic variable drop", drop(Dynamic, 1, None)),
+            ("12 drops on CPU 0", drop(Principal, 12)),
+            ("1 drop on CPU 3", drop(Principal, 1)),
+            ("[DTRACEDROP_PRINCIPAL] 12 drops on CPU 0", drop(Principal, 12)),
+            ("5 aggregation drops on CPU 1", drop(Aggregation, 5)),
+            ("7 dynamic variable drops", drop(Dynamic, 7)),
+            ("1 dynamic variable drop", drop(Dynamic, 1)),
+            ("7 dynamic variable drops with non-empty rinsing list", drop(DynamicRinsing, 7)),
+            ("7 dynamic variable drops with non-empty dirty list", drop(DynamicDirty, 7)),
+            ("3 speculative drops", drop(Speculative, 3)),
+            ("2 failed speculations (available buffer(s) still busy)", drop(SpeculationBusy, 2)),
             (
-                "dtrace: 7 dynamic variable drops with non-empty rinsing list",
-                drop(DynamicRinsing, 7, None),
+                "1 failed speculation (no speculative buffer available)",
+                drop(SpeculationUnavailable, 1),
+            ),
+            ("4 jstack()/ustack() string table overflows", drop(StackStrings, 4)),
+            ("1 error in ERROR probe enabling", drop(ErrorProbe, 1)),
+            (
+                "error on enabled probe ID 3 (ID 812: proc:::create): invalid address (0x0) in action #2",
+                drop(ProbeError, 1),
             ),
             (
-                "dtrace: 7 dynamic variable drops with non-empty dirty list",
-                drop(DynamicDirty, 7, None),
+                "processing aborted: Abort due to systemic unresponsiveness",
+                Some(StderrMessage::Failure),
             ),
-            ("dtrace: 3 speculative drops", drop(Speculative, 3, None)),
+            ("could not enable tracing: Permission denied", Some(StderrMessage::Failure)),
             (
-                "dtrace: 2 failed speculations (available buffer(s) still busy)",
-                drop(SpeculationBusy, 2, None),
+                "failed to initialize dtrace: DTrace requires additional privileges",
+                Some(StderrMessage::Failure),
             ),
+            ("buffer size lowered to 4m", notice("buffer size lowered to 4m")),
             (
-                "dtrace: 1 failed speculation (no speculative buffer available)",
-                drop(SpeculationUnavailable, 1, None),
+                "description 'tick-1s ' matched 1 probe",
+                notice("description 'tick-1s ' matched 1 probe"),
             ),
-            ("dtrace: 4 jstack()/ustack() string table overflows", drop(StackStrings, 4, None)),
-            ("dtrace: 1 error in ERROR probe enabling", drop(ErrorProbe, 1, None)),
-            (
-                "dtrace: error on enabled probe ID 3 (ID 812: proc:::create): invalid address (0x0) in action #2",
-                drop(ProbeError, 1, None),
-            ),
-            (
-                "dtrace: processing aborted: Abort due to systemic unresponsiveness",
-                Some(StderrMessage::Abort("Abort due to systemic unresponsiveness")),
-            ),
-            (
-                "dtrace: could not enable tracing: Permission denied",
-                Some(StderrMessage::Failure("could not enable tracing: Permission denied")),
-            ),
-            (
-                "dtrace: failed to initialize dtrace: DTrace requires additional privileges",
-                Some(StderrMessage::Failure(
-                    "failed to initialize dtrace: DTrace requires additional privileges",
-                )),
-            ),
-            (
-                "dtrace: buffer size lowered to 4m",
-                Some(StderrMessage::Notice("buffer size lowered to 4m")),
-            ),
-            (
-                "dtrace: description 'tick-1s ' matched 1 probe",
-                Some(StderrMessage::Notice("description 'tick-1s ' matched 1 probe")),
-            ),
-            (
-                "dtrace: script 'truth.d' matched 11 probes",
-                Some(StderrMessage::Notice("script 'truth.d' matched 11 probes")),
-            ),
-            ("dtrace: 3 unknown things", Some(StderrMessage::Unknown)),
-            ("dtrace: 99999999999999999999 drops on CPU 0", Some(StderrMessage::Unknown)),
-            ("", None),
+            ("script 'truth.d' matched 11 probes", notice("script 'truth.d' matched 11 probes")),
+            ("3 unknown things", Some(StderrMessage::Unknown)),
+            ("3 drops on CPU x", Some(StderrMessage::Unknown)),
+            ("99999999999999999999 drops on CPU 0", Some(StderrMessage::Unknown)),
         ] {
-            assert_eq!(message(line.as_bytes()), expected, "{line}");
+            assert_eq!(message(format!("dtrace: {line}").as_bytes()), expected, "{line}");
         }
+        assert_eq!(message(b""), None);
         assert_eq!(message(b"\xff\0"), Some(StderrMessage::Unknown));
     }
 

@@ -68,28 +68,19 @@ impl Kind {
     }
 }
 
-/// One line of dtrace's output, decoded.
+/// One line of dtrace's output, decoded. `at` is when it happened. `consumer` is the consumer that it is about; pid 0 is the
+/// only one of its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "a field without a comment is what its name and its variant say")]
 pub enum Record {
-    /// The D program has started.
-    Begin {
-        /// When.
-        at: KernelTime,
-        /// The same in nanoseconds since 1970; coarse (10 ms in a VM) and may step.
-        wall: u64,
-    },
-    /// Heartbeat.
-    Tick {
-        /// When.
-        at: KernelTime,
-        /// The same in nanoseconds since 1970.
-        wall: u64,
-    },
+    /// The D program has started. `wall` is the same time in nanoseconds since 1970; coarse (10 ms in a VM) and may step.
+    Begin { at: KernelTime, wall: u64 },
+    /// Heartbeat, with the same two times.
+    Tick { at: KernelTime, wall: u64 },
     /// A process was created (fork, vfork, rfork, pdfork).
     Create {
         /// When the probe fired: after knote_fork of the forker's knotes (13.2 `kern_fork.c:734,741`).
         at: KernelTime,
-        /// The new process.
         child: Pid,
         /// The process that forked it: what NOTE_CHILD's data must be.
         forker: Pid,
@@ -102,7 +93,6 @@ pub enum Record {
     Exit {
         /// When the probe fired: on 13.2 before KNOTE(NOTE_EXIT), on 12.3 and older after it.
         at: KernelTime,
-        /// The process.
         pid: Pid,
         /// Its parent now.
         parent: Pid,
@@ -110,60 +100,33 @@ pub enum Record {
         status: WaitStatus,
     },
     /// exec succeeded.
-    Exec {
-        /// When.
-        at: KernelTime,
-        /// The process.
-        pid: Pid,
-    },
+    Exec { at: KernelTime, pid: Pid },
     /// exec failed.
-    ExecFail {
-        /// When.
-        at: KernelTime,
-        /// The process.
-        pid: Pid,
-        /// Why.
-        errno: i32,
-    },
+    ExecFail { at: KernelTime, pid: Pid, errno: i32 },
     /// A kevent(2) call of the reader returned.
     Mark(Mark),
     /// A kevent(2) call of some process returned; raw recordings are turned into marks before they are checked.
     Kevent {
-        /// When it returned.
         at: KernelTime,
-        /// Who called.
         pid: Pid,
-        /// How many events it returned, or -1.
+        /// How many events, or -1.
         returned: i32,
     },
     /// kqueue_register failed inside knote_fork.
     RegFail {
-        /// When.
         at: KernelTime,
-        /// The process that forked.
         forker: Pid,
-        /// The child that is not tracked, or half.
+        /// It is not tracked, or half.
         child: Pid,
-        /// Why: 12 ENOMEM, 3 ESRCH, 9 EBADF.
+        /// 12 ENOMEM, 3 ESRCH, 9 EBADF.
         errno: i32,
     },
-    /// knote_fork skipped a knote in flux.
-    Influx {
-        /// When.
-        at: KernelTime,
-        /// The process that forked.
-        forker: Pid,
-        /// The child that is not tracked.
-        child: Pid,
-    },
+    /// knote_fork skipped a knote in flux: the child is not tracked.
+    Influx { at: KernelTime, forker: Pid, child: Pid },
     /// The program that begins now traces the causes: no registration inside knote_fork fails without a record.
-    Causes {
-        /// When.
-        at: KernelTime,
-    },
+    Causes { at: KernelTime },
     /// The reader is about to call kevent(2); the return is a [`Record::Mark`].
     CallMark {
-        /// When.
         at: KernelTime,
         /// The low 32 bits of the call's number.
         seq: u32,
@@ -172,32 +135,26 @@ pub enum Record {
     Register(Register),
     /// The last registration of this thread has come to its end.
     RegDone {
-        /// When.
         at: KernelTime,
-        /// The thread.
         tid: u32,
         /// 0, or why it was refused.
         errno: i32,
-        /// The consumer; 0 is the only one of this stream.
         consumer: Pid,
     },
     /// A consumer gets an event.
     Copyout(Copyout),
     /// A kevent(2) call of a consumer returns.
     Call {
-        /// When.
         at: KernelTime,
         /// The thread that called.
         tid: u32,
         /// The kqueue's descriptor.
         fd: i32,
-        /// How many events there was room for.
         nevents: i32,
-        /// How many there were, or -1.
+        /// How many events, or -1.
         returned: i32,
         /// Why it failed, or 0.
         errno: i32,
-        /// The consumer; 0 is the only one of this stream.
         consumer: Pid,
     },
 }

@@ -3,18 +3,17 @@
 use std::io;
 use std::time::Duration;
 
+use kqproc_exporter::input::Attach;
 use kqproc_exporter::model::Kevent;
-use kqproc_exporter::source::kqueue::{KnoteChange, KqueueApi, ProcessRow};
+use kqproc_exporter::source::kqueue::{KqueueApi, ProcessRow};
 
 /// A function of the test runs at each call.
 pub struct Scripted<F>(pub F);
 
-impl<F: FnMut(&[KnoteChange], &mut Vec<Kevent>) -> io::Result<()> + Send> KqueueApi
-    for Scripted<F>
-{
+impl<F: FnMut(&[Attach], &mut Vec<Kevent>) -> io::Result<()> + Send> KqueueApi for Scripted<F> {
     fn kevent(
         &mut self,
-        changes: &[KnoteChange],
+        changes: &[Attach],
         _: u32,
         _: Duration,
         events: &mut Vec<Kevent>,
@@ -29,6 +28,6 @@ impl<F: FnMut(&[KnoteChange], &mut Vec<Kevent>) -> io::Result<()> + Send> Kqueue
 }
 
 /// Nothing happens.
-pub fn quiet(_: &[KnoteChange], _: &mut Vec<Kevent>) -> io::Result<()> {
+pub fn quiet(_: &[Attach], _: &mut Vec<Kevent>) -> io::Result<()> {
     Ok(())
 }

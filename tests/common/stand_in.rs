@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use kqproc_exporter::input::Attach;
 use kqproc_exporter::model::{Kevent, note};
-use kqproc_exporter::source::kqueue::{KnoteChange, KqueueApi, MarkPlace, ProcessRow};
+use kqproc_exporter::source::kqueue::{KqueueApi, MarkPlace, ProcessRow};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::time::{ClockId, clock_gettime};
@@ -211,13 +212,13 @@ impl StandInKernel {
 impl KqueueApi for StandInKernel {
     fn kevent(
         &mut self,
-        changes: &[KnoteChange],
+        changes: &[Attach],
         capacity: u32,
         timeout: Duration,
         events: &mut Vec<Kevent>,
     ) -> io::Result<()> {
         let deadline = Instant::now() + timeout;
-        let root = |c: &KnoteChange| Root { pid: c.pid.get(), udata: c.udata, ended: false };
+        let root = |c: &Attach| Root { pid: c.pid.get(), udata: c.tree.cookie(), ended: false };
         self.roots.extend(changes.iter().map(root));
         if self.behaviour == Behaviour::Idle {
             std::thread::sleep(timeout);

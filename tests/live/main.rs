@@ -1,5 +1,4 @@
 //! The live source and the commands that use it, with stand-ins for the kernel and for dtrace(1) that have every fault.
-#![cfg(unix)]
 
 mod commands;
 #[path = "../common/mod.rs"]

@@ -11,10 +11,10 @@ use crate::common::PATIENCE;
 use crate::common::exporter::PROGRAM;
 use crate::common::scripted_kernel::{Scripted, quiet};
 use crate::common::stand_in_dtrace::StandInDtrace;
-use kqproc_exporter::input::Input;
+use kqproc_exporter::input::{Attach, Input};
 use kqproc_exporter::model::{Kevent, Pid};
 use kqproc_exporter::source::dtrace::{self, RestartLimits};
-use kqproc_exporter::source::kqueue::{KnoteChange, KqueueApi, Notes};
+use kqproc_exporter::source::kqueue::{KqueueApi, Notes};
 use kqproc_exporter::source::live::{Live, LiveConfig, LiveError};
 use kqproc_exporter::source::target::{Root, Target};
 
@@ -368,7 +368,7 @@ fn a_sink_that_breaks_off_ends_everything() {
 
 #[test]
 fn a_kevent_that_fails_ends_the_source_with_the_reason() {
-    let broken = |_: &[KnoteChange], _: &mut Vec<Kevent>| Err(io::Error::from_raw_os_error(9));
+    let broken = |_: &[Attach], _: &mut Vec<Kevent>| Err(io::Error::from_raw_os_error(9));
     let stand_in = StandInDtrace::new("falls-silent");
     let live =
         Live::prepare(config_of(&stand_in), || Ok(Box::new(Scripted(broken)))).expect("prepared");
@@ -391,7 +391,7 @@ fn a_command_begins_once_it_is_tracked_and_dtrace_has_begun() {
     config.targets = vec![Target { name: "command".to_owned(), root }];
     config.linger = Some(Duration::ZERO);
     let (mut tracked, mut calls) = (None, 0);
-    let kernel = Scripted(move |changes: &[KnoteChange], _: &mut Vec<Kevent>| {
+    let kernel = Scripted(move |changes: &[Attach], _: &mut Vec<Kevent>| {
         tracked = tracked.or(changes.first().map(|change| change.pid));
         if tracked.is_some() {
             calls += 1;
@@ -430,7 +430,7 @@ fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
     config.targets = vec![Target { name: "service".to_owned(), root }];
     let mut calls = 0;
     let mut ended: Option<Instant> = None;
-    let kernel = Scripted(move |changes: &[KnoteChange], events: &mut Vec<Kevent>| {
+    let kernel = Scripted(move |changes: &[Attach], events: &mut Vec<Kevent>| {
         calls += 1;
         if calls == 5 {
             fs::write(&path, "111\n").expect("written");
@@ -440,7 +440,7 @@ fn a_pid_file_is_waited_for_and_its_next_process_is_tracked_too() {
             fs::write(&path, "222\n").expect("written");
         }
         let Some(change) = changes.first() else { return Ok(()) };
-        let (ident, udata) = (u64::from(change.pid.get()), change.udata);
+        let (ident, udata) = (u64::from(change.pid.get()), change.tree.cookie());
         if ident == 111 {
             let (flags, fflags) = (0x8030, 0x8000_0000);
             events.push(Kevent { ident, flags, fflags, data: 0, udata });
@@ -473,9 +473,9 @@ fn a_command_that_cannot_be_tracked_is_given_up() {
     let root = Root::Command(vec!["/usr/bin/touch".into(), ran.clone().into_os_string()]);
     config.targets = vec![Target { name: "command".to_owned(), root }];
     config.linger = Some(Duration::ZERO);
-    let kernel = Scripted(|changes: &[KnoteChange], events: &mut Vec<Kevent>| {
-        let refused = |change: &KnoteChange| {
-            let (ident, udata) = (u64::from(change.pid.get()), change.udata);
+    let kernel = Scripted(|changes: &[Attach], events: &mut Vec<Kevent>| {
+        let refused = |change: &Attach| {
+            let (ident, udata) = (u64::from(change.pid.get()), change.tree.cookie());
             Kevent { ident, flags: 0x4000, fflags: 0, data: 12, udata }
         };
         events.extend(changes.iter().map(refused));

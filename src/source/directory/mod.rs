@@ -44,34 +44,24 @@ const CHUNK: usize = 64 << 10;
 
 /// Why a directory cannot be played.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each error's text says what it is")]
 pub enum DirectoryError {
-    /// Not a directory.
     #[error("{0} is no folder: give one with dtrace.txt; a recording file is replayed as it is")]
     NoFolder(PathBuf),
-    /// It is not known what was watched.
     #[error(
         "{0}: neither kevents.jsonl nor pid.txt in it, so it is not known who was watched: give the folder of one run, or a recording file; the pid of a consumer goes into pid.txt"
     )]
     NotARun(PathBuf),
-    /// There is a file that must be unpacked first.
     #[error("{0} is compressed: unpack it first, under its name without the ending")]
     Packed(PathBuf),
-    /// `kevents.jsonl` does not name what was watched.
     #[error(
         "{0}: no start line that can be read, so it is not known which process was watched: copy it again or record again"
     )]
     NoStart(PathBuf),
-    /// `pid.txt` does not name what was watched.
     #[error("{0}: not a pid: write the consumer's pid into it, and nothing else")]
     NoPid(PathBuf),
-    /// The operating system could not read a file of it.
     #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
 }
 
 /// Who was watched.

@@ -46,6 +46,23 @@ enum CallLine {
     Count { pid: u32, events: i32 },
 }
 
+/// The newest time stamp of each CPU, by its field.
+#[derive(Default)]
+struct CpuClocks<'a> {
+    newest: HashMap<&'a [u8], u64>,
+    /// One of them was followed by an older one.
+    step_back: bool,
+}
+
+impl<'a> CpuClocks<'a> {
+    fn see(&mut self, line: &'a [u8], at: u64) {
+        let Some(cpu) = cpu(line) else { return };
+        let newest = self.newest.entry(cpu).or_default();
+        self.step_back |= at < *newest;
+        *newest = at;
+    }
+}
+
 /// The whole text.
 pub(super) struct DtraceText<'a> {
     lines: Vec<TextLine<'a>>,
@@ -59,8 +76,8 @@ impl<'a> DtraceText<'a> {
     pub(super) fn new(text: &'a [u8]) -> DtraceText<'a> {
         let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
         let (whole, rest) = text.split_at(end);
-        let (mut lines, mut now, mut steps_back) = (Vec::new(), 0, false);
-        let (mut newest, mut messages): (HashMap<&[u8], u64>, _) = (HashMap::new(), Vec::new());
+        let (mut lines, mut messages) = (Vec::new(), Vec::new());
+        let (mut now, mut clocks) = (0, CpuClocks::default());
         for text in whole.split_inclusive(|byte| *byte == b'\n') {
             let text = text.strip_suffix(b"\n").unwrap_or(text);
             let text = text.strip_suffix(b"\r").unwrap_or(text);
@@ -69,22 +86,21 @@ impl<'a> DtraceText<'a> {
                 now = record.at().0;
                 call = call_line(&record);
             });
-            let message = decoded.is_err().then(|| memmem::find(text, MESSAGE)).flatten();
-            let (text, message) = text.split_at(message.unwrap_or(text.len()));
+            if decoded.is_ok() {
+                clocks.see(text, now);
+                lines.push(TextLine { text, at: now, call });
+                continue;
+            }
+            let (text, message) = text.split_at(memmem::find(text, MESSAGE).unwrap_or(text.len()));
             if !message.is_empty() {
                 messages.extend([message, b"\n"].concat());
-                if text.is_empty() {
-                    continue;
-                }
             }
-            if let (Ok(()), Some(cpu)) = (decoded, cpu(text)) {
-                let newest = newest.entry(cpu).or_default();
-                steps_back |= now < *newest;
-                *newest = now;
+            // Behind the beginning of a record, or instead of one.
+            if message.is_empty() || !text.is_empty() {
+                lines.push(TextLine { text, at: now, call });
             }
-            lines.push(TextLine { text, at: now, call });
         }
-        if !steps_back {
+        if !clocks.step_back {
             lines.sort_by_key(|line| line.at);
         }
         DtraceText { lines, rest, messages }

@@ -66,7 +66,7 @@ impl CommandRunner {
         }))
     }
 
-    /// What it says besides dtrace(1).
+    /// Its output that is not dtrace(1)'s.
     pub(super) fn link(&self) -> Link {
         self.0.link.clone()
     }
@@ -74,7 +74,7 @@ impl CommandRunner {
     /// Compiles a program without running it, as long as that is `wanted`.
     ///
     /// # Errors
-    /// [`KeeperError::Refused`] with dtrace's words; [`KeeperError::Failed`]: dtrace(1) was not reached.
+    /// [`KeeperError::Refused`] with dtrace's message; [`KeeperError::Failed`]: dtrace(1) was not reached.
     pub(super) fn compile(
         &self,
         program: &Program,
@@ -105,7 +105,7 @@ impl CommandRunner {
         self.start_text(self.text(program, consumers))
     }
 
-    /// Runs consumers.d, for so many seconds: over a link nobody can ask it to end and print its sums.
+    /// Runs consumers.d, for so many seconds: over a link it cannot be asked to end and print its sums.
     pub(super) fn start_survey(&self, seconds: u64) -> Result<Started, KeeperError> {
         let end = format!("\ntick-{seconds}s\n{{\n\texit(0);\n}}\n");
         self.start_text(self.text(&CONSUMERS, &[]) + &end)
@@ -170,7 +170,7 @@ impl CommandRunner {
         KeeperError::Failed(format!("cannot run {program}: {error}; see --dtrace.command"))
     }
 
-    /// It ended without a word of dtrace's about the program.
+    /// It ended without a message of dtrace's about the program.
     fn unreached(&self, ended: &ProcessEnd) -> KeeperError {
         let line = ended.stderr.lines().map(str::trim).rfind(|line| !line.is_empty());
         let line = line.unwrap_or("it printed nothing");
@@ -178,7 +178,7 @@ impl CommandRunner {
     }
 }
 
-/// What kernel.d printed: `K osreldate osrelease`, behind whatever a login shell prints.
+/// What kernel.d printed: `K osreldate osrelease`, behind the text that a login shell may print.
 fn kernel_of(stdout: &str) -> Option<KernelInfo> {
     let line = stdout.lines().find_map(|line| line.strip_prefix("K "))?;
     let (osreldate, osrelease) = line.trim().split_once(' ')?;

@@ -26,7 +26,7 @@ const LONGEST: usize = 256;
 /// By so much, in nanoseconds, a host's clock may be set without that being taken for a boot.
 const CLOCK_SET_NS: u64 = 60_000_000_000;
 
-/// The words of the link's messages that need somebody to act, and what to do.
+/// Parts of messages that ask for an action of the operator's, and what to do.
 const ADVICE: [(&[&str], &str); 5] = [
     (
         &["permission denied", "password", "authentication failures"],
@@ -51,12 +51,12 @@ const ADVICE: [(&[&str], &str); 5] = [
     ),
 ];
 
-/// The talk of one link. Clones share what was logged.
+/// One link: which of its texts were logged, and what is known of the host behind it. Clones share that.
 #[derive(Clone)]
 pub(super) struct Link(Arc<LinkState>);
 
 struct LinkState {
-    /// How the log calls what talks.
+    /// How the log calls it.
     name: String,
     logged: Mutex<BTreeSet<String>>,
     /// dtrace has begun. Until then a message that only begins like one of dtrace's is a shell's, which has not found it.
@@ -132,7 +132,7 @@ fn printable(line: &[u8]) -> String {
     text.chars().map(|c| if c.is_control() { '.' } else { c }).collect()
 }
 
-/// What to do about a message of ssh(1) or of a login shell, if somebody must act.
+/// What the operator is to do about a message of ssh(1) or of a login shell, if anything.
 fn advice(text: &str) -> Option<&'static str> {
     let text = text.to_lowercase();
     let (_, advice) = ADVICE.iter().find(|(words, _)| words.iter().any(|w| text.contains(w)))?;

@@ -16,7 +16,6 @@ pub(crate) mod survey;
 mod trial;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 pub use options::{BufferSize, DtraceOptions, Switchrate};
 pub use policy::RestartLimits;
@@ -26,9 +25,7 @@ use self::command::CommandRunner;
 use self::programs::{PLAIN, Program, WITH_CAUSES};
 use self::runner::Runner;
 pub(crate) use self::supervisor::{ConsumerPids, Supervisor};
-use super::inbox::MessageSender;
 use super::keeper::{Gone, Keeper, KeeperError, KeeperJob};
-use super::stop::Stop;
 use super::sysctl::KernelInfo;
 use crate::model::Pid;
 
@@ -42,20 +39,17 @@ pub(crate) const STDERR_BUFFERS: usize = 64;
 
 /// Why dtrace(1) cannot be a witness.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each error's text says what it is")]
 pub enum DtraceError {
     /// It cannot be run, or the kernel's side is missing or closed.
     #[error("{0}")]
     Unusable(String),
-    /// The process that runs it cannot be started.
     #[error("cannot start the keeper, which runs dtrace: {0}")]
     Keeper(std::io::Error),
-    /// There is no keeper any more.
     #[error(transparent)]
     Gone(#[from] Gone),
-    /// None of the main programs compiles.
     #[error("no D program compiles on this kernel, so there is no truth to compare with:\n{0}")]
     Compile(String),
-    /// What wakes its supervisor cannot be made.
     #[error("cannot make a pipe: {0}")]
     Pipe(std::io::Error),
 }
@@ -177,20 +171,6 @@ impl DtraceWitness {
         let choice = self.choice.as_ref();
         choice
             .map_or(String::new(), |c| c.program.tuned(bufsize, switchrate, self.marks, consumers))
-    }
-
-    /// What starts it for these consumers, and keeps it running until `stop`. `begun` is called at the first record of each dtrace.
-    ///
-    /// # Errors
-    /// [`DtraceError::Pipe`]. That dtrace itself cannot be started is an outage, not an error.
-    pub(crate) fn supervisor(
-        self,
-        consumers: Vec<Pid>,
-        to: MessageSender,
-        begun: impl Fn() + Send + Sync + 'static,
-        stop: Stop,
-    ) -> Result<Supervisor, DtraceError> {
-        Supervisor::new(self, consumers, to, Arc::new(begun), stop)
     }
 }
 

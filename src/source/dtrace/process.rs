@@ -42,7 +42,7 @@ struct Output {
 pub(super) enum End {
     /// So.
     With(ExitStatus),
-    /// Its keeper ended before it could tell.
+    /// Its keeper ended before it could report that.
     Unknown,
 }
 

@@ -77,7 +77,7 @@ impl Runner {
         }
     }
 
-    /// What may talk on its pipes besides dtrace(1).
+    /// The link whose texts may be on its pipes beside those of dtrace(1).
     pub(super) fn link(&self) -> Option<Link> {
         match self {
             Runner::Keeper(_) => None,

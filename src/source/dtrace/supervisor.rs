@@ -1,4 +1,5 @@
-//! The supervisor of dtrace(1): carries out what the policy decides, reads its pipes, and tells the pipeline.
+//! The supervisor of dtrace(1), which keeps one running: it carries out what the policy decides, reads the pipes, and sends
+//! their bytes, starts and ends to the pipeline.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +28,7 @@ pub(crate) struct Supervisor {
     /// Why it could not be started the last time.
     complaint: Option<String>,
     /// Called with the kernel that dtrace(1) runs on, if a command runs it.
-    on_kernel: Option<Arc<dyn Fn(KernelInfo) + Send + Sync>>,
+    on_kernel: Option<Box<dyn Fn(KernelInfo) + Send>>,
     to: MessageSender,
     /// Called at the first record of each dtrace.
     begun: Begun,
@@ -61,11 +62,16 @@ impl ConsumerPids {
 }
 
 impl Supervisor {
-    pub(super) fn new(
+    /// What starts `dtrace` for these consumers, and keeps it running until `stop`. `begun` is called at the first record of
+    /// each dtrace.
+    ///
+    /// # Errors
+    /// [`DtraceError::Pipe`]. That dtrace itself cannot be started is an outage, not an error.
+    pub(crate) fn new(
         dtrace: DtraceWitness,
         consumers: Vec<Pid>,
         to: MessageSender,
-        begun: Begun,
+        begun: impl Fn() + Send + Sync + 'static,
         stop: Stop,
     ) -> Result<Supervisor, DtraceError> {
         let (wake, waker) = pipe().map_err(DtraceError::Pipe)?;
@@ -73,7 +79,7 @@ impl Supervisor {
         let pids = Arc::new(Mutex::new(consumers));
         let consumers = ConsumerPids { pids, waker: Arc::clone(&waker) };
         stop.on_request(move |requests| {
-            // The second request is the last that says something new; a pipe has room for both.
+            // The second request is the last that changes anything; a pipe has room for both.
             if requests <= 2 {
                 let _ = (&*waker).write_all(b"x");
             }
@@ -88,7 +94,7 @@ impl Supervisor {
             complaint: None,
             on_kernel: None,
             to,
-            begun,
+            begun: Arc::new(begun),
             stop,
             consumers,
             watched: Vec::new(),
@@ -97,8 +103,8 @@ impl Supervisor {
     }
 
     /// The same; `kernel` is called with the kernel that it finds.
-    pub(crate) fn on_kernel(self, kernel: Arc<dyn Fn(KernelInfo) + Send + Sync>) -> Supervisor {
-        Supervisor { on_kernel: Some(kernel), ..self }
+    pub(crate) fn on_kernel(self, kernel: impl Fn(KernelInfo) + Send + 'static) -> Supervisor {
+        Supervisor { on_kernel: Some(Box::new(kernel)), ..self }
     }
 
     /// Those of its dtrace.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::command::CommandRunner;
 use super::programs::CONSUMERS;
 use super::{DtraceError, DtraceOptions, KeeperScope, Runner};
+use crate::source::beginning::Beginning;
 use crate::source::keeper::{Gone, Keeper, Started};
 
 /// What was seen.
@@ -65,11 +66,8 @@ fn read(
     dtrace: Started,
     end: impl FnOnce(bool) -> Result<(), Gone>,
 ) -> Result<Survey, DtraceError> {
-    let Started { stdout, mut stderr, .. } = dtrace;
-    let messages = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stderr.read_to_end(&mut bytes).map(|_| bytes)
-    });
+    let Started { stdout, stderr, .. } = dtrace;
+    let messages = Beginning::of(stderr);
     let mut out = BufReader::new(stdout);
     let mut text = Vec::new();
     // Its first line says that it traces.
@@ -78,9 +76,7 @@ fn read(
     match whole.ok().and_then(|_| Survey::read(&String::from_utf8_lossy(&text))) {
         Some(survey) => Ok(survey),
         None => {
-            let messages = messages.join().ok().and_then(Result::ok).unwrap_or_default();
-            let messages = String::from_utf8_lossy(&messages);
-            let why = format!("dtrace ended before its time: {}", messages.trim());
+            let why = format!("dtrace ended before its time: {}", messages.text().trim());
             Err(DtraceError::Unusable(why))
         }
     }

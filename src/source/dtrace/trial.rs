@@ -1,15 +1,14 @@
 //! dtrace(1) with the D program of a live run, for measuring what that costs others: its records are read and thrown away.
 
-use std::io::{self, PipeReader, Read};
+use std::io::{PipeReader, Read};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::process::readable;
 use super::{DtraceError, DtraceWitness, Runner};
+use crate::source::beginning::Beginning;
 use crate::source::keeper::Started;
 
-/// How much of dtrace's messages an error shows.
-const MOST_MESSAGES: u64 = 4 << 10;
 /// How long dtrace(1) may take to end once it was killed: a kernel may be busy with its probes.
 const LAST_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,7 +32,7 @@ impl DtraceWitness {
         let program =
             program.ok_or_else(|| DtraceError::Unusable("no D program is chosen".to_owned()))?;
         let Started { stdout, stderr, end, .. } = runner.start(program, &[])?;
-        let messages = std::thread::spawn(move || messages(stderr));
+        let messages = Beginning::of(stderr);
         let (begun, begins) = channel();
         std::thread::spawn(move || drain(stdout, &begun));
         let why = match begins.recv_timeout(limits.startup) {
@@ -42,8 +41,7 @@ impl DtraceWitness {
                 format!("dtrace has not begun to trace within {:?}", limits.startup)
             }
             Err(RecvTimeoutError::Disconnected) => {
-                let messages = messages.join().unwrap_or_default();
-                format!("dtrace ended before it traced: {}", messages.trim())
+                format!("dtrace ended before it traced: {}", messages.text().trim())
             }
         };
         runner.kill()?;
@@ -69,7 +67,7 @@ impl Trial {
     }
 }
 
-/// Reads to the end, and says when the first bytes have come.
+/// Reads to the end, and sends a message when the first bytes have come.
 fn drain(mut stdout: PipeReader, begun: &Sender<()>) {
     let mut buffer = vec![0; 64 << 10];
     let mut is_first = true;
@@ -79,13 +77,4 @@ fn drain(mut stdout: PipeReader, begun: &Sender<()>) {
             let _ = begun.send(());
         }
     }
-}
-
-/// Reads to the end; the beginning of it.
-fn messages(mut stderr: PipeReader) -> String {
-    let mut bytes = Vec::new();
-    // What could be read is all that there is to show.
-    let _ = stderr.by_ref().take(MOST_MESSAGES).read_to_end(&mut bytes);
-    let _ = io::copy(&mut stderr, &mut io::sink());
-    String::from_utf8_lossy(&bytes).into_owned()
 }

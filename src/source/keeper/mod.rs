@@ -82,7 +82,7 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// With its stdout, its stderr and the pipe that tells of its end.
+    /// With its stdout, its stderr and the pipe that reports its end.
     pub(super) fn of(pid: u32, descriptors: Vec<OwnedFd>) -> Result<Started, KeeperError> {
         let mut pipes = descriptors.into_iter().map(PipeReader::from);
         match (pipes.next(), pipes.next(), pipes.next()) {
@@ -96,7 +96,7 @@ impl Started {
 impl Keeper {
     /// Starts `program` (ourselves) as a keeper for this process.
     pub(crate) fn start(program: &Path, job: &KeeperJob) -> io::Result<Keeper> {
-        // Neither end is limited as the pipes are: a process that holds one can do nothing with it but talk to the other.
+        // Neither end is limited as the pipes are: a process that holds one can reach nothing but the other.
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
             .arg(SUBCOMMAND)
@@ -112,7 +112,7 @@ impl Keeper {
     /// Compiles a program without running it. Returns dtrace's text about it, if there is any.
     ///
     /// # Errors
-    /// [`KeeperError::Refused`] with dtrace's words.
+    /// [`KeeperError::Refused`] with dtrace's message.
     pub(crate) fn compile(
         &self,
         program: &'static Program,
@@ -176,7 +176,7 @@ impl Keeper {
         pid.ok_or_else(|| KeeperError::Failed(format!("{} is no pid", reply.number)))
     }
 
-    /// What tells how much processor time it uses.
+    /// The meter of the processor time that it uses.
     pub(crate) fn cpu_meter(&self) -> CpuMeter {
         CpuMeter(Arc::downgrade(&self.0))
     }

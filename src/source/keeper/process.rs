@@ -1,6 +1,6 @@
 //! The processes that the keeper starts: a trial compilation, and a dtrace(1) whose end a thread waits for.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,15 +16,12 @@ use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, getpid, getppid, setpgid, setsid};
 
 use super::platform;
+use crate::source::beginning::Beginning;
 use crate::source::clock;
 use crate::source::dtrace::programs::ProgramFile;
 
 /// How often a trial compilation is looked at.
 const POLL: Duration = Duration::from_millis(10);
-/// How much of its output is kept.
-const ENOUGH: usize = 16 << 10;
-/// How long its pipes are waited for when it has ended.
-const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 /// How dtrace(1) gets its program.
 #[derive(Debug)]
@@ -86,13 +83,13 @@ impl GroupProcess {
         stdout.into_iter().chain(stderr).collect()
     }
 
-    /// Whether it has ended. It stays a zombie until it is reaped: its pid cannot be anybody else's before.
+    /// Whether it has ended. It stays a zombie until it is reaped: its pid cannot be another process's before that.
     fn has_ended(&self) -> bool {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::Pid(self.pid()), flags) {
             Ok(WaitStatus::StillAlive) => false,
             Ok(_) => true,
-            // EINVAL: it died of a signal that nix does not know. ECHILD: somebody else has reaped it.
+            // EINVAL: it died of a signal that nix does not know. ECHILD: it was reaped elsewhere.
             Err(errno) => errno != Errno::EINTR,
         }
     }
@@ -237,52 +234,9 @@ pub(in crate::source) fn run(
     Ok(ProcessEnd { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
-/// The first bytes that come out of a pipe. It is read to its end, for a full one would stop the process.
-struct Beginning {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    reading: JoinHandle<()>,
-}
-
-impl Beginning {
-    fn of(mut pipe: impl Read + Send + 'static) -> Beginning {
-        let bytes = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&bytes);
-        let reading = std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = pipe.read(&mut buffer) {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = ENOUGH - kept.len();
-                kept.extend_from_slice(&buffer[..read.min(room)]);
-            }
-        });
-        Beginning { bytes, reading }
-    }
-
-    /// What has come, once the process has ended. Its pipe need not have: a child that it left behind may hold it, as
-    /// ssh(1) leaves one with ControlPersist.
-    fn text(self) -> String {
-        let deadline = Instant::now() + LEFT_BEHIND;
-        while !self.reading.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(POLL);
-        }
-        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// As that of ssh(1) with ControlPersist: it holds the pipe.
-    #[test]
-    fn a_process_that_is_left_behind_holds_up_nobody() {
-        let (pipe, mut held) = io::pipe().expect("a pipe");
-        let beginning = Beginning::of(pipe);
-        held.write_all(b"some text").expect("written");
-        assert_eq!(beginning.text(), "some text");
-        drop(held);
-    }
 
     #[test]
     fn the_processor_time_of_a_dtrace_that_has_ended_is_kept() {

@@ -13,7 +13,7 @@ use crate::model::Pid;
 use crate::source::dtrace::programs::{ALL, Program};
 use crate::source::target::root_pid;
 
-/// Something to be done by root. A program is meant by its place in [`ALL`]: the exporter has no other words for dtrace.
+/// Something to be done by root. A program is named by its place in [`ALL`]: no other text can reach dtrace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Request {
     /// Compile a program, and do not run it.
@@ -28,7 +28,7 @@ pub(super) enum Request {
     ReadPidFile(u16),
     /// Have the next program that is compiled or run watch this consumer as well.
     AddConsumer(Pid),
-    /// Tell how much processor time was used.
+    /// Report how much processor time was used.
     CpuTimes,
 }
 
@@ -105,7 +105,7 @@ pub(super) struct Reply {
 
 /// The longest text.
 const LONGEST: usize = 32 << 10;
-/// The most descriptors: dtrace's stdout and stderr, and the pipe that tells of its end.
+/// The most descriptors: dtrace's stdout and stderr, and the pipe that reports its end.
 const MOST: usize = 3;
 
 impl Reply {
@@ -201,7 +201,7 @@ fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
 /// Whether the other side has closed `socket`, without waiting, even where something from it is still to be read.
 pub(super) fn is_closed(socket: BorrowedFd<'_>) -> bool {
     let mut asked = [PollFd::new(socket, PollFlags::empty())];
-    // Asked for nothing, it tells hang-ups and errors alone.
+    // Asked for no event, it reports hang-ups and errors alone.
     if poll(&mut asked, PollTimeout::ZERO).is_ok_and(|found| found > 0) {
         return true;
     }

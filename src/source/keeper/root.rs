@@ -28,7 +28,7 @@ use crate::source::dtrace::programs::{Program, ProgramFile};
 use crate::source::dtrace::{BufferSize, DTRACE, Switchrate};
 use crate::source::target::read_pid_file;
 
-/// All that a keeper may do. It is settled before the exporter hears from anybody.
+/// All that a keeper may do. It is fixed at the start, before the exporter answers any request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeeperJob {
     /// dtrace(1), if it is not /usr/sbin/dtrace.

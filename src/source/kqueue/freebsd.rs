@@ -7,7 +7,8 @@ use std::time::Duration;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 
 use super::reader::CAPACITY;
-use super::{KnoteChange, KqueueApi, MarkPlace, ProcessRow};
+use super::{KqueueApi, MarkPlace, ProcessRow};
+use crate::input::Attach;
 use crate::model::{Kevent, Pid};
 use crate::source::sysctl;
 
@@ -34,7 +35,7 @@ impl Queue {
 impl KqueueApi for Queue {
     fn kevent(
         &mut self,
-        changes: &[KnoteChange],
+        changes: &[Attach],
         capacity: u32,
         timeout: Duration,
         events: &mut Vec<Kevent>,
@@ -63,14 +64,14 @@ impl KqueueApi for Queue {
     }
 }
 
-fn registration(change: &KnoteChange) -> KEvent {
+fn registration(attach: &Attach) -> KEvent {
     KEvent::new(
-        change.pid.get() as usize,
+        attach.pid.get() as usize,
         EventFilter::EVFILT_PROC,
         EvFlags::EV_ADD | EvFlags::EV_CLEAR,
-        FilterFlag::from_bits_retain(change.fflags),
+        FilterFlag::from_bits_retain(attach.notes),
         0,
-        change.udata as isize,
+        attach.tree.cookie() as isize,
     )
 }
 

@@ -35,24 +35,6 @@ impl Notes {
     }
 }
 
-/// An entry of the changelist: EV_ADD|EV_CLEAR of a process that is not tracked yet. No other flag: tracked children
-/// inherit them (13.2 `kern_event.c:581`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KnoteChange {
-    /// The process.
-    pub pid: Pid,
-    /// NOTE_* bits.
-    pub fflags: u32,
-    /// The cookie of its tree.
-    pub udata: u64,
-}
-
-impl KnoteChange {
-    fn of(attach: &Attach) -> KnoteChange {
-        KnoteChange { pid: attach.pid, fflags: attach.notes, udata: attach.tree.cookie() }
-    }
-}
-
 /// One row of the list of processes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProcessRow {
@@ -66,15 +48,16 @@ pub struct ProcessRow {
 
 /// What the reader needs of a kernel.
 pub trait KqueueApi: Send {
-    /// One kevent(2) call: registers `changes`, waits, and puts what it returned into `events`, `capacity` of them at
-    /// most. Where registrations fail, it returns at once with nothing but them, each with EV_ERROR, as FreeBSD does
-    /// (13.2 `kern_event.c`, `kqueue_kevent`: any error, and the queue is not scanned).
+    /// One kevent(2) call: makes the registrations `changes`, waits, and puts what it returned into `events`, `capacity` of
+    /// them at most. A registration is EV_ADD|EV_CLEAR with the cookie of its tree and no other flag: tracked children inherit
+    /// them (13.2 `kern_event.c:581`). If registrations fail, the call returns at once with nothing but them, each with
+    /// EV_ERROR, as FreeBSD does (13.2 `kern_event.c`, `kqueue_kevent`: any error, and the queue is not scanned).
     ///
     /// # Errors
     /// [`io::ErrorKind::Interrupted`], after every change was registered; anything else is the queue's end.
     fn kevent(
         &mut self,
-        changes: &[KnoteChange],
+        changes: &[Attach],
         capacity: u32,
         timeout: Duration,
         events: &mut Vec<Kevent>,

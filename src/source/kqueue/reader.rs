@@ -3,7 +3,7 @@
 //! Each call is marked in DTrace's stream just before and just after it, and what it returned goes to the pipeline as a batch,
 //! which gives it to `check/timeline/mod.rs`.
 
-use std::collections::VecDeque;
+use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::family::Family;
-use super::{KnoteChange, KqueueApi, MarkPlace, Notes};
+use super::{KqueueApi, MarkPlace, Notes};
 use crate::input::{Attach, Batch, Input, OwnedBatch, took_all};
 use crate::model::{Kevent, MonoTime, Pid, TreeId, note};
 use crate::source::clock;
@@ -90,8 +90,10 @@ pub(crate) struct KqueueReader {
     notify: Box<dyn Fn(RootEvent) + Send>,
     pace: IdlePace,
     family: Family,
-    /// To be registered by the next call.
-    planned: VecDeque<(Attach, bool)>,
+    /// To be registered by the next calls.
+    planned: Vec<Attach>,
+    /// Those of them that have not run yet, and so have no descendants.
+    newborn: HashSet<Pid>,
     call: NumberedCall,
     /// The last call took all there was.
     drained: bool,
@@ -103,8 +105,8 @@ pub(crate) struct KqueueReader {
 #[derive(Debug, Default)]
 struct NumberedCall {
     seq: u64,
-    /// Registered by it; with each, whether it had no time to have descendants.
-    registered: Vec<(Attach, bool)>,
+    /// Registered by it.
+    registered: Vec<Attach>,
     before: Option<MonoTime>,
 }
 
@@ -127,7 +129,8 @@ impl KqueueReader {
             notify,
             pace,
             family: Family::new(notes.fflags()),
-            planned: VecDeque::new(),
+            planned: Vec::new(),
+            newborn: HashSet::new(),
             call: NumberedCall::default(),
             drained: false,
             out: Outbox::new(BATCH_BUFFERS, to),
@@ -199,19 +202,18 @@ impl KqueueReader {
 
     /// The call itself. Whether a registration of it was refused.
     fn read(&mut self) -> io::Result<bool> {
-        let planned = self.planned.len().min(MOST_CHANGES);
-        let changes: Vec<KnoteChange> =
-            self.planned.iter().take(planned).map(|(attach, _)| KnoteChange::of(attach)).collect();
+        let count = self.planned.len().min(MOST_CHANGES);
+        let changes = &self.planned[..count];
         let timeout = match self.family.is_searching() {
             true => SEARCH_TIMEOUT,
             false => self.pace.timeout(),
         };
         self.returned.clear();
-        let result = self.kernel.kevent(&changes, CAPACITY, timeout, &mut self.returned);
+        let result = self.kernel.kevent(changes, CAPACITY, timeout, &mut self.returned);
         // An interrupted call has registered all of them: none must be registered twice.
-        self.call.registered.extend(self.planned.drain(..planned));
+        self.call.registered.extend(self.planned.drain(..count));
         result?;
-        Ok(!changes.is_empty() && self.take_receipts())
+        Ok(count > 0 && self.take_receipts())
     }
 
     /// Takes the failed registrations out of what was returned. Whether there were any.
@@ -222,8 +224,8 @@ impl KqueueReader {
             let failed = event.flags & note::EV_ERROR != 0;
             if failed {
                 any = true;
-                let mut attaches = registered.iter_mut().map(|(attach, _)| attach);
-                if let Some(attach) = attaches.find(|a| u64::from(a.pid.get()) == event.ident) {
+                let is_its = |attach: &&mut Attach| u64::from(attach.pid.get()) == event.ident;
+                if let Some(attach) = registered.iter_mut().find(is_its) {
                     attach.errno = i32::try_from(event.data).unwrap_or(i32::MAX);
                 }
             }
@@ -234,16 +236,17 @@ impl KqueueReader {
 
     /// What the call says about who is tracked.
     fn follow(&mut self, drained: bool) {
-        for (attach, newborn) in std::mem::take(&mut self.call.registered) {
+        for attach in std::mem::take(&mut self.call.registered) {
             self.family.registered(&attach);
             self.out.attached.push(attach);
             let Attach { tree, pid, root, errno, .. } = attach;
             if !root {
                 continue;
             }
+            let is_newborn = self.newborn.remove(&pid);
             if errno == 0 {
                 (self.notify)(RootEvent::Attached { tree, pid });
-                if !newborn {
+                if !is_newborn {
                     self.family.search();
                 }
             } else {
@@ -257,8 +260,7 @@ impl KqueueReader {
             (self.notify)(RootEvent::Ended { tree });
         }
         if drained && self.family.is_searching() {
-            let missing = self.family.missing();
-            self.planned.extend(missing.into_iter().map(|attach| (attach, false)));
+            self.planned.extend(self.family.missing());
             if !self.family.is_searching() {
                 let tracked = self.family.len();
                 (self.notify)(RootEvent::Searched { tracked });
@@ -266,23 +268,29 @@ impl KqueueReader {
         }
     }
 
+    /// Plans the registrations that were asked for. A process that is tracked, or about to be, is not registered again.
     fn take_requests(&mut self) {
         while let Ok(RootRequest { tree, pid, newborn }) = self.requests.try_recv() {
-            let event = match self.family.tree_of(pid) {
-                None => {
-                    self.planned.push_back((self.family.root(tree, pid), newborn));
-                    continue;
+            let mut planned = self.planned.iter_mut().chain(&mut self.call.registered);
+            let planned = planned.find(|attach| attach.pid == pid);
+            let by = planned.as_ref().map(|attach| attach.tree);
+            match (by.or(self.family.tree_of(pid)), planned) {
+                (None, _) => {
+                    self.planned.push(self.family.root(tree, pid));
+                    if newborn {
+                        self.newborn.insert(pid);
+                    }
                 }
-                Some(same) if same == tree => {
-                    self.family.set_root(tree, pid);
-                    RootEvent::Attached { tree, pid }
-                }
-                Some(by) => {
+                (Some(by), _) if by != tree => {
                     self.out.gone.push(tree);
-                    RootEvent::Taken { tree, pid, by }
+                    (self.notify)(RootEvent::Taken { tree, pid, by });
                 }
-            };
-            (self.notify)(event);
+                (_, Some(attach)) => attach.root = true,
+                (_, None) => {
+                    self.family.set_root(tree, pid);
+                    (self.notify)(RootEvent::Attached { tree, pid });
+                }
+            }
         }
     }
 }

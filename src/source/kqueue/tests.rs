@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::reader::{BATCH_BUFFERS, IdlePace, KqueueReader, RootEvent, RootRequest};
-use super::{KnoteChange, KqueueApi, Notes, ProcessRow};
+use super::{KqueueApi, Notes, ProcessRow};
 use crate::input::{Attach, Batch, Input};
 use crate::model::{Kevent, Pid, TreeId, note};
 use crate::source::inbox::{Inbox, inbox};
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    fn register(&mut self, change: &KnoteChange) -> Result<(), i64> {
+    fn register(&mut self, change: &Attach) -> Result<(), i64> {
         let number = u64::from(change.pid.get());
         if let Some(errno) = self.refuse.get(&number) {
             return Err(*errno);
@@ -72,7 +72,7 @@ impl World {
             return Err(3);
         }
         *self.registered.entry(number).or_default() += 1;
-        self.tracked.insert(number, change.udata);
+        self.tracked.insert(number, change.tree.cookie());
         Ok(())
     }
 }
@@ -89,7 +89,7 @@ impl Scripted {
 impl KqueueApi for Scripted {
     fn kevent(
         &mut self,
-        changes: &[KnoteChange],
+        changes: &[Attach],
         capacity: u32,
         _: Duration,
         events: &mut Vec<Kevent>,
@@ -97,8 +97,8 @@ impl KqueueApi for Scripted {
         let mut world = self.world();
         for change in changes {
             if let Err(errno) = world.register(change) {
-                let (ident, fflags) = (u64::from(change.pid.get()), change.fflags);
-                let (flags, udata) = (note::EV_ERROR, change.udata);
+                let (ident, fflags) = (u64::from(change.pid.get()), change.notes);
+                let (flags, udata) = (note::EV_ERROR, change.tree.cookie());
                 events.push(Kevent { ident, flags, fflags, data: errno, udata });
             }
         }
@@ -318,6 +318,30 @@ fn a_tracked_process_becomes_a_root_without_a_second_registration() {
     assert_eq!(rig.events()[1..], [RootEvent::Attached { tree: TREE, pid: pid(11) }, taken]);
     assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1)]));
     assert!(rig.pushed().contains(&"gone 1".to_owned()));
+}
+
+#[test]
+fn two_trees_that_name_one_process_register_it_once() {
+    let mut rig = rig(&[(1, 0), (10, 1)]);
+    rig.request(root(0, 10));
+    rig.request(root(1, 10));
+    rig.turns(8);
+    let taken = RootEvent::Taken { tree: TreeId(1), pid: pid(10), by: TREE };
+    let events = rig.events();
+    assert_eq!(events[..2], [taken, RootEvent::Attached { tree: TREE, pid: pid(10) }]);
+    assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1)]));
+}
+
+#[test]
+fn a_descendant_that_is_about_to_be_registered_becomes_a_root_without_a_second_registration() {
+    let mut rig = rig(&[(1, 0), (10, 1), (11, 10)]);
+    rig.request(root(0, 10));
+    rig.turns(3);
+    assert_eq!(rig.kernel.world().registered.get(&11), None, "it was found and is planned");
+    rig.request(root(0, 11));
+    rig.turns(8);
+    assert_eq!(rig.kernel.world().registered, BTreeMap::from([(10, 1), (11, 1)]));
+    assert!(rig.events().contains(&RootEvent::Attached { tree: TREE, pid: pid(11) }));
 }
 
 #[test]

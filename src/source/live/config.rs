@@ -51,52 +51,33 @@ impl LiveConfig {
 
 /// Why a live source cannot begin, or had to end.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each error's text says what it is")]
 pub enum LiveError {
-    /// There is nothing to watch, or two trees have one name.
+    /// There is nothing to watch, or it cannot be watched together.
     #[error("{0}")]
     Targets(String),
-    /// dtrace(1) cannot be used.
     #[error(transparent)]
     Dtrace(#[from] dtrace::DtraceError),
-    /// It is not known where this program is.
     #[error("cannot find this program, which runs dtrace as well: {0}")]
     Program(io::Error),
-    /// A consumer that was named by its pid does not run.
     #[error(
         "consumer {name:?}: there is no process {pid}; give the pid of one that runs, or its pid file: {name}=pidfile:PATH"
     )]
-    NoConsumer {
-        /// Its name.
-        name: String,
-        /// Its pid.
-        pid: Pid,
-    },
-    /// The keeper, which runs dtrace(1), has ended.
+    NoConsumer { name: String, pid: Pid },
     #[error(transparent)]
     KeeperGone(#[from] Gone),
-    /// kqueue is not there.
     #[error("cannot open a kqueue that tracks processes: {0}")]
     Kqueue(io::Error),
-    /// kevent(2) failed.
     #[error("kevent(2) failed, so kqueue reports nothing any more: {0}")]
     Kevent(io::Error),
-    /// A command cannot be started.
     #[error("cannot start the command of tree {name:?}: {source}")]
-    Command {
-        /// The tree.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// dtrace has not traced anything, however often it was started.
+    Command { name: String, source: io::Error },
     #[error("dtrace has not begun to trace within {0:?}; its messages are in the log above")]
     NeverBegan(Duration),
-    /// Stdin cannot be read.
     #[error(
         "cannot read stdin: {0}; it is to be what dtrace prints: dtrace -s consumer.d PID 2>&1 | ..."
     )]
     Stdin(io::Error),
-    /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
 }

@@ -297,7 +297,7 @@ impl LiveController {
         match self.forks.read() {
             Ok(total) => {
                 let at = clock::now();
-                // If it took longer, they stood so at no known time; the next ones say the same.
+                // If it took longer, it is not known when they stood so.
                 if at.0.saturating_sub(before.0) <= FORKS_WITHIN_NS {
                     // The pipeline may be slow; this thread must not be.
                     let _ = self.to.try_send(Message::Plain(Input::Forks { at, total }));

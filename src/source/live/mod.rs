@@ -17,12 +17,12 @@ use std::thread::{Builder, JoinHandle};
 pub use super::barrier::CommandEnd;
 use super::barrier::GatedCommand;
 use super::clock;
-use super::dtrace::{DtraceWitness, KeeperScope, STDERR_BUFFERS, STDOUT_BUFFERS};
+use super::dtrace::{DtraceWitness, KeeperScope, STDERR_BUFFERS, STDOUT_BUFFERS, Supervisor};
 use super::inbox::{MessageSender, inbox};
 use super::keeper::{CpuMeter, Keeper};
 use super::kqueue::{BATCH_BUFFERS, IdlePace, KqueueApi, KqueueReader};
 use super::stop::Stop;
-use super::sysctl::{ForkCounter, kernel_info};
+use super::sysctl::{ForkCounter, KernelInfo, kernel_info};
 use super::target::{Root, Target};
 use crate::input::{Input, Sink};
 use crate::model::{Pid, TreeId};
@@ -91,7 +91,7 @@ impl Live {
         self.kernel.is_some()
     }
 
-    /// What tells how much processor time the keeper and dtrace(1) use.
+    /// The meter of the processor time that the keeper and dtrace(1) use.
     pub(crate) fn cpu_meter(&self) -> CpuMeter {
         self.keeper.cpu_meter()
     }
@@ -103,15 +103,7 @@ impl Live {
 
     /// What a recording of this source says about its origin.
     pub fn meta(&self, note: &str) -> Meta {
-        let kernel = kernel_info();
-        Meta {
-            uname: kernel.uname,
-            osreldate: kernel.osreldate,
-            program: self.dtrace.program_text(&self.consumers.pids()),
-            note: note.to_owned(),
-            start_mono_ns: clock::now().0,
-            start_real_ns: clock::wall_now(),
-        }
+        meta(kernel_info(), self.dtrace.program_text(&self.consumers.pids()), note)
     }
 
     /// Starts everything and pushes what comes into `sink`, on this thread, until it is stopped or `sink` breaks off.
@@ -184,7 +176,7 @@ fn witnesses(
     let (begun, of_root) = (notify.clone(), notify.clone());
     let begun = move || drop(begun.send(LiveEvent::Begun));
     let of_root = Box::new(move |event| drop(of_root.send(LiveEvent::Root(event))));
-    let supervisor = dtrace.supervisor(consumers, to.clone(), begun, dtrace_stop.clone())?;
+    let supervisor = Supervisor::new(dtrace, consumers, to.clone(), begun, dtrace_stop.clone())?;
     let consumers = supervisor.consumers();
     let reading = kernel.map(|kernel| {
         let (notes, stall) = (config.notes, config.stall);
@@ -254,6 +246,18 @@ fn trees(
         Ok(Tree::new(TreeId(id), target.name.clone(), source))
     };
     config.targets.iter().zip(0..).map(tree).collect()
+}
+
+/// What a recording that begins now says about its origin.
+fn meta(kernel: KernelInfo, program: String, note: &str) -> Meta {
+    Meta {
+        uname: kernel.uname,
+        osreldate: kernel.osreldate,
+        program,
+        note: note.to_owned(),
+        start_mono_ns: clock::now().0,
+        start_real_ns: clock::wall_now(),
+    }
 }
 
 fn join<T>(thread: JoinHandle<T>, name: &str) -> Result<T, LiveError> {

@@ -1,15 +1,13 @@
 //! Consumers of another host: nothing runs there but dtrace(1), and a command brings what it prints.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::{LiveError, join, spawn};
+use super::{LiveError, join, meta, spawn};
 use crate::input::{Input, MOST_CONSUMERS, Sink};
 use crate::model::{Pid, TreeId};
 use crate::recording::Meta;
-use crate::source::clock;
-use crate::source::dtrace::{self, DtraceWitness, STDERR_BUFFERS, STDOUT_BUFFERS};
+use crate::source::dtrace::{self, DtraceWitness, STDERR_BUFFERS, STDOUT_BUFFERS, Supervisor};
 use crate::source::inbox::inbox;
 use crate::source::stop::Stop;
 use crate::source::sysctl::KernelInfo;
@@ -82,14 +80,7 @@ impl Remote {
 
     /// What a recording of it says about its origin, as far as it was [reached](Remote::reach).
     pub(crate) fn meta(&self, note: &str) -> Meta {
-        Meta {
-            uname: self.kernel.uname.clone(),
-            osreldate: self.kernel.osreldate,
-            program: self.dtrace.program_text(&pids(&self.consumers)),
-            note: note.to_owned(),
-            start_mono_ns: clock::now().0,
-            start_real_ns: clock::wall_now(),
-        }
+        meta(self.kernel.clone(), self.dtrace.program_text(&pids(&self.consumers)), note)
     }
 
     /// Pushes what dtrace(1) prints into `sink`, on this thread, until it is stopped or `sink` breaks off. A host that
@@ -100,16 +91,15 @@ impl Remote {
     pub(crate) fn run(
         self,
         sink: &mut impl Sink,
-        kernel: impl Fn(KernelInfo) + Send + Sync + 'static,
+        kernel: impl Fn(KernelInfo) + Send + 'static,
     ) -> Result<(), LiveError> {
         let Remote { consumers, dtrace, stop, .. } = self;
         if push_consumers(sink, &consumers).is_break() {
             return Ok(());
         }
         let (to, from) = inbox(STDOUT_BUFFERS + STDERR_BUFFERS);
-        let supervisor = dtrace
-            .supervisor(pids(&consumers), to, || (), stop.clone())?
-            .on_kernel(Arc::new(kernel));
+        let supervisor =
+            Supervisor::new(dtrace, pids(&consumers), to, || (), stop.clone())?.on_kernel(kernel);
         let tracing = spawn("dtrace", || supervisor.run())?;
         let mut runs = Runs { sink, consumers: &consumers };
         let broken = from.deliver_to(&mut runs, &stop);
