@@ -327,10 +327,9 @@ fn calls_that_are_lost_at_the_end_are_blind_time_from_the_first_record_on() {
 #[test]
 fn a_clock_that_steps_back_before_any_mark_blinds_dtrace_since_its_first_record() {
     let mut pipeline = Pipeline::new(Config::default(), ());
-    for (seconds, lines) in [
-        (90, "B 50000000000 1\nT 50100000000 2\n"),
-        (80, "T 50200000000 3\nT 50300000000 4\n"),
-    ] {
+    for (seconds, lines) in
+        [(90, "B 50000000000 1\nT 50100000000 2\n"), (80, "T 50200000000 3\nT 50300000000 4\n")]
+    {
         let at = MonoTime(seconds * 1_000_000_000);
         pipeline.push(Input::Stdout { at, bytes: lines.as_bytes() });
     }
