@@ -17,7 +17,6 @@ pub(super) const MISSING: &CStr = c"/nonexistent/prog";
 
 /// Exit status of a child that could not fork in its turn, or whose child could not.
 pub(super) const CUT_SHORT: u8 = 75;
-/// Exit status of the last process of a chain.
 const LAST: u8 = 7;
 /// Exit status of an orphan.
 const ORPHAN: u8 = 11;
@@ -28,13 +27,11 @@ const GRANDCHILD: u8 = 3;
 /// A child's whole life, chosen before it is forked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ChildScript {
-    /// Exit with this status.
     Exit(u8),
     /// Fail to exec, then exit 127.
     Enoent,
     /// Run [`TRUE`]; exit 126 if there is none.
     Exec,
-    /// Die by SIGKILL.
     Signal,
     /// Fork the rest of a chain of this length, wait for it, exit with the length.
     Chain(u8),

@@ -35,7 +35,6 @@ impl Pace {
         !self.left().is_zero()
     }
 
-    /// The time that is left.
     pub(super) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }

@@ -167,7 +167,6 @@ fn fill(input: &mut impl Read, len: usize, to: &mut Vec<u8>) -> io::Result<()> {
     input.take(len as u64).read_to_end(to).map(|_| ())
 }
 
-/// The version that the file's first bytes give.
 fn version(header: &[u8]) -> Result<u32, RecordingError> {
     if header.is_empty() {
         return Err(RecordingError::Empty);

@@ -34,12 +34,10 @@ pub(crate) struct CommandProcess {
 }
 
 impl CommandProcess {
-    /// Its pid.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for its end.
     pub(crate) fn wait(&mut self) -> io::Result<CommandEnd> {
         let status = self.child.wait()?;
         let stderr = self.stderr.as_mut().map_or(Ok(String::new()), tail)?;

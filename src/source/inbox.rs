@@ -54,7 +54,6 @@ struct Shared {
 struct InboxQueue {
     messages: VecDeque<Message>,
     senders: usize,
-    /// The inbox is there.
     is_read: bool,
     /// The reading thread sleeps, and has not been woken.
     is_waited_for: bool,
@@ -184,7 +183,6 @@ impl Inbox {
     }
 }
 
-/// What was read.
 enum Next {
     Message(Message),
     /// Nothing came in time, or the thread woke for another reason.
@@ -211,7 +209,6 @@ mod tests {
         Message::Plain(Input::TreeGone { id: TreeId(number) })
     }
 
-    /// The numbers of the messages that are queued.
     fn queued(inbox: &Inbox) -> Vec<u16> {
         let number = |message| match message {
             Message::Plain(Input::TreeGone { id }) => id.0,

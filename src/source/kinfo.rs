@@ -8,9 +8,7 @@ use std::{io, mem, process, ptr};
 /// This process, as the kernel keeps it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own {
-    /// Resident set.
     pub(crate) resident_bytes: u64,
-    /// Virtual size.
     pub(crate) virtual_bytes: u64,
     /// When it was started, since 1970.
     pub(crate) started: Duration,

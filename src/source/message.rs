@@ -26,7 +26,6 @@ pub(crate) enum Message {
     Plain(Input<'static>),
 }
 
-/// Which of dtrace's pipes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Stream {
     #[default]

@@ -14,7 +14,6 @@ pub(crate) struct KernelInfo {
     pub osreldate: u32,
 }
 
-/// The kernel that we run on.
 pub(crate) fn kernel_info() -> KernelInfo {
     let Ok(uname) = nix::sys::utsname::uname() else { return KernelInfo::default() };
     let text = |s: &std::ffi::OsStr| s.to_string_lossy().into_owned();
@@ -82,7 +81,6 @@ const HIDING: [(&str, i32); 3] = [
 /// `kern_prot.c`, `cr_canseejailproc`).
 pub(crate) const HIDING_JAILED: (&str, i32) = ("security.bsd.see_jail_proc", 0);
 
-/// Whether [`HIDING_JAILED`] hides them here.
 pub(crate) fn hides_jailed() -> bool {
     let (name, hides) = HIDING_JAILED;
     integer(name) == Some(hides)

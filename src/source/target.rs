@@ -53,7 +53,6 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(char::is_control)
 }
 
-/// Why a pid file names no process.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PidFileError {
     /// It is not there (yet), cannot be read, or is a folder, a pipe, or the like.

@@ -6,7 +6,6 @@ use dtrace_parser::{BitWidth, DataType, File, Integer, Sign};
 
 use super::record::Kind;
 
-/// The text of `d-scripts/wire.d`.
 pub(crate) const WIRE_D: &str = include_str!("../../d-scripts/wire.d");
 
 /// No record has more fields, but for [`Kind::Copyout`].
@@ -24,7 +23,6 @@ pub(super) const COPYOUT_FIELDS: usize = BEFORE_EVENTS + EVENTS * EVENT_FIELDS +
 pub struct Field {
     /// Printed with %x; otherwise with %d.
     pub hex: bool,
-    /// A minus sign is allowed.
     pub(crate) signed: bool,
     /// The largest value; for signed fields the smallest is `-max - 1`.
     pub max: u64,

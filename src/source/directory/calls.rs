@@ -34,7 +34,6 @@ fn usual_notes() -> u32 {
     Attach::USUAL_NOTES
 }
 
-/// One kevent(2) call.
 #[derive(Clone, Debug)]
 pub(super) struct LoggedCall {
     /// Its number: see [`CallsFile::calls`].
@@ -54,12 +53,10 @@ pub(super) struct CallsFile {
     pub(super) calls: Vec<LoggedCall>,
     /// When the reader ended, if it wrote that down.
     pub(super) end: Option<u64>,
-    /// Lines that cannot be read.
     pub(super) bad_lines: u64,
 }
 
 impl CallsFile {
-    /// The call of this number.
     pub(super) fn numbered(&self, seq: u64) -> Option<&LoggedCall> {
         let place = self.calls.binary_search_by_key(&seq, |call| call.seq).ok()?;
         self.calls.get(place)

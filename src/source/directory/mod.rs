@@ -147,7 +147,6 @@ impl Directory {
         remarks.into_iter().map(|remark| format!("{path}: {remark}")).collect()
     }
 
-    /// How many lines of kevents.jsonl cannot be read.
     fn bad_lines(&self) -> u64 {
         match &self.watched {
             Watched::Mirror(calls) => calls.bad_lines,

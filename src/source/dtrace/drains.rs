@@ -90,7 +90,6 @@ impl PipeSink for Messages {
     }
 }
 
-/// Logs a line of dtrace's stderr.
 pub(super) fn log_message(line: &[u8]) {
     match drops::message(line) {
         Some(StderrMessage::Notice(notice)) => tracing::info!("dtrace: {}", explained(notice)),

@@ -229,7 +229,6 @@ impl PipeSink for LinkRecords {
     }
 }
 
-/// Whether this line is a record.
 fn is_record(line: &[u8]) -> bool {
     let mut records = 0;
     decode(line, |_| records += 1).is_ok() && records > 0

@@ -54,7 +54,6 @@ impl DtraceOptions {
 pub struct BufferSize(String);
 
 impl BufferSize {
-    /// Its text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -77,7 +76,6 @@ pub struct Switchrate {
 }
 
 impl Switchrate {
-    /// Its text.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }

@@ -38,26 +38,20 @@ impl Default for RestartLimits {
 /// What the supervisor sees. Times are since any origin, always the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct View {
-    /// The time.
     pub(crate) now: Duration,
-    /// The process has ended.
     pub(crate) exited: bool,
     /// When it last printed something, if it ever did.
     pub(crate) last_output: Option<Duration>,
     /// Its program is not the one that is to run any more.
     pub(crate) outdated: bool,
-    /// How often the end was asked for.
     pub(crate) stops: u32,
 }
 
-/// What the supervisor is to do next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Action {
-    /// Start dtrace.
     Start,
     /// Send SIGTERM. It was asked for, another program is to run, or dtrace has been silent for so long.
     Terminate(Option<Duration>),
-    /// Send SIGKILL.
     Kill,
     /// Forget the process, which has ended.
     Forget,
@@ -133,7 +127,6 @@ impl RestartPolicy {
         }
     }
 
-    /// The process could not be started.
     pub(crate) fn failed(&mut self, now: Duration) {
         self.rest(now, now);
     }

@@ -26,7 +26,6 @@ const REST_READS: usize = 32;
 pub(crate) trait PipeSink: Send {
     /// Bytes as they were read at `at`, cut anywhere. Whether they are a sign of life of dtrace's.
     fn take(&mut self, at: MonoTime, bytes: &[u8]) -> bool;
-    /// The pipe has ended.
     fn end(&mut self, at: MonoTime);
 }
 
@@ -37,10 +36,8 @@ struct Output {
     buffer: Vec<u8>,
 }
 
-/// How a dtrace(1) has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum End {
-    /// So.
     With(ExitStatus),
     /// Its keeper ended before it could report that.
     Unknown,
@@ -72,7 +69,6 @@ impl DtraceProcess {
         self.last_output
     }
 
-    /// How it has ended, if it has.
     pub(super) fn ended(&self) -> Option<End> {
         self.ended
     }

@@ -64,7 +64,6 @@ impl Program {
         ALL.iter().zip(0..).find_map(|(p, place)| (p == self).then_some(place)).unwrap_or(u8::MAX)
     }
 
-    /// Its text.
     pub(crate) fn text(&self) -> String {
         self.parts.join("\n")
     }
@@ -125,7 +124,6 @@ impl ProgramFile {
         Ok(program)
     }
 
-    /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -9,7 +9,6 @@ use super::programs::Program;
 use crate::model::Pid;
 use crate::source::keeper::{Gone, Keeper, KeeperError, Started};
 
-/// What runs dtrace(1).
 #[derive(Clone, Debug)]
 pub(super) enum Runner {
     /// On this host, with root's rights.

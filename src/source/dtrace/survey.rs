@@ -11,7 +11,6 @@ use super::{DtraceError, DtraceOptions, KeeperScope, Runner};
 use crate::source::beginning::Beginning;
 use crate::source::keeper::{Gone, Keeper, Started};
 
-/// What was seen.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Survey {
     /// How long dtrace(1) watched, in seconds.

@@ -49,7 +49,6 @@ pub struct Gone(String);
 /// What the keeper could not do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeeperError {
-    /// There is no keeper any more.
     #[error(transparent)]
     Gone(#[from] Gone),
     /// It would not be right.
@@ -153,12 +152,10 @@ impl Keeper {
         free.map(drop).map_err(|error| KeeperError::Failed(format!("{error}: {NO_ROOM}")))
     }
 
-    /// Asks dtrace to end.
     pub(crate) fn terminate(&self) -> Result<(), Gone> {
         self.ask(Request::Terminate, PATIENCE).map(drop)
     }
 
-    /// Ends dtrace.
     pub(crate) fn kill(&self) -> Result<(), Gone> {
         self.ask(Request::Kill, PATIENCE).map(drop)
     }

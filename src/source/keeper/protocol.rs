@@ -16,19 +16,15 @@ use crate::source::target::root_pid;
 /// Something to be done by root. A program is named by its place in [`ALL`]: no other text can reach dtrace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Request {
-    /// Compile a program, and do not run it.
     Compile(&'static Program),
     /// Run a program for the reader in the exporter; a dtrace that runs still is killed.
     Start(&'static Program),
-    /// Send dtrace SIGTERM.
     Terminate,
-    /// Send dtrace SIGKILL.
     Kill,
     /// Read the pid file with this number.
     ReadPidFile(u16),
     /// Have the next program that is compiled or run watch this consumer as well.
     AddConsumer(Pid),
-    /// Report how much processor time was used.
     CpuTimes,
 }
 
@@ -80,10 +76,8 @@ impl Request {
     }
 }
 
-/// How a request went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
-    /// It was done.
     Done,
     /// dtrace, or a pid file, is not what it should be.
     Refused,
@@ -91,7 +85,6 @@ pub(super) enum Outcome {
     Failed,
 }
 
-/// An answer.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) outcome: Outcome,
@@ -103,7 +96,6 @@ pub(super) struct Reply {
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
-/// The longest text.
 const LONGEST: usize = 32 << 10;
 /// The most descriptors: dtrace's stdout and stderr, and the pipe that reports its end.
 const MOST: usize = 3;

@@ -48,7 +48,6 @@ pub struct KeeperJob {
 }
 
 impl KeeperJob {
-    /// The flags of the hidden subcommand.
     pub(super) fn arguments(&self) -> Vec<OsString> {
         let KeeperJob { dtrace, bufsize, switchrate, marks, compile, pid_files, consumers } = self;
         let flag = |flag: &str, value: &OsStr| {
@@ -119,8 +118,8 @@ impl KeeperProcess {
 
     fn answer(&mut self, request: Request) -> Reply {
         match request {
-            Request::Compile(program) => self.compile(program),
-            Request::Start(program) => self.start(program),
+            Request::Compile(program) => self.compile(program).unwrap_or_else(|refusal| refusal),
+            Request::Start(program) => self.start(program).unwrap_or_else(|refusal| refusal),
             Request::Terminate => self.signal(Signal::SIGTERM),
             Request::Kill => self.signal(Signal::SIGKILL),
             Request::ReadPidFile(number) => self.read_pid_file(number),
@@ -153,17 +152,12 @@ impl KeeperProcess {
         ))
     }
 
-    fn compile(&mut self, program: &Program) -> Reply {
-        let loaded = match modules::prepare(self.job.dtrace.is_some()) {
-            Ok(loaded) => loaded,
-            Err(why) => return Reply::failed(why),
-        };
-        let (mut command, file) = match self.command(&["-e"], program) {
-            Ok(prepared) => prepared,
-            Err(reply) => return reply,
-        };
+    fn compile(&mut self, program: &Program) -> Result<Reply, Reply> {
+        let loaded = modules::prepare(self.job.dtrace.is_some()).map_err(Reply::failed)?;
+        let (mut command, file) = self.command(&["-e"], program)?;
         let wanted = || !is_closed(self.exporter.as_fd());
-        match process::run(&mut command, Script::File(file), self.job.compile, wanted) {
+        let ran = process::run(&mut command, Script::File(file), self.job.compile, wanted);
+        Ok(match ran {
             Ok(ended) if ended.status.success() => Reply { text: loaded, ..Reply::done(0) },
             Ok(ended) if ended.stderr.trim().is_empty() => {
                 Reply::refused(format!("dtrace: {}", ended.status))
@@ -175,23 +169,19 @@ impl KeeperProcess {
                  if the base system comes as packages)",
                 self.path().display()
             )),
-        }
+        })
     }
 
-    fn start(&mut self, program: &Program) -> Reply {
-        let (mut command, file) = match self.command(&[], program) {
-            Ok(prepared) => prepared,
-            Err(reply) => return reply,
-        };
+    fn start(&mut self, program: &Program) -> Result<Reply, Reply> {
+        let (mut command, file) = self.command(&[], program)?;
         self.dtrace = None;
-        match Supervised::start(&mut command, Script::File(file)) {
-            Ok((dtrace, descriptors)) => {
-                let pid = self.dtrace.insert(dtrace).pid();
-                Reply { descriptors, ..Reply::done(pid as i32) }
-            }
-            Err(error) if is_full(&error) => Reply::failed(format!("{error}; {NO_ROOM}")),
-            Err(error) => Reply::failed(error),
-        }
+        let started = Supervised::start(&mut command, Script::File(file));
+        let (dtrace, descriptors) = started.map_err(|error| match is_full(&error) {
+            true => Reply::failed(format!("{error}; {NO_ROOM}")),
+            false => Reply::failed(error),
+        })?;
+        let pid = self.dtrace.insert(dtrace).pid();
+        Ok(Reply { descriptors, ..Reply::done(pid as i32) })
     }
 
     fn signal(&self, signal: Signal) -> Reply {

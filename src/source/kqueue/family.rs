@@ -49,12 +49,10 @@ impl Family {
         Attach { tree, pid, root: true, errno: 0, notes: self.notes }
     }
 
-    /// The tree that a tracked process belongs to.
     pub(super) fn tree_of(&self, pid: Pid) -> Option<TreeId> {
         self.tracked.get(&pid).copied()
     }
 
-    /// How many are tracked.
     pub(super) fn len(&self) -> usize {
         self.tracked.len()
     }
@@ -107,7 +105,6 @@ impl Family {
         self.search = Some(Search::default());
     }
 
-    /// Whether a search is under way.
     pub(super) fn is_searching(&self) -> bool {
         self.search.is_some()
     }

@@ -82,7 +82,6 @@ pub trait KqueueApi: Send {
 pub enum MarkPlace {
     /// Right before a kevent(2) call.
     Before = BEFORE_CALL,
-    /// Right after it.
     After = AFTER_CALL,
 }
 

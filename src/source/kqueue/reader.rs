@@ -67,19 +67,30 @@ impl IdlePace {
     }
 }
 
-/// What became of a root.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RootEvent {
-    /// It is tracked.
-    Attached { tree: TreeId, pid: Pid },
-    /// kevent(2) refused it.
-    Refused { tree: TreeId, pid: Pid, errno: i32 },
+    Attached {
+        tree: TreeId,
+        pid: Pid,
+    },
+    Refused {
+        tree: TreeId,
+        pid: Pid,
+        errno: i32,
+    },
     /// Another tree has it.
-    Taken { tree: TreeId, pid: Pid, by: TreeId },
-    /// It has ended.
-    Ended { tree: TreeId },
+    Taken {
+        tree: TreeId,
+        pid: Pid,
+        by: TreeId,
+    },
+    Ended {
+        tree: TreeId,
+    },
     /// The descendants that were there before us are registered; so many are tracked in all.
-    Searched { tracked: usize },
+    Searched {
+        tracked: usize,
+    },
 }
 
 /// The reader. It is run on a thread of its own.
@@ -105,7 +116,6 @@ pub(crate) struct KqueueReader {
 #[derive(Debug, Default)]
 struct NumberedCall {
     seq: u64,
-    /// Registered by it.
     registered: Vec<Attach>,
     before: Option<MonoTime>,
 }
@@ -181,23 +191,24 @@ impl KqueueReader {
             self.call.before = Some(clock::now());
             self.kernel.mark(MarkPlace::Before, call);
         }
-        let read = self.read();
-        match read {
-            Ok(refused) => {
-                self.kernel.mark(MarkPlace::After, call);
-                let after = clock::now();
-                let before = self.call.before.take().unwrap_or(after);
-                self.drained = took_all(CAPACITY.into(), self.returned.len() as i64, refused);
-                self.follow(self.drained);
-                let (seq, capacity) = (self.call.seq, CAPACITY);
-                let head = Batch { seq, capacity, before, after, attached: &[], events: &[] };
-                self.out.post(head, &mut self.returned);
-                self.call.seq += 1;
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(error) => Err(error),
-        }
+        let any_refused = match self.read() {
+            Ok(any_refused) => any_refused,
+            // It is made again, under the same number.
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        self.kernel.mark(MarkPlace::After, call);
+        let after = clock::now();
+        let before = self.call.before.take().unwrap_or(after);
+        self.drained = took_all(CAPACITY.into(), self.returned.len() as i64, any_refused);
+        self.follow_registrations();
+        self.follow_events();
+        self.plan_descendants();
+        let (seq, capacity) = (self.call.seq, CAPACITY);
+        let head = Batch { seq, capacity, before, after, attached: &[], events: &[] };
+        self.out.post(head, &mut self.returned);
+        self.call.seq += 1;
+        Ok(())
     }
 
     /// The call itself. Whether a registration of it was refused.
@@ -234,8 +245,8 @@ impl KqueueReader {
         any
     }
 
-    /// What the call says about who is tracked.
-    fn follow(&mut self, drained: bool) {
+    /// Who is tracked by the registrations of the call.
+    fn follow_registrations(&mut self) {
         for attach in std::mem::take(&mut self.call.registered) {
             self.family.registered(&attach);
             self.out.attached.push(attach);
@@ -254,12 +265,19 @@ impl KqueueReader {
                 (self.notify)(RootEvent::Refused { tree, pid, errno });
             }
         }
-        let ended = self.returned.iter().filter_map(|event| self.family.event(event));
-        for tree in ended {
+    }
+
+    /// Who is tracked by the events of the call.
+    fn follow_events(&mut self) {
+        for tree in self.returned.iter().filter_map(|event| self.family.event(event)) {
             self.out.gone.push(tree);
             (self.notify)(RootEvent::Ended { tree });
         }
-        if drained && self.family.is_searching() {
+    }
+
+    /// Takes the search for descendants one step further, if there is one.
+    fn plan_descendants(&mut self) {
+        if self.drained && self.family.is_searching() {
             self.planned.extend(self.family.missing());
             if !self.family.is_searching() {
                 let tracked = self.family.len();
@@ -344,7 +362,6 @@ impl Outbox {
         }
     }
 
-    /// Sends what was lost, if something was.
     fn report_loss(&mut self) {
         if let Some(LostBatches { first, count, from, to }) = self.lost.take() {
             self.to.post(Message::Plain(Input::BatchesLost { first, count, from, to }));

@@ -12,11 +12,9 @@ use crate::model::{Pid, TreeId};
 use crate::source::keeper::Keeper;
 use crate::source::target::{Root, Target};
 
-/// All consumers of a run.
 #[derive(Debug, Default)]
 pub(super) struct Consumers(Vec<WatchedConsumer>);
 
-/// One consumer.
 #[derive(Debug)]
 struct WatchedConsumer {
     id: TreeId,

@@ -35,15 +35,12 @@ const PID_FILE_EVERY: Duration = Duration::from_secs(1);
 /// What the controller waits for.
 #[derive(Debug)]
 pub(super) enum LiveEvent {
-    /// What became of a root.
     Root(RootEvent),
     /// dtrace has printed its first record.
     Begun,
-    /// The command of a tree has ended.
     CommandEnded(TreeId, io::Result<CommandEnd>),
     /// A thread of a witness has ended.
     ThreadEnded,
-    /// The end was asked for.
     Stop,
 }
 
@@ -181,7 +178,6 @@ impl LiveController {
         }
     }
 
-    /// Whether every tree has begun.
     fn has_begun(&self) -> bool {
         self.witnesses.pace.is_idle()
     }

@@ -190,7 +190,6 @@ fn witnesses(
     Ok(Witnesses { requests, pace, reading, reader_stop, consumers, tracing, dtrace_stop })
 }
 
-/// Starts a thread.
 fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,

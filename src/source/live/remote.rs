@@ -58,7 +58,6 @@ impl Remote {
         Ok(self.kernel.clone())
     }
 
-    /// What was reached.
     pub(crate) fn dtrace(&self) -> &DtraceWitness {
         &self.dtrace
     }

@@ -17,9 +17,7 @@ pub(super) enum RootSource {
     File(PidFile),
     /// A command that has not begun.
     Gated(GatedCommand),
-    /// A command that runs.
     Running,
-    /// A command that has ended.
     Over,
 }
 
@@ -29,20 +27,17 @@ enum TreeState {
     Empty,
     /// The reader was asked to track it.
     Asked(Pid),
-    /// It is tracked.
     Attached(Pid),
     /// It will not be tracked (again).
     Lost,
 }
 
-/// One tree.
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) id: TreeId,
     pub(super) name: String,
     source: RootSource,
     state: TreeState,
-    /// How its command ended.
     pub(super) ended: Option<CommandEnd>,
 }
 
@@ -74,13 +69,11 @@ impl Tree {
         Some(RootRequest { tree: self.id, pid, newborn })
     }
 
-    /// Its root is tracked.
     pub(super) fn root_attached(&mut self, pid: Pid) {
         tracing::info!("tree {:?}: tracking process {pid}", self.name);
         self.state = TreeState::Attached(pid);
     }
 
-    /// Its root cannot be tracked.
     pub(super) fn root_refused(&mut self, why: &str) {
         tracing::warn!("tree {:?} has no root: {why}", self.name);
         self.lose_root();
@@ -116,19 +109,15 @@ impl Tree {
         if !matches!((&self.source, self.state), (RootSource::Gated(_), TreeState::Attached(_))) {
             return None;
         }
-        let RootSource::Gated(gated) = std::mem::replace(&mut self.source, RootSource::Over) else {
+        let RootSource::Gated(gated) = std::mem::replace(&mut self.source, RootSource::Running)
+        else {
             return None;
         };
-        match gated.release() {
-            Ok(process) => {
-                self.source = RootSource::Running;
-                Some(process)
-            }
-            Err(error) => {
-                tracing::error!("tree {:?}: cannot begin: {error}", self.name);
-                None
-            }
-        }
+        let released = gated.release().inspect_err(|error| {
+            tracing::error!("tree {:?}: cannot begin: {error}", self.name);
+            self.source = RootSource::Over;
+        });
+        released.ok()
     }
 
     /// Its command has ended, or cannot be waited for.
