@@ -82,6 +82,7 @@ pub trait KqueueApi: Send {
 pub enum MarkPlace {
     /// Right before a kevent(2) call.
     Before = BEFORE_CALL,
+    /// Right after it.
     After = AFTER_CALL,
 }
 
