@@ -46,6 +46,7 @@ use clap::{Parser, Subcommand};
 use self::terminal::{paint_for_stderr, warn};
 use crate::report::format::Hue;
 use crate::source::kqueue::Open;
+use crate::source::signals::keep_zombies;
 
 /// How long both witnesses go on after a command has ended: longer than any note or record may take.
 const LINGER: Duration = Duration::from_secs(2);
@@ -130,6 +131,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Runs the command that this process was started with, on the kernel that `open` opens.
 pub fn main(open: Open) -> ExitCode {
+    keep_zombies();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),

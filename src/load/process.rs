@@ -31,14 +31,6 @@ pub(super) fn wait(pid: libc::pid_t) -> nix::Result<u32> {
     }
 }
 
-/// Lets children become zombies until we wait for them, as a process may inherit another setting: with SIGCHLD ignored the kernel would
-/// throw their statuses away.
-pub(super) fn keep_zombies() {
-    use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: SIG_DFL runs no code of ours. It can only fail for a signal that does not exist.
-    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
-}
-
 #[cfg(all(target_arch = "x86_64", target_os = "freebsd"))]
 mod number {
     //! FreeBSD's sys/syscall.h.

@@ -22,7 +22,6 @@ const BURST: usize = 256;
 /// When fork(2) fails for good, or a child cannot be waited for. A full process table is no error: see
 /// `LoadTally::fork_failures` and `LoadTally::timed_out`.
 pub fn run(plan: &Plan) -> Result<LoadTally, LoadError> {
-    process::keep_zombies();
     let pace = Pace::new(plan.rate, plan.max);
     match plan.shape {
         Shape::Threads => threads(plan, pace),

@@ -14,7 +14,7 @@ pub mod live;
 mod message;
 mod pool;
 pub mod replay;
-mod signals;
+pub(crate) mod signals;
 pub mod stop;
 pub mod sysctl;
 pub mod target;

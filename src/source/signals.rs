@@ -1,6 +1,6 @@
-//! Which signals a thread of the exporter blocks.
+//! What the process does about signals besides ending: which ones a thread blocks, and that a child's end is its to see.
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
 /// What a fault or a debugger sends to a thread itself. A thread that blocks one of them dies of it: the kernel cannot
 /// deliver it, so it kills the process (13.2 `kern_sig.c`, `trapsignal`; Linux `kernel/signal.c`, `force_sig_info`).
@@ -14,6 +14,13 @@ const NEVER_BLOCKED: [Signal; 8] = [
     Signal::SIGSYS,
     Signal::SIGCONT,
 ];
+
+/// Lets children become zombies until they are waited for. A process whose parent ignored SIGCHLD may have inherited that, and
+/// then the kernel throws away how its children end.
+pub(crate) fn keep_zombies() {
+    // SAFETY: SIG_DFL runs no code of ours. It can only fail for a signal that does not exist.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
 
 /// Leaves the signals that are meant for the process to its other threads.
 ///

@@ -206,6 +206,22 @@ fn a_command_is_recorded_and_its_recording_replays() {
     }
 }
 
+/// By GNU's env(1).
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_whose_parent_ignores_sigchld_sees_how_its_children_end() {
+    let host = Host::new("split");
+    let file = host.path("run.kqr");
+    let args = ["record", "--output", file.to_str().expect("text")];
+    let record = host.command(&args, &["--", "/bin/true"]);
+    let mut ignoring = Command::new("env");
+    ignoring.arg("--ignore-signal=CHLD").arg(record.get_program()).args(record.get_args());
+    ignoring.envs(record.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ended = Ended::of(ignoring.stdin(Stdio::null()).output().expect("it runs"));
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    ended.is_quiet();
+}
+
 #[test]
 fn a_recording_whose_command_cannot_begin_still_ends() {
     let host = Host::new("split");

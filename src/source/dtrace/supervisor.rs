@@ -248,12 +248,12 @@ impl Supervisor {
         }
     }
 
+    /// Reports its end, unless the keeper is gone with it.
     fn ended(&self, end: End, policy: &RestartPolicy, view: &View) -> Result<(), Gone> {
-        let End::With(status) = end else {
-            return match &self.dtrace.runner {
-                Runner::Keeper(keeper) => Err(keeper.is_gone()),
-                Runner::Command(_) => Ok(()),
-            };
+        let how = match (end, &self.dtrace.runner) {
+            (End::With(status), _) => status.to_string(),
+            (End::Unknown, Runner::Keeper(keeper)) => return Err(keeper.is_gone()),
+            (End::Unknown, Runner::Command(_)) => "its status is not known".to_owned(),
         };
         let name = &self.name;
         self.send(Input::DtraceDown { at: clock::now() });
@@ -263,9 +263,9 @@ impl Supervisor {
             }
             Some(at) if view.stops == 0 => {
                 let wait = at.saturating_sub(view.now);
-                tracing::warn!("{name} ended ({status}); starting it again in {wait:.1?}");
+                tracing::warn!("{name} ended ({how}); starting it again in {wait:.1?}");
             }
-            _ => tracing::info!("{name} ended ({status})"),
+            _ => tracing::info!("{name} ended ({how})"),
         }
         Ok(())
     }
