@@ -61,6 +61,12 @@ impl CallsFile {
         let place = self.calls.binary_search_by_key(&seq, |call| call.seq).ok()?;
         self.calls.get(place)
     }
+
+    /// The call before this one, as far as it is in the file.
+    pub(super) fn before(&self, call: &LoggedCall) -> Option<&LoggedCall> {
+        let place = self.calls.partition_point(|other| other.seq < call.seq);
+        self.calls.get(place.checked_sub(1)?)
+    }
 }
 
 /// The reader had not been running for longer when it registered the root, in nanoseconds.

@@ -155,25 +155,27 @@ impl Directory {
     }
 
     /// Pushes everything into `sink`. dtrace's stderr comes first, at time 0: it is not known when a drop happened.
-    pub fn play(&self, sink: &mut impl Sink) -> ControlFlow<()> {
-        match self.watched {
+    pub fn play(self, sink: &mut impl Sink) -> ControlFlow<()> {
+        let up = Input::DtraceUp { at: MonoTime(self.meta().start_mono_ns) };
+        let Directory { watched, stdout, stderr, .. } = self;
+        match watched {
             Watched::Mirror(_) => sink.push(Input::Tree { id: ID, name: MIRROR })?,
             Watched::Consumer(pid) => {
                 sink.push(Input::Tree { id: ID, name: CONSUMER })?;
                 sink.push(Input::Consumer { id: ID, pid: Some(pid) })?;
             }
         }
-        let stream = DtraceText::new(self.stdout.as_deref().unwrap_or_default());
-        if self.stdout.is_some() {
-            sink.push(Input::DtraceUp { at: MonoTime(self.meta().start_mono_ns) })?;
-            let stderr = self.stderr.as_deref().unwrap_or(NO_STDERR);
-            for bytes in stderr.chunks(CHUNK).chain(stream.messages.chunks(CHUNK)) {
+        let text = DtraceText::new(stdout.as_deref().unwrap_or_default());
+        if stdout.is_some() {
+            sink.push(up)?;
+            let stderr = stderr.as_deref().unwrap_or(NO_STDERR);
+            for bytes in stderr.chunks(CHUNK).chain(text.messages.chunks(CHUNK)) {
                 sink.push(Input::Stderr { at: MonoTime(0), bytes })?;
             }
         }
-        match &self.watched {
-            Watched::Mirror(calls) => stream.play_with(calls, sink)?,
-            Watched::Consumer(_) => stream.play(sink)?,
+        match watched {
+            Watched::Mirror(calls) => text.play_with(calls, sink)?,
+            Watched::Consumer(_) => text.play(sink)?,
         }
         sink.push(Input::End)
     }

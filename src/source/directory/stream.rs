@@ -112,22 +112,22 @@ impl<'a> DtraceText<'a> {
         for line in &self.lines {
             out.line(line.text)?;
         }
-        out.chunk.extend_from_slice(self.rest);
-        out.flush()
+        out.end(self.rest)
     }
 
     /// Pushes the lines, each call behind the line of its return.
-    pub(super) fn play_with(mut self, calls: &CallsFile, sink: &mut impl Sink) -> ControlFlow<()> {
-        let counted =
-            self.lines.iter().any(|line| matches!(line.call, Some(CallLine::Count { .. })));
-        let named = self.lines.iter().any(|line| matches!(line.call, Some(CallLine::Returned(_))));
-        if counted && !named && !self.name(calls) {
+    pub(super) fn play_with(
+        mut self,
+        mut calls: CallsFile,
+        sink: &mut impl Sink,
+    ) -> ControlFlow<()> {
+        if !self.name_calls(&calls) {
             sink.push(Input::Stderr { at: MonoTime(0), bytes: UNPLACED })?;
         }
-        let tail = Tail::of(&self.lines, calls);
-        let start = calls.start.clock.mono_ns;
-        let mut out = Out::new(sink, MonoTime(start));
-        let mut next = 0;
+        let tail = Tail::of(&self.lines, &calls);
+        calls.calls.extend(tail.idle);
+        let mut out = Out::new(sink, MonoTime(calls.start.clock.mono_ns));
+        let mut left = calls.calls.as_slice();
         for line in &self.lines {
             match line.call {
                 None => out.line(line.text)?,
@@ -135,20 +135,18 @@ impl<'a> DtraceText<'a> {
                 Some(CallLine::Begins(call)) => out.mark(line, BEFORE_CALL, call)?,
                 Some(CallLine::Returned(call)) => {
                     out.mark(line, AFTER_CALL, call)?;
-                    let idle = tail.idle.as_ref().filter(|idle| idle.seq == call);
-                    let known = calls.numbered(call).or(idle);
+                    let known = calls.numbered(call);
                     out.clock = known.map(|known| (line.at, known.after)).or(out.clock);
                     out.follow(line.at);
                     out.flush()?;
-                    next = out.calls(calls, &tail, next, call)?;
+                    left = out.calls(&calls, left, call)?;
                 }
             }
             out.follow(line.at);
         }
-        out.chunk.extend_from_slice(self.rest);
         out.at = out.at.max(MonoTime(tail.end));
-        out.flush()?;
-        out.calls(calls, &tail, next, u64::MAX)?;
+        out.end(self.rest)?;
+        out.calls(&calls, left, u64::MAX)?;
         match tail.lost {
             0 => ControlFlow::Continue(()),
             count => {
@@ -158,9 +156,16 @@ impl<'a> DtraceText<'a> {
         }
     }
 
-    /// Makes the `K` lines of the reader into `m` lines. `false` if it is not known which call is which: then all
-    /// of them are left out.
-    fn name(&mut self, calls: &CallsFile) -> bool {
+    /// If `K` lines alone tell of the calls, makes those of the reader into `m` lines. `false` if it is not known which call
+    /// is which: then all of them are left out.
+    fn name_calls(&mut self, calls: &CallsFile) -> bool {
+        let is_any = |is: fn(&CallLine) -> bool| {
+            self.lines.iter().any(|line| line.call.as_ref().is_some_and(is))
+        };
+        let is_counted = is_any(|call| matches!(call, CallLine::Count { .. }));
+        if !is_counted || is_any(|call| matches!(call, CallLine::Returned(_))) {
+            return true;
+        }
         let reader = calls.start.reader.get();
         let mut returns: Vec<&mut TextLine<'_>> = Vec::new();
         for line in &mut self.lines {
@@ -295,18 +300,22 @@ impl<'a, S: Sink> Out<'a, S> {
         ControlFlow::Continue(())
     }
 
-    /// Pushes the calls from place `next` on up to number `last`. The place behind them.
-    fn calls(
+    /// The text ends with `rest`.
+    fn end(&mut self, rest: &[u8]) -> ControlFlow<()> {
+        self.chunk.extend_from_slice(rest);
+        self.flush()
+    }
+
+    /// Pushes the calls that are `left` of all `calls`, up to number `last`. Those behind it.
+    fn calls<'c>(
         &mut self,
         calls: &CallsFile,
-        tail: &Tail,
-        mut next: usize,
+        left: &'c [LoggedCall],
         last: u64,
-    ) -> ControlFlow<(), usize> {
-        while let Some(call) =
-            calls.calls.iter().chain(&tail.idle).nth(next).filter(|c| c.seq <= last)
-        {
-            if let Some(before) = next.checked_sub(1).and_then(|place| calls.calls.get(place)) {
+    ) -> ControlFlow<(), &'c [LoggedCall]> {
+        let (due, left) = left.split_at(left.partition_point(|call| call.seq <= last));
+        for call in due {
+            if let Some(before) = calls.before(call) {
                 let (first, count) = (before.seq + 1, call.seq - before.seq - 1);
                 let (from, to) = (MonoTime(before.after), MonoTime(call.before));
                 if count > 0 {
@@ -323,9 +332,8 @@ impl<'a, S: Sink> Out<'a, S> {
                 attached: if call.seq == 0 { &root } else { &[] },
                 events: &call.events,
             }))?;
-            next += 1;
         }
-        ControlFlow::Continue(next)
+        ControlFlow::Continue(left)
     }
 }
 

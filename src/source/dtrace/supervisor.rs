@@ -12,7 +12,7 @@ use super::process::{DtraceProcess, End, readable};
 use super::programs::Program;
 use super::{DtraceError, DtraceWitness, Runner, STDERR_BUFFERS, STDOUT_BUFFERS};
 use crate::input::Input;
-use crate::model::Pid;
+use crate::model::{MonoTime, Pid};
 use crate::source::clock;
 use crate::source::inbox::MessageSender;
 use crate::source::keeper::{Gone, Started};
@@ -129,15 +129,7 @@ impl Supervisor {
     fn attend(&mut self, process: &mut Option<DtraceProcess>) -> Result<(), Gone> {
         let mut policy = RestartPolicy::new(self.dtrace.options.limits);
         loop {
-            let view = View {
-                now: Duration::from_nanos(clock::now().0),
-                exited: process.as_ref().is_some_and(|p| p.ended().is_some()),
-                last_output: process
-                    .as_ref()
-                    .and_then(|p| Some(Duration::from_nanos(p.last_output()?.0))),
-                outdated: process.is_some() && self.consumers.get() != self.watched,
-                stops: self.stop.requests(),
-            };
+            let view = self.view(process.as_ref());
             match policy.next(&view) {
                 Action::Wait(time) => self.wait(process.as_mut(), time),
                 Action::Start => match self.start() {
@@ -169,6 +161,17 @@ impl Supervisor {
                 }
                 Action::Over => return Ok(()),
             }
+        }
+    }
+
+    fn view(&self, process: Option<&DtraceProcess>) -> View {
+        let since_boot = |at: MonoTime| Duration::from_nanos(at.0);
+        View {
+            now: since_boot(clock::now()),
+            exited: process.is_some_and(|process| process.ended().is_some()),
+            last_output: process.and_then(DtraceProcess::last_output).map(since_boot),
+            outdated: process.is_some() && self.consumers.get() != self.watched,
+            stops: self.stop.requests(),
         }
     }
 

@@ -85,45 +85,43 @@ pub enum LiveError {
 /// Whether these can be watched together.
 ///
 /// # Errors
-/// There is nothing to watch, or two trees have one name.
+/// [`LiveError::Targets`].
 pub fn check(config: &LiveConfig) -> Result<(), LiveError> {
+    problem(config).map_or(Ok(()), |why| Err(LiveError::Targets(why)))
+}
+
+fn problem(config: &LiveConfig) -> Option<String> {
+    let LiveConfig { targets, consumers, dtrace, .. } = config;
     if config.is_empty() {
-        return Err(LiveError::Targets(
-            "nothing to watch: give --kqueue.target, --consumer, or a command after --; to serve, a [[tree]] or \
-             a [[consumer]] in --config.file is as good"
-                .to_owned(),
-        ));
+        let text = "nothing to watch: give --kqueue.target, --consumer, or a command after --; to serve, a [[tree]] or \
+                    a [[consumer]] in --config.file is as good";
+        return Some(text.to_owned());
     }
-    if config.dtrace.command.is_some() && !config.targets.is_empty() {
-        return Err(LiveError::Targets(
-            "--dtrace.command watches consumers of another host: a --kqueue.target, a [[tree]] or a command after -- is a \
-             process of this one, for an exporter of its own"
-                .to_owned(),
-        ));
+    if dtrace.command.is_some() && !targets.is_empty() {
+        let text = "--dtrace.command watches consumers of another host: a --kqueue.target, a [[tree]] or a command after -- \
+                    is a process of this one, for an exporter of its own";
+        return Some(text.to_owned());
     }
-    if config.consumers.len() > MOST_CONSUMERS {
-        return Err(LiveError::Targets(format!(
+    if consumers.len() > MOST_CONSUMERS {
+        return Some(format!(
             "{} consumers: one exporter watches {MOST_CONSUMERS} at most; give the others to a second one",
-            config.consumers.len()
-        )));
+            consumers.len()
+        ));
     }
     // A record of a consumer has its pid alone: it is one tree's.
-    let mut others = config.consumers.iter();
-    while let Some(consumer) = others.next() {
-        if let Some(twice) = others.clone().find(|other| other.root == consumer.root) {
-            return Err(LiveError::Targets(format!(
-                "consumers {:?} and {:?} are the same process: leave one out",
-                consumer.name, twice.name
-            )));
+    for (place, Target { name, root }) in consumers.iter().enumerate() {
+        if let Some(twice) = consumers.iter().skip(place + 1).find(|other| other.root == *root) {
+            return Some(format!(
+                "consumers {name:?} and {:?} are the same process: leave one out",
+                twice.name
+            ));
         }
     }
-    let trees = || config.targets.iter().chain(&config.consumers);
+    let trees = || targets.iter().chain(consumers);
     if trees().count() > usize::from(u16::MAX) {
-        return Err(LiveError::Targets(format!("more than {} trees", u16::MAX)));
+        return Some(format!("more than {} trees", u16::MAX));
     }
     let mut names = HashSet::new();
-    match trees().find(|target| !names.insert(&target.name)) {
-        Some(twice) => Err(LiveError::Targets(format!("two trees are named {:?}", twice.name))),
-        None => Ok(()),
-    }
+    let twice = trees().find(|target| !names.insert(&target.name))?;
+    Some(format!("two trees are named {:?}", twice.name))
 }
