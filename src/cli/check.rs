@@ -1,4 +1,4 @@
-//! `check`: would serve work here, and if not, what is to be done?
+//! `check`: says whether `serve` would work here, and what to do if not.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

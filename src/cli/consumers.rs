@@ -1,4 +1,4 @@
-//! `consumers`: which processes of this host use EVFILT_PROC, and could be watched as consumers?
+//! `consumers`: lists the processes of a host that use EVFILT_PROC, with the flag to watch each of them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

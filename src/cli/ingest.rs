@@ -1,4 +1,4 @@
-//! Between a source and the HTTP service: feeds the pipeline and publishes what has been counted.
+//! The sink of a source that is served: it feeds the pipeline, and publishes what was counted to the HTTP service.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! `keeper`: a hidden subcommand, the process that stays root's and runs dtrace(1) for an exporter.
+//! `keep-dtrace`: a hidden subcommand, the process that stays root's and runs dtrace(1) for an exporter.
 
 use std::fs::File;
 use std::io::stdin;

@@ -1,4 +1,4 @@
-//! `--log.*`: the flags and the format of Prometheus' own programs.
+//! `--log.*`: the flags and the format of the log, which are those of Prometheus' own programs.
 
 use std::fmt;
 

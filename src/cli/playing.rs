@@ -1,4 +1,4 @@
-//! Opens recordings for the commands that read one as fast as they can.
+//! Plays a recording, or its parts in their order, for the commands that read one as fast as they can.
 
 use std::ffi::OsStr;
 use std::ops::ControlFlow;

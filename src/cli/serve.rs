@@ -1,4 +1,4 @@
-//! `serve`: the exporter.
+//! `serve`, the exporter: its flags, the source that they choose, and what must hold before it serves.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks a command to end cleanly, a second one to end at once.
+//! Signals that end a command: the first asks it to end cleanly, a second one to end at once. They are SIGTERM and SIGINT, and
+//! SIGHUP for a command that belongs to a terminal.
 
 use std::future::poll_fn;
 use std::io;

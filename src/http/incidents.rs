@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::bucket::Bucket;
+use super::token_bucket::TokenBucket;
 use crate::check::finding::{Finding, Observer};
 use crate::check::stats::Stats;
 use crate::model::Verdict;
@@ -79,13 +79,13 @@ impl Rings {
 /// The incidents of one verdict.
 struct Ring {
     latest: VecDeque<NumberedFinding>,
-    pace: Bucket,
+    pace: TokenBucket,
     skipped: u64,
 }
 
 impl Default for Ring {
     fn default() -> Self {
-        Ring { latest: VecDeque::new(), pace: Bucket::new(STEADY, BURST), skipped: 0 }
+        Ring { latest: VecDeque::new(), pace: TokenBucket::new(STEADY, BURST), skipped: 0 }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Listening sockets.
+//! Opens the listening sockets: IPv6 and IPv4 as Go's programs do.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -15,7 +15,6 @@
 
 mod about;
 mod body;
-mod bucket;
 mod filter;
 mod history;
 mod incidents;
@@ -23,16 +22,17 @@ mod limits;
 mod listen;
 mod negotiate;
 mod pages;
+mod paths;
 mod peers;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 mod query;
 mod route;
-mod routes;
 mod server;
 mod service;
 mod snapshot;
 mod state;
-mod timed;
+mod timed_stream;
+mod token_bucket;
 pub mod web_args;
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 mod web_config;

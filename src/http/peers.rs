@@ -67,7 +67,7 @@ impl Peers {
     }
 
     /// A place for a new connection; waits for one if all the others are being answered.
-    pub(super) async fn admit(self: &Arc<Self>) -> Option<Seat> {
+    pub(super) async fn admit(self: &Arc<Self>) -> Option<ConnectionSlot> {
         let place = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => place,
             Err(_) => {
@@ -78,7 +78,7 @@ impl Peers {
         let peer = Arc::new(Peer::default());
         let id = self.arrive(&peer);
         self.table().insert(id, Arc::clone(&peer));
-        Some(Seat { id, peer, peers: Arc::clone(self), _place: place })
+        Some(ConnectionSlot { id, peer, peers: Arc::clone(self), _place: place })
     }
 
     /// A request's header is complete.
@@ -117,14 +117,14 @@ impl Peers {
 }
 
 /// One of the limited places for connections; dropping it gives the place back.
-pub(super) struct Seat {
+pub(super) struct ConnectionSlot {
     id: u64,
     pub(super) peer: Arc<Peer>,
     peers: Arc<Peers>,
     _place: OwnedSemaphorePermit,
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.peers.table().remove(&self.id);
     }

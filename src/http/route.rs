@@ -14,7 +14,7 @@ use super::body::{PageBody, PageResponse, answer, text};
 use super::filter::{Filter, Listed};
 use super::negotiate::AnswerFormat;
 use super::pages::runbook::RUNBOOK;
-use super::routes::BELOW;
+use super::paths::BELOW;
 use super::service::Service;
 use super::web_config::{AuthOutcome, Rules};
 use super::{negotiate, pages};
@@ -120,13 +120,13 @@ fn refuse_body(request: &Request<Incoming>) -> Option<PageResponse> {
 }
 
 async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> PageResponse {
-    let (routes, path) = (&service.routes, request.uri().path());
-    if let Some(to) = routes.moved(path) {
+    let (paths, path) = (&service.paths, request.uri().path());
+    if let Some(to) = paths.moved(path) {
         return moved(&to);
     }
-    let found = routes.within(path).and_then(|path| Endpoint::of(path, &routes.telemetry_path));
+    let found = paths.within(path).and_then(|path| Endpoint::of(path, &paths.telemetry_path));
     let Some(endpoint) = found else {
-        let why = format!("Not found. The status page is at {}.", routes.status_page());
+        let why = format!("Not found. The status page is at {}.", paths.status_page());
         return text(StatusCode::NOT_FOUND, why);
     };
     if !endpoint.allows(request.method()) {
@@ -138,7 +138,7 @@ async fn dispatch(service: &Arc<Service>, request: &Request<Incoming>) -> PageRe
         Endpoint::Metrics => metrics(service, request.headers()).await,
         Endpoint::Status => {
             service.state.read_cpu().await;
-            html(service.state.status_page(&routes.telemetry_path))
+            html(service.state.status_page(&paths.telemetry_path))
         }
         Endpoint::Runbook => html(RUNBOOK.as_str()),
         Endpoint::Css => answer(StatusCode::OK, "text/css; charset=utf-8", pages::CSS.into()),
@@ -207,7 +207,7 @@ fn incidents(service: &Service, request: &Request<Incoming>) -> PageResponse {
     let format = filter.format.unwrap_or_else(|| AnswerFormat::liked(request.headers()));
     negotiated(match format {
         AnswerFormat::Html => html(pages::incidents::html(&listed)),
-        AnswerFormat::Json => json(listed.json(&service.routes.base(""))),
+        AnswerFormat::Json => json(listed.json(&service.paths.base(""))),
     })
 }
 
@@ -227,7 +227,7 @@ fn incident(service: &Service, id: &str, request: &Request<Incoming>) -> PageRes
         AnswerFormat::Html => html(pages::incident::html(&incident, stats)),
         AnswerFormat::Json => {
             let mut dto = incident.dto_in_full(stats);
-            dto.runbook.insert_str(0, &service.routes.base(BELOW));
+            dto.runbook.insert_str(0, &service.paths.base(BELOW));
             json(serde_json::to_vec(&dto))
         }
     })

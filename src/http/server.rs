@@ -19,11 +19,11 @@ use tokio::time::{interval, sleep, timeout};
 
 use super::limits::Limits;
 use super::listen::listen;
-use super::peers::{Peers, Seat};
-use super::routes::Routes;
+use super::paths::ServicePaths;
+use super::peers::{ConnectionSlot, Peers};
 use super::service::Service;
 use super::state::State;
-use super::timed::Timed;
+use super::timed_stream::TimedStream;
 use super::web_config::{WebConfig, WebConfigError};
 use super::{history, route};
 use crate::http::web_args::WebArgs;
@@ -47,7 +47,7 @@ pub enum BindError {
 /// Bound sockets, before the first connection is accepted.
 pub struct Server {
     listeners: Vec<StdListener>,
-    routes: Routes,
+    paths: ServicePaths,
     max_requests: usize,
     web_config: Arc<WebConfig>,
     limits: Limits,
@@ -69,7 +69,7 @@ impl Server {
         }
         Ok(Server {
             listeners,
-            routes: Routes::new(args),
+            paths: ServicePaths::new(args),
             max_requests: args.max_requests,
             web_config,
             limits: Limits::default(),
@@ -93,11 +93,11 @@ impl Server {
     /// The listeners or SIGHUP's handler cannot be given to the runtime.
     pub async fn run(self, state: State, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let drain = self.limits.drain;
-        state.set_external_url(self.routes.external());
+        state.set_external_url(self.paths.external());
         let (stop, stopping) = watch::channel(ConnectionEnd::No);
         let service = Arc::new(Service::new(
             state,
-            self.routes,
+            self.paths,
             Arc::clone(&self.web_config),
             self.max_requests,
         ));
@@ -165,23 +165,23 @@ async fn accept(
             }
         };
         pause = FIRST_PAUSE;
-        let Some(seat) = connections.peers.admit().await else { return };
-        tokio::spawn(connection(stream, seat, Arc::clone(&connections), stopping.clone()));
+        let Some(slot) = connections.peers.admit().await else { return };
+        tokio::spawn(connection(stream, slot, Arc::clone(&connections), stopping.clone()));
     }
 }
 
 async fn connection(
     stream: TcpStream,
-    seat: Seat,
+    slot: ConnectionSlot,
     connections: Arc<Connections>,
     stopping: watch::Receiver<ConnectionEnd>,
 ) {
     // Without it, a response of two segments would wait for the client's delayed ACK.
     let _ = stream.set_nodelay(true);
-    let stream = Timed::new(stream, Arc::clone(&seat.peer), &connections.limits);
-    let way = seat.peer.gives_way();
+    let stream = TimedStream::new(stream, Arc::clone(&slot.peer), &connections.limits);
+    let way = slot.peer.gives_way();
     let Some(tls) = connections.service.web_config.rules().tls.clone() else {
-        return serve(stream, &seat, way, connections, stopping).await;
+        return serve(stream, &slot, way, connections, stopping).await;
     };
     let mut way = pin!(way);
     let stream = tokio::select! {
@@ -190,7 +190,7 @@ async fn connection(
     };
     match stream {
         Ok(Ok(stream)) if tls.admits(stream.get_ref().1.peer_certificates()) => {
-            serve(stream, &seat, way, connections, stopping).await;
+            serve(stream, &slot, way, connections, stopping).await;
         }
         Ok(Ok(_)) => tracing::debug!("client certificate bears no allowed name"),
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
@@ -201,12 +201,12 @@ async fn connection(
 /// Answers the requests of one connection.
 async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
     stream: T,
-    seat: &Seat,
+    slot: &ConnectionSlot,
     gives_way: impl Future<Output = ()>,
     connections: Arc<Connections>,
     mut stopping: watch::Receiver<ConnectionEnd>,
 ) {
-    let peer = &seat.peer;
+    let peer = &slot.peer;
     let answer = service_fn(|request| {
         let connections = Arc::clone(&connections);
         async move {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::routes::Routes;
+use super::paths::ServicePaths;
 use super::state::State;
 use super::web_config::WebConfig;
 
 /// What requests share.
 pub(super) struct Service {
     pub(super) state: State,
-    pub(super) routes: Routes,
+    pub(super) paths: ServicePaths,
     pub(super) web_config: Arc<WebConfig>,
     scrapes: Arc<Semaphore>,
     reloads: Semaphore,
@@ -21,7 +21,7 @@ impl Service {
     /// Answers `scrapes` scrapes at the same time at most; 0: as many as come.
     pub(super) fn new(
         state: State,
-        routes: Routes,
+        paths: ServicePaths,
         web_config: Arc<WebConfig>,
         scrapes: usize,
     ) -> Service {
@@ -31,7 +31,7 @@ impl Service {
         };
         Service {
             state,
-            routes,
+            paths,
             web_config,
             scrapes: Arc::new(Semaphore::new(scrapes)),
             reloads: Semaphore::new(1),

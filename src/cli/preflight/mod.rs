@@ -1,4 +1,5 @@
-//! Would `serve` work here? [`facts`] looks at the host, and pure functions in [`judge`] say what that means.
+//! What `check` looks at: [`facts`] gathers the facts of the host, and pure functions in [`judge`] say what they mean for
+//! `serve`.
 
 pub(crate) mod facts;
 pub(crate) mod judge;

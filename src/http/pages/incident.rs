@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::page;
 use crate::check::stats::Stats;
 use crate::http::incidents::NumberedFinding;
-use crate::http::routes::{BELOW, TOP};
+use crate::http::paths::{BELOW, TOP};
 use crate::report::escape::Clean;
 use crate::report::evidence::dto::TimelineRow;
 use crate::report::{evidence, format};

@@ -7,7 +7,7 @@ use pulldown_cmark::html::push_html;
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 
 use super::page;
-use crate::http::routes::TOP;
+use crate::http::paths::TOP;
 
 /// The page: it never changes.
 pub(in crate::http) static RUNBOOK: LazyLock<String> = LazyLock::new(|| {

@@ -13,7 +13,7 @@ use std::{fs, io};
 
 use hyper::HeaderMap;
 
-use super::bucket::Bucket;
+use super::token_bucket::TokenBucket;
 use crate::plain_file;
 
 use guard::Guard;
@@ -52,7 +52,7 @@ pub(super) struct Rules {
     pub(super) tls: Option<Tls>,
     pub(super) auth: Option<Arc<Auth>>,
     pub(super) headers: HeaderMap,
-    pub(super) rate: Option<Arc<Bucket>>,
+    pub(super) rate: Option<Arc<TokenBucket>>,
     guard: Guard,
     /// The files that it was read from, and their stamps just before.
     files: Vec<PathBuf>,
@@ -176,7 +176,7 @@ impl Rules {
             tls,
             auth: auth.map(Arc::new),
             headers: file.http_server_config.unwrap_or_default().headers,
-            rate: file.rate_limit.map(|rate| Arc::new(Bucket::new(rate.interval, rate.burst))),
+            rate: file.rate_limit.map(|rate| Arc::new(TokenBucket::new(rate.interval, rate.burst))),
             guard,
             files,
             stamps,

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// One each `interval`, and `burst` at once.
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     interval: Duration,
     burst: f64,
     level: Mutex<Level>,
@@ -16,15 +16,15 @@ struct Level {
     at: Instant,
 }
 
-impl Bucket {
-    pub(super) fn new(interval: Duration, burst: u32) -> Bucket {
+impl TokenBucket {
+    pub(super) fn new(interval: Duration, burst: u32) -> TokenBucket {
         let burst = f64::from(burst);
         let full = Level { tokens: burst, at: Instant::now() };
-        Bucket { interval, burst, level: Mutex::new(full) }
+        TokenBucket { interval, burst, level: Mutex::new(full) }
     }
 
     /// Whether both fill as fast and hold as much.
-    pub(super) fn is_like(&self, other: &Bucket) -> bool {
+    pub(super) fn is_like(&self, other: &TokenBucket) -> bool {
         self.interval == other.interval && self.burst == other.burst
     }
 
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_granted_and_then_one_each_interval() {
-        let bucket = Bucket::new(Duration::from_secs(1), 3);
+        let bucket = TokenBucket::new(Duration::from_secs(1), 3);
         let start = Instant::now();
         let granted = |after_ms| bucket.take(start + Duration::from_millis(after_ms));
         assert_eq!([0, 0, 0, 0].map(granted), [true, true, true, false]);

@@ -14,7 +14,7 @@ use super::peers::Peer;
 
 /// Adds time limits to a stream. [`Peer`] says which one counts: hyper's own header timer would cut idle connections
 /// as early as slow headers.
-pub(super) struct Timed<T> {
+pub(super) struct TimedStream<T> {
     stream: T,
     peer: Arc<Peer>,
     header: Duration,
@@ -25,11 +25,11 @@ pub(super) struct Timed<T> {
     write_timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Timed<T> {
-    pub(super) fn new(stream: T, peer: Arc<Peer>, limits: &Limits) -> Timed<T> {
+impl<T> TimedStream<T> {
+    pub(super) fn new(stream: T, peer: Arc<Peer>, limits: &Limits) -> TimedStream<T> {
         let (header, idle) = (limits.header, limits.idle);
         let read_timer = (peer.phase(), Box::pin(sleep(header)));
-        Timed { stream, peer, header, idle, read_timer, write_timer: None }
+        TimedStream { stream, peer, header, idle, read_timer, write_timer: None }
     }
 
     /// Fails once the time of the present phase is over.
@@ -62,7 +62,7 @@ impl<T> Timed<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for TimedStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -81,7 +81,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for TimedStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -128,7 +128,7 @@ mod tests {
 
     struct Connection {
         client: DuplexStream,
-        server: Timed<DuplexStream>,
+        server: TimedStream<DuplexStream>,
         peer: Arc<Peer>,
     }
 
@@ -136,11 +136,11 @@ mod tests {
         let (client, server) = duplex(8);
         let peer = Arc::new(Peer::default());
         let limits = Limits { header: HEADER, idle: IDLE, ..Limits::default() };
-        Connection { client, server: Timed::new(server, Arc::clone(&peer), &limits), peer }
+        Connection { client, server: TimedStream::new(server, Arc::clone(&peer), &limits), peer }
     }
 
     /// How long a read of everything takes until it fails.
-    async fn patience(server: &mut Timed<DuplexStream>) -> Duration {
+    async fn patience(server: &mut TimedStream<DuplexStream>) -> Duration {
         let begun = Instant::now();
         let error = server.read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -164,7 +164,7 @@ mod tests {
         drip.abort();
     }
 
-    async fn client_waits_for_first_byte(server: &mut Timed<DuplexStream>) {
+    async fn client_waits_for_first_byte(server: &mut TimedStream<DuplexStream>) {
         assert_eq!(server.read_u8().await.unwrap(), b'x');
     }
 

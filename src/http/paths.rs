@@ -9,7 +9,7 @@ pub(super) const BELOW: &str = "../";
 
 /// The paths of this service, as its clients use them.
 #[derive(Default)]
-pub(super) struct Routes {
+pub(super) struct ServicePaths {
     /// Before every path of a request: `/kqproc`, or empty.
     prefix: String,
     /// `--web.external-url`, without a `/` at its end.
@@ -17,11 +17,11 @@ pub(super) struct Routes {
     pub(super) telemetry_path: String,
 }
 
-impl Routes {
-    pub(super) fn new(args: &WebArgs) -> Routes {
+impl ServicePaths {
+    pub(super) fn new(args: &WebArgs) -> ServicePaths {
         let external = args.external_url.as_ref();
         let prefix = args.route_prefix.as_deref().or(external.map(|url| url.path.as_str()));
-        Routes {
+        ServicePaths {
             prefix: prefix.unwrap_or_default().to_owned(),
             external: external.map(ToString::to_string),
             telemetry_path: args.telemetry_path.clone(),
