@@ -49,27 +49,23 @@ pub(super) struct CheckArgs {
     web: WebArgs,
 }
 
-/// Prints a line for each prerequisite, or what watching costs. Exit status 0 when serve would work; otherwise what the first failing line
-/// says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
+/// Prints a line for each prerequisite, or what watching costs. Exit status 0 when serve would work; otherwise what the first
+/// failing line says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let of_file = args.config.as_deref().and_then(|file| Settings::read(file).ok());
-    let of_file = of_file.unwrap_or_default();
+    // A configuration file that cannot be used has a line of its own.
+    let settings = args.config.as_deref().and_then(|file| Settings::read(file).ok());
+    let settings = settings.unwrap_or_default();
+    let mut dtrace = settings.live.dtrace.clone();
+    dtrace.path = args.dtrace.clone().or(dtrace.path);
     if args.cost {
-        let cost = cost::measure(&dtrace(args, of_file), Duration::from_secs(args.seconds))?;
-        output::print(&match args.format {
-            Format::Text => cost.text(paint_for_stdout()),
-            Format::Json => output::json(&cost)?,
-        })?;
-        return Ok(ExitCode::SUCCESS);
+        return measure_cost(args, &dtrace);
     }
-    let remotes: Vec<_> = args.command.iter().map(remote).chain(of_file.remotes()).collect();
-    let this_host = args.command.is_none() && of_file.watches_this_host();
     let planned = PlannedService {
         user: &args.user,
         config: args.config.as_deref(),
-        this_host,
-        dtrace: dtrace(args, of_file),
-        remotes,
+        this_host: args.command.is_none() && settings.watches_this_host(),
+        dtrace,
+        remotes: args.command.iter().map(remote).chain(settings.remotes()).collect(),
         web: &args.web,
     };
     let progress = Progress::new("looking", None);
@@ -79,10 +75,13 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit_status(&lines)))
 }
 
-/// How serve would run dtrace(1). A configuration file that cannot be used has a line of its own.
-fn dtrace(args: &CheckArgs, of_file: Settings) -> DtraceOptions {
-    let options = of_file.live.dtrace;
-    DtraceOptions { path: args.dtrace.clone().or(options.path), ..options }
+fn measure_cost(args: &CheckArgs, dtrace: &DtraceOptions) -> anyhow::Result<ExitCode> {
+    let cost = cost::measure(dtrace, Duration::from_secs(args.seconds))?;
+    output::print(&match args.format {
+        Format::Text => cost.text(paint_for_stdout()),
+        Format::Json => output::json(&cost)?,
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The host behind a command, with init(8) in the place of its consumers.

@@ -1,6 +1,7 @@
 //! The sources of `serve` and `simulate --serve`: what the service shows of each, and how it is played into a pipeline in real
 //! time.
 
+use std::iter;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::thread;
@@ -98,8 +99,9 @@ impl Feed {
             sources,
         });
         Ok(Feed::new(state, Stop::default(), move |state, check, stop| {
-            let again = || repeat.then(|| open(&path));
-            play(first, again, Ingest::new(state.clone(), check), speed, stop);
+            let again = repeat.then(|| iter::repeat_with(|| open(&path)));
+            let rounds = iter::once(Ok(first)).chain(again.into_iter().flatten());
+            play(rounds, Ingest::new(state.clone(), check), speed, stop);
             Ok(())
         }))
     }
@@ -159,17 +161,15 @@ fn live_state(local: Option<&Live>, remotes: &[Remote]) -> State {
     state
 }
 
-/// Plays a recording, and what `again` opens at its end, until there is nothing more or until `stop`.
+/// Plays one recording after the other, until there is none or until `stop`.
 fn play(
-    first: Replay,
-    again: impl Fn() -> Option<Result<Replay, ReplayError>>,
+    recordings: impl Iterator<Item = Result<Replay, ReplayError>>,
     mut ingest: Ingest,
     speed: f64,
     stop: &Stop,
 ) {
-    let mut next = Some(Ok(first));
-    while let Some(replay) = next {
-        let replay = match replay {
+    for recording in recordings {
+        let replay = match recording {
             Ok(replay) => replay,
             Err(error) => {
                 tracing::error!(%error, "cannot play it again");
@@ -184,7 +184,6 @@ fn play(
             return;
         }
         ingest.begin_again();
-        next = again();
     }
     tracing::info!("the recording has come to its end; its figures stay");
 }

@@ -96,7 +96,7 @@ fn start(args: ServeArgs, open: Open) -> anyhow::Result<ExitCode> {
     survive_hangup()?;
     let settings = Settings::load(args.config.file.as_deref(), &args.live).or_exit(CONFIG)?;
     let source = args.source(&settings);
-    args.fit(source).or_exit(USAGE)?;
+    args.check_flags(source).or_exit(USAGE)?;
     if args.config.check {
         args.service.user.apply().or_exit(NOPERM)?;
         return check_config(source, &settings, &args.service.web);
@@ -133,7 +133,7 @@ impl ServeArgs {
     }
 
     /// A flag that would do nothing is a mistake.
-    fn fit(&self, source: SourceKind) -> anyhow::Result<()> {
+    fn check_flags(&self, source: SourceKind) -> anyhow::Result<()> {
         let of_replay = self.recording.is_some() || self.repeat || self.speed != NORMAL_SPEED;
         match source {
             SourceKind::Live | SourceKind::Stdin if of_replay => {

@@ -86,7 +86,7 @@ fn on_freebsd(facts: &PreflightFacts, freebsd: &FreeBsd) -> Vec<Prerequisite> {
         jail(freebsd.jailed),
         hooks(freebsd.hooks),
         securelevel(freebsd.securelevel, freebsd.modules),
-        modules(freebsd, facts.uid == 0),
+        modules(freebsd, facts.uid),
         device(&freebsd.device),
         program(freebsd),
     ];
@@ -168,8 +168,9 @@ fn securelevel(level: Option<i32>, loaded: bool) -> Prerequisite {
     }
 }
 
-fn modules(freebsd: &FreeBsd, root: bool) -> Prerequisite {
-    let may_load = root && freebsd.jailed != Some(true) && freebsd.securelevel.unwrap_or(-1) <= 0;
+fn modules(freebsd: &FreeBsd, uid: u32) -> Prerequisite {
+    let may_load =
+        uid == 0 && freebsd.jailed != Some(true) && freebsd.securelevel.unwrap_or(-1) <= 0;
     if freebsd.modules {
         ok("modules", "dtraceall is loaded")
     } else if !may_load {
