@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::config::Settings;
 use super::cost;
+use super::exit::{CONFIG, OrExit};
 use super::live_args::{CommandWords, command_words};
 use super::output::{self, Format};
 use super::preflight::facts::{PlannedService, PreflightFacts};
@@ -52,19 +53,17 @@ pub(super) struct CheckArgs {
 /// Prints a line for each prerequisite, or what watching costs. Exit status 0 when serve would work; otherwise what the first
 /// failing line says: 69 (something is missing), 77 (a permission is) or 78 (the configuration is wrong).
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    // A configuration file that cannot be used has a line of its own.
-    let settings = args.config.as_deref().and_then(|file| Settings::read(file).ok());
-    let settings = settings.unwrap_or_default();
-    let mut dtrace = settings.live.dtrace.clone();
-    dtrace.path = args.dtrace.clone().or(dtrace.path);
+    let settings = args.config.as_deref().map(Settings::read).transpose();
     if args.cost {
-        return measure_cost(args, &dtrace);
+        return measure_cost(args, &settings.or_exit(CONFIG)?.unwrap_or_default());
     }
+    // A configuration file that cannot be used has a line of its own.
+    let settings = settings.ok().flatten().unwrap_or_default();
     let planned = PlannedService {
         user: &args.user,
         config: args.config.as_deref(),
         this_host: args.command.is_none() && settings.watches_this_host(),
-        dtrace,
+        dtrace: args.dtrace_of(&settings),
         remotes: args.command.iter().map(remote).chain(settings.remotes()).collect(),
         web: &args.web,
     };
@@ -75,8 +74,17 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit_status(&lines)))
 }
 
-fn measure_cost(args: &CheckArgs, dtrace: &DtraceOptions) -> anyhow::Result<ExitCode> {
-    let cost = cost::measure(dtrace, Duration::from_secs(args.seconds))?;
+impl CheckArgs {
+    /// How dtrace(1) would be run with these settings.
+    fn dtrace_of(&self, settings: &Settings) -> DtraceOptions {
+        let mut dtrace = settings.live.dtrace.clone();
+        dtrace.path = self.dtrace.clone().or(dtrace.path);
+        dtrace
+    }
+}
+
+fn measure_cost(args: &CheckArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let cost = cost::measure(&args.dtrace_of(settings), Duration::from_secs(args.seconds))?;
     output::print(&match args.format {
         Format::Text => cost.text(paint_for_stdout()),
         Format::Json => output::json(&cost)?,

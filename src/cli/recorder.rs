@@ -102,10 +102,14 @@ impl Recorder {
         self.size = 0;
         self.open(BufWriter::new(File::create(self.path(self.number))?))?;
         let keep = self.rotation.keep;
-        if keep > 0 && self.number >= keep {
-            std::fs::remove_file(self.path(self.number - keep))?;
+        if keep == 0 || self.number < keep {
+            return Ok(());
         }
-        Ok(())
+        match std::fs::remove_file(self.path(self.number - keep)) {
+            // It was moved away already.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     /// Begins a part with the configuration and, in a later one, the trees and consumers of those before.
@@ -234,14 +238,27 @@ mod tests {
         assert!(seen.into_iter().eq((0..seen_count).map(input)));
     }
 
+    fn lines_at(n: u64) -> Input<'static> {
+        Input::Stdout { at: MonoTime(n), bytes: &[b'\n'; 60] }
+    }
+
+    #[test]
+    fn an_old_part_that_was_moved_away_ends_no_recording() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recorder = begin(folder.path(), Rotation { limit: 100, keep: 1 });
+        assert!(recorder.push(lines_at(1)).is_continue());
+        std::fs::rename(folder.path().join("run.kqr"), folder.path().join("kept.kqr")).unwrap();
+        assert!(recorder.push(lines_at(2)).is_continue());
+        recorder.end().unwrap();
+    }
+
     #[test]
     fn parts_are_recordings_that_declare_their_trees_and_old_ones_go() {
         let folder = tempfile::tempdir().unwrap();
         let mut recorder = begin(folder.path(), Rotation { limit: 100, keep: 2 });
         assert!(recorder.push(Input::Tree { id: TreeId(0), name: "pg" }).is_continue());
         for n in 0..5u64 {
-            let input = Input::Stdout { at: MonoTime(n), bytes: &[b'\n'; 60] };
-            assert!(recorder.push(input).is_continue());
+            assert!(recorder.push(lines_at(n)).is_continue());
         }
         assert!(recorder.push(Input::End).is_break());
         recorder.end().unwrap();

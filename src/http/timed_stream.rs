@@ -19,29 +19,34 @@ pub(super) struct TimedStream<T> {
     peer: Arc<Peer>,
     header: Duration,
     idle: Duration,
-    /// Runs for the phase with this number.
-    read_timer: (u64, Pin<Box<Sleep>>),
+    read_timer: PhaseTimer,
     /// Runs while a write is pending.
     write_timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// The time limit of one phase of a [`Peer`].
+struct PhaseTimer {
+    phase: u64,
+    sleep: Pin<Box<Sleep>>,
 }
 
 impl<T> TimedStream<T> {
     pub(super) fn new(stream: T, peer: Arc<Peer>, limits: &Limits) -> TimedStream<T> {
         let (header, idle) = (limits.header, limits.idle);
-        let read_timer = (peer.phase(), Box::pin(sleep(header)));
+        let read_timer = PhaseTimer { phase: peer.phase(), sleep: Box::pin(sleep(header)) };
         TimedStream { stream, peer, header, idle, read_timer, write_timer: None }
     }
 
     /// Fails once the time of the present phase is over.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let phase = self.peer.phase();
-        let (timed, timer) = &mut self.read_timer;
-        if *timed != phase {
+        let timer = &mut self.read_timer;
+        if timer.phase != phase {
             let limit = if Peer::in_header(phase) { self.header } else { self.idle };
-            timer.as_mut().reset(Instant::now() + limit);
-            *timed = phase;
+            timer.sleep.as_mut().reset(Instant::now() + limit);
+            timer.phase = phase;
         }
-        ready!(timer.as_mut().poll(cx));
+        ready!(timer.sleep.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 

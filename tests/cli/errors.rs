@@ -72,6 +72,7 @@ const FAILURES: &[(&str, i32, &str)] = &[
     ("serve --source replay --web.config.file nowhere", 78, "with --web.config.file"),
     ("serve --source replay --web.listen-address 192.0.2.1:80", 69, "--web.listen-address"),
     ("serve --config.file nowhere", 78, "with --config.file"),
+    ("check --cost --config.file nowhere", 78, "with --config.file"),
     ("completions tcsh", 64, "zsh"),
     ("nothing", 64, "--help"),
     ("", 64, "Usage:"),
