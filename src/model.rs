@@ -43,7 +43,7 @@ impl fmt::Display for Pid {
 }
 
 /// A point on DTrace's `timestamp` clock: nanoseconds since an arbitrary origin, never stepped.
-/// All verdicts live on this clock; nothing else is compared with it directly.
+/// All verdicts live on this clock; nothing else is compared with it directly. 0 is before every record.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]

@@ -52,7 +52,8 @@ pub struct Checker {
     cx: Context,
     /// By tracker: first the exporter's own kqueue, then the consumers.
     lives: Vec<Lives>,
-    /// The exporter's own kqueue watches something: otherwise it keeps nothing of what the host does.
+    /// The exporter's own kqueue watches something: one of its trees is declared, or its reader has called kevent(2). Otherwise it
+    /// keeps nothing of what the host does.
     has_mirror: bool,
     /// A call of its reader has come.
     calls_kevent: bool,
@@ -104,7 +105,7 @@ impl Checker {
         }
         let tracker = tracker.unwrap_or_else(|| {
             self.lives.push(Lives::new(self.config, self.lives.len(), Some(id)));
-            self.has_mirror = self.calls_kevent || self.cx.verdicts.has_mirror();
+            self.has_mirror = self.calls_kevent || self.cx.verdicts.has_mirrored_tree();
             self.lives.len() - 1
         });
         // That it has ended is in DTrace's stream.

@@ -83,7 +83,7 @@ impl Verdicts {
     }
 
     /// Whether a tree is watched by the exporter's own kqueue.
-    pub(crate) fn has_mirror(&self) -> bool {
+    pub(crate) fn has_mirrored_tree(&self) -> bool {
         self.stats.trees.iter().any(|tree| tree.consumer.is_none())
     }
 

@@ -65,7 +65,7 @@ impl ClockMap {
 
     /// A record of time `at` was read at `read`. Counts only as long as there was no mark. The bounds move as fast as clocks may
     /// drift apart, and no faster: a stream may be read at any pace, so what is read later says nothing about the clocks.
-    pub(crate) fn read(&mut self, at: KernelTime, read: MonoTime) {
+    pub(crate) fn record_read(&mut self, at: KernelTime, read: MonoTime) {
         if !read.is_known() {
             return;
         }
@@ -154,7 +154,7 @@ mod tests {
     fn after(ticks: u64, read_ns: impl Fn(u64) -> u64, kernel_ns: impl Fn(u64) -> u64) -> [u64; 2] {
         let mut map = ClockMap::default();
         for tick in 0..=ticks {
-            map.read(KernelTime(kernel_ns(tick)), MonoTime(read_ns(tick)));
+            map.record_read(KernelTime(kernel_ns(tick)), MonoTime(read_ns(tick)));
         }
         let bounds = [map.earliest(MonoTime(read_ns(ticks))), map.latest(MonoTime(read_ns(ticks)))];
         bounds.map(|at| at.map_or(0, |at| at.0))
@@ -186,7 +186,7 @@ mod tests {
         map.marked(MonoTime(9 * second), MonoTime(9 * second), KernelTime(second));
         map.stepped_back();
         assert!(!map.is_of_before(MonoTime(9 * second), KernelTime(second)), "nothing was read");
-        map.read(KernelTime(2 * second), MonoTime(3 * second));
+        map.record_read(KernelTime(2 * second), MonoTime(3 * second));
         assert!(map.is_of_before(MonoTime(9 * second), KernelTime(second)));
         assert!(!map.is_of_before(MonoTime(2 * second), KernelTime(2 * second)));
         map.marked(MonoTime(2 * second), MonoTime(2 * second), KernelTime(2 * second));

@@ -20,14 +20,16 @@ impl Timeline {
         let mut before = newest;
         if let Some((held, arrival)) = arrivals.held {
             self.arrived(&held, arrival, before);
-            before = before.max(Some(held.at()).filter(|_| arrival == Arrival::Queued));
+            if arrival == Arrival::Queued {
+                before = before.max(Some(held.at()));
+            }
         }
         self.arrived(&record, arrivals.record, before);
         if arrivals.record == Arrival::Queued {
             if future {
                 self.jumped_forward(newest.unwrap_or(at), at);
             }
-            self.clock.read(at, read);
+            self.clock.record_read(at, read);
         }
         arrivals
     }
@@ -36,13 +38,13 @@ impl Timeline {
     fn begin_read(&mut self, read: MonoTime) {
         self.notice_step_back(read);
         if let Some(newest) = self.records.newest() {
-            self.passes.read(self.stdout_read, newest);
+            self.passes.read_up_to(self.stdout_read, newest);
         }
         self.stdout_read = read;
         self.horizon = self.clock.horizon(read);
     }
 
-    /// This became of a record, when the latest before it was of the time `before`.
+    /// This became of a record; the latest before it was of the time `before`.
     fn arrived(&mut self, record: &Record, arrival: Arrival, before: Option<KernelTime>) {
         match arrival {
             Arrival::Queued => self.queued(record, before),

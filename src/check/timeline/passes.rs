@@ -35,7 +35,7 @@ impl Default for Passes {
 
 impl Passes {
     /// At `read`, DTrace had been read up to `newest`.
-    pub(crate) fn read(&mut self, read: MonoTime, newest: KernelTime) {
+    pub(crate) fn read_up_to(&mut self, read: MonoTime, newest: KernelTime) {
         let since = |then: MonoTime| self.last.0.0.saturating_sub(then.0);
         if self.past.back().is_none_or(|(then, _)| since(*then) >= STEP_NS) {
             keep_latest(&mut self.past, KEPT, self.last);
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(passes.read_by(KernelTime(7), &clock), KernelTime(0), "nothing was read");
         let mono = |ms: u64| MonoTime((1000 + ms) * MS);
         for (read, newest) in [(100, 95), (102, 97), (300, 200), (301, 280), (600, 290)] {
-            passes.read(mono(read), KernelTime(newest * MS));
+            passes.read_up_to(mono(read), KernelTime(newest * MS));
         }
         let by = |ms: u64| passes.read_by(KernelTime(ms * MS), &clock).0 / MS;
         let times = [99, 100, 299, 599, 600];
