@@ -12,7 +12,7 @@ use super::output::{self, Format};
 use super::preflight::facts::{PlannedService, PreflightFacts};
 use super::preflight::judge::judge;
 use super::preflight::{CheckStatus, Prerequisite, exit_status};
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use super::terminal::paint_for_stdout;
 use super::user::UserArgs;
 use crate::http::web_args::WebArgs;
@@ -67,7 +67,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         remotes: args.command.iter().map(remote).chain(settings.remotes()).collect(),
         web: &args.web,
     };
-    let progress = Progress::new("looking", None);
+    let progress = ProgressLine::new("looking", None);
     let lines = judge(&PreflightFacts::gather(&planned));
     drop(progress);
     output::print(&text(&lines, paint_for_stdout()))?;

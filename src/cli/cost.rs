@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::busy;
 use super::exit::{NOPERM, OSERR, OrExit, UNAVAILABLE};
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use crate::load::busy::{Busy, CALL};
 use crate::report::cost::{Cost, Speed};
 use crate::source::dtrace::{DtraceOptions, DtraceWitness, KeeperScope};
@@ -32,7 +32,7 @@ pub(super) fn measure(options: &DtraceOptions, time: Duration) -> anyhow::Result
     dtrace.choose(&[]).or_exit(missing)?;
     let each = time / (4 * ROUNDS * Busy::COUNT as u32);
     let speeds = || speeds(&program, each);
-    let progress = Progress::new("measuring", Some(ROUNDS.into()));
+    let progress = ProgressLine::new("measuring", Some(ROUNDS.into()));
     let mut pairs: Vec<(Speeds, Speeds)> = Vec::new();
     for round in 0..ROUNDS {
         progress.set(round.into());

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::exit::{DATAERR, OrExit, UNAVAILABLE, USAGE};
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use super::terminal::warn;
 use super::trust::{self, Connector};
 use crate::report::format::printable;
@@ -200,7 +200,7 @@ impl Exporter {
     }
 
     fn body(&self, path: &str) -> anyhow::Result<Vec<u8>> {
-        let progress = Progress::new(&format!("asking {self}"), None);
+        let progress = ProgressLine::new(&format!("asking {self}"), None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let late =
             |_| anyhow!("nothing came within {} s; say where it is with --url", PATIENCE.as_secs());

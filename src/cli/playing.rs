@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use super::terminal::warn;
 use crate::input::{Input, Sink};
 use crate::recording::Meta;
@@ -15,11 +15,11 @@ use crate::source::replay::{Replay, ReplayError};
 ///
 /// # Errors
 /// It is neither, or cannot be read.
-fn open(path: &Path) -> Result<(Replay, Progress), ReplayError> {
+fn open(path: &Path) -> Result<(Replay, ProgressLine), ReplayError> {
     let name = path.file_name().map_or(path.as_os_str(), OsStr::new).to_string_lossy();
     // A folder is in memory before it is played, and a pipe does not say how long it is.
     let size = path.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
-    let progress = Progress::new(&format!("reading {name}"), size);
+    let progress = ProgressLine::new(&format!("reading {name}"), size);
     let replay = Replay::open_through(path, |file| Box::new(progress.reading(file)))?;
     for remark in replay.remarks() {
         warn(format_args!("kqproc_exporter: {remark}"));

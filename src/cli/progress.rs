@@ -22,14 +22,14 @@ static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Shows how far something has come, until it is dropped. Drop it before anything is printed.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct ProgressLine {
     done: Arc<AtomicU64>,
     drawing: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
-impl Progress {
+impl ProgressLine {
     /// `what` is being done, "replaying run.kqr"; it is done at `total`, if that is known.
-    pub(super) fn new(what: &str, total: Option<u64>) -> Progress {
+    pub(super) fn new(what: &str, total: Option<u64>) -> ProgressLine {
         let done = Arc::new(AtomicU64::new(0));
         let drawing = stderr().is_terminal().then(|| {
             let (end, ended) = channel();
@@ -37,7 +37,7 @@ impl Progress {
             let draw = thread::Builder::new().name("progress".to_owned());
             draw.spawn(move || draw_until(&ended, what, total, &done)).ok().map(|t| (end, t))
         });
-        Progress { done, drawing: drawing.flatten() }
+        ProgressLine { done, drawing: drawing.flatten() }
     }
 
     /// So much is done.
@@ -51,7 +51,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if let Some((end, thread)) = self.drawing.take() {
             drop(end);

@@ -9,7 +9,7 @@ use super::exit::{CONFIG, IOERR, OrExit, UNAVAILABLE};
 use super::live_args::{LiveArgs, prepare, prepare_remote};
 use super::log_args::LogArgs;
 use super::output;
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use super::recorder::{Recorder, Rotation};
 use super::signals;
 use super::terminal::warn;
@@ -51,7 +51,7 @@ pub(super) fn run(args: &RecordArgs, open: Open) -> anyhow::Result<ExitCode> {
 }
 
 fn import(args: &RecordArgs, directory: &Path) -> anyhow::Result<ExitCode> {
-    let _progress = Progress::new(&format!("reading {}", directory.display()), None);
+    let _progress = ProgressLine::new(&format!("reading {}", directory.display()), None);
     let directory = Directory::open(directory)?;
     for remark in directory.remarks() {
         warn(format_args!("kqproc_exporter: {remark}"));

@@ -11,7 +11,7 @@ use anyhow::Context;
 use super::exit::{IOERR, OrExit, SOFTWARE, USAGE};
 use super::feed::Feed;
 use super::output;
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use super::recorder::{Recorder, Rotation};
 use super::service::ServiceArgs;
 use super::terminal::paint_for_stdout;
@@ -77,7 +77,7 @@ fn once(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let case = Case { seed: args.seed, options: args.options.clone() };
     let mut recorder = args.output.as_deref().map(|path| record(path, &case)).transpose()?;
     let mut pipeline = Pipeline::new(Config::default(), Vec::new());
-    let progress = Progress::new("simulating", None);
+    let progress = ProgressLine::new("simulating", None);
     let truth = sim::run(case.seed, &case.options, &mut |input: Input<'_>| {
         pipeline.push(input);
         recorder.as_mut().map_or(ControlFlow::Continue(()), |recorder| recorder.push(input))
@@ -122,7 +122,7 @@ fn measure(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let runs = ROUNDS * grid::CELLS;
     let total = args.full.map_or(runs, |duration| duration.as_secs());
-    let progress = Progress::new("judging simulated runs", Some(total));
+    let progress = ProgressLine::new("judging simulated runs", Some(total));
     let next = AtomicU64::new(0);
     let work = || {
         let mut quality = Quality::default();

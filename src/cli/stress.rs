@@ -11,7 +11,7 @@ use super::live_args::{DtraceArgs, NotesArg, prepare};
 use super::load::{self, Size};
 use super::log_args::LogArgs;
 use super::output;
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use super::signals;
 use super::terminal::paint_for_stdout;
 use crate::check::Config;
@@ -219,7 +219,7 @@ impl LoadStep {
                 .ok(),
             _ => None,
         };
-        let progress = Progress::new(what, Some(self.plan.processes()));
+        let progress = ProgressLine::new(what, Some(self.plan.processes()));
         let watched = live.run(&mut |input: Input<'_>| {
             pipeline.push(input);
             progress.set(pipeline.stats().trees.first().map_or(0, |tree| tree.births_reported));

@@ -140,7 +140,7 @@ pub(super) struct Dtrace {
 }
 
 /// What dtrace(1) printed at once.
-pub(super) struct Printed {
+pub(super) struct PrintedRecords {
     pub(super) records: u64,
     pub(super) pass_is_over: bool,
 }
@@ -234,7 +234,7 @@ impl Dtrace {
 
     /// Prints until stdout's buffer is full, or the pass is over: then drops go to stderr at once, and stdout is flushed
     /// (12.3 `dt_consume.c:3034,3066`, 13.2 `dtrace.c:2007`).
-    pub(super) fn print(&mut self, truth: &mut Truth) -> Printed {
+    pub(super) fn print(&mut self, truth: &mut Truth) -> PrintedRecords {
         let mut records = 0;
         while let Some(record) = self.printing.pop_front() {
             records += 1;
@@ -250,7 +250,7 @@ impl Dtrace {
             if self.unflushed.len() >= STDIO_BUFFER {
                 let rest = self.unflushed.split_off(STDIO_BUFFER);
                 self.stdout.append(&mut std::mem::replace(&mut self.unflushed, rest).into_bytes());
-                return Printed { records, pass_is_over: false };
+                return PrintedRecords { records, pass_is_over: false };
             }
         }
         for (cpu, count) in self.dropped.drain(..) {
@@ -260,7 +260,7 @@ impl Dtrace {
             );
         }
         self.flush();
-        Printed { records, pass_is_over: true }
+        PrintedRecords { records, pass_is_over: true }
     }
 
     fn flush(&mut self) {
@@ -404,7 +404,7 @@ mod tests {
         }
         dtrace.switch(2000, 0, &mut truth);
         dtrace.begin_pass();
-        let Printed { records, pass_is_over } = dtrace.print(&mut truth);
+        let PrintedRecords { records, pass_is_over } = dtrace.print(&mut truth);
         assert!(records > 0 && !pass_is_over);
         assert_eq!((dtrace.stdout.len(), dtrace.stderr.len()), (STDIO_BUFFER, 0));
         while !dtrace.print(&mut truth).pass_is_over {}

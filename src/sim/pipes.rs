@@ -1,6 +1,6 @@
 //! The simulated dtrace(1) process: its switches and ticks, its two pipes, its death and its restart.
 
-use super::dtrace::{Printed, Traced};
+use super::dtrace::{PrintedRecords, Traced};
 use super::kernel::{COMPILE, Kernel, KernelEvent, MS, SECOND, US};
 use super::truth::Fault;
 use crate::input::Input;
@@ -54,7 +54,7 @@ impl Kernel<'_> {
         if !self.dtrace.running() {
             return;
         }
-        let Printed { records, pass_is_over } = self.dtrace.print(&mut self.truth);
+        let PrintedRecords { records, pass_is_over } = self.dtrace.print(&mut self.truth);
         self.consumers_shown();
         self.deliver();
         let took = records * self.options.print_us * US;

@@ -8,7 +8,7 @@ use crate::model::{Fact, Verdict, named_enum};
 
 named_enum! {
     /// Whether the cause probes are traced. Every run is made both ways.
-    enum Causes {
+    enum CauseProbes {
         Without = "without causes",
         With = "with causes",
     }
@@ -17,7 +17,7 @@ named_enum! {
 /// The scores of a swarm, apart without and with causes, for each [`Visibility`] and each regime.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Quality {
-    scores: [[[Score; REGIMES.len()]; Visibility::COUNT]; Causes::COUNT],
+    scores: [[[Score; REGIMES.len()]; Visibility::COUNT]; CauseProbes::COUNT],
     /// Those of consumers.
     consumers: [Score; Visibility::COUNT],
 }
@@ -46,8 +46,8 @@ impl Quality {
     pub(crate) fn add(&mut self, n: u64) {
         let mut case = grid::case(n);
         let regime = REGIMES.iter().position(|r| *r == case.options.regime).unwrap_or(0);
-        for (scores, causes) in self.scores.iter_mut().zip(Causes::ALL) {
-            case.options.causes = *causes == Causes::With;
+        for (scores, causes) in self.scores.iter_mut().zip(CauseProbes::ALL) {
+            case.options.causes = *causes == CauseProbes::With;
             scores[case.visibility().index()][regime].merge(Score::of_case(&case));
         }
         if n.is_multiple_of(CONSUMERS_EVERY) {
@@ -68,7 +68,7 @@ impl Quality {
     }
 
     /// All regimes together.
-    fn total(&self, causes: Causes, visibility: Visibility) -> Score {
+    fn total(&self, causes: CauseProbes, visibility: Visibility) -> Score {
         let mut sum = Score::default();
         let scores = &self.scores[causes.index()][visibility.index()];
         scores.iter().for_each(|score| sum.merge(score.clone()));
@@ -76,7 +76,7 @@ impl Quality {
     }
 
     /// What the runs are asked to show, and whether they do.
-    fn goals(&self, causes: Causes) -> [(&'static str, bool); 4] {
+    fn goals(&self, causes: CauseProbes) -> [(&'static str, bool); 4] {
         let [clear, blind, unsure] = [Visibility::Clear, Visibility::Blind, Visibility::Unsure]
             .map(|visibility| self.total(causes, visibility));
         let consumers = self.consumers.iter().flat_map(|score| &score.classes);
@@ -103,14 +103,14 @@ impl Quality {
     /// The page.
     pub(crate) fn markdown(&self) -> String {
         let mut page = String::from(INTRODUCTION);
-        let [without, with] = [Causes::Without, Causes::With];
+        let [without, with] = [CauseProbes::Without, CauseProbes::With];
         let _ = writeln!(page, "\n## Goals\n\n| goal | {without} | {with} |\n|---|---|---|");
         let yes_or_no = |is_met: bool| if is_met { "yes" } else { "**no**" };
         for ((goal, without), (_, with)) in self.goals(without).into_iter().zip(self.goals(with)) {
             let _ = writeln!(page, "| {goal} | {} | {} |", yes_or_no(without), yes_or_no(with));
         }
         for &visibility in Visibility::ALL {
-            for &causes in Causes::ALL {
+            for &causes in CauseProbes::ALL {
                 let _ = write!(page, "\n## DTrace {visibility}, {causes}");
                 classes(&mut page, &self.total(causes, visibility));
             }
@@ -131,7 +131,7 @@ impl Quality {
             "\n## By kernel\n\n| kernel | DTrace | runs | facts | wrong | undecided | really blind | ratio |\n\
              |---|---|---:|---:|---:|---:|---:|---:|"
         );
-        for (causes, scores) in Causes::ALL.iter().zip(&self.scores) {
+        for (causes, scores) in CauseProbes::ALL.iter().zip(&self.scores) {
             for (visibility, scores) in Visibility::ALL.iter().zip(scores) {
                 for (regime, score) in REGIMES.iter().zip(scores) {
                     let _ = writeln!(
@@ -146,7 +146,7 @@ impl Quality {
 
     fn misses(&self, page: &mut String) {
         let _ = writeln!(page, "\n## What goes wrong, and the shortest run that shows it\n");
-        let mirrors = Causes::ALL.iter().flat_map(|causes| {
+        let mirrors = CauseProbes::ALL.iter().flat_map(|causes| {
             let scores = Visibility::ALL.iter().map(|visibility| self.total(*causes, *visibility));
             Visibility::ALL.iter().zip(scores).map(|part| (causes.as_str(), part))
         });
