@@ -40,7 +40,7 @@ pub(crate) fn birth(life: &Life, forker: Option<&Life>, policy: &Policy<'_>) -> 
     if life.shares_pid {
         return Verdict::Undecided;
     }
-    match (life.created, life.child) {
+    match (life.created, life.child_note) {
         (Some(created), Some(note)) => birth_with_note(life, created, &note, policy),
         (Some(created), None) => birth_without_note(life, created, forker, policy),
         (None, Some(note)) => {
@@ -84,7 +84,7 @@ fn birth_without_note(
         // Its NOTE_EXIT alone shows that it was tracked, if that is about no other life of the pid.
         let is_decided = life.death.verdict().is_some_and(|death| death != Verdict::Undecided);
         let is_another = |exit: Note| policy.may_be_another_life(created, exit.at);
-        let is_its_own = is_decided && !life.exit.is_some_and(is_another);
+        let is_its_own = is_decided && !life.exit_note.is_some_and(is_another);
         return if is_its_own { Verdict::LostSilent } else { Verdict::Undecided };
     };
     let before_registered =
@@ -118,7 +118,7 @@ fn is_certain(forker: &Life, created: KernelTime, policy: &Policy<'_>) -> bool {
 fn is_half_tracked(life: &Life, regime: Regime) -> bool {
     regime == Regime::Split
         && life.reported != Reported::No
-        && life.exit.is_none()
+        && life.exit_note.is_none()
         && life.created.is_some_and(|created| life.proven <= created)
 }
 
@@ -127,7 +127,7 @@ pub(crate) fn death(life: &Life, policy: &Policy<'_>) -> Verdict {
     if life.shares_pid {
         return Verdict::Undecided;
     }
-    match (life.exited, life.exit) {
+    match (life.exited, life.exit_note) {
         (Some(exited), Some(note)) => death_with_note(life, exited, &note, policy),
         (Some(exited), None) => death_without_note(life, exited, policy),
         // A consumer may register a process that has ended, and whose exit was forgotten.
@@ -177,7 +177,7 @@ fn death_with_note(life: &Life, exited: KernelTime, note: &Note, policy: &Policy
 /// An exit without NOTE_EXIT, although the queue was drained the settle time after it.
 fn death_without_note(life: &Life, exited: KernelTime, policy: &Policy<'_>) -> Verdict {
     // Without its create it is not known whether NOTE_TRACKERR was about it.
-    let create_missing = life.child.is_some() && life.created.is_none();
+    let create_missing = life.child_note.is_some() && life.created.is_none();
     // A consumer may have changed its registration while DTrace was blind.
     let change_missed = policy.notes_in == Witness::Dtrace
         && policy.sight.missed(Witness::Dtrace, life.proven.min(exited), exited);
@@ -247,7 +247,7 @@ fn is_pid(pid: Option<Pid>, note: &Note) -> bool {
 
 /// Whose data a kevent with both notes carries.
 pub(crate) fn winner(life: &Life) -> Winner {
-    match life.exit {
+    match life.exit_note {
         Some(note) if life.fits_death(note.data) => Winner::Status,
         Some(note) if is_pid(life.forker, &note) => Winner::Ppid,
         Some(_) | None => Winner::Other,

@@ -36,55 +36,68 @@ impl Lives {
             return;
         }
         self.learn_queue(change.queue, Some(change.kqueue));
-        let has = |bits| change.flags & bits != 0;
-        // What is registered after its end may be an old knote, of which nothing needs to come. A knote is found by its pid
-        // (13.2 `kern_event.c`, `kqueue_register`), also if that is another process now.
-        let newest = self.table.newest(pid);
-        let ended = newest.is_some_and(|slot| {
-            let life = &self.table[slot];
-            let may_be_old = || cx.sight.pids_came_round_unseen(KernelTime(0), change.entered);
-            life.exited.is_some_and(|at| at < change.entered) && (life.is_tracked() || may_be_old())
-        });
-        let tracked = self.table.latest(pid, Life::is_tracked);
-        let undelivered = tracked.filter(|slot| Some(*slot) != newest).is_some_and(|slot| {
-            self.table[slot].exit.is_none_or(|exit| exit.queue != change.queue)
-        });
-        // The clocks of two CPUs may be apart: its note may seem to have come before.
-        let delivered = self
-            .unplaced
-            .iter()
-            .any(|(ended, note)| *ended == pid && note.at.plus(UNORDERED_NS) > change.entered);
-        let slots: Vec<usize> = match has(note::EV_ADD) && !has(note::EV_DELETE) {
-            true => {
-                self.watch(cx, tree, pid, change);
-                self.table.newest(pid).into_iter().collect()
-            }
-            // Only a knote that is there can be changed: perhaps one whose NOTE_CHILD was not delivered yet.
-            false if tracked.is_none() && self.is_from_before(pid) => {
-                vec![self.prove_registered(cx, pid, change.entered)]
-            }
-            false => self.table.chain(pid).filter(|slot| self.table[*slot].is_open()).collect(),
-        };
-        let over = ended || undelivered || delivered;
-        for slot in slots {
-            self.change_knote(slot, over, change);
+        let may_be_old = self.may_be_old_knote(cx, pid, change);
+        for slot in self.lives_with_knote(cx, tree, pid, change) {
+            self.change_knote(slot, may_be_old, change);
         }
     }
 
-    /// The knote of this life was changed, if it is not one that is `over`.
-    fn change_knote(&mut self, slot: usize, over: bool, change: &Registration) {
-        let has = |bits| change.flags & bits != 0;
+    /// Whether a change may be one of a knote that has nothing more to deliver. kevent(2) finds a knote by its pid (13.2
+    /// `kern_event.c`, `kqueue_register`), also if that is another process now.
+    fn may_be_old_knote(&self, cx: &Context, pid: Pid, change: &Registration) -> bool {
+        let newest = self.table.newest(pid);
+        // It has ended before, and was watched, or DTrace may have missed that it was.
+        let has_ended = newest.is_some_and(|slot| {
+            let life = &self.table[slot];
+            let is_another = || cx.sight.pids_came_round_unseen(KernelTime(0), change.entered);
+            life.exited.is_some_and(|at| at < change.entered) && (life.is_tracked() || is_another())
+        });
+        // The note about the life before has not been delivered yet.
+        let tracked = self.table.latest(pid, Life::is_tracked).filter(|slot| Some(*slot) != newest);
+        let is_of_life_before = tracked.is_some_and(|slot| {
+            self.table[slot].exit_note.is_none_or(|exit| exit.queue != change.queue)
+        });
+        // Its note has come already: the clocks of two CPUs may be apart.
+        let is_delivered = self
+            .unplaced
+            .iter()
+            .any(|(ended, note)| *ended == pid && note.at.plus(UNORDERED_NS) > change.entered);
+        has_ended || is_of_life_before || is_delivered
+    }
+
+    /// The lives that a change is about: the newest one if it adds a knote, else those that may have one.
+    fn lives_with_knote(
+        &mut self,
+        cx: &mut Context,
+        tree: TreeId,
+        pid: Pid,
+        change: &Registration,
+    ) -> Vec<usize> {
+        if change.has(note::EV_ADD) && !change.has(note::EV_DELETE) {
+            self.watch(cx, tree, pid, change);
+            return self.table.newest(pid).into_iter().collect();
+        }
+        // Only a knote that is there can be changed: perhaps one whose NOTE_CHILD was not delivered yet.
+        if self.table.latest(pid, Life::is_tracked).is_none() && self.is_from_before(pid) {
+            return vec![self.prove_registered(cx, pid, change.entered)];
+        }
+        self.table.chain(pid).filter(|slot| self.table[*slot].is_open()).collect()
+    }
+
+    /// The knote of this life was changed, or one before it that `may_be_old`.
+    fn change_knote(&mut self, slot: usize, may_be_old: bool, change: &Registration) {
         // The first registration that is seen is no change.
         let life = &self.table[slot];
-        if !has(note::EV_ADD) || life.asked.is_some() || life.registered.is_none() {
-            self.changed(slot, change.at);
+        if !change.has(note::EV_ADD) || life.asked.is_some() || life.registered.is_none() {
+            self.knote_changed(slot, change.at);
         }
         let is_only_queue = self.queues.len() < 2;
         let life = &mut self.table[slot];
-        let gone = life.muted && !life.disabled && !has(note::EV_ADD);
-        life.disabled |= has(note::EV_DISABLE);
-        life.disabled &= !(has(note::EV_ENABLE) || has(note::EV_DELETE) && is_only_queue);
-        life.muted = has(note::EV_DELETE) || life.disabled || gone || over;
+        let gone = life.muted && !life.disabled && !change.has(note::EV_ADD);
+        life.disabled |= change.has(note::EV_DISABLE);
+        life.disabled &=
+            !(change.has(note::EV_ENABLE) || change.has(note::EV_DELETE) && is_only_queue);
+        life.muted = change.has(note::EV_DELETE) || life.disabled || gone || may_be_old;
         life.enabled = change.at;
         // Any change says anew what is asked for (13.2 `kern_event.c`, `kqueue_register`: kn_sfflags).
         life.asked = Some(change.notes);
@@ -92,13 +105,13 @@ impl Lives {
 
     /// A registration was changed: of children that were created at about that time it is not known whether the kernel followed
     /// them.
-    fn changed(&mut self, slot: usize, at: KernelTime) {
+    fn knote_changed(&mut self, slot: usize, at: KernelTime) {
         let life = &mut self.table[slot];
         if !life.was_changed_at_its_end() {
             life.changed = Some(at);
         }
         let recent = self
-            .deadlines
+            .waiting
             .of(Evidence::ChildNote)
             .filter(|waiting| at.since(waiting.at) <= UNORDERED_NS);
         let recent: Vec<usize> =
@@ -122,15 +135,15 @@ impl Lives {
         self.table[slot].muted |= !of_birth;
         self.table[slot].disabled |= event.flags & note::EV_DISPATCH != 0;
         if !of_birth || self.may_be_used_up(cx, &self.table[slot]) {
-            self.changed(slot, at);
+            self.knote_changed(slot, at);
         }
     }
 
     /// Whether the knote of this child may have been freed by its NOTE_CHILD: on a split kernel that has a knote of its own,
     /// which is EV_ONESHOT; on a merged one its user has asked for that.
     pub(super) fn may_be_used_up(&self, cx: &Context, life: &Life) -> bool {
-        let oneshot = life.child.is_some_and(|note| note.flags & note::EV_ONESHOT != 0);
-        self.tree.is_some() && oneshot && cx.verdicts.stats.regime != Regime::Split
+        let oneshot = life.child_note.is_some_and(|note| note.flags & note::EV_ONESHOT != 0);
+        self.is_consumer() && oneshot && cx.verdicts.stats.regime != Regime::Split
     }
 
     /// A child inherits what its forker's knote asks for now. If that has just changed, it is not known from when to when the
@@ -160,7 +173,7 @@ impl Lives {
         let newest = self.table.newest(pid);
         let over = newest.filter(|slot| {
             let life = &self.table[*slot];
-            life.exit.is_some() || life.death.is_final()
+            life.exit_note.is_some() || life.death.is_final()
         });
         let missed = |slot: usize| cx.sight.missed(Witness::Dtrace, self.table[slot].proven, at);
         if over.is_some_and(|slot| !missed(slot)) {
@@ -169,7 +182,7 @@ impl Lives {
         }
         let open = newest.filter(|slot| Some(*slot) != over);
         let slot = open.unwrap_or_else(|| self.begin(cx, pid, at));
-        if self.table[slot].child.is_none() {
+        if self.table[slot].child_note.is_none() {
             self.change(cx, slot, |life| {
                 life.registered = Some(Registered { entered, at });
                 life.tree.get_or_insert(tree);
@@ -207,15 +220,15 @@ impl Lives {
         if self.tree.is_none() || self.table.len() < self.most_strangers {
             return;
         }
-        let unannounced = self.unannounced(cx);
+        let awaiting = self.awaiting_child_note(cx);
         for evidence in [Evidence::ChildNote, Evidence::ExitNote] {
-            for waiting in self.deadlines.take(evidence) {
+            for waiting in self.waiting.take(evidence) {
                 let is_ours = |slot: usize| {
                     let life = &self.table[slot];
-                    life.tree.is_some() || life.is_known_to_kqueue() || unannounced.contains(&slot)
+                    life.tree.is_some() || life.is_known_to_kqueue() || awaiting.contains(&slot)
                 };
                 match self.table.find(waiting.life).is_some_and(is_ours) {
-                    true => self.deadlines.push(evidence, waiting),
+                    true => self.waiting.push(evidence, waiting),
                     false => self.settle(cx, evidence, waiting, Basis::GivenUp),
                 }
             }
@@ -241,7 +254,7 @@ impl Lives {
             let life = &self.table[slot];
             life.created.is_none() && !life.is_tracked()
         };
-        self.tree.is_some() && self.table.newest(pid).is_none_or(unknown)
+        self.is_consumer() && self.table.newest(pid).is_none_or(unknown)
     }
 
     /// An event or a change has named a process that a consumer watches since before DTrace came: it was alive at `at`.
@@ -294,21 +307,22 @@ impl Lives {
     fn end(&mut self, cx: &mut Context) {
         let unplaced = self.recent_ends();
         self.give_up_all(cx);
-        cx.sight.gone(self.number, self.now);
+        cx.sight.gone(self.tracker, self.now);
         // Its gauges alone: the same tree may be one of another tracker too.
         for slot in self.table.slots() {
             self.change(cx, slot, |life| life.death = FactState::NoFact);
         }
-        cx.verdicts.forget_table(self.number);
+        cx.verdicts.forget_table(self.tracker);
         let (process, anew) = (self.process, Some(self.now));
         *self =
-            Lives { process, anew, unplaced, ..Lives::new(self.config, self.number, self.tree) };
+            Lives { process, anew, unplaced, ..Lives::new(self.config, self.tracker, self.tree) };
     }
 
     /// The notes of ends that may have come after what comes next: the clocks of two CPUs may be apart.
     fn recent_ends(&self) -> VecDeque<(Pid, Note)> {
         let slots = self.table.slots().into_iter();
-        let placed = slots.filter_map(|slot| Some((self.table[slot].pid, self.table[slot].exit?)));
+        let placed =
+            slots.filter_map(|slot| Some((self.table[slot].pid, self.table[slot].exit_note?)));
         let all = self.unplaced.iter().copied().chain(placed);
         all.filter(|(_, note)| note.at.plus(UNORDERED_NS) > self.now).collect()
     }

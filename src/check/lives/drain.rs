@@ -81,10 +81,11 @@ impl Lives {
     }
 
     fn has_delivered(&mut self, call: &Call, at: KernelTime) {
+        let is_consumer = self.is_consumer();
         let queue = self.queues.iter_mut().find(|queue| queue.descriptor == call.queue);
         if let Some(queue) = queue {
             queue.drained = queue.drained.max(at);
-            if self.tree.is_some() {
+            if is_consumer {
                 keep_latest(&mut queue.history, CALLS, (call.at, queue.drained));
             }
         }
@@ -95,7 +96,7 @@ impl Lives {
     /// A kqueue is first in, first out by the first activation of a knote (13.2 `kern_event.c`, `knote_enqueue`,
     /// `kqueue_scan`): what was activated before has been delivered with it or before it. The probe of its fact may have fired
     /// as much as the settle time after its activation, or more on a host that holds up its threads.
-    pub(super) fn reached(&self, slot: usize, event: &Kevent) -> Option<KernelTime> {
+    pub(super) fn delivered_by(&self, slot: usize, event: &Kevent) -> Option<KernelTime> {
         let life = &self.table[slot];
         let (state, happened) = match event.fflags {
             note::EXIT => (life.death, life.exited),
@@ -136,14 +137,14 @@ impl Lives {
         for (note, fact) in [(Evidence::ChildNote, Fact::Birth), (Evidence::ExitNote, Fact::Death)]
         {
             let is_due = |at: KernelTime| drain.is_of(fact, at, patience_ns);
-            while let Some(waiting) = self.deadlines.due(note, is_due) {
+            while let Some(waiting) = self.waiting.due(note, is_due) {
                 match self.queued(&waiting) {
                     at if is_due(at) => self.settle(cx, note, waiting, Basis::Complete),
-                    at => self.deadlines.push(note, WaitingFact { at, ..waiting }),
+                    at => self.waiting.push(note, WaitingFact { at, ..waiting }),
                 }
             }
         }
-        cx.sight.drained(self.number, drain.entered);
+        cx.sight.drained(self.tracker, drain.entered);
     }
 
     /// When the note of this fact was queued, or a little before. That of a process that had ended already is queued by its

@@ -17,7 +17,7 @@ const MOST_SETTLE_TIMES: u64 = 20;
 
 impl Lives {
     /// A witness has reported this fact of a tree.
-    pub(super) fn report(&mut self, cx: &mut Context, slot: usize, fact: Fact) {
+    pub(super) fn count_reported(&mut self, cx: &mut Context, slot: usize, fact: Fact) {
         if matches!(self.table[slot].state(fact), FactState::Unreported | FactState::NoFact) {
             self.change(cx, slot, |life| *life.state_mut(fact) = FactState::Waiting);
             let tree = self.tree_of(cx, slot);
@@ -31,7 +31,7 @@ impl Lives {
     /// What a birth shows that both witnesses have reported: how late NOTE_CHILD was, and who was alive.
     pub(super) fn learn_from_birth(&mut self, cx: &mut Context, slot: usize, verdict: Verdict) {
         let life = &mut self.table[slot];
-        let (Some(created), Some(note)) = (life.created, life.child) else { return };
+        let (Some(created), Some(note)) = (life.created, life.child_note) else { return };
         life.proven = life.proven.max(created);
         self.held_up(note.at, created);
         self.tree_of(cx, slot).child_latency.add(note.at.since(created));
@@ -51,7 +51,7 @@ impl Lives {
         }
         let Some(named) = named else { return };
         if forker.is_none_or(|forker| !self.table[forker].is_tracked()) {
-            let recent = &mut cx.verdicts.observers(self.number).recent;
+            let recent = &mut cx.verdicts.observers(self.tracker).recent;
             recent.named(UnannouncedForker { forker: named, forked: created, at });
         }
         if self.is_from_before(named) {
@@ -62,7 +62,7 @@ impl Lives {
     /// What a death shows that both witnesses have reported: how late NOTE_EXIT was.
     pub(super) fn learn_from_death(&mut self, cx: &mut Context, slot: usize) {
         let life = &self.table[slot];
-        let (Some(exited), Some(note)) = (life.exited, life.exit) else { return };
+        let (Some(exited), Some(note)) = (life.exited, life.exit_note) else { return };
         // The queue was drained then, and the note was not in it.
         self.held_up(exited, note.not_before);
         self.tree_of(cx, slot).exit_latency.add(note.at.since(exited));
@@ -78,7 +78,7 @@ impl Lives {
     /// Counts what the death of a process shows besides its verdict.
     pub(super) fn count_death(&mut self, cx: &mut Context, slot: usize) {
         let life = &self.table[slot];
-        let collision = life.child.is_some_and(|note| note.is_collision());
+        let collision = life.child_note.is_some_and(|note| note.is_collision());
         let winner = judge::winner(life);
         let tree = self.tree_of(cx, slot);
         if collision {
@@ -145,6 +145,6 @@ impl Lives {
     /// From now on `fact` waits for this evidence.
     pub(super) fn wait(&mut self, slot: usize, evidence: Evidence, fact: Fact, at: KernelTime) {
         let life = self.table.pin(slot);
-        self.deadlines.push(evidence, WaitingFact { life, fact, at });
+        self.waiting.push(evidence, WaitingFact { life, fact, at });
     }
 }

@@ -54,9 +54,14 @@ pub(crate) struct Note {
 }
 
 impl Note {
+    /// Whether it carries any of these NOTE_* bits.
+    pub(crate) fn has(&self, bits: u32) -> bool {
+        self.fflags & bits != 0
+    }
+
     /// NOTE_CHILD and NOTE_EXIT in one kevent.
     pub(crate) fn is_collision(&self) -> bool {
-        self.fflags & (note::CHILD | note::EXIT) == note::CHILD | note::EXIT
+        self.has(note::CHILD) && self.has(note::EXIT)
     }
 }
 
@@ -81,9 +86,9 @@ pub(crate) struct Life {
     pub(crate) exited: Option<KernelTime>,
     pub(crate) status: Option<WaitStatus>,
 
-    /// kqueue's evidence.
-    pub(crate) child: Option<Note>,
-    pub(crate) exit: Option<Note>,
+    /// kqueue's evidence: the kevents with NOTE_CHILD and with NOTE_EXIT, which may be one.
+    pub(crate) child_note: Option<Note>,
+    pub(crate) exit_note: Option<Note>,
     /// Registered by kqueue's user, not by the kernel: its birth is no fact.
     pub(crate) registered: Option<Registered>,
     /// What its knote was asked for, by its registration or by that of its ancestor; `None` if no registration was seen.
@@ -107,8 +112,8 @@ pub(crate) struct Life {
     pub(crate) knote_fork: KnoteFork,
     /// The latest time at which this pid was certainly still this life.
     pub(crate) proven: KernelTime,
-    /// The queue was drained after its creation: a further NOTE_CHILD is about another life.
-    pub(crate) settled: bool,
+    /// No NOTE_CHILD of it can come any more: a further one is about another life.
+    pub(crate) birth_over: bool,
     /// Its pid was used again before both facts of the life before had their verdicts: it is not certain which note is about
     /// which life.
     pub(crate) shares_pid: bool,
@@ -128,8 +133,8 @@ impl Life {
             forker: None,
             exited: None,
             status: None,
-            child: None,
-            exit: None,
+            child_note: None,
+            exit_note: None,
             registered: None,
             asked: None,
             changed: None,
@@ -141,7 +146,7 @@ impl Life {
             reported: Reported::No,
             knote_fork: KnoteFork::Unknown,
             proven,
-            settled: false,
+            birth_over: false,
             shares_pid: false,
             calls_at_create: 0,
         }
@@ -163,17 +168,17 @@ impl Life {
 
     /// Whether kqueue ever reported anything of it, or was asked to watch it.
     pub(crate) fn is_known_to_kqueue(&self) -> bool {
-        self.child.is_some() || self.exit.is_some() || self.registered.is_some()
+        self.child_note.is_some() || self.exit_note.is_some() || self.registered.is_some()
     }
 
     /// Whether kqueue's user has it among its processes.
     pub(crate) fn is_tracked(&self) -> bool {
-        self.child.is_some() || self.registered.is_some()
+        self.child_note.is_some() || self.registered.is_some()
     }
 
     /// Whether kqueue's user believes it alive.
     pub(crate) fn is_believed_alive(&self) -> bool {
-        self.is_tracked() && self.exit.is_none() && !self.death.is_final()
+        self.is_tracked() && self.exit_note.is_none() && !self.death.is_final()
     }
 
     /// Whether it is alive, and its birth was lost.
@@ -192,7 +197,7 @@ impl Life {
     /// no fault of the kernel.
     pub(crate) fn has_another_birth(&self) -> bool {
         let fits = |note: Note| self.created.is_none() || self.fits_birth(&note);
-        self.birth.verdict() == Some(Verdict::Undecided) && !self.child.is_none_or(fits)
+        self.birth.verdict() == Some(Verdict::Undecided) && !self.child_note.is_none_or(fits)
     }
 
     /// Whether the data of a NOTE_EXIT is what DTrace reported of it.
@@ -246,8 +251,8 @@ impl Life {
             at: note.at,
         };
         KqueueEvidence {
-            child: self.child.map(delivered),
-            exit: self.exit.map(delivered),
+            child: self.child_note.map(delivered),
+            exit: self.exit_note.map(delivered),
             trackerr: self.reported == Reported::Yes,
         }
     }

@@ -34,6 +34,7 @@ use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, Witne
 use consumer::most_strangers;
 use drain::{Drain, WatchedQueue};
 use life::{FactState, Note};
+use notes::ChildNoteOf;
 use table::LifeTable;
 use waiting::{Evidence, WaitingFacts};
 
@@ -47,29 +48,32 @@ pub(crate) struct Context {
 /// The lives as one tracker's kqueue reports them: that of the exporter itself, or that of a consumer.
 pub(crate) struct Lives {
     config: Config,
-    /// Its number: 0 is the exporter's own kqueue.
-    number: usize,
-    /// The tree, if it is a consumer. The trees of the exporter's own kqueue are known by their events.
+    /// The tracker's number: 0 is the mirror, the exporter's own kqueue.
+    tracker: usize,
+    /// The tree, if it is a consumer. The trees of the mirror are known by their events.
     tree: Option<TreeId>,
-    /// The consumer's process, as far as DTrace's records have come.
+    /// The consumer's process, as far as DTrace's records have come. That there is another one may be known before.
     process: Option<Pid>,
     table: LifeTable,
-    deadlines: WaitingFacts,
+    waiting: WaitingFacts,
     /// The kqueues of it that watch processes.
     queues: Vec<WatchedQueue>,
-    /// Drains of a consumer's queues that do not count yet, each with the return of its call.
+    /// Drains of a consumer's queues that do not count yet, each with the return of its call: dtrace(1) has not reported what it
+    /// dropped up to then.
     drains: VecDeque<(KernelTime, Drain)>,
-    /// The latest notes of ends that nothing proved to be watched.
+    /// The latest NOTE_EXIT of processes that nothing has proved to be watched: [`Lives::note_overtaking_exit`] joins one when
+    /// something does.
     unplaced: VecDeque<(Pid, Note)>,
-    /// It has asked for EV_ONESHOT, as far as its registrations were seen; `None` as long as none was.
+    /// It has asked for EV_ONESHOT, as far as its registrations were seen; `None` as long as none was. If it has, EV_ONESHOT of
+    /// a NOTE_CHILD shows nothing of the kernel.
     oneshot: Option<bool>,
-    /// Beyond so many lives those of no tree are forgotten, and up to when that was done.
+    /// Beyond so many lives those of no tree are forgotten.
     most_strangers: usize,
+    /// Lives of no tree that DTrace saw up to then have been forgotten.
     forgotten: Option<KernelTime>,
-    /// How many calls have been placed.
-    calls: u64,
-    /// The last of them whose mark is missing.
-    unmarked: u64,
+    /// How many calls have been placed, and the number of the last of them without its mark: for NOTE_TRACKERR.
+    placed_calls: u64,
+    last_unmarked: u64,
     /// How far the timeline has come.
     now: KernelTime,
     /// When the gauges of what is undelivered were brought up to date.
@@ -92,11 +96,11 @@ enum Basis {
 }
 
 impl Lives {
-    pub(crate) fn new(config: Config, number: usize, tree: Option<TreeId>) -> Lives {
+    pub(crate) fn new(config: Config, tracker: usize, tree: Option<TreeId>) -> Lives {
         let own = WatchedQueue::new(Call::OWN_QUEUE, None);
         Lives {
             config,
-            number,
+            tracker,
             tree,
             process: None,
             queues: if tree.is_none() { vec![own] } else { vec![] },
@@ -106,9 +110,9 @@ impl Lives {
             most_strangers: most_strangers(config.capacity),
             forgotten: None,
             table: LifeTable::new(),
-            deadlines: WaitingFacts::default(),
-            calls: 0,
-            unmarked: 0,
+            waiting: WaitingFacts::default(),
+            placed_calls: 0,
+            last_unmarked: 0,
             now: KernelTime(0),
             published: KernelTime(0),
             watching: None,
@@ -124,18 +128,23 @@ impl Lives {
                 self.create(cx, *at, *printed, *child, *forker);
             }
             Event::Exit { at, pid, status } => self.exit(cx, *at, *pid, *status),
-            Event::Call(call) if call.tracker == self.number => self.call(cx, call),
-            Event::Registration(change) if change.tracker == self.number => {
+            Event::Call(call) if call.tracker == self.tracker => self.call(cx, call),
+            Event::Registration(change) if change.tracker == self.tracker => {
                 if let Some(tree) = self.tree {
                     self.registration(cx, tree, change);
                 }
             }
-            Event::Ended { tracker, consumer } if *tracker == self.number => {
+            Event::Ended { tracker, consumer } if *tracker == self.tracker => {
                 self.consumer_ended(cx, *consumer);
             }
             Event::Call(_) | Event::Registration(_) | Event::Ended { .. } => {}
             Event::Passed | Event::Gap(_) => {}
         }
+    }
+
+    /// Whether these are a consumer's. Otherwise they are the mirror's.
+    fn is_consumer(&self) -> bool {
+        self.tree.is_some()
     }
 
     /// The tree, if this is a consumer.
@@ -152,50 +161,44 @@ impl Lives {
 
     /// A kevent(2) call has returned: its notes first, then what it has drained.
     fn call(&mut self, cx: &mut Context, call: &Call) {
-        self.calls += 1;
+        self.placed_calls += 1;
         if call.entered.is_none() {
-            self.unmarked = self.calls;
+            self.last_unmarked = self.placed_calls;
         }
         cx.verdicts.stats.batch_sizes.add(call.notes.len() as u64);
         for attach in &call.registered {
             let entered = call.entered.unwrap_or(self.drained_before(call));
             self.register(cx, attach, entered, call.at);
         }
-        let mut reached = None;
+        let mut delivered = None;
         for event in &call.notes {
-            reached = self.kevent(cx, event, call).max(reached);
+            let about = self.kevent(cx, event, call);
+            if let Some(slot) = about.filter(|_| self.is_consumer()) {
+                delivered = self.delivered_by(slot, event).max(delivered);
+            }
         }
         let Some(entered) = call.entered else { return };
-        cx.verdicts.observers(self.number).recent.call(entered, call.at);
+        cx.verdicts.observers(self.tracker).recent.call(entered, call.at);
         let drained = call.drained.then_some(entered);
-        match (self.tree, drained, drained.max(reached)) {
-            (None, Some(entered), _) => self.drain(cx, call, entered),
-            (Some(_), _, Some(delivered)) => self.drain_consumer(call, delivered),
-            _ => {}
+        if !self.is_consumer() {
+            drained.into_iter().for_each(|entered| self.drain(cx, call, entered));
+        } else if let Some(delivered) = drained.max(delivered) {
+            self.drain_consumer(call, delivered);
         }
     }
 
-    /// One kevent: which notes it carries, and which life they are about. Gives back up to when everything in its kqueue has been
-    /// delivered, as far as its place in the queue shows that.
-    fn kevent(&mut self, cx: &mut Context, event: &Kevent, call: &Call) -> Option<KernelTime> {
+    /// Joins the notes of one kevent to the life that they are about. Returns that, if NOTE_CHILD or NOTE_EXIT is among them.
+    fn kevent(&mut self, cx: &mut Context, event: &Kevent, call: &Call) -> Option<usize> {
         cx.verdicts.stats.count_kevent(event);
         if event.is_receipt() {
             return None;
         }
         let tree = self.tree_of_event(cx, event);
-        // What came was asked for: a recording of an old version does not say it.
-        cx.verdicts.tree(tree).notes |= event.fflags & (note::FORK | note::EXEC);
-        if self.tree.is_some() {
-            if call.queue != Call::UNKNOWN_QUEUE {
-                self.learn_queue(call.queue, None);
-            }
-            self.learn_notes(cx, tree, event);
-        }
         let Some(pid) = Pid::new(event.ident) else {
             self.tree_violation(cx, tree, Order::BadIdent);
             return None;
         };
-        self.observe_regime(cx, event);
+        self.learn_from_event(cx, tree, event, call);
         let note = Note {
             flags: event.flags,
             fflags: event.fflags,
@@ -205,29 +208,39 @@ impl Lives {
             at: call.at,
             not_before: self.drained_before(call),
         };
-        let has = |bit| event.fflags & bit != 0;
         let mut about = None;
-        if has(note::CHILD) {
+        if note.has(note::CHILD) {
             about = self.note_child(cx, pid, tree, note);
         }
-        if has(note::EXIT) {
-            about = about.or_else(|| self.exiting(cx, pid, tree, &note));
+        if note.has(note::EXIT) {
+            about = about.or_else(|| self.life_that_exits(cx, pid, tree, &note));
         }
-        if !has(note::CHILD | note::EXIT) {
+        if !note.has(note::CHILD | note::EXIT) {
             self.sign_of_life(cx, pid, tree, note.not_before);
         }
-        if has(note::TRACKERR) {
+        if note.has(note::TRACKERR) {
             self.note_trackerr(cx, pid, tree, &note, about);
         }
-        if has(note::EXIT)
-            && let Some(slot) = about
-        {
+        if let Some(slot) = about.filter(|_| note.has(note::EXIT)) {
             self.note_exit(cx, slot, tree, note);
         }
-        if self.tree.is_some() && !has(note::EXIT) {
+        if self.is_consumer() && !note.has(note::EXIT) {
             self.use_up(cx, pid, event, call.at);
         }
-        self.reached(about?, event)
+        about
+    }
+
+    /// What an event shows besides what it reports: what was asked for, a consumer's queue, and the kernel.
+    fn learn_from_event(&mut self, cx: &mut Context, tree: TreeId, event: &Kevent, call: &Call) {
+        // What came was asked for: a recording of an old version does not say it.
+        cx.verdicts.tree(tree).notes |= event.fflags & (note::FORK | note::EXEC);
+        if self.is_consumer() {
+            if call.queue != Call::UNKNOWN_QUEUE {
+                self.learn_queue(call.queue, None);
+            }
+            self.learn_notes(cx, tree, event);
+        }
+        self.observe_regime(cx, event);
     }
 
     /// Joins NOTE_CHILD to its life and returns that; `None` for a duplicate.
@@ -238,16 +251,16 @@ impl Lives {
         tree: TreeId,
         note: Note,
     ) -> Option<usize> {
-        let expecting = self.expecting_child_note(cx, pid, &note);
-        if expecting.is_none()
-            && let Some(slot) = self.announced(cx, pid, &note)
-        {
-            self.tree_of(cx, slot).duplicate_child_notes += 1;
-            return note.is_collision().then_some(slot);
-        }
-        let slot = expecting.unwrap_or_else(|| self.begin(cx, pid, note.at));
+        let slot = match self.child_note_of(cx, pid, &note) {
+            ChildNoteOf::Announced(slot) => slot,
+            ChildNoteOf::Again(slot) => {
+                self.tree_of(cx, slot).duplicate_child_notes += 1;
+                return note.is_collision().then_some(slot);
+            }
+            ChildNoteOf::Unknown => self.begin(cx, pid, note.at),
+        };
         self.change(cx, slot, |life| {
-            life.child = Some(note);
+            life.child_note = Some(note);
             life.tree.get_or_insert(tree);
         });
         let confirmed = self.table[slot].created.is_some();
@@ -258,18 +271,19 @@ impl Lives {
 
     /// Joins NOTE_EXIT to its life.
     fn note_exit(&mut self, cx: &mut Context, slot: usize, tree: TreeId, note: Note) {
-        if self.table[slot].exit.is_some() {
+        if self.table[slot].exit_note.is_some() {
             return self.repeated_exit(cx, tree);
         }
         let life = &self.table[slot];
-        let child = life.child.filter(|child| child.queue == note.queue && life.enabled.0 == 0);
+        let child =
+            life.child_note.filter(|child| child.queue == note.queue && life.enabled.0 == 0);
         if child.is_some_and(|child| child.flags & note::EV_ONESHOT != 0 && child.call < note.call)
         {
             // The knote of NOTE_CHILD was freed, and there was another one, which no registration made.
             cx.verdicts.stats.regime = Regime::Split;
         }
         self.change(cx, slot, |life| {
-            life.exit = Some(note);
+            life.exit_note = Some(note);
             life.tree.get_or_insert(tree);
         });
         let confirmed = self.table[slot].exited.is_some();
@@ -288,10 +302,10 @@ impl Lives {
     ) {
         let life = &self.table[slot];
         if life.state(fact).is_decided() {
-            cx.verdicts.late_note(self.number, life.pid, life.created, fact);
+            cx.verdicts.late_note(self.tracker, life.pid, life.created, fact);
             return self.violation(cx, slot, Order::Late);
         }
-        self.report(cx, slot, fact);
+        self.count_reported(cx, slot, fact);
         match confirmed {
             true => self.judge(cx, slot, fact, Basis::Complete),
             false => self.wait(slot, Evidence::Record, fact, at),
@@ -317,7 +331,7 @@ impl Lives {
             Fact::Birth => self.learn_from_birth(cx, slot, verdict),
             Fact::Death => self.learn_from_death(cx, slot),
         }
-        self.report(cx, slot, fact);
+        self.count_reported(cx, slot, fact);
         if fact == Fact::Death {
             self.count_death(cx, slot);
         }
@@ -335,7 +349,7 @@ impl Lives {
             decided: self.now,
         };
         let unknown_forker = self.is_forker_unknown(cx, life);
-        cx.verdicts.decided(self.number, finding, unknown_forker);
+        cx.verdicts.decided(self.tracker, finding, unknown_forker);
     }
 
     fn policy<'a>(&self, cx: &'a Context) -> Policy<'a> {
@@ -354,7 +368,7 @@ impl Lives {
 
     /// In whose stream the notes are: those of a consumer are in DTrace's.
     fn notes_in(&self) -> Witness {
-        if self.tree.is_some() { Witness::Dtrace } else { Witness::Kqueue }
+        if self.is_consumer() { Witness::Dtrace } else { Witness::Kqueue }
     }
 }
 

@@ -2,7 +2,6 @@
 //! several lives in the table: the order of a queue, the drains before a note, and its data decide.
 
 use super::life::{Life, Note, Registered};
-use super::table::LifeTable;
 use super::{Context, Lives};
 use crate::check::judge::UNORDERED_NS;
 use crate::check::latest::keep_latest;
@@ -12,6 +11,32 @@ use crate::model::{KernelTime, Kevent, Pid, Regime, TreeId, Witness, note};
 
 /// So many notes of ends are remembered that came before what they are about.
 const MOST_UNPLACED: usize = 64;
+
+/// Which life a NOTE_CHILD is about.
+pub(super) enum ChildNoteOf {
+    /// This one, which it announces.
+    Announced(usize),
+    /// This one, which was announced before: the note is a duplicate.
+    Again(usize),
+    /// One that DTrace has not shown.
+    Unknown,
+}
+
+/// Which life a lone NOTE_EXIT is about.
+enum ExitNoteOf {
+    /// This one, which is tracked.
+    Tracked(usize),
+    /// This one, whose NOTE_CHILD has not come.
+    Unannounced(usize),
+    /// A life before this one, whose end another kqueue of the consumer has reported.
+    Elsewhere { open: usize },
+    /// One that has ended before anything proved that it was watched.
+    Unproven,
+    /// One whose NOTE_EXIT has come before.
+    Again,
+    /// One that DTrace has not shown.
+    Unknown,
+}
 
 impl Lives {
     pub(super) fn register(
@@ -30,7 +55,7 @@ impl Lives {
             cx.verdicts.tree(attach.tree).notes |= attach.notes;
         }
         let alive = |life: &Life| {
-            life.may_run_at(entered) && life.exit.is_none() && !life.death.is_decided()
+            life.may_run_at(entered) && life.exit_note.is_none() && !life.death.is_decided()
         };
         let newest = self.table.newest(attach.pid).filter(|slot| alive(&self.table[*slot]));
         let slot = newest.unwrap_or_else(|| self.begin(cx, attach.pid, at));
@@ -55,11 +80,11 @@ impl Lives {
         about: Option<usize>,
     ) {
         cx.verdicts.tree(tree).trackerr_reports += 1;
-        let (calls, unmarked) = (self.calls, self.unmarked);
+        let (calls, unmarked) = (self.placed_calls, self.last_unmarked);
         let watched = || {
             self.table.chain(pid).find(|slot| {
                 let life = &self.table[*slot];
-                let is_watched = life.is_known_to_kqueue() && life.exit.is_none();
+                let is_watched = life.is_known_to_kqueue() && life.exit_note.is_none();
                 is_watched && !self.is_of_a_later_life(cx, *slot, note)
             })
         };
@@ -78,7 +103,7 @@ impl Lives {
         drained: KernelTime,
     ) {
         match self.table.latest(pid, Life::is_tracked) {
-            Some(slot) if self.table[slot].exit.is_none() => {
+            Some(slot) if self.table[slot].exit_note.is_none() => {
                 self.table[slot].proven = self.table[slot].proven.max(drained);
             }
             _ if self.is_from_before(pid) => {
@@ -88,47 +113,59 @@ impl Lives {
         }
     }
 
-    /// The oldest life of `pid` that DTrace knows and kqueue has not announced, among those that are newer than everything
-    /// that kqueue has reported: the queue is in the order of first activation, so all notes of one life come before NOTE_CHILD
-    /// of the next. One that fits the data goes first. Not one that ended and was not announced by the drain
-    /// after its create, or that does not fit if the pid may have come back: the note is about the next life, whose create is
-    /// on its way.
-    pub(super) fn expecting_child_note(
-        &self,
-        cx: &Context,
-        pid: Pid,
-        note: &Note,
-    ) -> Option<usize> {
-        let over = |life: &Life| life.settled && life.exited.is_some();
-        let expecting = || {
-            let unknown =
-                self.table.chain(pid).take_while(|s| !self.table[*s].is_known_to_kqueue());
-            unknown.filter(|s| !over(&self.table[*s]))
-        };
-        let fits = |slot: &usize| self.table[*slot].fits_birth(note);
-        let overtaken = |life: &Life| life.exit.is_some() && !life.is_tracked();
-        let announced = |life: &Life| life.is_tracked() && life.fits_birth(note);
-        let may_be_it = |slot: &usize| {
-            let life = &self.table[*slot];
-            let forker = life.forker_life.and_then(|handle| self.table.find(handle));
-            let of_no_tree = forker.is_some_and(|forker| self.table[forker].tree.is_none());
-            let created = life.created.unwrap_or(note.at);
-            !of_no_tree && !cx.sight.pids_came_round(created, note.at)
-        };
-        let oldest = || expecting().last().filter(may_be_it);
-        expecting().filter(fits).last().or_else(|| match self.crossed(cx, pid, note, announced) {
-            Some(_) => None,
-            None => oldest().or_else(|| self.crossed(cx, pid, note, overtaken)),
-        })
+    /// Which life a NOTE_CHILD is about. A queue is in the order of first activation: all notes of one life come before NOTE_CHILD
+    /// of the next, so the life is newer than everything that kqueue has reported. In the order of trust:
+    ///
+    /// 1. the oldest such life whose forker the note names;
+    /// 2. none, if this is a consumer, and another of its threads got the note of one that fits;
+    /// 3. the oldest such life, if the note can be about it;
+    /// 4. one of a consumer's whose NOTE_EXIT another thread got before;
+    /// 5. one that has been announced: it is a duplicate.
+    pub(super) fn child_note_of(&self, cx: &Context, pid: Pid, note: &Note) -> ChildNoteOf {
+        if let Some(slot) = self.oldest_unannounced(pid, |life| life.fits_birth(note)) {
+            return ChildNoteOf::Announced(slot);
+        }
+        let is_overtaken = |life: &Life| life.exit_note.is_some() && !life.is_tracked();
+        let came_before = |life: &Life| life.is_tracked() && life.fits_birth(note);
+        if self.crossed(cx, pid, note, came_before).is_none() {
+            let oldest = self.oldest_unannounced(pid, |_| true);
+            let oldest = oldest.filter(|slot| self.may_announce(cx, *slot, note));
+            if let Some(slot) = oldest.or_else(|| self.crossed(cx, pid, note, is_overtaken)) {
+                return ChildNoteOf::Announced(slot);
+            }
+        }
+        match self.announced(cx, pid, note) {
+            Some(slot) => ChildNoteOf::Again(slot),
+            None => ChildNoteOf::Unknown,
+        }
     }
 
-    /// The life that a further NOTE_CHILD is about.
-    pub(super) fn announced(&self, cx: &Context, pid: Pid, note: &Note) -> Option<usize> {
+    /// The oldest of the lives that are newer than everything that kqueue has reported of the pid. Not one that has ended, and
+    /// whose NOTE_CHILD had not come by the drain after its create.
+    fn oldest_unannounced(&self, pid: Pid, which: impl Fn(&Life) -> bool) -> Option<usize> {
+        let unknown = self.table.chain(pid).take_while(|s| !self.table[*s].is_known_to_kqueue());
+        let is_over = |life: &Life| life.birth_over && life.exited.is_some();
+        let may_be = |slot: &usize| !is_over(&self.table[*slot]) && which(&self.table[*slot]);
+        unknown.filter(may_be).last()
+    }
+
+    /// Whether a NOTE_CHILD that names another forker can be about this life: not if the pid may have come back, for then it is
+    /// about the next life, whose create is on its way.
+    fn may_announce(&self, cx: &Context, slot: usize, note: &Note) -> bool {
+        let life = &self.table[slot];
+        let forker = life.forker_life.and_then(|handle| self.table.find(handle));
+        let is_of_no_tree = forker.is_some_and(|forker| self.table[forker].tree.is_none());
+        let created = life.created.unwrap_or(note.at);
+        !is_of_no_tree && !cx.sight.pids_came_round(created, note.at)
+    }
+
+    /// The life that was announced before by the NOTE_CHILD that this one repeats.
+    fn announced(&self, cx: &Context, pid: Pid, note: &Note) -> Option<usize> {
         let newest = self.table.newest(pid).filter(|slot| {
             let life = &self.table[*slot];
-            life.is_tracked() && life.exit.is_none() && !life.settled
+            life.is_tracked() && life.exit_note.is_none() && !life.birth_over
         });
-        newest.or_else(|| self.crossed(cx, pid, note, |life| life.is_tracked()))
+        newest.or_else(|| self.crossed(cx, pid, note, Life::is_tracked))
     }
 
     /// The life that NOTE_CHILD is about although later notes of it came before: several threads of a consumer may read one
@@ -141,7 +178,7 @@ impl Lives {
         which: impl Fn(&Life) -> bool,
     ) -> Option<usize> {
         let crossed = |life: &Life| {
-            let elsewhere = life.child.filter(|child| child.queue != note.queue);
+            let elsewhere = life.child_note.filter(|child| child.queue != note.queue);
             let since = life.created.or(elsewhere.map(|child| child.at));
             let fits = |at| {
                 let is_only = || !cx.sight.pids_came_round(at, note.at);
@@ -150,77 +187,113 @@ impl Lives {
             which(life)
                 && since.is_some_and(|at| at.plus(UNORDERED_NS) > note.not_before && fits(at))
         };
-        self.table.latest(pid, crossed).filter(|_| self.tree.is_some())
+        self.table.latest(pid, crossed).filter(|_| self.is_consumer())
     }
 
-    /// The life that a lone NOTE_EXIT is about. `None` if it was delivered before.
-    pub(super) fn exiting(
+    /// The life that a lone NOTE_EXIT is about. `None` if it was delivered before, or is not known yet.
+    pub(super) fn life_that_exits(
         &mut self,
         cx: &mut Context,
         pid: Pid,
         tree: TreeId,
         note: &Note,
     ) -> Option<usize> {
-        let fits = |t: &LifeTable, s: usize| t[s].fits_death(note.data);
-        let may_be_it = |slot: &usize| !self.is_of_a_later_life(cx, *slot, note);
-        // A consumer may have registered the pid again before it got the note of the life before.
-        let older = self.table.chain(pid).filter(|slot| {
-            let life = &self.table[*slot];
-            life.is_tracked() && life.exit.is_none() && life.fits_death(note.data)
-        });
-        let older = older.filter(may_be_it).last().filter(|_| self.tree.is_some());
-        let latest = || self.table.latest(pid, Life::is_tracked).filter(may_be_it);
-        let tracked = older.or_else(latest);
-        let newer = || {
-            let is_newer = |s: &usize| Some(*s) != tracked && !self.table[*s].is_known_to_kqueue();
-            self.table.chain(pid).take_while(is_newer).filter(may_be_it)
-        };
-        let open = newer().filter(|s| !self.table[*s].death.is_final()).last();
-        let newer = open.or_else(|| newer().last());
-        let tracked_open = tracked.filter(|s| self.table[*s].exit.is_none());
-        if let Some(open) = tracked_open.filter(|slot| !fits(&self.table, *slot))
-            && self.ended_elsewhere(pid, note)
-        {
-            // If this one ends in the same way, its note may have been taken for that of the life before.
-            self.table[open].muted |= self.table[open].status.is_none();
-            return None;
-        }
-        match (tracked_open, newer) {
-            // It has ended before anything proved that it was watched.
-            (None, _) if self.is_from_before(pid) => {
-                keep_latest(&mut self.unplaced, MOST_UNPLACED, (pid, *note));
-                None
-            }
-            (Some(slot), None) => Some(slot),
-            (Some(slot), Some(new)) => {
-                // What was decided as lost has been waited for.
-                let over = |slot: usize| self.table[slot].death.is_final();
-                let fits_better = !fits(&self.table, slot) && fits(&self.table, new);
-                let may_be_new = fits(&self.table, new) || self.table[new].status.is_none();
-                let other = fits_better || over(slot) && !over(new) && may_be_new;
-                Some(if other { new } else { slot })
-            }
-            (None, Some(slot)) => {
+        match self.exit_note_of(cx, pid, note) {
+            ExitNoteOf::Tracked(slot) => Some(slot),
+            ExitNoteOf::Unannounced(slot) => {
                 self.tree_violation(cx, tree, Order::ExitBeforeChild);
                 Some(slot)
             }
-            (None, None) => {
-                let known = self.table.latest(pid, Life::is_known_to_kqueue);
-                let delivered = known.and_then(|s| self.table[s].exit);
-                let is_repeated = |note: Note| {
-                    let (from, to) = (note.at, self.now);
-                    let missed = cx.sight.missed(Witness::Dtrace, from, to);
-                    // Several kqueues of a consumer report one exit.
-                    !missed && (self.tree.is_some() || !cx.sight.pids_came_round(from, to))
-                };
-                if delivered.is_some_and(is_repeated) {
-                    self.repeated_exit(cx, tree);
-                    return None;
-                }
+            ExitNoteOf::Elsewhere { open } => {
+                // If this one ends in the same way, its note may have been taken for that of the life before.
+                self.table[open].muted |= self.table[open].status.is_none();
+                None
+            }
+            ExitNoteOf::Unproven => {
+                keep_latest(&mut self.unplaced, MOST_UNPLACED, (pid, *note));
+                None
+            }
+            ExitNoteOf::Again => {
+                self.repeated_exit(cx, tree);
+                None
+            }
+            ExitNoteOf::Unknown => {
                 self.tree_violation(cx, tree, Order::UnknownProcess);
                 Some(self.begin(cx, pid, self.now))
             }
         }
+    }
+
+    /// Which life a lone NOTE_EXIT is about: one that is tracked, or a newer one whose NOTE_CHILD is missing.
+    fn exit_note_of(&self, cx: &Context, pid: Pid, note: &Note) -> ExitNoteOf {
+        let tracked = self.tracked_until(cx, pid, note);
+        let newer = self.untracked_since(cx, pid, note, tracked);
+        let open = tracked.filter(|slot| self.table[*slot].exit_note.is_none());
+        match (open, newer) {
+            (Some(open), _)
+                if !self.table[open].fits_death(note.data) && self.ended_elsewhere(pid, note) =>
+            {
+                ExitNoteOf::Elsewhere { open }
+            }
+            (None, _) if self.is_from_before(pid) => ExitNoteOf::Unproven,
+            (Some(open), Some(newer)) if self.is_rather_of(newer, open, note) => {
+                ExitNoteOf::Unannounced(newer)
+            }
+            (Some(open), _) => ExitNoteOf::Tracked(open),
+            (None, Some(newer)) => ExitNoteOf::Unannounced(newer),
+            (None, None) if self.has_come_before(cx, pid) => ExitNoteOf::Again,
+            (None, None) => ExitNoteOf::Unknown,
+        }
+    }
+
+    /// The tracked life that a NOTE_EXIT may be about: the latest. A consumer may have registered the pid again before it got the
+    /// note of the life before: then the oldest that has not been reported and fits.
+    fn tracked_until(&self, cx: &Context, pid: Pid, note: &Note) -> Option<usize> {
+        let may_be_it = |slot: &usize| !self.is_of_a_later_life(cx, *slot, note);
+        let older = self.table.chain(pid).filter(|slot| {
+            let life = &self.table[*slot];
+            life.is_tracked() && life.exit_note.is_none() && life.fits_death(note.data)
+        });
+        let older = older.filter(may_be_it).last().filter(|_| self.is_consumer());
+        older.or_else(|| self.table.latest(pid, Life::is_tracked).filter(may_be_it))
+    }
+
+    /// The oldest life that is newer than the `tracked` one, of which kqueue has reported nothing; one that is open, if there is
+    /// any.
+    fn untracked_since(
+        &self,
+        cx: &Context,
+        pid: Pid,
+        note: &Note,
+        tracked: Option<usize>,
+    ) -> Option<usize> {
+        let newer = || {
+            let is_newer = |s: &usize| Some(*s) != tracked && !self.table[*s].is_known_to_kqueue();
+            let newer = self.table.chain(pid).take_while(is_newer);
+            newer.filter(|slot| !self.is_of_a_later_life(cx, *slot, note))
+        };
+        let open = newer().filter(|s| !self.table[*s].death.is_final()).last();
+        open.or_else(|| newer().last())
+    }
+
+    /// Whether a NOTE_EXIT is about the `newer` life, and not about the tracked one that is `open`.
+    fn is_rather_of(&self, newer: usize, open: usize, note: &Note) -> bool {
+        let (newer, open) = (&self.table[newer], &self.table[open]);
+        let fits_better = newer.fits_death(note.data) && !open.fits_death(note.data);
+        let may_fit = newer.fits_death(note.data) || newer.status.is_none();
+        // What was decided as lost has been waited for.
+        fits_better || open.death.is_final() && !newer.death.is_final() && may_fit
+    }
+
+    /// Whether the NOTE_EXIT of the pid's latest life that kqueue knows has come already, and no life since then was missed.
+    fn has_come_before(&self, cx: &Context, pid: Pid) -> bool {
+        let known = self.table.latest(pid, Life::is_known_to_kqueue);
+        known.and_then(|slot| self.table[slot].exit_note).is_some_and(|delivered| {
+            let (from, to) = (delivered.at, self.now);
+            let missed = cx.sight.missed(Witness::Dtrace, from, to);
+            // Several kqueues of a consumer report one exit.
+            !missed && (self.is_consumer() || !cx.sight.pids_came_round(from, to))
+        })
     }
 
     /// Joins the NOTE_EXIT of a consumer's process that came before anything proved that it was watched, by its birth or
@@ -257,7 +330,7 @@ impl Lives {
     fn ended_elsewhere(&self, pid: Pid, note: &Note) -> bool {
         let since = |exited: KernelTime| exited.plus(self.patience_ns) > note.not_before;
         let ended = |life: &Life| {
-            life.exit.is_some_and(|exit| exit.queue != note.queue)
+            life.exit_note.is_some_and(|exit| exit.queue != note.queue)
                 && life.exited.is_some_and(since)
                 && life.fits_death(note.data)
         };
@@ -272,7 +345,7 @@ impl Lives {
         if event.fflags & (note::CHILD | note::EXIT) != note::CHILD {
             return;
         }
-        let ended = self.tree.is_some() && event.flags & note::EV_EOF != 0;
+        let ended = self.is_consumer() && event.flags & note::EV_EOF != 0;
         match event.flags & note::EV_ONESHOT {
             0 if *regime == Regime::Unknown => *regime = Regime::MergedStatus,
             0 => {}

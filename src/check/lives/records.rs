@@ -26,14 +26,14 @@ impl Lives {
         // Its exit may be stamped before the fork.
         let living = self.table.newest(forker).filter(|f| self.table[*f].may_run_at(at));
         let forker_life = living.map(|f| self.table.pin(f));
-        let calls = self.calls;
+        let calls = self.placed_calls;
         let inherited = living.and_then(|forker| self.inherited(cx, forker, at));
         let life = &mut self.table[slot];
         (life.created, life.forker, life.forker_life) = (Some(at), Some(forker), forker_life);
         life.asked = life.asked.or(inherited);
         life.calls_at_create = calls;
         self.wait(slot, Evidence::ChildNote, Fact::Birth, printed);
-        match (self.table[slot].child, self.table[slot].birth) {
+        match (self.table[slot].child_note, self.table[slot].birth) {
             (None, _) => {}
             // The probe fired later than the settle time after knote_fork: the verdict stands.
             (Some(_), FactState::Decided(_)) => self.violation(cx, slot, Order::Late),
@@ -79,14 +79,14 @@ impl Lives {
             let is_it = at < life.proven || !cx.sight.pids_came_round(life.proven, at);
             return (life.exited.is_none() && is_it).then_some(slot);
         }
-        let ended = [life.exited, life.exit.map(|e| e.at)].into_iter().flatten().min();
+        let ended = [life.exited, life.exit_note.map(|e| e.at)].into_iter().flatten().min();
         match ended {
             Some(end) => {
                 (at.since(end) <= UNORDERED_NS && !life.birth.is_decided()).then_some(slot)
             }
             // Long ago, and by another forker: it was a life of before, whose end DTrace has missed.
             None => life
-                .child
+                .child_note
                 .filter(|child| !life.birth.is_decided() || child.data == i64::from(forker.get()))
                 .map(|_| slot),
         }
@@ -97,7 +97,7 @@ impl Lives {
         // A pid is used again: its last owner is dead and reaped, even if DTrace's record of that is missing.
         if let Some(old) = self.table.newest(pid)
             && self.table[old].exited.is_none()
-            && self.table[old].exit.is_none()
+            && self.table[old].exit_note.is_none()
         {
             // Its NOTE_EXIT was queued before the pid was free: wait for the next drain.
             self.wait(old, Evidence::ExitNote, Fact::Death, at);
@@ -129,7 +129,7 @@ impl Lives {
         }
         // A NOTE_EXIT that came long before may have been about the life before this one.
         let is_it = |life: &Life| {
-            let delivered = life.exit.map_or(at, |note| note.at);
+            let delivered = life.exit_note.map_or(at, |note| note.at);
             let soon = at.since(delivered) <= UNORDERED_NS;
             life.exited.is_none() && (soon || !cx.sight.pids_may_have_come_round(delivered, at))
         };
@@ -137,7 +137,7 @@ impl Lives {
         let slot = living.unwrap_or_else(|| self.begin(cx, pid, at));
         self.change(cx, slot, |life| (life.exited, life.status) = (Some(at), Some(status)));
         self.wait(slot, Evidence::ExitNote, Fact::Death, at);
-        if self.table[slot].exit.is_some() && !self.table[slot].death.is_decided() {
+        if self.table[slot].exit_note.is_some() && !self.table[slot].death.is_decided() {
             self.judge(cx, slot, Fact::Death, Basis::Complete);
         }
     }

@@ -32,11 +32,11 @@ impl Lives {
         let (now, patience_ns) = (self.now, self.patience_ns);
         let passed = now.min(compared);
         let is_due = |since: KernelTime| since.plus(patience_ns) <= passed && since <= complete;
-        while let Some(waiting) = self.deadlines.due(Evidence::Record, is_due) {
+        while let Some(waiting) = self.waiting.due(Evidence::Record, is_due) {
             self.settle(cx, Evidence::Record, waiting, Basis::Complete);
         }
         let is_due = |since: KernelTime| since.plus(LINGER_NS) <= now;
-        while let Some(waiting) = self.deadlines.due(Evidence::LateNote, is_due) {
+        while let Some(waiting) = self.waiting.due(Evidence::LateNote, is_due) {
             self.settle(cx, Evidence::LateNote, waiting, Basis::Complete);
         }
     }
@@ -49,7 +49,7 @@ impl Lives {
 
     /// What still waits stays undecided.
     pub(super) fn give_up_all(&mut self, cx: &mut Context) {
-        while let Some((evidence, waiting)) = self.deadlines.oldest() {
+        while let Some((evidence, waiting)) = self.waiting.oldest() {
             self.settle(cx, evidence, waiting, Basis::GivenUp);
         }
     }
@@ -59,11 +59,11 @@ impl Lives {
     pub(super) fn make_room(&mut self, cx: &mut Context) {
         self.forget_strangers(cx);
         while self.table.len() >= self.config.capacity {
-            let Some((evidence, waiting)) = self.deadlines.oldest() else { return };
+            let Some((evidence, waiting)) = self.waiting.oldest() else { return };
             let WaitingFact { life, at, .. } = waiting;
             if self.table.find(life).is_some() && evidence != Evidence::LateNote {
                 cx.verdicts.stats.evictions[BoundedTable::Incarnations.index()] += 1;
-                cx.sight.given_up(self.number, at, self.now);
+                cx.sight.given_up(self.tracker, at, self.now);
             }
             self.settle(cx, evidence, waiting, Basis::GivenUp);
         }
@@ -127,11 +127,12 @@ impl Lives {
     }
 
     fn is_unsettled(&self, slot: usize) -> bool {
-        !self.table[slot].settled && self.table[slot].created.is_some()
+        !self.table[slot].birth_over && self.table[slot].created.is_some()
     }
 
+    /// No NOTE_CHILD of this life can come any more: what is known of its birth by now is all. Judges that, if it is a fact.
     fn settle_one_birth(&mut self, cx: &mut Context, slot: usize, forker: Option<usize>) {
-        self.table[slot].settled = true;
+        self.table[slot].birth_over = true;
         if self.table[slot].registered.is_some() {
             return;
         }
@@ -141,32 +142,15 @@ impl Lives {
             self.table[slot].asked = self.inherited(cx, forker, created);
         }
         let knote_fork = self.knote_fork(cx, slot);
-        let cover = |forker: usize| match self.table[forker].trackerr.cover(&self.table[slot]) {
-            // It may have been taken for that of another life.
-            Reported::No if self.table[forker].shares_pid => Reported::Unclear,
-            reported => reported,
-        };
-        let reported = match (cx.verdicts.stats.regime, knote_fork) {
-            // One knote announces a child and watches for its exit: it did not fail.
-            (Regime::MergedStatus | Regime::MergedPpid, _)
-                if self.table[slot].child.is_some() && self.queues.len() < 2 =>
-            {
-                Reported::No
-            }
-            // What NOTE_TRACKERR is about is another child.
-            (_, KnoteFork::PassedOver | KnoteFork::NoneFailed) => Reported::No,
-            (_, KnoteFork::Missed) => match forker.map_or(Reported::Unclear, cover) {
-                // It may have been about another child.
-                Reported::Yes => Reported::Unclear,
-                reported => reported,
-            },
-            _ => forker.map_or(Reported::Unclear, cover),
-        };
+        self.table[slot].reported = self.reported_by_trackerr(cx, slot, forker, knote_fork);
         self.table[slot].knote_fork = knote_fork;
-        self.table[slot].reported = reported;
-        if self.table[slot].birth.is_decided() {
-            return;
+        if !self.table[slot].birth.is_decided() {
+            self.judge_birth_without_note(cx, slot, forker);
         }
+    }
+
+    /// Judges a birth of which kqueue has reported nothing, if it is a fact of a tree.
+    fn judge_birth_without_note(&mut self, cx: &mut Context, slot: usize, forker: Option<usize>) {
         let Some(tree) = self.tree_of_birth(cx, slot, forker) else { return };
         if self.table[slot].tree.replace(tree).is_none()
             && let Some(exited) = self.table[slot].exited
@@ -175,8 +159,39 @@ impl Lives {
             self.wait(slot, Evidence::ExitNote, Fact::Death, exited);
         }
         self.judge(cx, slot, Fact::Birth, Basis::Complete);
-        if let Life { created: Some(created), exit: None, .. } = self.table[slot] {
+        if let Life { created: Some(created), exit_note: None, .. } = self.table[slot] {
             self.note_overtaking_exit(cx, slot, tree, created);
+        }
+    }
+
+    /// Whether NOTE_TRACKERR has reported that the kernel could not track this life.
+    fn reported_by_trackerr(
+        &self,
+        cx: &Context,
+        slot: usize,
+        forker: Option<usize>,
+        knote_fork: KnoteFork,
+    ) -> Reported {
+        let is_merged =
+            matches!(cx.verdicts.stats.regime, Regime::MergedStatus | Regime::MergedPpid);
+        if is_merged && self.table[slot].child_note.is_some() && self.queues.len() < 2 {
+            // One knote announces a child and watches for its exit: it did not fail.
+            return Reported::No;
+        }
+        let by_forker = match forker.map(|forker| &self.table[forker]) {
+            None => Reported::Unclear,
+            Some(forker) => match forker.trackerr.cover(&self.table[slot]) {
+                // It may have been taken for that of another life.
+                Reported::No if forker.shares_pid => Reported::Unclear,
+                reported => reported,
+            },
+        };
+        match (knote_fork, by_forker) {
+            // What NOTE_TRACKERR is about is another child.
+            (KnoteFork::PassedOver | KnoteFork::NoneFailed, _) => Reported::No,
+            // It may have been about another child.
+            (KnoteFork::Missed, Reported::Yes) => Reported::Unclear,
+            _ => by_forker,
         }
     }
 
@@ -239,7 +254,7 @@ impl Lives {
     /// The queue was drained of a death.
     fn settle_death(&mut self, cx: &mut Context, slot: usize) {
         let life = &self.table[slot];
-        if life.death.is_final() || life.tree.is_none() || life.exit.is_some() {
+        if life.death.is_final() || life.tree.is_none() || life.exit_note.is_some() {
             return;
         }
         if !self.asks_for_exit(cx, life) {
@@ -259,7 +274,7 @@ impl Lives {
             Fact::Death => life.exited.is_some(),
         };
         if !confirmed && !life.state(fact).is_decided() {
-            self.table[slot].settled |= fact == Fact::Birth;
+            self.table[slot].birth_over |= fact == Fact::Birth;
             self.judge(cx, slot, fact, Basis::Complete);
         }
     }
@@ -281,7 +296,7 @@ impl Lives {
         if life.tree.is_none() || !over || life.death.is_final() {
             return;
         }
-        match life.exit.is_some() || self.asks_for_exit(cx, life) {
+        match life.exit_note.is_some() || self.asks_for_exit(cx, life) {
             true => self.judge(cx, slot, Fact::Death, Basis::GivenUp),
             false => self.change(cx, slot, |life| life.death = FactState::NoFact),
         }

@@ -28,7 +28,7 @@ impl Lives {
     /// Brings the gauges of a consumer up to date.
     pub(crate) fn publish(&mut self, cx: &mut Context) {
         let Some(tree) = self.tree else { return };
-        if !self.deadlines.is_empty() && self.now.since(self.published) < FRESH_NS {
+        if !self.waiting.is_empty() && self.now.since(self.published) < FRESH_NS {
             return;
         }
         self.published = self.now;
@@ -41,19 +41,19 @@ impl Lives {
     /// What DTrace may have missed the delivery of is not counted: it may have been delivered.
     fn undelivered(&self, cx: &Context) -> Undelivered {
         let mut all = Undelivered::default();
-        let unannounced = self.unannounced(cx);
+        let awaiting = self.awaiting_child_note(cx);
         let is_seen = |at: KernelTime| !cx.sight.missed(self.notes_in(), at, self.now);
-        for waiting in self.deadlines.of(Evidence::ChildNote) {
+        for waiting in self.waiting.of(Evidence::ChildNote) {
             let slot = self.table.find(waiting.life);
-            if slot.is_some_and(|slot| unannounced.contains(&slot)) && is_seen(waiting.at) {
+            if slot.is_some_and(|slot| awaiting.contains(&slot)) && is_seen(waiting.at) {
                 all.add(waiting.at);
             }
         }
-        for waiting in self.deadlines.of(Evidence::ExitNote) {
+        for waiting in self.waiting.of(Evidence::ExitNote) {
             let Some(slot) = self.table.find(waiting.life) else { continue };
             let life = &self.table[slot];
-            let is_of_tree = life.tree.is_some() || unannounced.contains(&slot);
-            let is_open = life.exit.is_none() && !life.death.is_final();
+            let is_of_tree = life.tree.is_some() || awaiting.contains(&slot);
+            let is_open = life.exit_note.is_none() && !life.death.is_final();
             let is_asked_for = is_of_tree && is_open && self.asks_for(cx, life, note::EXIT);
             if is_asked_for && is_seen(waiting.at) {
                 all.add(waiting.at);
@@ -63,22 +63,22 @@ impl Lives {
     }
 
     /// The lives whose NOTE_CHILD is to come. A child of one of them is not known to be of the tree yet.
-    pub(super) fn unannounced(&self, cx: &Context) -> HashSet<usize> {
-        let mut unannounced = HashSet::new();
-        for waiting in self.deadlines.of(Evidence::ChildNote) {
+    pub(super) fn awaiting_child_note(&self, cx: &Context) -> HashSet<usize> {
+        let mut awaiting = HashSet::new();
+        for waiting in self.waiting.of(Evidence::ChildNote) {
             let Some(slot) = self.table.find(waiting.life) else { continue };
             let life = &self.table[slot];
-            if life.settled || life.birth.is_decided() || life.is_tracked() {
+            if life.birth_over || life.birth.is_decided() || life.is_tracked() {
                 continue;
             }
             let forker = self.forker(slot);
-            let is_of_unannounced = forker.is_some_and(|forker| {
-                unannounced.contains(&forker) && self.asks_for(cx, &self.table[forker], note::TRACK)
+            let is_of_one = forker.is_some_and(|forker| {
+                awaiting.contains(&forker) && self.asks_for(cx, &self.table[forker], note::TRACK)
             });
-            if is_of_unannounced || self.tree_of_birth(cx, slot, forker).is_some() {
-                unannounced.insert(slot);
+            if is_of_one || self.tree_of_birth(cx, slot, forker).is_some() {
+                awaiting.insert(slot);
             }
         }
-        unannounced
+        awaiting
     }
 }

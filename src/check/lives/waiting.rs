@@ -33,7 +33,7 @@ pub(super) struct WaitingFact {
     pub(super) at: KernelTime,
 }
 
-/// In the order of the timeline, each kind for itself: their deadlines differ, and change.
+/// In the order of the timeline, each kind for itself: their waiting differ, and change.
 #[derive(Debug, Default)]
 pub(super) struct WaitingFacts([VecDeque<WaitingFact>; Evidence::COUNT]);
 

@@ -82,6 +82,13 @@ pub(crate) struct Registration {
     pub(crate) errno: i32,
 }
 
+impl Registration {
+    /// Whether it carries any of these EV_* bits.
+    pub(crate) fn has(&self, bits: u32) -> bool {
+        self.flags & bits != 0
+    }
+}
+
 /// A time in which a witness may have missed something.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Gap {
