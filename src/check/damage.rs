@@ -32,7 +32,7 @@ pub(super) struct Standing {
     /// The parents that one kqueue reported lead from the process up to the root.
     pub(super) reaches_root: bool,
     /// The same with parents from a kqueue that asks for NOTE_TRACK alone.
-    pub(super) reaches_root_two: bool,
+    pub(super) reaches_root_by_track_alone: bool,
     /// NOTE_TRACKERR made the tracker list the processes, and this one was there.
     pub(super) rescued: bool,
     /// The forker is not known to have ended.
@@ -52,8 +52,11 @@ struct Entry {
 
 impl Entry {
     fn root(tree: TreeId) -> Entry {
-        let standing =
-            Standing { reaches_root: true, reaches_root_two: true, ..Standing::default() };
+        let standing = Standing {
+            reaches_root: true,
+            reaches_root_by_track_alone: true,
+            ..Standing::default()
+        };
         Entry { tree, created: None, damage: 0, standing, ended: false }
     }
 
@@ -120,13 +123,13 @@ impl TrackerModel {
                     set(&mut entry, Damage::AdoptedByNobody);
                 }
                 standing.reaches_root = false;
-                standing.reaches_root_two &= finding.verdict == Verdict::Overwritten;
+                standing.reaches_root_by_track_alone &= finding.verdict == Verdict::Overwritten;
                 standing.rescued = false;
             }
             Verdict::LostReported | Verdict::LostSilent | Verdict::LostInherited => {
                 set(&mut entry, Damage::Unknown);
                 standing.reaches_root = false;
-                standing.reaches_root_two = false;
+                standing.reaches_root_by_track_alone = false;
                 standing.rescued = match finding.verdict {
                     Verdict::LostReported => alive,
                     // Once the forker is registered again, the kernel reports its later children.

@@ -1,7 +1,7 @@
 //! The counters: plain numbers that only grow, gauges beside them. One clone is one consistent snapshot.
 
 use super::damage::Damage;
-use super::strategies::{Right, Strategy};
+use super::strategies::{Strategy, StrategyCounts};
 use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, Verdict, Winner, named_enum, note};
 use crate::wire::decode::Reason;
 use crate::wire::drops::DropKind;
@@ -167,7 +167,7 @@ pub struct TreeStats {
     /// Gauges: how wrong the table of a tracker is that believes every kevent, indexed by [`Damage::index`].
     pub damage: [u64; Damage::COUNT],
     /// What each way to use NOTE_TRACK would have got right, indexed by [`Strategy::index`].
-    pub strategies: [Right; Strategy::COUNT],
+    pub strategies: [StrategyCounts; Strategy::COUNT],
 }
 
 impl TreeStats {

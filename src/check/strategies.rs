@@ -34,7 +34,7 @@ impl Strategy {
 
 /// What a strategy got right of the facts with a decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Right {
+pub struct StrategyCounts {
     /// Births of which it knows the parent.
     pub parents: u64,
     /// Births that it counts to the right tree.
@@ -45,10 +45,10 @@ pub struct Right {
     pub recovered: u64,
 }
 
-impl Right {
+impl StrategyCounts {
     /// Adds what another run got right.
-    pub(crate) fn add(&mut self, other: &Right) {
-        let Right { parents, members, ends, recovered } = other;
+    pub(crate) fn add(&mut self, other: &StrategyCounts) {
+        let StrategyCounts { parents, members, ends, recovered } = other;
         self.parents += parents;
         self.members += members;
         self.ends += ends;
@@ -58,7 +58,7 @@ impl Right {
 
 /// What is known of one birth.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Known {
+struct KnownBirth {
     parent: bool,
     member: bool,
 }
@@ -98,7 +98,7 @@ pub(super) fn count(finding: &Finding, standing: Standing, tree: &mut TreeStats)
     }
 }
 
-fn birth(strategy: Strategy, finding: &Finding, standing: Standing) -> Known {
+fn birth(strategy: Strategy, finding: &Finding, standing: Standing) -> KnownBirth {
     // Whether one kqueue shows the parent, and whether one does that asks for NOTE_TRACK alone.
     let (one, track_alone) = match finding.verdict {
         Verdict::Agreed => (true, true),
@@ -110,19 +110,20 @@ fn birth(strategy: Strategy, finding: &Finding, standing: Standing) -> Known {
         | Verdict::KqueueOnly
         | Verdict::Undecided => (false, false),
     };
-    let naive = Known { parent: one, member: one && standing.reaches_root };
+    let naive = KnownBirth { parent: one, member: one && standing.reaches_root };
     match strategy {
         Strategy::Naive | Strategy::Dedupe => naive,
-        Strategy::TwoKqueues => {
-            Known { parent: track_alone, member: track_alone && standing.reaches_root_two }
-        }
-        Strategy::Cookie => Known { member: !finding.verdict.is_lost(), ..naive },
-        Strategy::Rescan => Known {
+        Strategy::TwoKqueues => KnownBirth {
+            parent: track_alone,
+            member: track_alone && standing.reaches_root_by_track_alone,
+        },
+        Strategy::Cookie => KnownBirth { member: !finding.verdict.is_lost(), ..naive },
+        Strategy::Rescan => KnownBirth {
             parent: naive.parent || standing.rescued && standing.forker_alive,
             member: naive.member || standing.rescued,
         },
         Strategy::Reaper => {
-            Known { member: naive.member || finding.dtrace.exited.is_none(), ..naive }
+            KnownBirth { member: naive.member || finding.dtrace.exited.is_none(), ..naive }
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::model::{Fact, Regime, Verdict, named_enum};
 
 named_enum! {
     /// How sure it is that this path was the one.
-    pub enum Sure {
+    pub enum Certainty {
         /// Nothing else in the kernel makes this pattern, or a probe saw it.
         Certain = "certain",
         /// Everything that was seen fits, and the other known paths do not.
@@ -33,7 +33,7 @@ pub struct KernelPath {
     /// Where it happens.
     pub(crate) releases: &'static str,
     /// How sure it is that this was the path.
-    pub sure: Sure,
+    pub sure: Certainty,
 }
 
 /// The path behind this finding.
@@ -55,7 +55,7 @@ pub fn path(finding: &Finding, regime: Regime) -> KernelPath {
 fn corrupt(fact: Fact, regime: Regime) -> KernelPath {
     match (fact, regime) {
         // The race is closed from 12.3 on, and no split kernel before that was seen to do anything else.
-        (Fact::Death, Regime::Split) => KernelPath { sure: Sure::Possible, ..STALE_STATUS },
+        (Fact::Death, Regime::Split) => KernelPath { sure: Certainty::Possible, ..STALE_STATUS },
         (Fact::Death, _) => STALE_STATUS,
         (Fact::Birth, _) => NO_PATH,
     }
@@ -64,9 +64,9 @@ fn corrupt(fact: Fact, regime: Regime) -> KernelPath {
 fn not_registered(errno: Option<i32>) -> KernelPath {
     match errno {
         None => NO_MEMORY,
-        Some(12) => KernelPath { sure: Sure::Certain, ..NO_MEMORY },
+        Some(12) => KernelPath { sure: Certainty::Certain, ..NO_MEMORY },
         Some(3) => CHILD_GONE,
-        Some(_) => KernelPath { sure: Sure::Possible, ..NO_MEMORY },
+        Some(_) => KernelPath { sure: Certainty::Possible, ..NO_MEMORY },
     }
 }
 
@@ -75,11 +75,11 @@ fn silent(finding: &Finding, regime: Regime) -> KernelPath {
     let had_a_knote = finding.kqueue.child.is_some() || clues.named_forker.is_some();
     match regime {
         _ if had_a_knote && clues.scanned_at_exit => {
-            KernelPath { sure: Sure::Likely, ..SCAN_MEETS_EXIT }
+            KernelPath { sure: Certainty::Likely, ..SCAN_MEETS_EXIT }
         }
         _ if had_a_knote => SCAN_MEETS_EXIT,
         // The probe sees the first knote of the list, which may be another kqueue's.
-        _ if clues.influx => KernelPath { sure: Sure::Likely, ..IN_FLUX },
+        _ if clues.influx => KernelPath { sure: Certainty::Likely, ..IN_FLUX },
         // Which of the three it was is not known: none leaves a trace.
         Regime::MergedStatus => OLD_SKIPS,
         _ => IN_FLUX,
@@ -91,7 +91,7 @@ const AGREED: KernelPath = KernelPath {
     function: "",
     condition: "",
     releases: "all",
-    sure: Sure::Certain,
+    sure: Certainty::Certain,
 };
 
 const STATUS_OVER_PPID: KernelPath = KernelPath {
@@ -101,7 +101,7 @@ const STATUS_OVER_PPID: KernelPath = KernelPath {
     condition: "one knote a child, NOTE_TRACK and NOTE_EXIT in the same kqueue, and a reader that comes later than \
                 the exit",
     releases: "FreeBSD 7.0 to 10.3; fixed by r295012 in 11.0 and by r297977 in 10.4",
-    sure: Sure::Certain,
+    sure: Certainty::Certain,
 };
 
 const PPID_OVER_STATUS: KernelPath = KernelPath {
@@ -109,7 +109,7 @@ const PPID_OVER_STATUS: KernelPath = KernelPath {
     function: "filt_proc",
     condition: "one knote a child, and a filt_proc that leaves data alone on exit",
     releases: "no FreeBSD from 7.0 on; older NetBSD, OpenBSD and DragonFly",
-    sure: Sure::Certain,
+    sure: Certainty::Certain,
 };
 
 const IN_FLUX: KernelPath = KernelPath {
@@ -118,7 +118,7 @@ const IN_FLUX: KernelPath = KernelPath {
     function: "knote_fork (13.2 kern_event.c:547)",
     condition: "two threads of one process fork at the same time, so that the knote is in flux",
     releases: "all",
-    sure: Sure::Possible,
+    sure: Certainty::Possible,
 };
 
 const OLD_SKIPS: KernelPath = KernelPath {
@@ -127,7 +127,7 @@ const OLD_SKIPS: KernelPath = KernelPath {
     function: "knote_fork (10.1 kern_event.c:467), kqueue_register (10.1 kern_event.c:1060)",
     condition: "threads that fork at the same time, a busy reader, or a pid that is reused before it was read",
     releases: "the first: all; a busy reader: up to 10.4; pid reuse: up to 10.3",
-    sure: Sure::Possible,
+    sure: Certainty::Possible,
 };
 
 const SCAN_MEETS_EXIT: KernelPath = KernelPath {
@@ -137,7 +137,7 @@ const SCAN_MEETS_EXIT: KernelPath = KernelPath {
     condition: "a note of the process is queued, and kevent(2) waits for the process's lock while exit1 holds it",
     releases: "12.3 and later: a knote with NOTE_FORK, NOTE_EXEC or (merged) NOTE_CHILD pending can lose its \
                NOTE_EXIT; measured on 13.2 and 15.1, up to 4 of 16,000 exits beside NOTE_FORK, none of 128,008 without",
-    sure: Sure::Possible,
+    sure: Certainty::Possible,
 };
 
 const NO_MEMORY: KernelPath = KernelPath {
@@ -145,7 +145,7 @@ const NO_MEMORY: KernelPath = KernelPath {
     function: "kqueue_register, knote_alloc(M_NOWAIT) (13.2 kern_event.c:1510)",
     condition: "kernel memory is short; up to 10.4 also a child that is gone before it is registered",
     releases: "all",
-    sure: Sure::Likely,
+    sure: Certainty::Likely,
 };
 
 const CHILD_GONE: KernelPath = KernelPath {
@@ -154,7 +154,7 @@ const CHILD_GONE: KernelPath = KernelPath {
     function: "filt_procattach, ESRCH (10.1 kern_event.c:348)",
     condition: "the child runs before knote_fork does",
     releases: "up to 10.4; from 12.3 on the child is not yet runnable",
-    sure: Sure::Certain,
+    sure: Certainty::Certain,
 };
 
 const HALF_TRACKED: KernelPath = KernelPath {
@@ -163,7 +163,7 @@ const HALF_TRACKED: KernelPath = KernelPath {
     function: "knote_fork, second kqueue_register (13.2 kern_event.c:602)",
     condition: "kernel memory is short between the two registrations",
     releases: "10.4, 11.0 and later",
-    sure: Sure::Likely,
+    sure: Certainty::Likely,
 };
 
 const INHERITED: KernelPath = KernelPath {
@@ -171,7 +171,7 @@ const INHERITED: KernelPath = KernelPath {
     function: "knote_fork",
     condition: "an ancestor was lost before",
     releases: "all",
-    sure: Sure::Certain,
+    sure: Certainty::Certain,
 };
 
 const STALE_STATUS: KernelPath = KernelPath {
@@ -180,7 +180,7 @@ const STALE_STATUS: KernelPath = KernelPath {
     function: "filt_procattach, exit1 (10.1 kern_exit.c:243,253)",
     condition: "the child runs before knote_fork does, and ends within it",
     releases: "up to 10.4; from 12.3 on the status is set first",
-    sure: Sure::Likely,
+    sure: Certainty::Likely,
 };
 
 const NO_PATH: KernelPath = KernelPath {
@@ -188,7 +188,7 @@ const NO_PATH: KernelPath = KernelPath {
     function: "",
     condition: "",
     releases: "",
-    sure: Sure::Unknown,
+    sure: Certainty::Unknown,
 };
 
 const DTRACE_MISSED: KernelPath = KernelPath {
@@ -197,7 +197,7 @@ const DTRACE_MISSED: KernelPath = KernelPath {
     function: "",
     condition: "",
     releases: "",
-    sure: Sure::Likely,
+    sure: Certainty::Likely,
 };
 
 const BLIND: KernelPath = KernelPath {
@@ -205,7 +205,7 @@ const BLIND: KernelPath = KernelPath {
     function: "",
     condition: "",
     releases: "",
-    sure: Sure::Unknown,
+    sure: Certainty::Unknown,
 };
 
 /// More than one NOTE_CHILD for one process: harmless to a tracker that ignores repeats, and no finding of its own.
@@ -215,7 +215,7 @@ pub(crate) const DUPLICATE_CHILD: KernelPath = KernelPath {
     function: "filt_procattach keeps NOTE_TRACK in the NOTE_CHILD knote (13.2 kern_event.c:446), knote_fork (:555)",
     condition: "a chain of forks that is faster than the reader",
     releases: "12.3 and later (measured on 13.2 and 15.1); not 10.4",
-    sure: Sure::Certain,
+    sure: Certainty::Certain,
 };
 
 #[cfg(test)]
@@ -245,7 +245,7 @@ mod tests {
                 for &regime in Regime::ALL {
                     let path = path(&finding(fact, verdict), regime);
                     assert!(path.sentence.ends_with('.'), "{verdict}");
-                    let kernel = path.sure != Sure::Unknown
+                    let kernel = path.sure != Certainty::Unknown
                         && !matches!(verdict, Verdict::Agreed | Verdict::KqueueOnly);
                     assert_eq!(!path.function.is_empty(), kernel, "{fact:?} {verdict} {regime}");
                 }
@@ -257,12 +257,12 @@ mod tests {
     fn a_silent_loss_is_explained_by_what_else_is_known() {
         let lost = finding(Fact::Birth, Verdict::LostSilent);
         let with = |clues| path(&Finding { clues, ..lost }, Regime::Split);
-        assert_eq!(with(Clues::default()).sure, Sure::Possible);
+        assert_eq!(with(Clues::default()).sure, Certainty::Possible);
         let seen = with(Clues { influx: true, ..Clues::default() });
-        assert_eq!((seen.function, seen.sure), (IN_FLUX.function, Sure::Likely));
+        assert_eq!((seen.function, seen.sure), (IN_FLUX.function, Certainty::Likely));
         let named = Clues { named_forker: Some(KernelTime(1)), ..Clues::default() };
         assert_eq!(with(named), SCAN_MEETS_EXIT);
-        assert_eq!(with(Clues { scanned_at_exit: true, ..named }).sure, Sure::Likely);
+        assert_eq!(with(Clues { scanned_at_exit: true, ..named }).sure, Certainty::Likely);
         // It had a knote: another kqueue's must have been skipped.
         assert_eq!(with(Clues { influx: true, ..named }), SCAN_MEETS_EXIT);
     }
@@ -282,8 +282,8 @@ mod tests {
             let clues = Clues { errno, ..Clues::default() };
             path(&Finding { clues, ..lost }, Regime::Split)
         };
-        assert_eq!((with(None).function, with(None).sure), (NO_MEMORY.function, Sure::Likely));
-        assert_eq!(with(Some(12)).sure, Sure::Certain);
+        assert_eq!((with(None).function, with(None).sure), (NO_MEMORY.function, Certainty::Likely));
+        assert_eq!(with(Some(12)).sure, Certainty::Certain);
         assert_eq!(with(Some(3)).function, CHILD_GONE.function);
     }
 }

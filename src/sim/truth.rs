@@ -67,15 +67,23 @@ pub(crate) struct TrueLife {
     pub(super) death: TrueFact,
     /// How it ended.
     pub(super) status: Option<WaitStatus>,
-    /// Of each call that returned NOTE_TRACKERR about it: when it returned, and when the last call before it began that drained
-    /// the queue, both as DTrace shows them.
-    reports: Vec<(KernelTime, KernelTime)>,
+    /// The calls that returned NOTE_TRACKERR about it.
+    reports: Vec<TrackerrReport>,
     /// What kqueue was asked to report of it: nothing else is a fact.
     pub(super) asked: u32,
     /// It was announced, but the knote that would have followed it found no memory.
     half_tracked: bool,
     /// It was registered, but the knote of an earlier life of its pid was there: nothing watches it.
     pub(super) unwatched: bool,
+}
+
+/// A call that returned NOTE_TRACKERR. Both times are as DTrace shows them.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct TrackerrReport {
+    /// When it returned.
+    at: KernelTime,
+    /// When the last call before it began that drained the queue.
+    drained: KernelTime,
 }
 
 /// A birth or a death, and what became of its note.
@@ -127,7 +135,7 @@ pub(super) struct Followed {
 
 /// Why a note will not come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Why {
+enum LossCause {
     /// A registration failed, and set NOTE_TRACKERR on the knote of the forker.
     Failed,
     /// knote_fork passed over the knote of the forker, or the knote asks for less.
@@ -143,7 +151,7 @@ enum Why {
 struct Loss {
     life: LifeId,
     fact: Fact,
-    why: Why,
+    cause: LossCause,
     at: u64,
     /// The queue has been drained since then: the loss stays a fact even if the kqueue is closed.
     drained: bool,
@@ -240,12 +248,12 @@ impl Truth {
         child.asked = followed.asked | if asked & note::TRACK != 0 { child.asked } else { 0 };
         child.half_tracked = followed.not_followed;
         let owed = child.asked;
-        let why = match followed {
-            Followed { failed: true, .. } => Why::Failed,
-            Followed { tracked: true, .. } => Why::PassedOver,
-            _ => Why::Untracked,
+        let cause = match followed {
+            Followed { failed: true, .. } => LossCause::Failed,
+            Followed { tracked: true, .. } => LossCause::PassedOver,
+            _ => LossCause::Untracked,
         };
-        let mut lost = |fact| self.losses.push(Loss { life, fact, why, at: now, drained: false });
+        let mut lost = |fact| self.losses.push(Loss { life, fact, cause, at: now, drained: false });
         if owed & note::TRACK != 0 && !followed.child_noted {
             lost(Fact::Birth);
         }
@@ -281,7 +289,7 @@ impl Truth {
 
     /// These notes of this process will not come, and nothing will ever say so.
     pub(super) fn vanished(&mut self, life: LifeId, notes: u32, at: u64) {
-        let loss = |fact| Loss { life, fact, why: Why::Vanished, at, drained: false };
+        let loss = |fact| Loss { life, fact, cause: LossCause::Vanished, at, drained: false };
         self.losses.extend(facts_of(notes).map(loss));
     }
 
@@ -307,9 +315,9 @@ impl Truth {
     /// A kevent(2) call returned at `at`; on DTrace's clock, as all times of reports.
     pub(super) fn returned(&mut self, at: KernelTime) {
         for id in std::mem::take(&mut self.reporting) {
-            let not_before = self.drained;
+            let report = TrackerrReport { at, drained: self.drained };
             if let Some(life) = self.life(id) {
-                life.reports.push((at, not_before));
+                life.reports.push(report);
             }
         }
     }
@@ -325,10 +333,10 @@ impl Truth {
         let mut losses = std::mem::take(&mut self.losses);
         // A forker comes before its children, a birth before the death.
         losses.sort_by_key(|loss| (loss.life, loss.fact));
-        for Loss { life, fact, why, .. } in losses {
+        for Loss { life, fact, cause, .. } in losses {
             let Some(lost) = self.life(life).cloned() else { continue };
             let forker = lost.forker_life.and_then(|forker| self.life(forker));
-            let verdict = lost.named(fact, why, forker.as_deref(), options);
+            let verdict = lost.named(fact, cause, forker.as_deref(), options);
             if let Some(life) = self.life(life) {
                 life.of_mut(fact).outcome.get_or_insert(verdict);
             }
@@ -345,21 +353,29 @@ fn facts_of(fflags: u32) -> impl Iterator<Item = Fact> {
 impl TrueLife {
     /// What a loss of this process is called. With the cause probes a NOTE_TRACKERR is about the children whose registration
     /// failed; without them it may be about every child that it covers.
-    fn named(&self, fact: Fact, why: Why, forker: Option<&TrueLife>, options: &Options) -> Verdict {
+    fn named(
+        &self,
+        fact: Fact,
+        cause: LossCause,
+        forker: Option<&TrueLife>,
+        options: &Options,
+    ) -> Verdict {
         let announced = match self.birth.outcome {
             // What kept kqueue from its birth kept it from its death.
             Some(birth) if birth.is_lost() => return birth,
             Some(_) => true,
             // Its death is a fact, and its birth is none: it was registered by itself.
-            None if fact == Fact::Death && why == Why::Vanished => return Verdict::LostSilent,
+            None if fact == Fact::Death && cause == LossCause::Vanished => {
+                return Verdict::LostSilent;
+            }
             None => false,
         };
         let causes = options.causes;
         let one_knote = options.regime.is_merged();
-        let nothing_failed = one_knote && announced || causes && why != Why::Failed;
+        let nothing_failed = one_knote && announced || causes && cause != LossCause::Failed;
         match forker {
             Some(forker) if !nothing_failed && forker.has_reported(self) => Verdict::LostReported,
-            Some(forker) if !announced && forker.leaves_untracked(why, causes) => {
+            Some(forker) if !announced && forker.leaves_untracked(cause, causes) => {
                 Verdict::LostInherited
             }
             _ => Verdict::LostSilent,
@@ -367,11 +383,13 @@ impl TrueLife {
     }
 
     /// Whether a child of it that was lost is lost by inheritance, or cannot be told from one.
-    fn leaves_untracked(&self, why: Why, causes: bool) -> bool {
+    fn leaves_untracked(&self, cause: LossCause, causes: bool) -> bool {
         let is_lost = |fact: &TrueFact| fact.outcome.is_some_and(Verdict::is_lost);
-        match why {
-            Why::Untracked => is_lost(&self.birth) || is_lost(&self.death) || self.half_tracked,
-            Why::Failed | Why::PassedOver if causes => false,
+        match cause {
+            LossCause::Untracked => {
+                is_lost(&self.birth) || is_lost(&self.death) || self.half_tracked
+            }
+            LossCause::Failed | LossCause::PassedOver if causes => false,
             _ => is_lost(&self.birth) || self.death.outcome == Some(Verdict::LostReported),
         }
     }
@@ -380,8 +398,8 @@ impl TrueLife {
     /// create, and with the first call at the latest that began after a drain 50 ms behind the create.
     fn has_reported(&self, child: &TrueLife) -> bool {
         let Some(created) = child.birth.at else { return false };
-        let covers = |&(at, not_before): &(KernelTime, KernelTime)| {
-            at.plus(COVERED_NS) >= created && not_before <= created.plus(COVERED_NS)
+        let covers = |&TrackerrReport { at, drained }: &TrackerrReport| {
+            at.plus(COVERED_NS) >= created && drained <= created.plus(COVERED_NS)
         };
         self.reports.iter().any(covers)
     }

@@ -201,9 +201,17 @@ impl OverTime {
     }
 }
 
-/// The buckets of both latencies that hold anything, up to the last: upper end in nanoseconds, and counts. What took
-/// less than a microsecond is in the first.
-fn latency_rows(child: &Histogram, exit: &Histogram) -> Vec<(u64, u64, u64)> {
+/// How many notes took so long.
+struct LatencyBucket {
+    /// The upper end, in nanoseconds.
+    end_ns: u64,
+    child: u64,
+    exit: u64,
+}
+
+/// The buckets of both latencies from the first to the last that holds anything. What took less than a microsecond is in the
+/// first.
+fn latency_buckets(child: &Histogram, exit: &Histogram) -> Vec<LatencyBucket> {
     const MICROSECOND: usize = 10;
     let both = || child.buckets.iter().zip(&exit.buckets).enumerate();
     let used = |(i, (child, exit)): (usize, (&u64, &u64))| (child + exit > 0).then_some(i);
@@ -216,7 +224,9 @@ fn latency_rows(child: &Histogram, exit: &Histogram) -> Vec<(u64, u64, u64)> {
         true => counts.buckets[..=i].iter().sum(),
         false => counts.buckets[i],
     };
-    (first..=last.max(first)).map(|i| (1u64 << i, upto(child, i), upto(exit, i))).collect()
+    let bucket =
+        |i| LatencyBucket { end_ns: 1u64 << i, child: upto(child, i), exit: upto(exit, i) };
+    (first..=last.max(first)).map(bucket).collect()
 }
 
 #[cfg(test)]

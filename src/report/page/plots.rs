@@ -7,6 +7,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::LatencyBucket;
 use super::chronicle::Generation;
 use crate::report::format::duration;
 
@@ -131,18 +132,20 @@ pub(super) fn steps(bin_seconds: f64, lines: &[PlotSeries<'_>]) -> String {
 }
 
 /// Two histograms over the same power-of-two buckets, side by side in each: upper end in nanoseconds, and the counts.
-pub(super) fn latency_bars(rows: &[(u64, u64, u64)], colours: [RGBColor; 2]) -> String {
-    let height = rows.iter().map(|row| row.1.max(row.2)).max().unwrap_or(0);
-    let label = ends(rows);
+pub(super) fn latency_bars(buckets: &[LatencyBucket], colours: [RGBColor; 2]) -> String {
+    let height = buckets.iter().map(|bucket| bucket.child.max(bucket.exit)).max().unwrap_or(0);
+    let label = ends(buckets);
     let axes = Axes {
-        x: 0.0..rows.len().max(1) as f64,
+        x: 0.0..buckets.len().max(1) as f64,
         top: height.max(1) as f64 * 1.05,
         formats: [&label, &number],
-        marks: [rows.len().clamp(2, 9), MARKS],
+        marks: [buckets.len().clamp(2, 9), MARKS],
     };
     axes.with(|chart| {
-        for (i, row) in rows.iter().enumerate() {
-            for (left, value, colour) in [(0.08, row.1, colours[0]), (0.5, row.2, colours[1])] {
+        for (i, bucket) in buckets.iter().enumerate() {
+            for (left, value, colour) in
+                [(0.08, bucket.child, colours[0]), (0.5, bucket.exit, colours[1])]
+            {
                 let left = i as f64 + left;
                 let corners = [(left, 0.0), (left + 0.42, value as f64)];
                 chart.draw_series([Rectangle::new(corners, colour.filled())])?;
@@ -153,18 +156,18 @@ pub(super) fn latency_bars(rows: &[(u64, u64, u64)], colours: [RGBColor; 2]) -> 
 }
 
 /// The share of notes that had come after so long.
-pub(super) fn latency_cdf(rows: &[(u64, u64, u64)], colours: [RGBColor; 2]) -> String {
-    let label = ends(rows);
+pub(super) fn latency_cdf(buckets: &[LatencyBucket], colours: [RGBColor; 2]) -> String {
+    let label = ends(buckets);
     let share = |value: &f64| format!("{:.0} %", value * 100.0);
     let axes = Axes {
-        x: 0.0..rows.len().max(1) as f64,
+        x: 0.0..buckets.len().max(1) as f64,
         top: 1.02,
         formats: [&label, &share],
-        marks: [rows.len().clamp(2, 9), 5],
+        marks: [buckets.len().clamp(2, 9), 5],
     };
     axes.with(|chart| {
-        let child = rows.iter().map(|row| row.1).collect::<Vec<u64>>();
-        let exit = rows.iter().map(|row| row.2).collect::<Vec<u64>>();
+        let child: Vec<u64> = buckets.iter().map(|bucket| bucket.child).collect();
+        let exit: Vec<u64> = buckets.iter().map(|bucket| bucket.exit).collect();
         for (counts, colour) in [child, exit].into_iter().zip(colours) {
             let total: u64 = counts.iter().sum();
             let mut seen = 0;
@@ -182,8 +185,8 @@ pub(super) fn latency_cdf(rows: &[(u64, u64, u64)], colours: [RGBColor; 2]) -> S
 }
 
 /// How the ends of buckets are written: bucket `i` lies between `i` and `i + 1`.
-fn ends(rows: &[(u64, u64, u64)]) -> impl Fn(&f64) -> String {
-    let first = rows.first().map_or(1, |row| row.0);
+fn ends(buckets: &[LatencyBucket]) -> impl Fn(&f64) -> String {
+    let first = buckets.first().map_or(1, |bucket| bucket.end_ns);
     move |place| {
         let power = *place - 1.0;
         if place.fract() != 0.0 || !(-1.0..64.0).contains(&power) {

@@ -3,7 +3,7 @@
 use plotters::style::RGBColor;
 
 use super::plots::{self, PlotSeries};
-use super::{Incident, ReportPage, latency_rows};
+use super::{Incident, ReportPage, latency_buckets};
 use crate::check::strategies::Strategy;
 use crate::model::{Verdict, VerdictClass};
 use crate::report::by_name::ByName;
@@ -95,8 +95,8 @@ impl ReportPage {
 
     fn latency(&self) -> Section {
         let title = "Delivery latency";
-        let rows = latency_rows(&self.totals.child_latency, &self.totals.exit_latency);
-        if rows.is_empty() {
+        let buckets = latency_buckets(&self.totals.child_latency, &self.totals.exit_latency);
+        if buckets.is_empty() {
             return Section { title, blocks: vec![Block::paragraph("No note could be timed.")] };
         }
         let legend =
@@ -104,14 +104,14 @@ impl ReportPage {
                 .map(|(name, colour)| (name.to_owned(), colour))
                 .to_vec();
         let bars = Figure {
-            svg: plots::latency_bars(&rows, [BLUE, PINK]),
+            svg: plots::latency_bars(&buckets, [BLUE, PINK]),
             caption: "Notes by the time until the kevent(2) call that delivered them returned; a bar ends at twice \
                       the time at which it begins."
                 .to_owned(),
             legend: legend.clone(),
         };
         let cdf = Figure {
-            svg: plots::latency_cdf(&rows, [BLUE, PINK]),
+            svg: plots::latency_cdf(&buckets, [BLUE, PINK]),
             caption: "Share of the notes that had been delivered after so long.".to_owned(),
             legend,
         };

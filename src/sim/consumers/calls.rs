@@ -2,8 +2,8 @@
 //! events at a time (13.2 `kern_event.c:1380-1440`, `1930-2080`).
 
 use super::habits::Habits;
-use super::traced::{Got, KQ_NEVENTS, What};
-use super::{Consumer, OpenKqueue, Step};
+use super::traced::{ConsumerProbe, CopiedEvent, KQ_NEVENTS};
+use super::{Consumer, DrainBegan, OpenKqueue, Step};
 use crate::model::{KernelTime, Kevent, Pid, Regime, filter, note};
 use crate::sim::arena::Id;
 use crate::sim::kernel::{Kernel, KernelEvent, US};
@@ -39,7 +39,7 @@ pub(in crate::sim) struct CallingThread {
     left: usize,
     /// How many events were copied out, and those that were not yet.
     copied: usize,
-    events: Vec<Got>,
+    events: Vec<CopiedEvent>,
     /// Those of processes of the tree: they are delivered when the call returns.
     delivered: Vec<(LifeId, Kevent)>,
     /// The processes of the last events: what EV_DISPATCH has disabled is enabled again.
@@ -129,8 +129,14 @@ impl Kernel<'_> {
         if begins {
             let kqueue = 0xffff_f800_0000_0000 + 0x200 * queue as u64;
             let ident = u64::from(pid.get());
-            let what =
-                What::Register { fd, kqueue, ident, filter: filter::PROC, flags, fflags: notes };
+            let what = ConsumerProbe::Register {
+                fd,
+                kqueue,
+                ident,
+                filter: filter::PROC,
+                flags,
+                fflags: notes,
+            };
             self.trace_consumer(id, what);
         }
         let life = target.and_then(|target| target.life);
@@ -150,7 +156,7 @@ impl Kernel<'_> {
             }
         };
         self.now += 300;
-        self.trace_consumer(id, What::RegDone { errno });
+        self.trace_consumer(id, ConsumerProbe::RegDone { errno });
         self.caller_shown(id);
         self.changed(id, &change, errno);
     }
@@ -174,8 +180,8 @@ impl Kernel<'_> {
                 data: i64::from(errno),
                 udata: 0,
             };
-            let events = vec![Got::of_process(event, None)];
-            self.trace_consumer(id, What::Copyout { fd, events });
+            let events = vec![CopiedEvent::of_process(event, None)];
+            self.trace_consumer(id, ConsumerProbe::Copyout { fd, events });
         }
         self.step_after(US / 2, Step::Change(id));
     }
@@ -278,14 +284,14 @@ impl Kernel<'_> {
                 self.asked_anew(n, proc, read.life, 0);
             }
             let Some(thread) = self.callers.get_mut(id) else { return };
-            thread.events.push(Got::of_process(event, read.life));
+            thread.events.push(CopiedEvent::of_process(event, read.life));
             thread.reported.extend(Pid::new(event.ident));
             let full = thread.copied + thread.events.len() == thread.room;
             let Consumer { rng, habits, .. } = &mut self.consumers[n];
             if !full && rng.chance(habits.others) {
                 let event =
                     Kevent { ident: 5, flags: note::EV_CLEAR, fflags: 0, data: 1, udata: 0 };
-                thread.events.push(Got { event, filter: -7, life: None });
+                thread.events.push(CopiedEvent { event, filter: -7, life: None });
             }
             if thread.events.len() >= KQ_NEVENTS {
                 self.copy_out(id);
@@ -298,12 +304,12 @@ impl Kernel<'_> {
     fn copy_out(&mut self, id: Id) {
         let Some(thread) = self.callers.get_mut(id) else { return };
         let some = thread.events.len().min(KQ_NEVENTS);
-        let events: Vec<Got> = thread.events.drain(..some).collect();
+        let events: Vec<CopiedEvent> = thread.events.drain(..some).collect();
         thread.copied += events.len();
         thread.delivered.extend(events.iter().filter_map(|got| Some((got.life?, got.event))));
         let fd = thread.fd;
         if !events.is_empty() {
-            self.trace_consumer(id, What::Copyout { fd, events });
+            self.trace_consumer(id, ConsumerProbe::Copyout { fd, events });
         }
     }
 
@@ -336,9 +342,10 @@ impl Kernel<'_> {
             (thread.consumer, thread.fd, thread.place, thread.room, thread.errno);
         let returned = thread.copied + thread.receipts;
         let drained = thread.receipts == 0 && returned < nevents;
-        let (entered, seq) = ((thread.entered, thread.shown), thread.seq);
+        let began = DrainBegan { at: thread.entered, shown: thread.shown };
+        let seq = thread.seq;
         let delivered = std::mem::take(&mut thread.delivered);
-        let what = What::Call {
+        let what = ConsumerProbe::Call {
             fd,
             nevents,
             returned: if errno == 0 { returned as i32 } else { -1 },
@@ -353,10 +360,10 @@ impl Kernel<'_> {
         consumer.truth.returned(returned);
         if drained {
             if let Some(open) = consumer.kqueues.get_mut(place) {
-                open.drained = entered;
+                open.drained = began;
             }
-            if let Some((all, shown)) = consumer.kqueues.iter().map(|open| open.drained).min() {
-                consumer.truth.drained(all, shown);
+            if let Some(all) = consumer.kqueues.iter().map(|open| open.drained).min() {
+                consumer.truth.drained(all.at, all.shown);
             }
         }
         let pause = consumer.rng.around(consumer.habits.pause);

@@ -21,8 +21,8 @@ use crate::model::{KernelTime, Pid, TreeId, note};
 use habits::Habits;
 
 pub(super) use calls::CallingThread;
+use traced::ConsumerProbe;
 pub(super) use traced::ConsumerRecord;
-use traced::What;
 
 /// The descriptor of a consumer's first kqueue.
 const FIRST_FD: i32 = 3;
@@ -87,8 +87,16 @@ struct OpenKqueue {
     /// Processes of the tree that it is to watch, and those that it does.
     known: Vec<Pid>,
     registered: Vec<Pid>,
-    /// When the last call that drained it began, and when it may have begun as DTrace shows it.
-    drained: (u64, KernelTime),
+    /// The last call that drained it.
+    drained: DrainBegan,
+}
+
+/// When a call began that drained a kqueue.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+struct DrainBegan {
+    at: u64,
+    /// When it may have begun, as DTrace shows it.
+    shown: KernelTime,
 }
 
 /// The consumers of a run: what each does depends on the seed alone, not on the rest of the run.
@@ -170,7 +178,7 @@ impl Kernel<'_> {
                 queue,
                 known,
                 registered: vec![],
-                drained: (0, KernelTime(0)),
+                drained: DrainBegan::default(),
             });
             for _ in 0..self.consumers[n].habits.threads {
                 self.start_caller(n, place, FIRST_FD + place as i32);
@@ -264,7 +272,7 @@ impl Kernel<'_> {
     }
 
     /// A probe fires in the context of a consumer's thread.
-    fn trace_consumer(&mut self, caller: Id, what: What) {
+    fn trace_consumer(&mut self, caller: Id, what: ConsumerProbe) {
         let Some(&CallingThread { consumer, tid, .. }) = self.callers.get(caller) else { return };
         let Some((_, pid)) = self.consumers[consumer].running else { return };
         if self.consumers[consumer].watched == Some(pid) {
@@ -282,15 +290,15 @@ impl Kernel<'_> {
             let Consumer { shown, truth, .. } = &mut self.consumers[consumer];
             let shown = shown.entry(caller).or_default();
             match what {
-                What::Copyout { events, .. } => {
+                ConsumerProbe::Copyout { events, .. } => {
                     shown.extend(
                         events.iter().filter_map(|got| Some((got.life?, got.event.fflags))),
                     );
                 }
-                What::Call { .. } => {
+                ConsumerProbe::Call { .. } => {
                     shown.drain(..).for_each(|(life, fflags)| truth.shown(life, fflags, stamp));
                 }
-                What::Register { .. } | What::RegDone { .. } => {}
+                ConsumerProbe::Register { .. } | ConsumerProbe::RegDone { .. } => {}
             }
         }
     }

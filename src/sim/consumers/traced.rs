@@ -11,7 +11,7 @@ pub(in crate::sim) const KQ_NEVENTS: usize = 8;
 
 /// An event that a consumer gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::sim) struct Got {
+pub(in crate::sim) struct CopiedEvent {
     pub(in crate::sim) event: Kevent,
     pub(in crate::sim) filter: i16,
     pub(in crate::sim) life: Option<LifeId>,
@@ -26,14 +26,14 @@ pub(in crate::sim) struct ConsumerRecord {
     /// The thread: in the arena, and as the kernel numbers it.
     pub(in crate::sim) caller: Id,
     pub(in crate::sim) tid: u32,
-    pub(in crate::sim) what: What,
+    pub(in crate::sim) what: ConsumerProbe,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::sim) enum What {
+pub(in crate::sim) enum ConsumerProbe {
     Register { fd: i32, kqueue: u64, ident: u64, filter: i16, flags: u32, fflags: u32 },
     RegDone { errno: i32 },
-    Copyout { fd: i32, events: Vec<Got> },
+    Copyout { fd: i32, events: Vec<CopiedEvent> },
     Call { fd: i32, nevents: usize, returned: i32, errno: i32 },
 }
 
@@ -41,10 +41,10 @@ impl ConsumerRecord {
     /// How many integers it has.
     pub(in crate::sim) fn integers(&self) -> usize {
         match self.what {
-            What::Register { .. } => 12,
-            What::RegDone { .. } => 5,
-            What::Copyout { .. } => 6 + 5 * KQ_NEVENTS,
-            What::Call { .. } => 8,
+            ConsumerProbe::Register { .. } => 12,
+            ConsumerProbe::RegDone { .. } => 5,
+            ConsumerProbe::Copyout { .. } => 6 + 5 * KQ_NEVENTS,
+            ConsumerProbe::Call { .. } => 8,
         }
     }
 
@@ -52,14 +52,14 @@ impl ConsumerRecord {
     pub(in crate::sim) fn print(&self, out: &mut String, at: u64, cpu: u32) -> fmt::Result {
         let (tid, pid) = (self.tid, self.pid);
         match &self.what {
-            What::Register { fd, kqueue, ident, filter, flags, fflags } => writeln!(
+            ConsumerProbe::Register { fd, kqueue, ident, filter, flags, fflags } => writeln!(
                 out,
                 "A {at} {cpu} {tid} 1 {fd} {kqueue:x} {ident} {filter} {flags:x} {fflags:x} 0 {pid}"
             ),
-            What::RegDone { errno } => writeln!(out, "a {at} {cpu} {tid} {errno} {pid}"),
-            What::Copyout { fd, events } => {
+            ConsumerProbe::RegDone { errno } => writeln!(out, "a {at} {cpu} {tid} {errno} {pid}"),
+            ConsumerProbe::Copyout { fd, events } => {
                 write!(out, "N {at} {cpu} {tid} {fd} {}", events.len())?;
-                for Got { event, filter, .. } in events {
+                for CopiedEvent { event, filter, .. } in events {
                     let Kevent { ident, flags, fflags, data, .. } = event;
                     write!(out, " {ident} {filter} {flags:x} {fflags:x} {data}")?;
                 }
@@ -68,16 +68,16 @@ impl ConsumerRecord {
                 }
                 writeln!(out, " {pid}")
             }
-            What::Call { fd, nevents, returned, errno } => {
+            ConsumerProbe::Call { fd, nevents, returned, errno } => {
                 writeln!(out, "M {at} {cpu} {tid} {fd} {nevents} {returned} {errno} {pid}")
             }
         }
     }
 }
 
-impl Got {
+impl CopiedEvent {
     /// An event of EVFILT_PROC.
-    pub(in crate::sim) fn of_process(event: Kevent, life: Option<LifeId>) -> Got {
-        Got { event, filter: filter::PROC, life }
+    pub(in crate::sim) fn of_process(event: Kevent, life: Option<LifeId>) -> CopiedEvent {
+        CopiedEvent { event, filter: filter::PROC, life }
     }
 }
