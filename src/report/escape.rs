@@ -8,14 +8,18 @@ pub(crate) struct Clean<T>(pub(crate) T);
 
 impl<T: Display> Display for Clean<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let invisible = |c: char| c.is_control() || is_directional(c);
-        f.write_str(&self.0.to_string().replace(invisible, "\u{fffd}"))
+        f.write_str(&self.0.to_string().replace(is_invisible, "\u{fffd}"))
     }
 }
 
+/// Whether it controls a terminal or changes the direction of the text behind it.
+pub(crate) fn is_invisible(c: char) -> bool {
+    c.is_control() || is_directional(c)
+}
+
 /// Whether it changes the direction of the text behind it.
-pub(crate) fn is_directional(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+fn is_directional(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use anstyle::{AnsiColor, Style};
 
+use super::escape::is_invisible;
+
 /// Whether words are coloured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Paint {
@@ -61,11 +63,11 @@ impl Hue {
     }
 }
 
-/// `text` without anything that steers a terminal: control characters are spelled out.
+/// `text` without anything that steers a terminal: characters that control it or the direction of text are spelled out.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        if is_invisible(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }
@@ -92,8 +94,9 @@ pub(crate) fn count_of(n: u64, noun: &str) -> String {
 pub fn duration(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{:.1} us", ns as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        // What rounds to 1000.0 has the next unit.
+        1_000..999_950 => format!("{:.1} us", ns as f64 / 1e3),
+        999_950..999_950_000 => format!("{:.1} ms", ns as f64 / 1e6),
         _ => format!("{:.1} s", ns as f64 / 1e9),
     }
 }
@@ -105,13 +108,17 @@ mod tests {
     #[test]
     fn nothing_steers_the_terminal() {
         assert_eq!(printable("it's\x1b[2J\n\u{9b}"), "it's\\u{1b}[2J\\n\\u{9b}");
+        assert_eq!(printable("\u{202e}gpj.exe\u{61c}"), "\\u{202e}gpj.exe\\u{61c}");
     }
 
     #[test]
     fn durations_have_their_unit() {
         assert_eq!(duration(830), "830 ns");
         assert_eq!(duration(1023), "1.0 us");
+        assert_eq!(duration(999_949), "999.9 us");
+        assert_eq!(duration(999_950), "1.0 ms");
         assert_eq!(duration(67_108_863), "67.1 ms");
+        assert_eq!(duration(999_999_999), "1.0 s");
         assert_eq!(duration(2_147_483_647), "2.1 s");
     }
 

@@ -1,12 +1,13 @@
 //! The incidents of a recording: the facts that the witnesses did not agree on, numbered in the order of their verdicts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::evidence::dto::{IncidentDto, IncidentList};
 use super::verdict_filter::VerdictFilter;
 use crate::check::finding::{Finding, Observer};
 use crate::check::stats::Stats;
 use crate::input::Input;
+use crate::model::TreeId;
 
 /// At least so many are kept while a recording is played: what is found out about one fact of a process explains its
 /// other fact too, which was decided shortly before.
@@ -19,7 +20,7 @@ pub(crate) struct IncidentLog {
     verdict: Option<VerdictFilter>,
     id: Option<u64>,
     limit: usize,
-    trees: Vec<String>,
+    trees: BTreeMap<TreeId, String>,
     last_id: u64,
     matched: u64,
     kept: VecDeque<(u64, Finding)>,
@@ -63,7 +64,7 @@ impl IncidentLog {
     }
 
     fn wants(&self, id: u64, finding: &Finding) -> bool {
-        let tree = self.trees.get(usize::from(finding.tree.0));
+        let tree = self.trees.get(&finding.tree);
         self.id.is_none_or(|wanted| wanted == id)
             && self.tree.as_ref().is_none_or(|wanted| Some(wanted) == tree)
             && self.verdict.is_none_or(|wanted| wanted.has(finding.verdict))
@@ -72,8 +73,8 @@ impl IncidentLog {
 
 impl Observer for IncidentLog {
     fn input(&mut self, input: &Input<'_>) {
-        if let Input::Tree { name, .. } = input {
-            self.trees.push((*name).to_owned());
+        if let Input::Tree { id, name } = input {
+            self.trees.insert(*id, (*name).to_owned());
         }
     }
 

@@ -12,7 +12,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, Type
 use super::fetch::ExporterArgs;
 use super::output;
 use crate::model::Pid;
-use crate::report::escape::is_directional;
+use crate::report::escape::is_invisible;
 use crate::report::verdict_filter::VerdictFilter;
 
 /// Which process, and who is asked.
@@ -130,7 +130,7 @@ fn shown(
 
 /// JSON whose strings steer no terminal: what can do so, and JSON leaves as it is, is written as `\u` escapes.
 fn escaped(json: &str) -> String {
-    let steers = |c: char| c != '\n' && (c.is_control() || is_directional(c));
+    let steers = |c: char| c != '\n' && is_invisible(c);
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         if steers(c) {

@@ -1,5 +1,7 @@
 //! Collects everything that both witnesses report of one pid while a recording is played.
 
+use std::collections::BTreeMap;
+
 use crate::check::Call;
 use crate::check::finding::{Finding, Observer};
 use crate::input::Input;
@@ -19,7 +21,7 @@ pub(crate) struct Collector {
     /// What was reported, in the order of reading.
     pub entries: Vec<TimelineEntry>,
     pub findings: Vec<Finding>,
-    trees: Vec<String>,
+    trees: BTreeMap<TreeId, String>,
     /// The processes that are consumers, and their trees.
     consumers: Vec<(TreeId, Pid)>,
     /// Entries that found no room.
@@ -37,7 +39,7 @@ impl Collector {
             pid,
             entries: vec![],
             findings: vec![],
-            trees: vec![],
+            trees: BTreeMap::new(),
             consumers: vec![],
             left_out: 0,
             newest: KernelTime(0),
@@ -120,7 +122,7 @@ impl Collector {
 
     /// The name of this tree, once it is known.
     pub(super) fn tree_name(&self, tree: TreeId) -> Option<&str> {
-        self.trees.get(usize::from(tree.0)).map(String::as_str)
+        self.trees.get(&tree).map(String::as_str)
     }
 
     /// What a call that began at `entered` shows of the process besides its notes.
@@ -159,7 +161,7 @@ impl Observer for Collector {
 
     fn input(&mut self, input: &Input<'_>) {
         match input {
-            Input::Tree { name, .. } => self.trees.push((*name).to_owned()),
+            Input::Tree { id, name } => drop(self.trees.insert(*id, (*name).to_owned())),
             Input::Consumer { id, pid: Some(pid) } => self.consumers.push((*id, *pid)),
             Input::DtraceUp { .. } => self.gap("dtrace was started".to_owned()),
             Input::DtraceDown { .. } => self.gap("dtrace ended".to_owned()),

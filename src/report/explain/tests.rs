@@ -159,6 +159,18 @@ fn duplicates_of_a_consumer_are_counted_too() {
     assert_eq!(duplicates, [1]);
 }
 
+/// Each part of a recording names its trees, and a later one may have more of them: the second was taken for the first.
+#[test]
+fn a_tree_that_a_later_part_adds_keeps_its_name() {
+    let tree = |id, name| Input::Tree { id: TreeId(id), name };
+    let consumer = Input::Consumer { id: TreeId(1), pid: Pid::new(812) };
+    let bytes = b"B 1000 1\nT 1500 1\nA 2500 0 9 1 4 ff 268 -5 1 80000001 0 812\n";
+    let stdout = Input::Stdout { at: MonoTime(1), bytes };
+    let lives = lives(268, &[tree(0, "cron"), tree(0, "cron"), tree(1, "nosh"), consumer, stdout]);
+    let text = lives.first().and_then(|life| life.timeline.first()).map(|row| row.text.as_str());
+    assert_eq!(text, Some("nosh, pid 812, registered it for NOTE_EXIT|NOTE_TRACK"));
+}
+
 /// The lives of process 268 in this output of dtrace about consumer 812, which ends with copied out events.
 fn lives_of_a_consumers_process(text: &str) -> Vec<ProcessLife> {
     let fields = text.rsplit_once("\nN ").expect("events").1.split(' ').count();

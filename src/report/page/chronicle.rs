@@ -4,10 +4,10 @@
 use serde::Serialize;
 
 use super::bins::{Bins, Counts, Levels};
+use crate::check::Call;
 use crate::check::damage::Damage;
 use crate::check::finding::{Finding, Observer};
 use crate::check::stats::Stats;
-use crate::input::Input;
 use crate::model::{KernelTime, Kevent, Pid, Verdict, note};
 use crate::report::evidence::happened;
 
@@ -25,41 +25,34 @@ pub(crate) struct Generation {
     pub notes: u64,
 }
 
-/// Follows the inputs, the findings and the counters of a run.
+/// Follows the calls, the findings and the counters of a run.
+#[derive(Default)]
 pub(crate) struct Chronicle {
     /// Facts by verdict, at the time when they happened.
     pub verdicts: Bins<Counts<{ Verdict::COUNT }>>,
     pub damage: Bins<Levels<{ Damage::COUNT }>>,
     generations: Vec<Generation>,
-    /// By pid: the generation of a process that was announced and has not ended, or 0.
-    alive: Vec<u8>,
+    /// By tracker and pid: the generation of a process that was announced and has not ended, or 0.
+    alive: Vec<Vec<u8>>,
     /// The first findings that are not agreed, of each verdict.
     incidents: [Vec<Finding>; Verdict::COUNT],
 }
 
-impl Default for Chronicle {
-    fn default() -> Self {
-        Chronicle {
-            verdicts: Bins::default(),
-            damage: Bins::default(),
-            generations: vec![],
-            alive: vec![0; Pid::MAX as usize + 1],
-            incidents: Default::default(),
-        }
-    }
-}
-
 impl Chronicle {
-    fn event(&mut self, event: &Kevent) {
+    fn event(&mut self, tracker: usize, event: &Kevent) {
         let Some(pid) = Pid::new(event.ident) else { return };
+        if tracker >= self.alive.len() {
+            self.alive.resize(tracker + 1, vec![0; Pid::MAX as usize + 1]);
+        }
+        let alive = &mut self.alive[tracker];
         let ident = pid.get() as usize;
         let exit = event.fflags & note::EXIT != 0;
         if event.fflags & note::CHILD != 0 {
-            let known = self.alive[ident];
+            let known = alive[ident];
             // With NOTE_EXIT in it, data may be the status: the generation is not known.
             let forker = u64::try_from(event.data).ok().filter(|_| !exit).and_then(Pid::new);
             let generation = match (known, forker) {
-                (0, Some(forker)) => self.alive[forker.get() as usize].saturating_add(1),
+                (0, Some(forker)) => alive[forker.get() as usize].saturating_add(1),
                 (known, _) => known,
             };
             let generation = generation.min(DEEPEST as u8);
@@ -71,10 +64,10 @@ impl Chronicle {
                 self.generations[index - 1].births += u64::from(known == 0);
                 self.generations[index - 1].notes += 1;
             }
-            self.alive[ident] = generation;
+            alive[ident] = generation;
         }
         if exit {
-            self.alive[ident] = 0;
+            alive[ident] = 0;
         }
     }
 
@@ -92,10 +85,9 @@ impl Chronicle {
 }
 
 impl Observer for Chronicle {
-    fn input(&mut self, input: &Input<'_>) {
-        if let Input::Batch(batch) = input {
-            batch.events.iter().for_each(|event| self.event(event));
-        }
+    fn call(&mut self, call: &Call) {
+        let events = call.notes.iter().filter(|event| !event.is_receipt());
+        events.for_each(|event| self.event(call.tracker, event));
     }
 
     /// Keeps how wrong the tracker's table is now, from the first fact on.

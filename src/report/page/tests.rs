@@ -113,6 +113,15 @@ fn repeats_are_counted_by_generation() {
     assert!(page.html().contains("5,691 too many"));
 }
 
+/// The section said how many there were, above an empty table.
+#[test]
+fn repeats_of_a_consumer_are_counted_by_generation_too() {
+    let page = page("consumer-15.1-one-lost-exit");
+    let repeats: u64 = page.generations.iter().map(|g| g.notes - g.births).sum();
+    assert_eq!(repeats, page.totals.duplicate_child_notes);
+    assert!(repeats > 0);
+}
+
 #[test]
 fn the_object_has_the_keys_of_stress_and_more() {
     let page = page("merged-exit-stall");
