@@ -34,9 +34,9 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`RecordingError`], if it is not a recording or even its header is damaged.
     pub fn new(mut input: R) -> Result<Reader<R>, RecordingError> {
+        let unreadable = |source| RecordingError::Io { offset: 0, source };
         let mut header = Vec::new();
-        fill(&mut input, 12, &mut header)
-            .map_err(|source| RecordingError::Io { offset: 0, source })?;
+        fill(&mut input, 12, &mut header).map_err(unreadable)?;
         let mut reader = Reader {
             version: version(&header)?,
             input,
@@ -48,8 +48,7 @@ impl<R: Read> Reader<R> {
             pos: 0,
             scratch: Scratch::default(),
             packed: Vec::new(),
-            decompressor: Decompressor::new()
-                .map_err(|source| RecordingError::Io { offset: 0, source })?,
+            decompressor: Decompressor::new().map_err(unreadable)?,
             crc: Hasher::new(),
             done: false,
         };

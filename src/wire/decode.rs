@@ -260,15 +260,6 @@ mod tests {
             }))
         );
         assert_eq!(
-            decode(b"X 13816468975 1 629 16 1 32512"),
-            Ok(Some(Record::Exit {
-                at: KernelTime(13816468975),
-                pid: Pid::new(629).unwrap(),
-                parent: Pid::new(16).unwrap(),
-                status: WaitStatus(32512),
-            }))
-        );
-        assert_eq!(
             decode(b"K 5 0 80 -1"),
             Ok(Some(Record::Kevent {
                 at: KernelTime(5),

@@ -6,14 +6,13 @@
 
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use std::{fmt, io};
 
 use nix::sys::signal::Signal;
 
+use super::DtraceOptions;
 use super::link::Link;
 use super::programs::{CONSUMERS, KERNEL, Program};
-use super::{BufferSize, DtraceOptions, Switchrate};
 use crate::model::Pid;
 use crate::source::keeper::process::{self, ProcessEnd, Script, Supervised};
 use crate::source::keeper::{KeeperError, Started};
@@ -37,9 +36,7 @@ pub(super) struct CommandRunner(Arc<CommandInner>);
 
 struct CommandInner {
     words: Vec<String>,
-    bufsize: BufferSize,
-    switchrate: Switchrate,
-    compile: Duration,
+    options: DtraceOptions,
     /// The one that was started last.
     running: Mutex<Option<Supervised>>,
     link: Link,
@@ -54,16 +51,9 @@ impl fmt::Debug for CommandRunner {
 impl CommandRunner {
     /// `host` is how the log calls it; empty for the only one.
     pub(super) fn new(words: &[String], options: &DtraceOptions, host: &str) -> CommandRunner {
-        let DtraceOptions { bufsize, switchrate, compile, .. } = options.clone();
+        let (words, options) = (words.to_vec(), options.clone());
         let (running, link) = (Mutex::default(), Link::new(host));
-        CommandRunner(Arc::new(CommandInner {
-            words: words.to_vec(),
-            bufsize,
-            switchrate,
-            compile,
-            running,
-            link,
-        }))
+        CommandRunner(Arc::new(CommandInner { words, options, running, link }))
     }
 
     /// Its output that is not dtrace(1)'s.
@@ -132,8 +122,9 @@ impl CommandRunner {
     }
 
     fn text(&self, program: &Program, consumers: &[Pid]) -> String {
+        let DtraceOptions { bufsize, switchrate, .. } = &self.0.options;
         // No reader of ours runs on that host.
-        program.tuned(&self.0.bufsize, &self.0.switchrate, false, consumers)
+        program.tuned(bufsize, switchrate, false, consumers)
     }
 
     fn command(&self, flags: &[&str], text: &str) -> Command {
@@ -157,7 +148,7 @@ impl CommandRunner {
         let ran = process::run(
             &mut self.command(flags, &text),
             Script::Stdin(text),
-            self.0.compile,
+            self.0.options.compile,
             wanted,
         );
         let ended = ran.map_err(|error| self.unstartable(&error))?;

@@ -3,12 +3,11 @@
 //! as bad lines and drops.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memchr::memchr;
 
-use super::drains::{StdoutLines, log_message};
+use super::output::{StdoutLines, log_message};
 use super::process::PipeSink;
 use crate::model::{KernelTime, MonoTime};
 use crate::source::message::TextLane;
@@ -53,24 +52,32 @@ const ADVICE: [(&[&str], &str); 5] = [
 
 /// One link: which of its texts were logged, and what is known of the host behind it. Clones share that.
 #[derive(Clone)]
-pub(super) struct Link(Arc<LinkState>);
+pub(super) struct Link(Arc<LinkInner>);
 
-struct LinkState {
+struct LinkInner {
     /// How the log calls it.
     name: String,
-    logged: Mutex<BTreeSet<String>>,
+    state: Mutex<LinkState>,
+}
+
+#[derive(Default)]
+struct LinkState {
+    logged: BTreeSet<String>,
     /// dtrace has begun. Until then a message that only begins like one of dtrace's is a shell's, which has not found it.
-    begun: AtomicBool,
+    begun: bool,
     /// The two clocks of that host at the last record B: `timestamp` and `walltimestamp`.
-    clocks: Mutex<Option<(KernelTime, u64)>>,
+    clocks: Option<(KernelTime, u64)>,
 }
 
 impl Link {
     /// The link to `host`; empty for the only one.
     pub(super) fn new(host: &str) -> Link {
         let name = if host.is_empty() { "link".to_owned() } else { format!("link to {host}") };
-        let (logged, clocks) = (Mutex::default(), Mutex::default());
-        Link(Arc::new(LinkState { name, logged, begun: AtomicBool::new(false), clocks }))
+        Link(Arc::new(LinkInner { name, state: Mutex::default() }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, LinkState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Logs a line, unless it is empty, dtrace's own, or was logged before.
@@ -80,15 +87,15 @@ impl Link {
             return;
         }
         let text = printable(line);
-        let mut logged = self.0.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.contains(&text) || logged.len() == MOST {
+        let mut state = self.state();
+        if state.logged.contains(&text) || state.logged.len() == MOST {
             return;
         }
         match advice(&text) {
             Some(advice) => tracing::warn!("{}: {text}; {advice}", self.0.name),
             None => tracing::info!("{}: {text}", self.0.name),
         }
-        logged.insert(text);
+        state.logged.insert(text);
     }
 
     /// Whether that host was booted since dtrace began the last time, now that it begins with this line.
@@ -100,24 +107,25 @@ impl Link {
             }
         });
         let Some(now) = begun else { return false };
-        let mut last = self.0.clocks.lock().unwrap_or_else(PoisonError::into_inner);
-        last.replace(now).is_some_and(|last| KernelTime::has_jumped(last, now, CLOCK_SET_NS))
+        let last = self.state().clocks.replace(now);
+        last.is_some_and(|last| KernelTime::has_jumped(last, now, CLOCK_SET_NS))
     }
 
     /// Whether a message that is not known may be dtrace's.
     fn is_message(&self, line: &[u8]) -> bool {
-        line.starts_with(MESSAGE) && self.0.begun.load(Ordering::Relaxed)
+        line.starts_with(MESSAGE) && self.state().begun
     }
 
     /// dtrace is started.
     pub(super) fn starts(&self) {
-        self.0.begun.store(false, Ordering::Relaxed);
+        self.state().begun = false;
     }
 
     /// dtrace has begun: what comes from here on is news.
     fn begun(&self) {
-        self.0.begun.store(true, Ordering::Relaxed);
-        self.0.logged.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut state = self.state();
+        state.begun = true;
+        state.logged.clear();
     }
 }
 
@@ -346,7 +354,7 @@ mod tests {
             link.take(format!("line {n}").as_bytes());
             link.take(&[b'x'; 9999]);
         }
-        let logged = link.0.logged.lock().unwrap();
+        let logged = &link.state().logged;
         assert_eq!(logged.len(), MOST);
         assert!(logged.iter().all(|text| text.len() <= LONGEST));
     }

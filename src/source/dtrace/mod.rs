@@ -4,9 +4,9 @@
 
 pub mod command;
 pub mod consumers;
-mod drains;
 pub(crate) mod link;
 mod options;
+mod output;
 mod policy;
 mod process;
 pub mod programs;

@@ -5,8 +5,8 @@ use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::drains::{Begun, Messages, StdoutLines};
 use super::link::{LinkMessages, LinkRecords};
+use super::output::{Begun, Messages, StdoutLines};
 use super::policy::{Action, RestartPolicy, View};
 use super::process::{DtraceProcess, End, readable};
 use super::programs::Program;
