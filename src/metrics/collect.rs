@@ -1,6 +1,5 @@
 //! Metric families, made from one snapshot of the counters.
 
-use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::facts::{Facts, HostFacts, Source};
@@ -29,45 +28,20 @@ const SIZES: Scale = Scale { exponents: 0..=11, per_unit: 1.0 };
 /// The errnos that kqueue_register can give inside knote_fork (13.2 `kern_event.c:1510,2716`, `filt_procattach`).
 const ERRNOS: [(i32, &str); 4] = [(3, "ESRCH"), (9, "EBADF"), (12, "ENOMEM"), (22, "EINVAL")];
 
-/// What one page is made of: read once, so that the page is consistent.
-pub(crate) struct Moment {
-    pub(crate) facts: Facts,
-    pub(crate) process: ProcessUsage,
-}
-
-/// Hands a [`Moment`] to a registry.
-pub(crate) struct MomentCollector {
-    descs: Vec<Desc>,
-    moment: Moment,
-}
-
-impl MomentCollector {
-    pub(crate) fn new(moment: Moment) -> Result<MomentCollector, prometheus::Error> {
-        let descs = table::TABLE.iter().map(|def| {
-            let labels = def.labels.iter().map(|l| l.to_string()).collect();
-            Desc::new(def.name.into(), def.help.into(), labels, Default::default())
-        });
-        Ok(MomentCollector { descs: descs.collect::<Result<_, _>>()?, moment })
-    }
-}
-
-impl Collector for MomentCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descs.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let Moment { facts, process } = &self.moment;
-        let mut families = Families { hosts: &facts.hosts, families: Vec::new() };
-        verdicts(&mut families);
-        trees(&mut families);
-        consumers(&mut families);
-        causes(&mut families);
-        witnesses(&mut families);
-        service(&mut families, facts);
-        own_process(&mut families, process);
-        families.families
-    }
+/// The families of a page, by their names and without those that are empty; within a family, by the values of the labels.
+pub(super) fn families(facts: &Facts, process: &ProcessUsage) -> Vec<MetricFamily> {
+    let mut out = Families { hosts: &facts.hosts, families: Vec::new() };
+    verdicts(&mut out);
+    trees(&mut out);
+    consumers(&mut out);
+    causes(&mut out);
+    witnesses(&mut out);
+    service(&mut out, facts);
+    own_process(&mut out, process);
+    let mut families = out.families;
+    families.retain(|family| !family.get_metric().is_empty());
+    families.sort_by(|a, b| a.name().cmp(b.name()));
+    families
 }
 
 fn verdicts(out: &mut Families<'_>) {
@@ -212,6 +186,13 @@ struct Families<'a> {
 
 impl<'a> Families<'a> {
     fn add(&mut self, def: Def, metrics: impl IntoIterator<Item = Metric>) {
+        fn values(metric: &Metric) -> impl Iterator<Item = &str> {
+            metric.get_label().iter().map(LabelPair::value)
+        }
+        let mut metrics: Vec<Metric> = metrics.into_iter().collect();
+        // This host's series, which have no label `host`, come first.
+        let labels = |metric: &Metric| metric.get_label().len();
+        metrics.sort_by(|a, b| labels(a).cmp(&labels(b)).then(values(a).cmp(values(b))));
         let mut family = MetricFamily::default();
         family.set_name(def.name.into());
         family.set_help(def.help.into());
@@ -220,7 +201,7 @@ impl<'a> Families<'a> {
             Type::Gauge => MetricType::GAUGE,
             Type::Histogram => MetricType::HISTOGRAM,
         });
-        family.set_metric(metrics.into_iter().collect());
+        family.set_metric(metrics);
         self.families.push(family);
     }
 

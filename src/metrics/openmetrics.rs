@@ -1,4 +1,4 @@
-//! OpenMetrics 1.0 text from the families that the `prometheus` crate gathers; it writes only format 0.0.4 itself.
+//! OpenMetrics 1.0 text of the families of a page. The `prometheus` crate writes only format 0.0.4.
 
 use std::fmt::{self, Write};
 

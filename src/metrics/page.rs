@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use hyper::body::Bytes;
-use prometheus::{Registry, TextEncoder};
+use prometheus::TextEncoder;
 
-use super::collect::{Moment, MomentCollector};
+use super::collect::families;
 use super::facts::Facts;
 use super::openmetrics;
 use super::process::ProcessUsage;
@@ -60,11 +60,8 @@ impl Rendered {
         if gzip { encoded.gzip.clone() } else { encoded.plain.clone() }
     }
 
-    fn new(stats: Arc<Stats>, facts: Facts) -> Result<Rendered, MetricsError> {
-        let moment = Moment { facts, process: ProcessUsage::read() };
-        let registry = Registry::new();
-        registry.register(Box::new(MomentCollector::new(moment)?))?;
-        let families = registry.gather();
+    fn new(stats: Arc<Stats>, facts: &Facts) -> Result<Rendered, MetricsError> {
+        let families = families(facts, &ProcessUsage::read());
         let text = TextEncoder::new().encode_to_string(&families)?;
         let mut open = String::with_capacity(text.len());
         openmetrics::encode(&families, &mut open)?;
@@ -110,7 +107,7 @@ impl Pages {
         if let Some(page) = newest.as_ref().filter(|page| page.is_of(stats)) {
             return Ok(Arc::clone(page));
         }
-        let page = Arc::new(Rendered::new(Arc::clone(stats), facts())?);
+        let page = Arc::new(Rendered::new(Arc::clone(stats), &facts())?);
         *newest = Some(Arc::clone(&page));
         Ok(page)
     }
@@ -119,7 +116,7 @@ impl Pages {
 /// Why a page could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// The registry or its encoder refused a metric.
+    /// The encoder refused a metric.
     #[error("cannot encode the metrics: {0}")]
     Metric(#[from] prometheus::Error),
     /// Formatting failed.
