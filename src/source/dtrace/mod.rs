@@ -1,6 +1,6 @@
 //! dtrace(1), the witness: chooses the D program that this kernel understands, keeps it running, reads its pipes, and
-//! reports every outage to the pipeline. The [keeper] starts and ends it, or a [command] of the user's does, which
-//! reaches it on another host.
+//! reports every outage to the pipeline. The [keeper](super::keeper) starts and ends it, or a [command] of the user's
+//! does, which reaches it on another host.
 
 pub mod command;
 pub mod consumers;
