@@ -51,7 +51,7 @@ impl Feed {
         })
     }
 
-    /// What a dtrace(1) that somebody else runs prints on stdin.
+    /// What a dtrace(1) prints on stdin that another program has started.
     pub(super) fn stdin(stdin: Stdin) -> Feed {
         let state = State::new(About {
             origin: Origin::Live,

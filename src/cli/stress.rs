@@ -179,7 +179,7 @@ impl LoadStep {
         let check = Config { switch_ns: live.switch_ns(), ..Config::default() };
         let mut pipeline = Pipeline::new(check, Chronicle::default());
         let ended = self.watch(live, &mut pipeline, what)?;
-        // A load that ends with the whole run, because somebody stopped that, has not failed.
+        // A load that ends because the whole run was stopped has not failed.
         let complete =
             !stop.is_requested() && load::is_complete(&self.command_line()?, ended.as_ref())?;
         let run = Run {

@@ -189,7 +189,7 @@ fn a_rate_limit_neither_goes_nor_grows_by_a_reload_nor_is_its_bucket_filled() {
 
 /// A change of the file is taken up without a request, so its refusal must be seen without one.
 #[test]
-fn a_damaged_file_that_nobody_asked_to_load_is_counted_as_a_failed_reload() {
+fn a_damaged_file_that_is_loaded_without_a_request_counts_as_a_failed_reload() {
     let authority = Authority::new();
     let (certificate, key) = authority.pair("first.example");
     authority.install(&certificate, &key);

@@ -138,9 +138,7 @@ fn incidents_are_filtered() {
         let found: Vec<u64> = found.iter().map(|i| i["id"].as_u64().unwrap()).collect();
         assert_eq!(found, ids, "{query}");
     }
-    for query in ["?verdict=gone", "?pid=x", "?limit=-1", "?tres=postgres", "?format=xml"] {
-        assert_eq!(exporter.get(&format!("/incidents{query}")).status, 400, "{query}");
-    }
+    assert_eq!(exporter.get("/incidents?verdict=gone").status, 400);
 }
 
 pub(crate) const BROWSER: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";

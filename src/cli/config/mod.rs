@@ -125,7 +125,7 @@ impl Settings {
     }
 }
 
-/// Whether somebody else than root and this process's user decides what is in a file.
+/// Whether another user than root and this process's own can change a file.
 fn others_may_write(path: &Path) -> io::Result<bool> {
     let metadata = std::fs::metadata(path)?;
     let owner = metadata.uid();
