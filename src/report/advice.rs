@@ -1,4 +1,4 @@
-//! Whether a tracker can trust this kernel, and what it can do if not.
+//! The advice of a run's report: whether a tracker can trust this kernel, and what it can do if not.
 
 use super::answer::{Soundness, Tally};
 use super::format::count_of;

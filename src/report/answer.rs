@@ -1,4 +1,4 @@
-//! Sound, unsound or undecided: whether a tracker can trust this kernel's NOTE_TRACK.
+//! The decision on a run, sound, unsound or undecided, and the sentence that states it.
 
 use super::format::{Hue, count_of};
 use crate::check::stats::{Stats, TreeStats};

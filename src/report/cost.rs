@@ -1,4 +1,4 @@
-//! What watching costs other processes: how fast a busy process is with and without it.
+//! The result of `check --cost`: how fast a busy process is with dtrace(1) watching and without.
 
 use serde::Serialize;
 

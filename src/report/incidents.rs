@@ -36,7 +36,6 @@ impl IncidentLog {
         IncidentLog { tree, verdict, limit, ..IncidentLog::default() }
     }
 
-    /// The incident with this number.
     pub(crate) fn one(id: u64) -> IncidentLog {
         IncidentLog { id: Some(id), limit: 1, ..IncidentLog::default() }
     }

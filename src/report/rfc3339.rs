@@ -1,4 +1,4 @@
-//! Wall-clock time as people and programs write it.
+//! Wall-clock times in the format of RFC 3339.
 
 /// Nanoseconds since 1970 as RFC 3339 in UTC, to the millisecond.
 pub(crate) fn utc(ns: u64) -> String {

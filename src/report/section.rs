@@ -54,7 +54,6 @@ impl Block {
     }
 }
 
-/// The sections for a terminal.
 pub(super) fn text(sections: &[Section], paint: Paint) -> String {
     let mut out = String::new();
     for Section { title, blocks } in sections {
@@ -80,7 +79,6 @@ pub(super) fn text(sections: &[Section], paint: Paint) -> String {
     out
 }
 
-/// The sections as Markdown.
 pub(super) fn markdown(sections: &[Section]) -> String {
     let mut out = String::new();
     for Section { title, blocks } in sections {

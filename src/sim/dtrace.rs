@@ -87,7 +87,6 @@ const fn how_it_ended(status: u32) -> u32 {
     }
 }
 
-/// A record in a buffer.
 #[derive(Clone, Debug)]
 struct BufferedRecord {
     stamp: u64,
@@ -178,7 +177,6 @@ impl Dtrace {
         self.running = true;
     }
 
-    /// A probe fires.
     pub(super) fn fire(
         &mut self,
         now: u64,

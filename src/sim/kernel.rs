@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::ops::ControlFlow;
 
+use super::Length;
 use super::arena::{Arena, Id};
 use super::consumers::{self, CallingThread, Consumer, Step};
 use super::dtrace::{Dtrace, Traced};
@@ -27,10 +28,10 @@ const START: u64 = 10 * SECOND;
 const MONO_OFFSET: u64 = 7 * SECOND + 123_456_789;
 /// How long the witnesses go on after the last process of the tree is gone and its last note has been read.
 const LINGER: u64 = SECOND;
-/// How much of the truth an endless run keeps.
-const KEEP: usize = 1 << 14;
 /// The same with consumers, some of which read rarely.
 const LINGER_CONSUMERS: u64 = 6 * SECOND;
+/// How much of the truth an endless run keeps.
+const KEEP: usize = 1 << 14;
 /// When the root begins if there are consumers: what happens within the settle time after DTrace's first record is undecided.
 pub(super) const CONSUMED: u64 = COMPILE + SECOND;
 /// The number of the mirror's kqueue: that of the exporter's own reader.
@@ -49,21 +50,17 @@ pub(super) enum KernelEvent {
     Created(Id),
     /// A child gets its first time slice: the process and the thread that runs its program.
     Runnable(Id),
-    /// The exit probe of a process.
     ExitProbe(Id),
     /// KNOTE(NOTE_EXIT) of a process.
     ExitNote(Id),
-    /// A process becomes a zombie.
     Zombie(Id),
     /// The root of the tree is forked.
     Root,
     /// The process that forked the root lets it go.
     Attached,
-    /// The reader calls kevent(2).
     Call,
     /// The reader looks at the queue inside its call.
     Wake,
-    /// The timeout of this call.
     Timeout(u64),
     /// The reader comes to the next queued knote.
     Scan,
@@ -73,7 +70,6 @@ pub(super) enum KernelEvent {
     Return,
     /// The D program begins.
     Begin,
-    /// The heartbeat probe.
     Tick,
     /// dtrace switches this CPU's buffer.
     Switch(u32),
@@ -83,7 +79,6 @@ pub(super) enum KernelEvent {
     ReadStdout,
     /// Somebody reads dtrace's stderr.
     ReadStderr,
-    /// A consumer takes its next step.
     Consumer(Step),
     /// The kernel kills the DTrace session.
     Abort,
@@ -91,9 +86,7 @@ pub(super) enum KernelEvent {
     Restart,
     /// sysctl is read.
     Forks,
-    /// A clock jumps.
     ClockStep,
-    /// The run is over.
     Stop,
 }
 
@@ -123,7 +116,7 @@ pub(super) struct Kernel<'a> {
     pub(super) root: Id,
     reader_proc: Id,
     ending: bool,
-    endless: bool,
+    length: Length,
     /// Since when DTrace is blind, while it is not running.
     pub(super) blind_since: u64,
     /// When dtrace's last pass began.
@@ -136,7 +129,7 @@ impl<'a> Kernel<'a> {
     pub(super) fn new(
         seed: u64,
         options: &'a Options,
-        endless: bool,
+        length: Length,
         sink: &'a mut dyn Sink,
     ) -> Kernel<'a> {
         let mut rng = Rng::new(seed);
@@ -158,14 +151,14 @@ impl<'a> Kernel<'a> {
             now: START,
             agenda: BinaryHeap::new(),
             order: 0,
-            truth: Truth::new(if endless { KEEP } else { usize::MAX }),
+            truth: Truth::new(if length == Length::Endless { KEEP } else { usize::MAX }),
             forks: 2_000,
             tree: 0,
             init: 0,
             root: 0,
             reader_proc: 0,
             ending: false,
-            endless,
+            length,
             blind_since: START,
             pass_began: START,
             sink,
@@ -239,7 +232,7 @@ impl<'a> Kernel<'a> {
         let life = self.born(pid, forker, None);
         self.root = self.spawn(Some(pid), self.reader_proc, Some(life));
         self.tree += 1;
-        self.add_thread(self.root, shape::root(self.options, self.endless), None);
+        self.add_thread(self.root, shape::root(self.options, self.length), None);
         let traced = Traced::Create { child: pid, forker, parent: forker, flags: 0x14 };
         let cpu = self.any_cpu();
         self.trace(cpu, traced, None);
@@ -376,7 +369,6 @@ impl<'a> Kernel<'a> {
         std::iter::once(&mut self.truth).chain(consumers)
     }
 
-    /// The truth of tracker number `tracker`.
     pub(super) fn truth_of(&mut self, tracker: usize) -> &mut Truth {
         match tracker.checked_sub(1) {
             Some(consumer) => &mut self.consumers[consumer].truth,

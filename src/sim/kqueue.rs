@@ -10,7 +10,6 @@ use crate::model::{Kevent, Pid, Regime, TreeId, note};
 
 pub(super) use changes::{Change, ChangeTarget, Changed};
 
-/// One knote.
 #[derive(Debug)]
 struct Knote {
     ident: Pid,
@@ -173,7 +172,6 @@ impl Kqueue {
         self.insert(pid, life, notes, note::EV_CLEAR)
     }
 
-    /// Makes a knote.
     fn insert(&mut self, ident: Pid, life: Option<LifeId>, wanted: u32, flags: u32) -> Id {
         let knote = Knote {
             ident,
@@ -206,12 +204,10 @@ impl Kqueue {
         id
     }
 
-    /// How many knotes there are.
     pub(super) fn len(&self) -> usize {
         self.knotes.len()
     }
 
-    /// How many are queued.
     pub(super) fn queued(&self) -> usize {
         self.active.len()
     }
@@ -225,7 +221,6 @@ impl Kqueue {
         }
     }
 
-    /// Frees a knote.
     fn free(&mut self, id: Id) {
         let Some(knote) = self.knotes.remove(id) else { return };
         if let Some(knotes) = self.by_pid.get_mut(&knote.ident) {

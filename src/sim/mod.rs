@@ -28,6 +28,15 @@ pub use options::Options;
 pub(crate) use truth::Fault;
 pub use truth::Truth;
 
+/// How long a run goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Length {
+    /// Until the load has been run once.
+    Once,
+    /// Until the sink breaks.
+    Endless,
+}
+
 /// Runs the load of `options` once and tells the truth about it.
 ///
 /// ```
@@ -49,13 +58,13 @@ pub use truth::Truth;
 /// assert_ne!(inputs(1), inputs(2));
 /// ```
 pub fn run(seed: u64, options: &Options, sink: &mut dyn Sink) -> Truth {
-    kernel::Kernel::new(seed, options, false, sink).run()
+    kernel::Kernel::new(seed, options, Length::Once, sink).run()
 }
 
 /// Runs the load again and again, in virtual time, until the sink breaks. Memory stays bounded: of the truth only the
 /// last lives are kept.
 pub fn run_endless(seed: u64, options: &Options, sink: &mut dyn Sink) -> Truth {
-    kernel::Kernel::new(seed, options, true, sink).run()
+    kernel::Kernel::new(seed, options, Length::Endless, sink).run()
 }
 
 #[cfg(test)]

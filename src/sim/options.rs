@@ -1,4 +1,4 @@
-//! The knobs of a simulated kernel. Together with a seed they are the whole of a run.
+//! The options of a simulated run, as flags of `simulate` and as keys of `--set`. With a seed they are the whole of a run.
 
 use std::fmt;
 use std::ops::RangeInclusive;

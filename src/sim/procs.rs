@@ -26,7 +26,6 @@ pub(super) struct Attached {
     pub(super) knote: Id,
 }
 
-/// A process.
 #[derive(Debug)]
 pub(super) struct Proc {
     pub(super) pid: Pid,
@@ -97,7 +96,6 @@ pub(super) struct Forking {
     pub(super) followed: Vec<Followed>,
 }
 
-/// A thread of a process.
 #[derive(Debug, Default)]
 pub(super) struct Thread {
     pub(super) proc: Id,
@@ -116,7 +114,6 @@ impl Thread {
     }
 }
 
-/// The process table.
 pub(super) struct Procs {
     pub(super) table: Arena<Proc>,
     pub(super) threads: Arena<Thread>,

@@ -18,7 +18,6 @@ named_enum! {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Quality {
     scores: [[[Score; REGIMES.len()]; Visibility::COUNT]; CauseProbes::COUNT],
-    /// Those of consumers.
     consumers: [Score; Visibility::COUNT],
 }
 
@@ -100,7 +99,6 @@ impl Quality {
         ]
     }
 
-    /// The page.
     pub(crate) fn markdown(&self) -> String {
         let mut page = String::from(INTRODUCTION);
         let [without, with] = [CauseProbes::Without, CauseProbes::With];

@@ -77,7 +77,6 @@ pub struct Found {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Score {
     pub(crate) runs: u64,
-    /// How many facts there were.
     pub(crate) facts: u64,
     /// How many of them lie in a time in which DTrace was really blind.
     pub(crate) overlapping: u64,
@@ -113,7 +112,6 @@ impl Score {
         Score { runs: 1, ..score }
     }
 
-    /// How many facts stayed undecided.
     pub(crate) fn undecided(&self) -> u64 {
         self.classes.iter().flatten().map(|c| c.undecided).sum()
     }

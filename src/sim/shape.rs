@@ -1,7 +1,8 @@
-//! What simulated processes do: programs as plain lists of system calls.
+//! The programs of simulated processes: lists of system calls, for each shape of load.
 
 use std::sync::Arc;
 
+use super::Length;
 use super::options::Options;
 use crate::model::Shape;
 
@@ -17,7 +18,6 @@ impl Shape {
 /// How a process is forked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ForkKind {
-    /// fork(2).
     Fork,
     /// vfork(2): the forker waits until the child execs or exits.
     Vfork,
@@ -43,7 +43,6 @@ pub(super) enum Op {
     Fork(ForkKind, Steps),
     /// Wait for the child forked last.
     Wait,
-    /// Wait for every child.
     WaitAll,
     /// Exec a program that exists.
     Exec,
@@ -149,12 +148,12 @@ fn body(options: &Options) -> Vec<Op> {
 }
 
 /// The program of the root: the load once, or for ever.
-pub(super) fn root(options: &Options, endless: bool) -> Steps {
+pub(super) fn root(options: &Options, length: Length) -> Steps {
     let mut ops = vec![Op::Exec];
     ops.extend(body(options));
-    match endless {
-        true => ops.extend([Op::Sleep(100_000_000), Op::Repeat]),
-        false => ops.push(exit(0)),
+    match length {
+        Length::Endless => ops.extend([Op::Sleep(100_000_000), Op::Repeat]),
+        Length::Once => ops.push(exit(0)),
     }
     ops.into()
 }

@@ -1,4 +1,4 @@
-//! The simulated threads: what one does at each step, and whom the end of a process wakes.
+//! The simulated threads, step by step: fork, wait, exec, and exit1 with those that it wakes.
 
 use super::arena::Id;
 use super::dtrace::Traced;

@@ -199,7 +199,6 @@ impl Truth {
         self.blind.iter().any(|(from, to)| (*from..=*to).contains(&at))
     }
 
-    /// How often this fault was injected.
     pub(crate) fn count(&self, fault: Fault) -> usize {
         self.faults.iter().filter(|f| f.fault == fault).count()
     }

@@ -69,7 +69,6 @@ pub(crate) struct KqueueDto {
     pub trackerr: bool,
 }
 
-/// A kevent.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct KeventDto {
     /// Its notes by name.

@@ -1,4 +1,4 @@
-//! Collects everything that both witnesses report of one pid while a recording is played.
+//! The observer behind `explain`: collects what both witnesses report of one pid while a recording is played.
 
 use std::collections::BTreeMap;
 

@@ -30,7 +30,6 @@ pub(crate) struct Judged {
     pub path: PathDto,
 }
 
-/// Repeated NOTE_CHILD kevents.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Duplicates {
     /// How many too many.

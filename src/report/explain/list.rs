@@ -1,4 +1,4 @@
-//! Incidents as a person reads them: one, a list of them, or those of one pid as its lives.
+//! Incidents as text for a terminal: one, a list of them, or those of one pid as its lives.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;

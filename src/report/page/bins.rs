@@ -74,12 +74,10 @@ impl<T: Bin> Bins<T> {
         self.start.get_or_insert(at);
     }
 
-    /// When the first bin begins.
     pub(crate) fn start(&self) -> Option<KernelTime> {
         self.start
     }
 
-    /// The width of a bin in seconds.
     pub(crate) fn seconds(&self) -> f64 {
         self.width as f64 / 1e9
     }

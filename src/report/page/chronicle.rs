@@ -1,4 +1,4 @@
-//! Observes a run for the report page: verdicts and damage over time, NOTE_CHILD by generation, and the first incidents
+//! The observer behind the report page: verdicts and damage over time, NOTE_CHILD by generation, and the first incidents
 //! of each verdict.
 
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! The page of a run for a browser, a bug report or a terminal.
+//! The report page as HTML, as Markdown and as text for a terminal.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,6 @@ use crate::report::html::{Header, page};
 use crate::report::section::{literal, markdown, text};
 
 impl ReportPage {
-    /// As one HTML file.
     pub(crate) fn html(&self) -> String {
         let summary = &self.report.summary;
         let header = Header {

@@ -1,4 +1,4 @@
-//! What the user of a kqueue changes in it: kqueue_register for each entry of a changelist (13.2 `kern_event.c:1480-1690`;
+//! Changes to a simulated kqueue by its user: kqueue_register for each entry of a changelist (13.2 `kern_event.c:1480-1690`;
 //! 10.1 has the same for EVFILT_PROC), and close(2).
 
 use super::{ChildState, Id, Kqueue};
