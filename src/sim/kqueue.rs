@@ -1,6 +1,7 @@
 //! The simulated kqueue: EVFILT_PROC knotes, as `kern_event.c` moves them (13.2, and 10.1 for the merged regimes).
 
 mod changes;
+mod knote_fork;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,6 +10,7 @@ use super::truth::LifeId;
 use crate::model::{Kevent, Pid, Regime, TreeId, note};
 
 pub(super) use changes::{Change, ChangeTarget, Changed};
+pub(super) use knote_fork::{ChildRegistration, ChildState, KnoteTurn, Newborn};
 
 #[derive(Debug)]
 struct Knote {
@@ -36,73 +38,6 @@ struct Knote {
     emptied: bool,
 }
 
-/// A process whose forker's knotes are being followed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Newborn {
-    pub(super) pid: Pid,
-    pub(super) life: Option<LifeId>,
-    pub(super) standing: ChildState,
-}
-
-/// What the registration finds under the child's pid.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ChildState {
-    /// A living process: always so if the child runs only after knote_fork.
-    Alive,
-    /// It has exited or is about to; its p_xstat now.
-    Exiting(u32),
-    /// It has been reaped.
-    Gone,
-}
-
-/// How knote_fork finds a knote of the forker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum KnoteTurn {
-    /// Nothing to do: freed meanwhile, or it does not track.
-    Nothing,
-    /// Skipped without a word: another thread's knote_fork has it in flux.
-    SkippedInFlux,
-    /// Skipped without a word: a kevent(2) call is reading it.
-    SkippedScan,
-    /// In flux now; the child is to be registered.
-    Register,
-}
-
-/// What came of registering a child for one knote of the forker.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ChildRegistration {
-    /// Knotes to be put on the child's list, in this order.
-    pub(super) attached: Vec<Id>,
-    /// What they wait for.
-    pub(super) asked: u32,
-    /// There is a NOTE_CHILD.
-    pub(super) child: bool,
-    /// There will be a NOTE_EXIT.
-    pub(super) exit: bool,
-    /// The knote for NOTE_CHILD, or the only one, found no memory.
-    pub(super) no_child_memory: bool,
-    /// The knote for NOTE_EXIT found no memory.
-    pub(super) no_track_memory: bool,
-    /// The pid was reaped already (ESRCH).
-    pub(super) no_process: bool,
-    /// An undelivered knote of an earlier life of the pid was updated in its place.
-    pub(super) reused: bool,
-}
-
-impl ChildRegistration {
-    /// Why kqueue_register failed.
-    pub(super) fn errno(&self) -> Option<i32> {
-        const ESRCH: i32 = 3;
-        const ENOMEM: i32 = 12;
-        self.has_failed().then_some(if self.no_process { ESRCH } else { ENOMEM })
-    }
-
-    /// Whether a knote could not be made: the forker's is marked with NOTE_TRACKERR.
-    pub(super) fn has_failed(&self) -> bool {
-        self.no_child_memory || self.no_track_memory || self.no_process
-    }
-}
-
 /// A knote that has been read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Read {
@@ -112,14 +47,6 @@ pub(super) struct Read {
     pub(super) used_up: bool,
     /// A NOTE_TRACKERR vanished in the copying.
     pub(super) trackerr_lost: bool,
-}
-
-/// What the knotes of a child take over from a knote of its forker.
-#[derive(Clone, Copy)]
-struct Inherited {
-    wanted: u32,
-    flags: u32,
-    ppid: i64,
 }
 
 /// The notes of a process that ends: those that are lost with a knote, and those that are reported.
@@ -194,16 +121,6 @@ impl Kqueue {
         id
     }
 
-    /// Makes a knote that reports NOTE_CHILD.
-    fn insert_child(&mut self, child: Newborn, from: Inherited, wanted: u32, flags: u32) -> Id {
-        let id = self.insert(child.pid, child.life, wanted, flags);
-        if let Some(knote) = self.knotes.get_mut(id) {
-            (knote.fflags, knote.data) = (note::CHILD, from.ppid);
-        }
-        self.activate(id);
-        id
-    }
-
     pub(super) fn len(&self) -> usize {
         self.knotes.len()
     }
@@ -231,120 +148,6 @@ impl Kqueue {
     /// The knote that the lookup finds: the newest.
     fn find(&self, pid: Pid) -> Option<Id> {
         self.by_pid.get(&pid)?.last().copied()
-    }
-
-    /// knote_fork comes to this knote of the forker.
-    pub(super) fn begin_fork(&mut self, id: Id) -> KnoteTurn {
-        let merged = self.regime != Regime::Split;
-        let Some(knote) = self.knotes.get_mut(id) else { return KnoteTurn::Nothing };
-        if knote.in_flux {
-            KnoteTurn::SkippedInFlux
-        } else if knote.scanning && merged {
-            KnoteTurn::SkippedScan
-        } else if knote.wanted & note::TRACK == 0 {
-            KnoteTurn::Nothing
-        } else {
-            knote.in_flux = true;
-            KnoteTurn::Register
-        }
-    }
-
-    /// Registers the child for knote `parent` of its forker; `memory` says whether an allocation succeeds.
-    pub(super) fn register(
-        &mut self,
-        parent: Id,
-        child: Newborn,
-        mut memory: impl FnMut() -> bool,
-    ) -> ChildRegistration {
-        let Some(knote) = self.knotes.get(parent) else { return ChildRegistration::default() };
-        let (wanted, flags, ppid) = (knote.wanted, knote.flags, i64::from(knote.ident.get()));
-        let from = Inherited { wanted, flags, ppid };
-        let max = self.max_knotes;
-        let mut allocate = |kqueue: &Kqueue| kqueue.len() < max && memory();
-        let done = match self.regime {
-            Regime::Split => self.register_two(child, from, &mut allocate),
-            _ => self.register_one(child, from, &mut allocate),
-        };
-        if done.has_failed() {
-            self.set_on_forker(parent, note::TRACKERR);
-        }
-        ChildRegistration { asked: wanted, ..done }
-    }
-
-    /// 13.2 `kern_event.c:581-602`: a oneshot knote for NOTE_CHILD, then one for everything else. The first keeps
-    /// NOTE_TRACK and sits on the child's list until it is read: hence the duplicates.
-    fn register_two(
-        &mut self,
-        child: Newborn,
-        from: Inherited,
-        allocate: &mut impl FnMut(&Kqueue) -> bool,
-    ) -> ChildRegistration {
-        let Inherited { wanted, flags, .. } = from;
-        let mut done = ChildRegistration::default();
-        if allocate(self) {
-            let only_track = wanted & !(note::EXIT | note::EXEC | note::FORK);
-            let id = self.insert_child(child, from, only_track, flags | note::EV_ONESHOT);
-            done.attached.push(id);
-            done.child = true;
-        } else {
-            done.no_child_memory = true;
-        }
-        if allocate(self) {
-            let id = self.insert(child.pid, child.life, wanted, flags);
-            done.attached.push(id);
-            done.exit = wanted & note::EXIT != 0;
-        } else {
-            done.no_track_memory = true;
-        }
-        done
-    }
-
-    /// 10.1 `kern_event.c:497-510` with its lookup (`:1060`) and the immediate exit at attach (`:348-377`).
-    fn register_one(
-        &mut self,
-        child: Newborn,
-        from: Inherited,
-        allocate: &mut impl FnMut(&Kqueue) -> bool,
-    ) -> ChildRegistration {
-        let Inherited { wanted, flags, .. } = from;
-        let mut done = ChildRegistration::default();
-        if let Some(old) = self.find(child.pid).and_then(|id| self.knotes.get_mut(id)) {
-            old.wanted = wanted;
-            done.reused = true;
-        } else if !allocate(self) {
-            done.no_child_memory = true;
-        } else if child.standing == ChildState::Gone {
-            done.no_process = true;
-        } else {
-            let id = self.insert_child(child, from, wanted, flags);
-            match child.standing {
-                ChildState::Exiting(xstat) => self.exit_one(id, xstat),
-                ChildState::Alive | ChildState::Gone => done.attached.push(id),
-            }
-            (done.child, done.exit) = (true, wanted & note::EXIT != 0);
-        }
-        done
-    }
-
-    /// knote_fork is done with this knote of the forker.
-    pub(super) fn end_fork(&mut self, id: Id) {
-        self.set_on_forker(id, note::FORK);
-        if let Some(knote) = self.knotes.get_mut(id) {
-            knote.in_flux = false;
-        }
-    }
-
-    fn set_on_forker(&mut self, id: Id, bit: u32) {
-        let Some(knote) = self.knotes.get_mut(id) else { return };
-        if bit == note::TRACKERR || knote.wanted & bit != 0 {
-            if knote.scanning {
-                knote.racing |= bit & !knote.fflags;
-            }
-            knote.fflags |= bit;
-        }
-        if knote.fflags != 0 {
-            self.activate(id);
-        }
     }
 
     /// KNOTE(NOTE_EXEC) comes to this knote of the process.

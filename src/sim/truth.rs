@@ -1,12 +1,11 @@
 //! What really happened in a simulated run: the oracle for the verdicts.
 
+mod losses;
+
 use std::collections::VecDeque;
 
 use super::options::Options;
 use crate::model::{Fact, KernelTime, Kevent, Pid, Verdict, WaitStatus, named_enum, note};
-
-/// How far from a create NOTE_TRACKERR of its forker covers it, in nanoseconds.
-const COVERED_NS: u64 = 50_000_000;
 
 /// The number of a process of the tree, in the order of forking. The root is 0.
 pub(crate) type LifeId = u64;
@@ -350,59 +349,6 @@ fn facts_of(fflags: u32) -> impl Iterator<Item = Fact> {
 }
 
 impl TrueLife {
-    /// What a loss of this process is called. With the cause probes a NOTE_TRACKERR is about the children whose registration
-    /// failed; without them it may be about every child that it covers.
-    fn named(
-        &self,
-        fact: Fact,
-        cause: LossCause,
-        forker: Option<&TrueLife>,
-        options: &Options,
-    ) -> Verdict {
-        let announced = match self.birth.outcome {
-            // What kept kqueue from its birth kept it from its death.
-            Some(birth) if birth.is_lost() => return birth,
-            Some(_) => true,
-            // Its death is a fact, and its birth is none: it was registered by itself.
-            None if fact == Fact::Death && cause == LossCause::Vanished => {
-                return Verdict::LostSilent;
-            }
-            None => false,
-        };
-        let causes = options.causes;
-        let one_knote = options.regime.is_merged();
-        let nothing_failed = one_knote && announced || causes && cause != LossCause::Failed;
-        match forker {
-            Some(forker) if !nothing_failed && forker.has_reported(self) => Verdict::LostReported,
-            Some(forker) if !announced && forker.leaves_untracked(cause, causes) => {
-                Verdict::LostInherited
-            }
-            _ => Verdict::LostSilent,
-        }
-    }
-
-    /// Whether a child of it that was lost is lost by inheritance, or cannot be told from one.
-    fn leaves_untracked(&self, cause: LossCause, causes: bool) -> bool {
-        let is_lost = |fact: &TrueFact| fact.outcome.is_some_and(Verdict::is_lost);
-        match cause {
-            LossCause::Untracked => {
-                is_lost(&self.birth) || is_lost(&self.death) || self.half_tracked
-            }
-            LossCause::Failed | LossCause::PassedOver if causes => false,
-            _ => is_lost(&self.birth) || self.death.outcome == Some(Verdict::LostReported),
-        }
-    }
-
-    /// Whether a NOTE_TRACKERR on its knote covers the birth of `child`: on DTrace's clock it came at most 50 ms before the
-    /// create, and with the first call at the latest that began after a drain 50 ms behind the create.
-    fn has_reported(&self, child: &TrueLife) -> bool {
-        let Some(created) = child.birth.at else { return false };
-        let covers = |&TrackerrReport { at, drained }: &TrackerrReport| {
-            at.plus(COVERED_NS) >= created && drained <= created.plus(COVERED_NS)
-        };
-        self.reports.iter().any(covers)
-    }
-
     fn announced(&mut self, event: &Kevent, batch: u64, collided: bool) {
         let right = event.data == i64::from(self.forker.get());
         let outcome = match (right, collided) {

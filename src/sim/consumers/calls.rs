@@ -3,13 +3,12 @@
 
 use super::habits::Habits;
 use super::traced::{ConsumerProbe, CopiedEvent, KQ_NEVENTS};
-use super::{Consumer, DrainBegan, OpenKqueue, Step};
+use super::{Consumer, DrainBegan, Step};
 use crate::model::{KernelTime, Kevent, Pid, Regime, filter, note};
 use crate::sim::arena::Id;
 use crate::sim::kernel::{Kernel, KernelEvent, US};
 use crate::sim::kqueue::{Change, ChangeTarget, Changed, Head};
 use crate::sim::procs::{Attached, ProcState};
-use crate::sim::rng::Rng;
 use crate::sim::truth::LifeId;
 
 /// A thread of a consumer, inside and between its calls.
@@ -381,48 +380,5 @@ impl CallingThread {
     fn change_done(&mut self) {
         self.changes.pop();
         self.changing = false;
-    }
-}
-
-impl Consumer {
-    /// What a thread registers with the next call on the kqueue at this place. `reported` had events in the call before.
-    fn changes(&mut self, place: usize, reported: &[Pid]) -> Vec<Change> {
-        let Consumer { habits, rng, kqueues, .. } = self;
-        let Some(OpenKqueue { known, registered, .. }) = kqueues.get_mut(place) else {
-            return vec![];
-        };
-        let notes = habits.notes[place];
-        let mut changes = vec![];
-        for pid in known.drain(..) {
-            changes.push(Change { pid, flags: note::EV_ADD | habits.flags, notes });
-            registered.push(pid);
-        }
-        if habits.flags & note::EV_DISPATCH != 0 {
-            let enable = |pid: &Pid| Change { pid: *pid, flags: note::EV_ENABLE, notes };
-            changes.extend(reported.iter().map(enable));
-        }
-        if !registered.is_empty() && rng.chance(habits.meddles) {
-            let place = rng.below(registered.len() as u64) as usize;
-            changes.extend(meddle(rng, registered, place, notes));
-        }
-        changes
-    }
-}
-
-/// A change for no good reason.
-fn meddle(rng: &mut Rng, registered: &mut Vec<Pid>, place: usize, notes: u32) -> Vec<Change> {
-    let pid = registered[place];
-    let change = |flags, notes| Change { pid, flags, notes };
-    let forgets = if rng.below(3) == 0 { 0 } else { notes };
-    match rng.below(6) {
-        0 => {
-            registered.swap_remove(place);
-            vec![change(note::EV_DELETE, 0)]
-        }
-        1 => vec![change(note::EV_DELETE, 0), change(note::EV_ADD, notes)],
-        2 => vec![change(note::EV_DISABLE, forgets)],
-        3 => vec![change(note::EV_ENABLE, forgets)],
-        4 => vec![change(note::EV_ADD, note::EXIT)],
-        _ => vec![change(note::EV_ADD, notes)],
     }
 }

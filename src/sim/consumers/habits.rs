@@ -1,7 +1,9 @@
 //! How a consumer uses its kqueues: what it asks for, how it reads, and what else it does with them.
 
-use crate::model::note;
+use super::{Consumer, OpenKqueue};
+use crate::model::{Pid, note};
 use crate::sim::kernel::{CONSUMED, MS, SECOND};
+use crate::sim::kqueue::Change;
 use crate::sim::rng::Rng;
 
 /// What a consumer keeps doing.
@@ -78,5 +80,48 @@ impl Habits {
             ends: one_in(5).then(|| CONSUMED + below(700 * MS)),
             returns: one_in(2).then(|| 100 * MS + below(SECOND)),
         }
+    }
+}
+
+impl Consumer {
+    /// What a thread registers with the next call on the kqueue at this place. `reported` had events in the call before.
+    pub(super) fn changes(&mut self, place: usize, reported: &[Pid]) -> Vec<Change> {
+        let Consumer { habits, rng, kqueues, .. } = self;
+        let Some(OpenKqueue { known, registered, .. }) = kqueues.get_mut(place) else {
+            return vec![];
+        };
+        let notes = habits.notes[place];
+        let mut changes = vec![];
+        for pid in known.drain(..) {
+            changes.push(Change { pid, flags: note::EV_ADD | habits.flags, notes });
+            registered.push(pid);
+        }
+        if habits.flags & note::EV_DISPATCH != 0 {
+            let enable = |pid: &Pid| Change { pid: *pid, flags: note::EV_ENABLE, notes };
+            changes.extend(reported.iter().map(enable));
+        }
+        if !registered.is_empty() && rng.chance(habits.meddles) {
+            let place = rng.below(registered.len() as u64) as usize;
+            changes.extend(meddle(rng, registered, place, notes));
+        }
+        changes
+    }
+}
+
+/// A change for no good reason.
+fn meddle(rng: &mut Rng, registered: &mut Vec<Pid>, place: usize, notes: u32) -> Vec<Change> {
+    let pid = registered[place];
+    let change = |flags, notes| Change { pid, flags, notes };
+    let forgets = if rng.below(3) == 0 { 0 } else { notes };
+    match rng.below(6) {
+        0 => {
+            registered.swap_remove(place);
+            vec![change(note::EV_DELETE, 0)]
+        }
+        1 => vec![change(note::EV_DELETE, 0), change(note::EV_ADD, notes)],
+        2 => vec![change(note::EV_DISABLE, forgets)],
+        3 => vec![change(note::EV_ENABLE, forgets)],
+        4 => vec![change(note::EV_ADD, note::EXIT)],
+        _ => vec![change(note::EV_ADD, notes)],
     }
 }
