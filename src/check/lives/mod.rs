@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use super::Config;
 use super::causes::{Causes, KnoteFork};
 use super::finding::{Clues, Finding};
-use super::judge::{self, Policy};
+use super::judge::{self, Circumstances};
 use super::sight::Sight;
 use super::stats::Order;
 use super::timeline::event::{Call, Event};
@@ -318,14 +318,14 @@ impl Lives {
     /// reported the fact, when the other one's evidence can no longer be on its way (`drain.rs`, `settle.rs`), or when that is
     /// not waited for any more.
     fn judge(&mut self, cx: &mut Context, slot: usize, fact: Fact, basis: Basis) {
-        let (life, policy) = (&self.table[slot], self.policy(cx));
+        let (life, given) = (&self.table[slot], self.circumstances(cx));
         let verdict = match (basis, fact) {
             (Basis::GivenUp, _) => Verdict::Undecided,
             (Basis::Complete, Fact::Birth) => {
                 let forker = self.forker(slot).map(|forker| &self.table[forker]);
-                judge::birth(life, forker.filter(|forker| forker.tree.is_some()), &policy)
+                judge::birth(life, forker.filter(|forker| forker.tree.is_some()), &given)
             }
-            (Basis::Complete, Fact::Death) => judge::death(life, &policy),
+            (Basis::Complete, Fact::Death) => judge::death(life, &given),
         };
         match fact {
             Fact::Birth => self.learn_from_birth(cx, slot, verdict),
@@ -352,15 +352,15 @@ impl Lives {
         cx.verdicts.decided(self.tracker, finding, unknown_forker);
     }
 
-    fn policy<'a>(&self, cx: &'a Context) -> Policy<'a> {
-        Policy {
+    fn circumstances<'a>(&self, cx: &'a Context) -> Circumstances<'a> {
+        Circumstances {
             sight: &cx.sight,
             notes_in: self.notes_in(),
-            forgotten: self.forgotten,
+            strangers_forgotten_up_to: self.forgotten,
             settle_ns: self.config.settle_ns,
             patience_ns: self.patience_ns,
-            watching: self.watching.unwrap_or_default(),
-            anew: self.anew,
+            first_registration: self.watching.unwrap_or_default(),
+            forgot_all_at: self.anew,
             regime: cx.verdicts.stats.regime,
             now: self.now,
         }
