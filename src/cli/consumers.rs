@@ -69,7 +69,10 @@ fn text(survey: &Survey, paint: Paint) -> String {
         };
         let rate = format!("{:.1}", rate(user, survey));
         let (pid, registrations) = (user.pid.to_string(), user.registrations.to_string());
-        table.row(Hue::Plain, [user.name.clone(), pid, notes, registrations, rate, flag(user)]);
+        table.row(
+            Hue::Plain,
+            [user.name.clone(), pid, notes, registrations, rate, flag(user, survey)],
+        );
     }
     table.text(paint)
 }
@@ -83,7 +86,7 @@ fn json(survey: &Survey) -> serde_json::Value {
             "registrations": user.registrations,
             "events": user.events,
             "events_per_second": rate(user, survey),
-            "flag": flag(user),
+            "flag": flag(user, survey),
         })
     };
     let consumers: Vec<_> = survey.users.iter().map(user).collect();
@@ -95,9 +98,33 @@ fn rate(user: &User, survey: &Survey) -> f64 {
     user.events as f64 / survey.seconds.max(f64::MIN_POSITIVE)
 }
 
-/// The flag of `serve` and `record`, with a name that no shell takes for something else.
-fn flag(user: &User) -> String {
+/// The flag of `serve` and `record`. No shell takes the name for something else, and no other process of the survey has it.
+fn flag(user: &User, survey: &Survey) -> String {
+    let (name, pid) = (tree_name(user), user.pid);
+    let is_shared = survey.users.iter().any(|other| other.pid != pid && tree_name(other) == name);
+    match is_shared {
+        true => format!("--consumer={name}-{pid}=pid:{pid}"),
+        false => format!("--consumer={name}=pid:{pid}"),
+    }
+}
+
+fn tree_name(user: &User) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let name: String = user.name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
-    format!("--consumer={name}=pid:{}", user.pid)
+    user.name.chars().map(|c| if plain(c) { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_of_two_processes_of_one_name_can_be_given_together() {
+        let user = |name: &str, pid| User { name: name.to_owned(), pid, ..User::default() };
+        let users = vec![user("my sv", 7), user("my_sv", 812), user("init", 1)];
+        let survey = Survey { seconds: 1.0, users };
+        let flags: Vec<String> = survey.users.iter().map(|user| flag(user, &survey)).collect();
+        let expected =
+            ["--consumer=my_sv-7=pid:7", "--consumer=my_sv-812=pid:812", "--consumer=init=pid:1"];
+        assert_eq!(flags, expected);
+    }
 }
