@@ -3,7 +3,7 @@
 
 use super::causes::KnoteFork;
 use super::lives::life::{Life, Note};
-use super::lives::trackerr::Reported;
+use super::lives::trackerr::TrackerrCover;
 use super::sight::Sight;
 use crate::model::{KernelTime, Pid, Regime, Verdict, Winner, Witness};
 
@@ -102,15 +102,15 @@ fn birth_without_note(
     let forker_lost = forker.birth.verdict().is_some_and(Verdict::is_lost);
     // The forker's knote was there.
     let forker_followed = matches!(life.knote_fork, KnoteFork::Failed(_) | KnoteFork::PassedOver);
-    match life.reported {
-        Reported::Yes => Verdict::LostReported,
-        Reported::Unclear => Verdict::Undecided,
-        Reported::No if forker_followed => Verdict::LostSilent,
-        Reported::No if forker_lost || is_half_tracked(forker, given.regime) => {
+    match life.trackerr_cover {
+        TrackerrCover::Yes => Verdict::LostReported,
+        TrackerrCover::Unclear => Verdict::Undecided,
+        TrackerrCover::No if forker_followed => Verdict::LostSilent,
+        TrackerrCover::No if forker_lost || is_half_tracked(forker, given.regime) => {
             Verdict::LostInherited
         }
-        Reported::No if forker.is_tracked() => Verdict::LostSilent,
-        Reported::No => Verdict::Undecided,
+        TrackerrCover::No if forker.is_tracked() => Verdict::LostSilent,
+        TrackerrCover::No => Verdict::Undecided,
     }
 }
 
@@ -124,7 +124,7 @@ fn surely_forked(forker: &Life, created: KernelTime, given: &Circumstances<'_>) 
 /// its birth, nor has NOTE_EXIT come.
 fn is_half_tracked(life: &Life, regime: Regime) -> bool {
     regime == Regime::Split
-        && life.reported != Reported::No
+        && life.trackerr_cover != TrackerrCover::No
         && life.exit_note.is_none()
         && life.created.is_some_and(|created| life.proven <= created)
 }
@@ -198,10 +198,10 @@ fn death_without_note(life: &Life, exited: KernelTime, given: &Circumstances<'_>
         return Verdict::Undecided;
     }
     if life.is_tracked() {
-        return match life.reported {
-            Reported::No => Verdict::LostSilent,
-            Reported::Yes => Verdict::LostReported,
-            Reported::Unclear => Verdict::Undecided,
+        return match life.trackerr_cover {
+            TrackerrCover::No => Verdict::LostSilent,
+            TrackerrCover::Yes => Verdict::LostReported,
+            TrackerrCover::Unclear => Verdict::Undecided,
         };
     }
     // What kept kqueue from its birth kept it from its death.

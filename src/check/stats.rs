@@ -16,7 +16,7 @@ named_enum! {
         DuplicateExit = "duplicate_exit",
         /// A note about a process that neither witness knows.
         UnknownProcess = "unknown_process",
-        /// A note after the verdict that it would not come.
+        /// A note, or DTrace's record of a fork, after the verdict that it would not come.
         Late = "late",
         /// A kevent whose ident cannot be a pid.
         BadIdent = "bad_ident",

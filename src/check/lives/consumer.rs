@@ -16,8 +16,7 @@ use crate::check::stats::Refusal;
 use crate::check::timeline::event::Registration;
 use crate::model::{KernelTime, Kevent, Pid, Regime, TreeId, Witness, note};
 
-/// Beyond how many lives those of no tree are forgotten that a consumer's table is to have room for `capacity` lives: before it
-/// is full.
+/// With more lives than this, a consumer's table with room for `capacity` of them forgets those of no tree.
 pub(super) fn most_strangers(capacity: usize) -> usize {
     (1 << 14).min(capacity / 2)
 }
@@ -27,7 +26,7 @@ impl Lives {
     pub(super) fn registration(&mut self, cx: &mut Context, tree: TreeId, change: &Registration) {
         let queue = self.queues.iter().find(|queue| queue.descriptor == change.queue);
         if queue.is_some_and(|queue| queue.address != Some(change.kqueue)) {
-            self.closed(cx, change.queue);
+            self.forget_queue(cx, change.queue);
         }
         let Some(pid) = change.pid else { return };
         if change.errno != 0 {
@@ -74,12 +73,12 @@ impl Lives {
         change: &Registration,
     ) -> Vec<usize> {
         if change.has(note::EV_ADD) && !change.has(note::EV_DELETE) {
-            self.watch(cx, tree, pid, change);
+            self.knote_added(cx, tree, pid, change);
             return self.table.newest(pid).into_iter().collect();
         }
         // Only a knote that is there can be changed: perhaps one whose NOTE_CHILD was not delivered yet.
-        if self.table.latest(pid, Life::is_tracked).is_none() && self.is_from_before(pid) {
-            return vec![self.prove_registered(cx, pid, change.entered)];
+        if self.table.latest(pid, Life::is_tracked).is_none() && self.may_predate_dtrace(pid) {
+            return vec![self.assume_registered_before_dtrace(cx, pid, change.entered)];
         }
         self.table.chain(pid).filter(|slot| self.table[*slot].is_open()).collect()
     }
@@ -98,7 +97,7 @@ impl Lives {
         life.disabled &=
             !(change.has(note::EV_ENABLE) || change.has(note::EV_DELETE) && is_only_queue);
         life.muted = change.has(note::EV_DELETE) || life.disabled || gone || may_be_old;
-        life.enabled = change.at;
+        life.knote_set = change.at;
         // Any change says anew what is asked for (13.2 `kern_event.c`, `kqueue_register`: kn_sfflags).
         life.asked = Some(change.notes);
     }
@@ -117,7 +116,7 @@ impl Lives {
         let recent: Vec<usize> =
             recent.filter_map(|waiting| self.table.find(waiting.life)).collect();
         for child in recent {
-            let forker = self.table[child].forker_life.and_then(|handle| self.table.find(handle));
+            let forker = self.table.forker_at_create(child);
             if forker == Some(slot) {
                 self.table[child].asked = Some(0);
             }
@@ -161,7 +160,7 @@ impl Lives {
         forker.asked.map(|notes| Some(notes).filter(followed).unwrap_or(0))
     }
 
-    fn watch(&mut self, cx: &mut Context, tree: TreeId, pid: Pid, change: &Registration) {
+    fn knote_added(&mut self, cx: &mut Context, tree: TreeId, pid: Pid, change: &Registration) {
         let &Registration { entered, at, notes, flags, .. } = change;
         self.watching.get_or_insert(at);
         if notes & note::TRACK != 0 {
@@ -201,16 +200,14 @@ impl Lives {
 
     /// This kqueue watches processes. It may hold notes of long ago, until it is seen to be drained.
     pub(super) fn learn_queue(&mut self, descriptor: i32, address: Option<u64>) {
-        match self.queues.iter_mut().find(|queue| queue.descriptor == descriptor) {
-            Some(queue) => queue.address = queue.address.or(address),
-            None => {
-                if !self.queues.is_empty() {
-                    // What the others had not to report of was forgotten.
-                    self.anew = Some(self.now);
-                }
-                self.queues.push(WatchedQueue::new(descriptor, address));
-            }
+        if self.queues.iter().any(|queue| queue.descriptor == descriptor) {
+            return;
         }
+        if !self.queues.is_empty() {
+            // It may watch processes that the others do not, and whose lives have been forgotten.
+            self.anew = Some(self.now);
+        }
+        self.queues.push(WatchedQueue::new(descriptor, address));
     }
 
     /// Forgets the processes of the host that are none of the consumer's as far as is known, if there are too many: one that does
@@ -248,8 +245,9 @@ impl Lives {
         self.asked_together(cx, tree, event.fflags);
     }
 
-    /// Whether a consumer watches this process since before DTrace came, as far as DTrace's records say.
-    pub(super) fn is_from_before(&self, pid: Pid) -> bool {
+    /// Whether a consumer may watch this process since before DTrace came: DTrace has shown neither its create nor its
+    /// registration.
+    pub(super) fn may_predate_dtrace(&self, pid: Pid) -> bool {
         let unknown = |slot: usize| {
             let life = &self.table[slot];
             life.created.is_none() && !life.is_tracked()
@@ -258,7 +256,12 @@ impl Lives {
     }
 
     /// An event or a change has named a process that a consumer watches since before DTrace came: it was alive at `at`.
-    pub(super) fn prove_registered(&mut self, cx: &mut Context, pid: Pid, at: KernelTime) -> usize {
+    pub(super) fn assume_registered_before_dtrace(
+        &mut self,
+        cx: &mut Context,
+        pid: Pid,
+        at: KernelTime,
+    ) -> usize {
         let slot = self.table.newest(pid).unwrap_or_else(|| self.begin(cx, pid, at));
         let tree = self.tree;
         self.change(cx, slot, |life| {
@@ -291,7 +294,7 @@ impl Lives {
 
     /// A kqueue was closed, which only another one with its descriptor shows; or its registrations were not seen, so that it
     /// may have been. Which processes it watched is not known: nothing needs to be reported of those that there are.
-    fn closed(&mut self, cx: &mut Context, descriptor: i32) {
+    fn forget_queue(&mut self, cx: &mut Context, descriptor: i32) {
         self.queues.retain(|queue| queue.descriptor != descriptor);
         if self.queues.is_empty() {
             return self.end(cx);

@@ -74,13 +74,14 @@ impl Lives {
     /// A call of a consumer has delivered what its queue held at `at`. What that decides waits: the notes are in DTrace's stream,
     /// and that one is missing is known when dtrace(1) has reported what it dropped up to the return of the call.
     pub(super) fn drain_consumer(&mut self, call: &Call, at: KernelTime) {
-        self.has_delivered(call, at);
+        self.mark_delivered(call, at);
         let all = self.queues.iter().map(|queue| queue.drained).min();
         let drain = all.map(|entered| Drain { entered, no_child: entered, no_exit: entered });
         self.drains.extend(drain.map(|drain| (call.at, drain)));
     }
 
-    fn has_delivered(&mut self, call: &Call, at: KernelTime) {
+    /// Everything that was in the call's queue at `at` has been delivered.
+    fn mark_delivered(&mut self, call: &Call, at: KernelTime) {
         let is_consumer = self.is_consumer();
         let queue = self.queues.iter_mut().find(|queue| queue.descriptor == call.queue);
         if let Some(queue) = queue {
@@ -110,37 +111,38 @@ impl Lives {
     }
 
     /// This call of the reader has drained its queue, which it began to read at `entered`.
-    pub(super) fn drain(&mut self, cx: &mut Context, call: &Call, entered: KernelTime) {
-        self.has_delivered(call, entered);
-        // A call that timed out slept on an empty queue until a little before it returned: what happened while it surely slept
-        // would have woken it.
-        let empty = |before, most| match call.notes[..] {
-            [] => call.at.minus(before).clamp(entered, entered.plus(most)),
-            _ => entered,
-        };
-        let settle_ns = self.config.settle_ns;
-        let no_child = empty(settle_ns, SLEPT_NS);
-        let no_exit = empty(WAKE_NS, SLEPT_NS.saturating_add(settle_ns));
-        self.drained(cx, Drain { entered, no_child, no_exit });
+    pub(super) fn drain_mirror(&mut self, cx: &mut Context, call: &Call, entered: KernelTime) {
+        self.mark_delivered(call, entered);
+        let (mut no_child, mut no_exit) = (entered, entered);
+        if call.notes.is_empty() {
+            // It timed out: it slept on an empty queue until a little before it returned. What happened while it surely slept
+            // would have woken it.
+            let settle_ns = self.config.settle_ns;
+            let slept = entered.plus(SLEPT_NS);
+            no_child = call.at.minus(settle_ns).clamp(entered, slept);
+            no_exit = call.at.minus(WAKE_NS).clamp(entered, slept.plus(settle_ns));
+        }
+        self.settle_drained(cx, Drain { entered, no_child, no_exit });
     }
 
     /// dtrace(1) has reported what it dropped up to `complete`: what a consumer drained before that is drained.
     pub(super) fn complete_drains(&mut self, cx: &mut Context, complete: KernelTime) {
         while let Some((_, drain)) = self.drains.pop_front_if(|(at, _)| *at <= complete) {
-            self.drained(cx, drain);
+            self.settle_drained(cx, drain);
         }
     }
 
     /// Judges the facts whose notes can no longer come.
-    fn drained(&mut self, cx: &mut Context, drain: Drain) {
+    fn settle_drained(&mut self, cx: &mut Context, drain: Drain) {
         let patience_ns = self.patience_ns;
-        for (note, fact) in [(Evidence::ChildNote, Fact::Birth), (Evidence::ExitNote, Fact::Death)]
+        for (evidence, fact) in
+            [(Evidence::ChildNote, Fact::Birth), (Evidence::ExitNote, Fact::Death)]
         {
             let is_due = |at: KernelTime| drain.is_of(fact, at, patience_ns);
-            while let Some(waiting) = self.waiting.due(note, is_due) {
-                match self.queued(&waiting) {
-                    at if is_due(at) => self.settle(cx, note, waiting, Basis::Complete),
-                    at => self.waiting.push(note, WaitingFact { at, ..waiting }),
+            while let Some(waiting) = self.waiting.due(evidence, is_due) {
+                match self.note_queued_at(&waiting) {
+                    at if is_due(at) => self.settle(cx, evidence, waiting, Basis::Complete),
+                    at => self.waiting.push(evidence, WaitingFact { at, ..waiting }),
                 }
             }
         }
@@ -149,11 +151,11 @@ impl Lives {
 
     /// When the note of this fact was queued, or a little before. That of a process that had ended already is queued by its
     /// registration, that of a disabled knote when it is enabled.
-    fn queued(&self, waiting: &WaitingFact) -> KernelTime {
-        let enabled = || self.table.find(waiting.life).map(|slot| self.table[slot].enabled);
+    fn note_queued_at(&self, waiting: &WaitingFact) -> KernelTime {
+        let knote_set = || self.table.find(waiting.life).map(|slot| self.table[slot].knote_set);
         match waiting.fact {
             Fact::Birth => waiting.at,
-            Fact::Death => waiting.at.max(enabled().unwrap_or_default()),
+            Fact::Death => waiting.at.max(knote_set().unwrap_or_default()),
         }
     }
 

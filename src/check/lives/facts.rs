@@ -20,7 +20,7 @@ impl Lives {
     pub(super) fn count_reported(&mut self, cx: &mut Context, slot: usize, fact: Fact) {
         if matches!(self.table[slot].state(fact), FactState::Unreported | FactState::NoFact) {
             self.change(cx, slot, |life| *life.state_mut(fact) = FactState::Waiting);
-            let tree = self.tree_of(cx, slot);
+            let tree = self.counts_of(cx, slot);
             match fact {
                 Fact::Birth => tree.births_reported += 1,
                 Fact::Death => tree.deaths_reported += 1,
@@ -33,8 +33,8 @@ impl Lives {
         let life = &mut self.table[slot];
         let (Some(created), Some(note)) = (life.created, life.child_note) else { return };
         life.proven = life.proven.max(created);
-        self.held_up(note.at, created);
-        self.tree_of(cx, slot).child_latency.add(note.at.since(created));
+        self.raise_patience(note.at, created);
+        self.counts_of(cx, slot).child_latency.add(note.at.since(created));
         if verdict.is_good() {
             self.prove_forker(cx, slot, created, note.at);
         }
@@ -42,9 +42,8 @@ impl Lives {
 
     /// NOTE_CHILD named the forker, when it came at `at`: that was alive at `created`, and had a knote.
     fn prove_forker(&mut self, cx: &mut Context, slot: usize, created: KernelTime, at: KernelTime) {
-        let life = &self.table[slot];
-        let named = life.forker;
-        let forker = life.forker_life.and_then(|handle| self.table.find(handle));
+        let named = self.table[slot].forker;
+        let forker = self.table.forker_at_create(slot);
         if let Some(forker) = forker {
             let forker = &mut self.table[forker];
             forker.proven = forker.proven.max(created);
@@ -54,8 +53,8 @@ impl Lives {
             let recent = &mut cx.verdicts.observers(self.tracker).recent;
             recent.named(UnannouncedForker { forker: named, forked: created, at });
         }
-        if self.is_from_before(named) {
-            self.prove_registered(cx, named, created);
+        if self.may_predate_dtrace(named) {
+            self.assume_registered_before_dtrace(cx, named, created);
         }
     }
 
@@ -64,12 +63,12 @@ impl Lives {
         let life = &self.table[slot];
         let (Some(exited), Some(note)) = (life.exited, life.exit_note) else { return };
         // The queue was drained then, and the note was not in it.
-        self.held_up(exited, note.not_before);
-        self.tree_of(cx, slot).exit_latency.add(note.at.since(exited));
+        self.raise_patience(exited, note.not_before);
+        self.counts_of(cx, slot).exit_latency.add(note.at.since(exited));
     }
 
     /// One was queued, or fired, so long after the other.
-    fn held_up(&mut self, earlier: KernelTime, later: KernelTime) {
+    fn raise_patience(&mut self, earlier: KernelTime, later: KernelTime) {
         let most = self.config.settle_ns.saturating_mul(MOST_SETTLE_TIMES);
         let patience_ns = later.since(earlier).saturating_mul(HELD_UP_TIMES).min(most);
         self.patience_ns = self.patience_ns.max(patience_ns);
@@ -80,7 +79,7 @@ impl Lives {
         let life = &self.table[slot];
         let collision = life.child_note.is_some_and(|note| note.is_collision());
         let winner = judge::winner(life);
-        let tree = self.tree_of(cx, slot);
+        let tree = self.counts_of(cx, slot);
         if collision {
             tree.collisions[winner.index()] += 1;
             let regime = &mut cx.verdicts.stats.regime;
@@ -93,11 +92,11 @@ impl Lives {
     }
 
     /// Whether kqueue has reported nothing of the forker, and none of its reports is missing.
-    pub(super) fn is_forker_unknown(&self, cx: &Context, life: &Life) -> bool {
-        let forker = life.forker_life.and_then(|handle| self.table.find(handle));
+    pub(super) fn is_forker_unknown(&self, cx: &Context, slot: usize) -> bool {
+        let forker = self.table.forker_at_create(slot);
         let missed = |created| cx.sight.missed(self.notes_in(), created, self.now);
         forker.is_some_and(|forker| !self.table[forker].is_tracked())
-            && life.created.is_some_and(|created| !missed(created))
+            && self.table[slot].created.is_some_and(|created| !missed(created))
     }
 
     /// Whether this life's registration, or that of its ancestor, asked for these notes: what was not asked for is no fact.
@@ -125,7 +124,7 @@ impl Lives {
         change(life);
         let after = gauges(life);
         if before != after {
-            let tree = self.tree_of(cx, slot);
+            let tree = self.counts_of(cx, slot);
             // A wrong gauge must not end the exporter: it stops at zero.
             tree.tracked = (tree.tracked + after[0]).saturating_sub(before[0]);
             tree.lost_alive = (tree.lost_alive + after[1]).saturating_sub(before[1]);
@@ -133,11 +132,11 @@ impl Lives {
     }
 
     pub(super) fn violation(&self, cx: &mut Context, slot: usize, order: Order) {
-        self.tree_of(cx, slot).order_violations[order.index()] += 1;
+        self.counts_of(cx, slot).order_violations[order.index()] += 1;
     }
 
     /// The counts of the tree that this life belongs to.
-    pub(super) fn tree_of<'a>(&self, cx: &'a mut Context, slot: usize) -> &'a mut TreeStats {
+    pub(super) fn counts_of<'a>(&self, cx: &'a mut Context, slot: usize) -> &'a mut TreeStats {
         let tree = self.table[slot].tree.unwrap_or(TreeId(0));
         cx.verdicts.tree(tree)
     }

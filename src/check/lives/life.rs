@@ -1,7 +1,7 @@
 //! One life of a pid: what both witnesses have reported of it, and what became of its two facts.
 
 use super::table::Handle;
-use super::trackerr::{Reported, Reports};
+use super::trackerr::{TrackerrCover, TrackerrReports};
 use crate::check::causes::KnoteFork;
 use crate::check::finding::{Delivered, DtraceEvidence, KqueueEvidence};
 use crate::check::judge::UNORDERED_NS;
@@ -13,7 +13,7 @@ pub(crate) enum FactState {
     /// No witness has reported it as a fact of a tree.
     #[default]
     Unreported,
-    /// It is none: kqueue was not asked to report it, and did not.
+    /// A death that is none: kqueue was not asked to report it, and did not. (A birth that is none stays unreported.)
     NoFact,
     /// A witness has reported it; the other one's evidence may be on its way.
     Waiting,
@@ -72,6 +72,8 @@ pub(crate) struct Registered {
     pub(crate) at: KernelTime,
 }
 
+/// One incarnation of a pid. The fields that its tree's gauges depend on (`birth`, `death`, `exited`, `child_note`, `exit_note`,
+/// `registered`) are written by `Lives::change`.
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
     pub(crate) pid: Pid,
@@ -91,33 +93,36 @@ pub(crate) struct Life {
     pub(crate) exit_note: Option<Note>,
     /// Registered by kqueue's user, not by the kernel: its birth is no fact.
     pub(crate) registered: Option<Registered>,
-    /// What its knote was asked for, by its registration or by that of its ancestor; `None` if no registration was seen.
+    /// The NOTE_* bits that its knote was asked for, by its registration or by that of its ancestor; 0 also if the kernel may
+    /// not have followed it: then nothing of it needs to be reported. `None` if no registration was seen.
     pub(crate) asked: Option<u32>,
-    /// When a registration of it was changed.
+    /// When a consumer changed the registration.
     pub(crate) changed: Option<KernelTime>,
-    /// Its knote was deleted, disabled or used up: what was asked for is not delivered any more.
+    /// What was asked for may not be delivered any more: a consumer has deleted or disabled its knote, or a one-shot event has
+    /// used it up, or its kqueue was closed, or it is not certain which life of the pid the knote was about.
     pub(crate) muted: bool,
-    /// A knote of it was disabled: EV_ADD does not enable it again.
+    /// A consumer has disabled a knote of it: EV_ADD does not enable it again.
     pub(crate) disabled: bool,
-    /// When its knote was registered or changed last: what it has to deliver may have been queued only then.
-    pub(crate) enabled: KernelTime,
+    /// When a consumer registered or changed its knote last, 0 if that was not seen: what it has to deliver may have been queued
+    /// only then.
+    pub(crate) knote_set: KernelTime,
     /// NOTE_TRACKERR about this process.
-    pub(crate) trackerr: Reports,
+    pub(crate) trackerr: TrackerrReports,
 
     /// The forker's life, if it was known when this one was created; pinned until the birth is settled.
     pub(crate) forker_life: Option<Handle>,
-    /// Whether a NOTE_TRACKERR on its forker's knote covers its birth.
-    pub(crate) reported: Reported,
+    /// Whether a NOTE_TRACKERR on its forker's knote covers its birth: then its death will not be reported either.
+    pub(crate) trackerr_cover: TrackerrCover,
     /// What the cause probes show of knote_fork for it.
     pub(crate) knote_fork: KnoteFork,
-    /// The latest time at which this pid was certainly still this life.
+    /// The latest time at which this pid was certainly this life: what was missed since then may be another one.
     pub(crate) proven: KernelTime,
     /// No NOTE_CHILD of it can come any more: a further one is about another life.
     pub(crate) birth_over: bool,
-    /// Its pid was used again before both facts of the life before had their verdicts: it is not certain which note is about
-    /// which life.
+    /// Its pid was used again before both facts of the older life had their verdicts: it is not certain which note is about which
+    /// of the two. Set on both.
     pub(crate) shares_pid: bool,
-    /// How many calls had been placed when it was created.
+    /// How many calls had been placed when it was created: for NOTE_TRACKERR.
     pub(crate) calls_at_create: u64,
 }
 
@@ -140,10 +145,10 @@ impl Life {
             changed: None,
             muted: false,
             disabled: false,
-            enabled: KernelTime(0),
-            trackerr: Reports::default(),
+            knote_set: KernelTime(0),
+            trackerr: TrackerrReports::default(),
             forker_life: None,
-            reported: Reported::No,
+            trackerr_cover: TrackerrCover::No,
             knote_fork: KnoteFork::Unknown,
             proven,
             birth_over: false,
@@ -253,7 +258,7 @@ impl Life {
         KqueueEvidence {
             child: self.child_note.map(delivered),
             exit: self.exit_note.map(delivered),
-            trackerr: self.reported == Reported::Yes,
+            trackerr: self.trackerr_cover == TrackerrCover::Yes,
         }
     }
 }

@@ -159,7 +159,7 @@ impl Lives {
 
     // --- kqueue's evidence ------------------------------------------------------------------------------------------
 
-    /// A kevent(2) call has returned: its notes first, then what it has drained.
+    /// A kevent(2) call has returned: first what it registered, then its notes, then what it has drained.
     fn call(&mut self, cx: &mut Context, call: &Call) {
         self.placed_calls += 1;
         if call.entered.is_none() {
@@ -168,7 +168,7 @@ impl Lives {
         cx.verdicts.stats.batch_sizes.add(call.notes.len() as u64);
         for attach in &call.registered {
             let entered = call.entered.unwrap_or(self.drained_before(call));
-            self.register(cx, attach, entered, call.at);
+            self.mirror_registered(cx, attach, entered, call.at);
         }
         let mut delivered = None;
         for event in &call.notes {
@@ -181,7 +181,7 @@ impl Lives {
         cx.verdicts.observers(self.tracker).recent.call(entered, call.at);
         let drained = call.drained.then_some(entered);
         if !self.is_consumer() {
-            drained.into_iter().for_each(|entered| self.drain(cx, call, entered));
+            drained.into_iter().for_each(|entered| self.drain_mirror(cx, call, entered));
         } else if let Some(delivered) = drained.max(delivered) {
             self.drain_consumer(call, delivered);
         }
@@ -243,7 +243,7 @@ impl Lives {
         self.observe_regime(cx, event);
     }
 
-    /// Joins NOTE_CHILD to its life and returns that; `None` for a duplicate.
+    /// Joins NOTE_CHILD to its life and returns that; `None` for a duplicate without NOTE_EXIT.
     fn note_child(
         &mut self,
         cx: &mut Context,
@@ -254,7 +254,7 @@ impl Lives {
         let slot = match self.child_note_of(cx, pid, &note) {
             ChildNoteOf::Announced(slot) => slot,
             ChildNoteOf::Again(slot) => {
-                self.tree_of(cx, slot).duplicate_child_notes += 1;
+                self.counts_of(cx, slot).duplicate_child_notes += 1;
                 return note.is_collision().then_some(slot);
             }
             ChildNoteOf::Unknown => self.begin(cx, pid, note.at),
@@ -276,7 +276,7 @@ impl Lives {
         }
         let life = &self.table[slot];
         let child =
-            life.child_note.filter(|child| child.queue == note.queue && life.enabled.0 == 0);
+            life.child_note.filter(|child| child.queue == note.queue && life.knote_set.0 == 0);
         if child.is_some_and(|child| child.flags & note::EV_ONESHOT != 0 && child.call < note.call)
         {
             // The knote of NOTE_CHILD was freed, and there was another one, which no registration made.
@@ -348,7 +348,7 @@ impl Lives {
             clues: if verdict.needs_clues() { clues_of(life.knote_fork) } else { Clues::default() },
             decided: self.now,
         };
-        let unknown_forker = self.is_forker_unknown(cx, life);
+        let unknown_forker = self.is_forker_unknown(cx, slot);
         cx.verdicts.decided(self.tracker, finding, unknown_forker);
     }
 

@@ -39,7 +39,7 @@ enum ExitNoteOf {
 }
 
 impl Lives {
-    pub(super) fn register(
+    pub(super) fn mirror_registered(
         &mut self,
         cx: &mut Context,
         attach: &Attach,
@@ -106,8 +106,8 @@ impl Lives {
             Some(slot) if self.table[slot].exit_note.is_none() => {
                 self.table[slot].proven = self.table[slot].proven.max(drained);
             }
-            _ if self.is_from_before(pid) => {
-                self.prove_registered(cx, pid, drained);
+            _ if self.may_predate_dtrace(pid) => {
+                self.assume_registered_before_dtrace(cx, pid, drained);
             }
             _ => self.tree_violation(cx, tree, Order::UnknownProcess),
         }
@@ -117,7 +117,7 @@ impl Lives {
     /// of the next, so the life is newer than everything that kqueue has reported. In the order of trust:
     ///
     /// 1. the oldest such life whose forker the note names;
-    /// 2. none, if this is a consumer, and another of its threads got the note of one that fits;
+    /// 2. if another thread of a consumer got the note of one that fits before: that one (5);
     /// 3. the oldest such life, if the note can be about it;
     /// 4. one of a consumer's whose NOTE_EXIT another thread got before;
     /// 5. one that has been announced: it is a duplicate.
@@ -153,7 +153,7 @@ impl Lives {
     /// about the next life, whose create is on its way.
     fn may_announce(&self, cx: &Context, slot: usize, note: &Note) -> bool {
         let life = &self.table[slot];
-        let forker = life.forker_life.and_then(|handle| self.table.find(handle));
+        let forker = self.table.forker_at_create(slot);
         let is_of_no_tree = forker.is_some_and(|forker| self.table[forker].tree.is_none());
         let created = life.created.unwrap_or(note.at);
         !is_of_no_tree && !cx.sight.pids_came_round(created, note.at)
@@ -235,7 +235,7 @@ impl Lives {
             {
                 ExitNoteOf::Elsewhere { open }
             }
-            (None, _) if self.is_from_before(pid) => ExitNoteOf::Unproven,
+            (None, _) if self.may_predate_dtrace(pid) => ExitNoteOf::Unproven,
             (Some(open), Some(newer)) if self.is_rather_of(newer, open, note) => {
                 ExitNoteOf::Unannounced(newer)
             }
@@ -318,7 +318,7 @@ impl Lives {
     fn is_of_a_later_life(&self, cx: &Context, slot: usize, note: &Note) -> bool {
         let life = &self.table[slot];
         let Some(exited) = life.exited else { return false };
-        let is_drained = exited.max(life.enabled).plus(self.patience_ns) <= note.not_before;
+        let is_drained = exited.max(life.knote_set).plus(self.patience_ns) <= note.not_before;
         let came_back = || {
             self.table.newest(life.pid) != Some(slot)
                 || cx.sight.pids_may_have_come_round(exited, self.now)

@@ -35,7 +35,7 @@ impl Lives {
         self.wait(slot, Evidence::ChildNote, Fact::Birth, printed);
         match (self.table[slot].child_note, self.table[slot].birth) {
             (None, _) => {}
-            // The probe fired later than the settle time after knote_fork: the verdict stands.
+            // The probe fired later than the settle time after knote_fork, or its record came late: the verdict stands.
             (Some(_), FactState::Decided(_)) => self.violation(cx, slot, Order::Late),
             (Some(_), _) => self.judge(cx, slot, Fact::Birth, Basis::Complete),
         }

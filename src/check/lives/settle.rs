@@ -1,17 +1,17 @@
-//! Ends the waits. A fact waits for a note or a record. It is judged when the queue was drained of it or the settle
-//! time is over; it stays undecided if the table is full or the input ends.
+//! Decides the facts whose wait is over: the queue was drained of their note, DTrace's record can no longer come, or there is
+//! no room or time to wait any longer. What is given up so stays undecided.
 
 use super::life::{FactState, Life};
-use super::trackerr::Reported;
+use super::trackerr::TrackerrCover;
 use super::waiting::{Evidence, WaitingFact};
 use super::{Basis, Context, Lives};
 use crate::check::causes::KnoteFork;
 use crate::check::judge::UNORDERED_NS;
 use crate::check::stats::BoundedTable;
 use crate::check::timeline::event::Progress;
-use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, Witness, note};
+use crate::model::{Fact, KernelTime, TreeId, Verdict, Witness, note};
 
-/// How long a decided loss is remembered, to know a late note when it comes.
+/// How long a death that was decided as lost is remembered, to know a late note when it comes.
 const LINGER_NS: u64 = 10_000_000_000;
 /// How many generations may have been created in the wrong order.
 const MAX_LINE: usize = 64;
@@ -93,7 +93,7 @@ impl Lives {
             (Evidence::Record, Basis::GivenUp) => {}
         }
         if evidence == Evidence::ChildNote {
-            let forker = self.table[slot].forker_life.and_then(|handle| self.table.find(handle));
+            let forker = self.table.forker_at_create(slot);
             if let Some(forker) = forker {
                 self.table.unpin(forker);
             }
@@ -142,7 +142,7 @@ impl Lives {
             self.table[slot].asked = self.inherited(cx, forker, created);
         }
         let knote_fork = self.knote_fork(cx, slot);
-        self.table[slot].reported = self.reported_by_trackerr(cx, slot, forker, knote_fork);
+        self.table[slot].trackerr_cover = self.trackerr_cover(cx, slot, forker, knote_fork);
         self.table[slot].knote_fork = knote_fork;
         if !self.table[slot].birth.is_decided() {
             self.judge_birth_without_note(cx, slot, forker);
@@ -165,32 +165,31 @@ impl Lives {
     }
 
     /// Whether NOTE_TRACKERR has reported that the kernel could not track this life.
-    fn reported_by_trackerr(
+    fn trackerr_cover(
         &self,
         cx: &Context,
         slot: usize,
         forker: Option<usize>,
         knote_fork: KnoteFork,
-    ) -> Reported {
-        let is_merged =
-            matches!(cx.verdicts.stats.regime, Regime::MergedStatus | Regime::MergedPpid);
+    ) -> TrackerrCover {
+        let is_merged = cx.verdicts.stats.regime.is_merged();
         if is_merged && self.table[slot].child_note.is_some() && self.queues.len() < 2 {
             // One knote announces a child and watches for its exit: it did not fail.
-            return Reported::No;
+            return TrackerrCover::No;
         }
         let by_forker = match forker.map(|forker| &self.table[forker]) {
-            None => Reported::Unclear,
+            None => TrackerrCover::Unclear,
             Some(forker) => match forker.trackerr.cover(&self.table[slot]) {
                 // It may have been taken for that of another life.
-                Reported::No if forker.shares_pid => Reported::Unclear,
+                TrackerrCover::No if forker.shares_pid => TrackerrCover::Unclear,
                 reported => reported,
             },
         };
         match (knote_fork, by_forker) {
             // What NOTE_TRACKERR is about is another child.
-            (KnoteFork::PassedOver | KnoteFork::NoneFailed, _) => Reported::No,
+            (KnoteFork::PassedOver | KnoteFork::NoneFailed, _) => TrackerrCover::No,
             // It may have been about another child.
-            (KnoteFork::Missed, Reported::Yes) => Reported::Unclear,
+            (KnoteFork::Missed, TrackerrCover::Yes) => TrackerrCover::Unclear,
             _ => by_forker,
         }
     }
@@ -212,8 +211,7 @@ impl Lives {
 
     /// The life that forked this one. One whose own create is missing was not known then, but may be now.
     pub(super) fn forker(&self, slot: usize) -> Option<usize> {
-        let life = &self.table[slot];
-        let known = life.forker_life.and_then(|handle| self.table.find(handle));
+        let (known, life) = (self.table.forker_at_create(slot), &self.table[slot]);
         let (Some(forker), Some(created)) = (life.forker, life.created) else { return known };
         let forked = |forker: &Life| {
             let here = match forker.created {

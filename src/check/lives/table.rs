@@ -1,4 +1,5 @@
-//! The lives that are not over or not settled yet: a slab, and a chain for each pid from the newest to the oldest.
+//! The lives in memory: a slab, and a chain for each pid from the newest life to the oldest. A life stays as long as a wait
+//! or a child names it.
 
 use super::life::Life;
 use crate::model::{KernelTime, Pid};
@@ -15,7 +16,7 @@ const NONE: u32 = u32::MAX;
 /// A place for one life.
 struct Slot {
     life: Life,
-    /// How many queues and children still name it.
+    /// How many waits and children still name it.
     pins: u32,
     generation: u32,
     older: u32,
@@ -38,7 +39,7 @@ impl LifeTable {
         self.slots.len() - self.free.len()
     }
 
-    /// Begins a new life of `pid`, proven since `at`.
+    /// Begins a new life of `pid`, which is known to be there at `at`.
     pub(crate) fn begin(&mut self, pid: Pid, at: KernelTime) -> usize {
         let older = std::mem::replace(&mut self.newest[pid.get() as usize], NONE);
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
@@ -102,6 +103,11 @@ impl LifeTable {
             let older = self.slots[*slot].older;
             (older != NONE).then_some(older as usize)
         })
+    }
+
+    /// The life that forked the one in `slot`, if it was known when that was created.
+    pub(crate) fn forker_at_create(&self, slot: usize) -> Option<usize> {
+        self.find(self.slots[slot].life.forker_life?)
     }
 
     /// The newest life of `pid` that satisfies `condition`.

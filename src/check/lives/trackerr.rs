@@ -21,7 +21,7 @@ struct TrackerrReport {
 
 /// Whether a NOTE_TRACKERR on the forker's knote covers a birth: it came at a time at which it may be about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Reported {
+pub(crate) enum TrackerrCover {
     /// None does.
     #[default]
     No,
@@ -34,9 +34,9 @@ pub(crate) enum Reported {
 /// The latest NOTE_TRACKERR about one process. Hardly any process has one.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::box_collection, reason = "a life has one of these: eight bytes, not thirty-two")]
-pub(crate) struct Reports(Option<Box<VecDeque<TrackerrReport>>>);
+pub(crate) struct TrackerrReports(Option<Box<VecDeque<TrackerrReport>>>);
 
-impl Reports {
+impl TrackerrReports {
     /// More than a reader gets between a fork and the drain that settles it.
     const KEPT: usize = 256;
 
@@ -50,8 +50,10 @@ impl Reports {
 
     /// Whether one covers the birth of `child`, a child of this process. The kernel sets the bit before proc:::create fires
     /// (13.2 `kern_fork.c:734,741`), so a drain that began after that has delivered it.
-    pub(crate) fn cover(&self, child: &Life) -> Reported {
-        let (Some(latest), Some(created)) = (&self.0, child.created) else { return Reported::No };
+    pub(crate) fn cover(&self, child: &Life) -> TrackerrCover {
+        let (Some(latest), Some(created)) = (&self.0, child.created) else {
+            return TrackerrCover::No;
+        };
         let covers = |report: &&TrackerrReport| {
             report.at.plus(UNORDERED_NS) >= created
                 && report.not_before <= created.plus(UNORDERED_NS)
@@ -63,11 +65,11 @@ impl Reports {
         };
         let covering = || latest.iter().filter(covers);
         if covering().any(is_sure) {
-            Reported::Yes
+            TrackerrCover::Yes
         } else if covering().next().is_some() {
-            Reported::Unclear
+            TrackerrCover::Unclear
         } else {
-            Reported::No
+            TrackerrCover::No
         }
     }
 }

@@ -33,7 +33,8 @@ pub(super) struct WaitingFact {
     pub(super) at: KernelTime,
 }
 
-/// In the order of the timeline, each kind for itself: their waiting differ, and change.
+/// Each kind in a queue of its own, in the order in which the waits began: how long a kind waits differs, and changes. A wait is
+/// over when those before it are, so one that was put off delays those that began later.
 #[derive(Debug, Default)]
 pub(super) struct WaitingFacts([VecDeque<WaitingFact>; Evidence::COUNT]);
 
