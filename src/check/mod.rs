@@ -41,7 +41,7 @@ use lives::{Context, Lives};
 use sight::Sight;
 use stats::{BoundedTable, Fill, Stats};
 pub use timeline::event::Call;
-use timeline::event::Event;
+use timeline::event::{Event, Next};
 use timeline::{Arrival, Arrivals, Timeline};
 use verdicts::Verdicts;
 
@@ -145,7 +145,8 @@ impl Checker {
         }
     }
 
-    /// This became of a record: one that is refused, or not yet confirmed, says nothing of the time.
+    /// Counts a record that was refused, and keeps the host's time of one that was queued. A refused record, or one whose time stamp
+    /// is not confirmed yet, does not show what time it is.
     fn arrived(&mut self, record: &Record, arrival: Arrival) {
         match (arrival, record) {
             (Arrival::Refused(reason, _), _) => self.stats_mut().bad_lines[reason.index()] += 1,
@@ -231,17 +232,20 @@ impl Checker {
     }
 
     fn run(&mut self, observer: &mut impl Observer) {
-        while let Some(event) = self.timeline.next() {
-            if let Event::Gap(gap) = event {
-                self.cx.sight.gap(gap);
-                continue;
-            }
+        while let Some(next) = self.timeline.next() {
+            let event = match next {
+                Next::Event(event) => event,
+                Next::Gap(gap) => {
+                    self.cx.sight.gap(gap);
+                    continue;
+                }
+            };
             let lives = &mut self.lives[usize::from(!self.has_mirror)..];
             let progress = self.timeline.progress();
             lives.iter_mut().for_each(|lives| lives.come_to(&mut self.cx, progress));
             match &event {
-                // In order: nothing later was printed before it.
-                Event::Create { at, printed, child, .. } if at == printed => {
+                // No record that is stamped later was printed before it.
+                Event::Create { at, newest_stamp, child, .. } if at == newest_stamp => {
                     self.cx.sight.created(*at, *child);
                 }
                 Event::Call(call) => observer.call(call),

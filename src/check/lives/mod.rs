@@ -124,8 +124,8 @@ impl Lives {
     /// Takes the next event of the timeline. Calls and registrations of other trackers are none of its own.
     pub(crate) fn take(&mut self, cx: &mut Context, event: &Event) {
         match event {
-            Event::Create { at, printed, child, forker } => {
-                self.create(cx, *at, *printed, *child, *forker);
+            Event::Create { at, newest_stamp, child, forker } => {
+                self.create(cx, *at, *newest_stamp, *child, *forker);
             }
             Event::Exit { at, pid, status } => self.exit(cx, *at, *pid, *status),
             Event::Call(call) if call.tracker == self.tracker => self.call(cx, call),
@@ -134,11 +134,11 @@ impl Lives {
                     self.registration(cx, tree, change);
                 }
             }
-            Event::Ended { tracker, consumer } if *tracker == self.tracker => {
+            Event::ConsumerEnded { tracker, consumer } if *tracker == self.tracker => {
                 self.consumer_ended(cx, *consumer);
             }
-            Event::Call(_) | Event::Registration(_) | Event::Ended { .. } => {}
-            Event::Passed | Event::Gap(_) => {}
+            Event::Call(_) | Event::Registration(_) | Event::ConsumerEnded { .. } => {}
+            Event::Passed => {}
         }
     }
 

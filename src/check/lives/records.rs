@@ -13,7 +13,7 @@ impl Lives {
         &mut self,
         cx: &mut Context,
         at: KernelTime,
-        printed: KernelTime,
+        newest_stamp: KernelTime,
         child: Pid,
         forker: Pid,
     ) {
@@ -32,7 +32,7 @@ impl Lives {
         (life.created, life.forker, life.forker_life) = (Some(at), Some(forker), forker_life);
         life.asked = life.asked.or(inherited);
         life.calls_at_create = calls;
-        self.wait(slot, Evidence::ChildNote, Fact::Birth, printed);
+        self.wait(slot, Evidence::ChildNote, Fact::Birth, newest_stamp);
         match (self.table[slot].child_note, self.table[slot].birth) {
             (None, _) => {}
             // The probe fired later than the settle time after knote_fork, or its record came late: the verdict stands.

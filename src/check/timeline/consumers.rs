@@ -1,10 +1,10 @@
-//! Consumers: what the user's own trackers register and get from kevent(2), all of it in DTrace's stream.
+//! Puts together the registrations and the kevent(2) calls of consumers, the user's own trackers, from DTrace's records of them.
 //!
 //! The kernel copies out at most eight events at a time (KQ_NEVENTS), so a call is all that its thread was copied until it
 //! returns. It cannot have looked at the queue before the thread's previous call returned, or its own registrations were done,
 //! and has before the first event was copied out.
 
-use super::event::{Call, Event, Registration};
+use super::event::{Call, Registration};
 use crate::input::took_all;
 use crate::model::{KernelTime, Kevent, Pid, filter};
 use crate::wire::record::{Copyout, Register};
@@ -31,27 +31,28 @@ struct ConsumerThread {
     /// The registration under way.
     registering: Option<Register>,
     /// When its previous call returned, or a later registration was done: it has not looked at the queue since.
-    returned: KernelTime,
+    idle_since: KernelTime,
     /// What it was copied since then: all events, and those of EVFILT_PROC.
     copied: i64,
     events: Vec<Kevent>,
-    /// The last of them: an event that is not behind it was printed twice.
+    /// The last of them: an event that is not later was printed twice.
     last: Option<(KernelTime, u8)>,
 }
 
 /// A kevent(2) call of a consumer returned.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Returned {
+pub(super) struct CallReturn {
     pub(super) at: KernelTime,
     pub(super) tid: u32,
     pub(super) fd: i32,
     pub(super) nevents: i32,
-    pub(super) returned: i32,
+    /// How many events it returned.
+    pub(super) event_count: i32,
 }
 
 impl ConsumerCalls {
-    /// Tracker number `tracker` is this process now. One that it was before stays until its exit comes, or a record of this
-    /// one: DTrace's records are behind the news.
+    /// Tracker number `tracker` is this process from now on. The process that it was before stays as well, until its exit comes or a
+    /// record of the new one: DTrace's records arrive later than this news.
     pub(super) fn set(&mut self, tracker: usize, pid: Pid) {
         if !self.running.contains(&(pid, tracker)) {
             if self.running.len() == MAX_CONSUMERS {
@@ -61,8 +62,9 @@ impl ConsumerCalls {
         }
     }
 
-    /// A record of this consumer comes: the number of its tracker and its process until now, if that was another one.
-    pub(super) fn succeeded(&mut self, consumer: Pid) -> Option<(usize, Pid)> {
+    /// A record of the process `consumer` comes, so its tracker is this process alone from now on. Returns the number of the
+    /// tracker and the process that it was until now, if that was another one.
+    pub(super) fn replace_process(&mut self, consumer: Pid) -> Option<(usize, Pid)> {
         let place = self.running.iter().position(|(pid, _)| *pid == consumer)?;
         let tracker = self.running.get(place)?.1;
         let before = self.running.iter().take(place).filter(|(_, other)| *other == tracker);
@@ -78,7 +80,7 @@ impl ConsumerCalls {
         last.map(|last| (tracker, last))
     }
 
-    /// DTrace begins anew: what was under way is not known any more.
+    /// DTrace was started again: forgets the registrations and calls that were under way.
     pub(super) fn restart(&mut self) {
         self.threads.clear();
     }
@@ -104,7 +106,7 @@ impl ConsumerCalls {
                 tracker,
                 tid,
                 registering: None,
-                returned: KernelTime(0),
+                idle_since: KernelTime(0),
                 copied: 0,
                 events: Vec::new(),
                 last: None,
@@ -130,11 +132,11 @@ impl ConsumerCalls {
         consumer: Pid,
         tid: u32,
         errno: i32,
-    ) -> Option<Event> {
+    ) -> Option<Registration> {
         let thread = self.thread(consumer, tid)?;
         let register = thread.registering.take()?;
-        thread.returned = thread.returned.max(at);
-        Some(Event::Registration(Registration {
+        thread.idle_since = thread.idle_since.max(at);
+        Some(Registration {
             tracker: thread.tracker,
             queue: register.fd,
             kqueue: register.kqueue,
@@ -144,7 +146,7 @@ impl ConsumerCalls {
             flags: register.flags.into(),
             notes: register.fflags,
             errno,
-        }))
+        })
     }
 
     /// An event is copied out.
@@ -167,23 +169,24 @@ impl ConsumerCalls {
         }
     }
 
-    /// A call returns. Completes it, and says whether events of it are missing; `None` if it is no consumer's.
-    pub(super) fn returned(
+    /// A call returns: fills in `call`. Returns whether events of it are missing, or `None` if it is not a consumer's.
+    pub(super) fn complete_call(
         &mut self,
         consumer: Pid,
-        returned: &Returned,
+        call_return: &CallReturn,
         call: &mut Call,
     ) -> Option<bool> {
-        let thread = self.thread(consumer, returned.tid)?;
-        call.entered = Some(std::mem::replace(&mut thread.returned, returned.at));
+        let thread = self.thread(consumer, call_return.tid)?;
+        call.entered = Some(std::mem::replace(&mut thread.idle_since, call_return.at));
         // Programs for FreeBSD 9 to 11 keep the arguments when a call begins: 0 for one that had begun before dtrace.
-        let is_known = i64::from(returned.nevents) >= i64::from(returned.returned);
-        let queue = if is_known { returned.fd } else { Call::UNKNOWN_QUEUE };
-        (call.tracker, call.queue, call.at) = (thread.tracker, queue, returned.at);
+        let is_known = call_return.nevents >= call_return.event_count;
+        let queue = if is_known { call_return.fd } else { Call::UNKNOWN_QUEUE };
+        (call.tracker, call.queue, call.at) = (thread.tracker, queue, call_return.at);
         call.notes.append(&mut thread.events);
         let receipts = call.notes.iter().any(Kevent::is_receipt);
-        call.drained = took_all(returned.nevents.into(), returned.returned.into(), receipts);
+        call.drained =
+            took_all(call_return.nevents.into(), call_return.event_count.into(), receipts);
         let copied = std::mem::take(&mut thread.copied);
-        Some(copied < i64::from(returned.returned))
+        Some(copied < i64::from(call_return.event_count))
     }
 }

@@ -10,28 +10,36 @@ pub(crate) struct Progress {
     pub(crate) at: KernelTime,
     /// Up to here dtrace(1) has reported what it dropped.
     pub(crate) complete: KernelTime,
-    /// Its clock was compared with the reader's here: if it had jumped before that, a gap has said so.
+    /// DTrace's clock was compared with the reader's here: if it had jumped before that, a gap has said so.
     pub(crate) compared: KernelTime,
-    /// The same, with the wall clock.
+    /// DTrace's clock was compared with the wall clock here: if it had jumped before that, a gap has said so.
     pub(crate) ticked: KernelTime,
 }
 
-/// One event of the timeline. Behind it no stage sees when something was read.
+/// One event of the timeline. The stages after it do not see when something was read.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Event {
     /// Time has passed; nothing happened that is of interest here.
     Passed,
-    /// proc:::create fired. A call that began before `printed` may have begun before the fork: a clock may have stepped back.
-    Create { at: KernelTime, printed: KernelTime, child: Pid, forker: Pid },
+    /// proc:::create fired. `newest_stamp` is the greatest time stamp among this record and those printed before it. If it is later
+    /// than `at`, a clock may have stepped back: only a call that began after it has surely begun after the fork.
+    Create { at: KernelTime, newest_stamp: KernelTime, child: Pid, forker: Pid },
     /// proc:::exit fired.
     Exit { at: KernelTime, pid: Pid, status: WaitStatus },
     /// A kevent(2) call returned.
     Call(Call),
     /// A consumer has registered a knote, or changed one.
     Registration(Registration),
-    /// The consumer of this tracker has ended, or another one has taken its place.
-    Ended { tracker: usize, consumer: Pid },
-    /// A witness may have missed something. Comes as soon as it is known, out of order: it may be of any time.
+    /// This process is no longer the consumer of this tracker: it has ended, or another process has taken its place.
+    ConsumerEnded { tracker: usize, consumer: Pid },
+}
+
+/// What the timeline hands on next.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Next {
+    /// The next event in DTrace's order.
+    Event(Event),
+    /// A witness may have missed something. It comes as soon as it is known, out of order: it may be of any time.
     Gap(Gap),
 }
 

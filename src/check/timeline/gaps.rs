@@ -2,7 +2,7 @@
 //! not.
 
 use super::calls::CallHead;
-use super::event::{Event, Gap, Span};
+use super::event::{Gap, Next, Span};
 use super::{BlindReason, Timeline};
 use crate::model::{KernelTime, MonoTime, Witness};
 
@@ -25,14 +25,14 @@ pub(super) struct Missing {
 
 impl Timeline {
     pub(super) fn gap(&mut self, witness: Witness, reason: BlindReason, span: Span) {
-        self.out.push_back(Event::Gap(Gap { witness, reason, span }));
+        self.out.push_back(Next::Gap(Gap { witness, reason, span }));
     }
 
     pub(super) fn dtrace_gap(&mut self, reason: BlindReason, span: Span) {
         self.gap(Witness::Dtrace, reason, span);
     }
 
-    /// The call of this mark is at hand: what was missing until a mark was missing until then.
+    /// Ends the gaps that last until a call has its mark: `head` is that call, and `marked` the time of its mark.
     pub(super) fn close_gaps(&mut self, head: &CallHead, marked: KernelTime) {
         if self.missing.calls.take_if(|next| head.seq >= *next).is_some() {
             self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Until(marked));

@@ -29,8 +29,8 @@ use crate::model::{KernelTime, MonoTime, Pid};
 use crate::wire::record::{Mark, Record};
 use calls::{CallOf, WaitingCalls};
 use clock::{ClockMap, STEP_NS};
-use consumers::{ConsumerCalls, Returned};
-use event::{Call, Event, Progress, Span};
+use consumers::{CallReturn, ConsumerCalls};
+use event::{Call, Event, Next, Progress, Span};
 use gaps::Missing;
 use passes::Passes;
 use reconcile::Reconcile;
@@ -57,7 +57,7 @@ pub(crate) struct Timeline {
     passes: Passes,
     reconcile: Reconcile,
     /// What has its place and was not handed on yet.
-    out: VecDeque<Event>,
+    out: VecDeque<Next>,
     /// A call that is over: its buffers serve the next one.
     spare: Call,
     /// The time of the last step.
@@ -124,8 +124,8 @@ impl Timeline {
         ready || self.is_crowded() || !self.out.is_empty()
     }
 
-    /// The next event, if one is due.
-    pub(crate) fn next(&mut self) -> Option<Event> {
+    /// The next event or gap, if one is due.
+    pub(crate) fn next(&mut self) -> Option<Next> {
         if self.out.is_empty() {
             self.step();
         }
@@ -252,7 +252,7 @@ impl Timeline {
         self.close_gaps(&head, mark.at);
         self.come_to(mark.at);
         (call.at, call.entered) = (mark.at, Some(mark.entered.min(mark.at)));
-        self.out.push_back(Event::Call(call));
+        self.emit(Event::Call(call));
     }
 
     /// The first call has no mark: it returned before the first record at the latest.
@@ -280,7 +280,7 @@ impl Timeline {
         }
         self.come_to(at);
         (call.at, call.entered) = (at, None);
-        self.out.push_back(Event::Call(call));
+        self.emit(Event::Call(call));
     }
 
     /// The mark of a call that did not wait for it: it moves the clocks, which may let the first call wait longer.
@@ -294,24 +294,28 @@ impl Timeline {
 
     fn place_record(&mut self) {
         self.hurried_records += u64::from(self.is_full());
-        let Some(QueuedRecord { at, record, printed }) = self.records.hand_on() else { return };
+        let Some(QueuedRecord { at, record, newest_stamp }) = self.records.hand_on() else {
+            return;
+        };
         self.come_to(at);
-        if let Some(consumer) = record.consumer() {
-            let replaced = self.consumers.succeeded(consumer);
-            self.out.extend(replaced.map(|(tracker, consumer)| Event::Ended { tracker, consumer }));
+        if let Some(consumer) = record.consumer()
+            && let Some((tracker, consumer)) = self.consumers.replace_process(consumer)
+        {
+            self.emit(Event::ConsumerEnded { tracker, consumer });
         }
         match record {
             Record::Create { at, child, forker, .. } => {
                 self.reconcile.create();
-                self.out.push_back(Event::Create { at, printed, child, forker });
+                self.emit(Event::Create { at, newest_stamp, child, forker });
             }
             Record::Exit { at, pid, status, .. } => {
-                self.out.push_back(Event::Exit { at, pid, status });
-                let ended = self.consumers.ended(pid);
-                self.out.extend(ended.map(|tracker| Event::Ended { tracker, consumer: pid }));
+                self.emit(Event::Exit { at, pid, status });
+                if let Some(tracker) = self.consumers.ended(pid) {
+                    self.emit(Event::ConsumerEnded { tracker, consumer: pid });
+                }
             }
             _ => {
-                self.out.push_back(Event::Passed);
+                self.emit(Event::Passed);
                 self.place_of_consumer(&record);
             }
         }
@@ -325,22 +329,26 @@ impl Timeline {
         match *record {
             Record::Register(register) => self.consumers.register(&register),
             Record::RegDone { at, tid, errno, consumer } => {
-                self.out.extend(self.consumers.registered(at, consumer, tid, errno));
+                if let Some(done) = self.consumers.registered(at, consumer, tid, errno) {
+                    self.emit(Event::Registration(done));
+                }
             }
             Record::Copyout(copyout) => self.consumers.copied(&copyout),
             Record::Call { at, tid, fd, nevents, returned, consumer, .. } => {
-                self.place_consumers(consumer, &Returned { at, tid, fd, nevents, returned });
+                let call_return = CallReturn { at, tid, fd, nevents, event_count: returned };
+                self.place_consumers_call(consumer, &call_return);
             }
             _ => {}
         }
     }
 
-    /// A call of a consumer returns. If events of it are missing, their notes are missing since the call before.
-    fn place_consumers(&mut self, consumer: Pid, returned: &Returned) {
+    /// A call of a consumer returns. If events of it are missing, notes may be missing since the call before it returned.
+    fn place_consumers_call(&mut self, consumer: Pid, call_return: &CallReturn) {
         self.consumer_calls += 1;
         let mut call = self.empty_call();
         call.seq = self.consumer_calls;
-        let Some(lacks_events) = self.consumers.returned(consumer, returned, &mut call) else {
+        let Some(lacks_events) = self.consumers.complete_call(consumer, call_return, &mut call)
+        else {
             return;
         };
         if lacks_events {
@@ -348,9 +356,14 @@ impl Timeline {
             let from = from.max(self.first.unwrap_or_default());
             self.dtrace_gap(BlindReason::BadLine, Span::Between(from, call.at));
         }
-        self.out.push_back(Event::Call(call));
+        self.emit(Event::Call(call));
     }
 
+    fn emit(&mut self, event: Event) {
+        self.out.push_back(Next::Event(event));
+    }
+
+    /// The next event is of the time `at`.
     fn come_to(&mut self, at: KernelTime) {
         if self.now > KernelTime(0) && at.since(self.now) > SILENCE_NS {
             self.jumped(self.now, self.newest().max(at));

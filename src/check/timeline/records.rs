@@ -40,9 +40,9 @@ impl From<Arrival> for Arrivals {
 pub(crate) struct QueuedRecord {
     pub(crate) at: KernelTime,
     pub(crate) record: Record,
-    /// The latest time stamp that was printed up to this record. If a clock stepped back, the record happened after what is
-    /// stamped so.
-    pub(crate) printed: KernelTime,
+    /// The greatest time stamp among this record and those printed before it. If a clock stepped back, the record may have happened
+    /// after what is stamped so.
+    pub(crate) newest_stamp: KernelTime,
 }
 
 /// The records that wait for their turn.
@@ -139,7 +139,7 @@ impl RecordQueue {
             None if self.last == Some(record) => return Arrival::Refused(Reason::Duplicate, at),
             _ => {}
         }
-        self.queue.push_back(QueuedRecord { at, record, printed: at });
+        self.queue.push_back(QueuedRecord { at, record, newest_stamp: at });
         Arrival::Queued
     }
 
@@ -153,8 +153,8 @@ impl RecordQueue {
         if before == Some(record) {
             return Arrival::Refused(Reason::Duplicate, at);
         }
-        let printed = self.newest.unwrap_or(at);
-        self.queue.insert(place, QueuedRecord { at, record, printed });
+        let newest_stamp = self.newest.unwrap_or(at);
+        self.queue.insert(place, QueuedRecord { at, record, newest_stamp });
         Arrival::Queued
     }
 }

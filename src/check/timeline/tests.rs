@@ -54,10 +54,10 @@ fn read(timeline: &mut Timeline, records: &[Record]) -> Vec<Reason> {
 /// What comes now: calls by their numbers, `?` without a mark, and the times in milliseconds of everything else.
 fn order(timeline: &mut Timeline) -> Vec<String> {
     let mut order = vec![];
-    while let Some(event) = timeline.next() {
-        match event {
-            Event::Gap(_) => {}
-            Event::Call(call) => {
+    while let Some(next) = timeline.next() {
+        match next {
+            Next::Gap(_) => {}
+            Next::Event(Event::Call(call)) => {
                 let marked = if call.entered.is_some() { "" } else { "?" };
                 order.push(format!("call{}@{}{marked}", call.seq, call.at.0 / MS));
             }
@@ -134,8 +134,8 @@ fn dtrace_begins_anew_after_an_outage_of_any_length() {
         read(&mut timeline, &[Record::Begin { at, wall: 0 }, tick(3 + away_ms)]);
         let span = Span::Between(KernelTime(2 * MS), at);
         let begun = Gap { witness: Witness::Dtrace, reason: BlindReason::Outage, span };
-        let gaps: Vec<Event> = std::iter::from_fn(|| timeline.next()).collect();
-        assert!(gaps.contains(&Event::Gap(begun)), "{away_ms} ms: {gaps:?}");
+        let gaps: Vec<Next> = std::iter::from_fn(|| timeline.next()).collect();
+        assert!(gaps.contains(&Next::Gap(begun)), "{away_ms} ms: {gaps:?}");
     }
 }
 
@@ -172,7 +172,7 @@ fn gaps_come_at_once() {
     order(&mut timeline);
     timeline.bad_line();
     let gap =
-        |span| Event::Gap(Gap { witness: Witness::Dtrace, reason: BlindReason::BadLine, span });
+        |span| Next::Gap(Gap { witness: Witness::Dtrace, reason: BlindReason::BadLine, span });
     assert_eq!(timeline.next(), Some(gap(Span::Since(KernelTime(2 * MS)))));
     read(&mut timeline, &[tick(3)]);
     assert_eq!(timeline.next(), Some(gap(Span::Until(KernelTime(3 * MS)))));
@@ -190,10 +190,10 @@ fn only_a_known_beginning_contradicts_a_clock() {
         let second = Mark { entered: KernelTime(entered_ms * MS), ..second };
         read(&mut timeline, &[mark(100, 0), Record::Mark(second), tick(200)]);
         let clock =
-            |event: &Event| matches!(event, Event::Gap(gap) if gap.reason == BlindReason::Clock);
+            |next: &Next| matches!(next, Next::Gap(gap) if gap.reason == BlindReason::Clock);
         let mut gaps = 0;
-        while let Some(event) = timeline.next() {
-            gaps += usize::from(clock(&event));
+        while let Some(next) = timeline.next() {
+            gaps += usize::from(clock(&next));
         }
         gaps
     };
