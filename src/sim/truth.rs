@@ -67,7 +67,7 @@ pub(crate) struct TrueLife {
     /// How it ended.
     pub(super) status: Option<WaitStatus>,
     /// The calls that returned NOTE_TRACKERR about it.
-    reports: Vec<TrackerrReport>,
+    reports: Vec<TrueTrackerr>,
     /// What kqueue was asked to report of it: nothing else is a fact.
     pub(super) asked: u32,
     /// It was announced, but the knote that would have followed it found no memory.
@@ -78,7 +78,7 @@ pub(crate) struct TrueLife {
 
 /// A call that returned NOTE_TRACKERR. Both times are as DTrace shows them.
 #[derive(Clone, Copy, PartialEq, Debug)]
-struct TrackerrReport {
+struct TrueTrackerr {
     /// When it returned.
     at: KernelTime,
     /// When the last call before it began that drained the queue.
@@ -313,7 +313,7 @@ impl Truth {
     /// A kevent(2) call returned at `at`; on DTrace's clock, as all times of reports.
     pub(super) fn returned(&mut self, at: KernelTime) {
         for id in std::mem::take(&mut self.reporting) {
-            let report = TrackerrReport { at, drained: self.drained };
+            let report = TrueTrackerr { at, drained: self.drained };
             if let Some(life) = self.life(id) {
                 life.reports.push(report);
             }

@@ -1,6 +1,6 @@
 //! What a loss is called: reported, silent or inherited, by what became of the forker and by the NOTE_TRACKERR on its knote.
 
-use super::{LossCause, TrackerrReport, TrueFact, TrueLife};
+use super::{LossCause, TrueFact, TrueLife, TrueTrackerr};
 use crate::model::{Fact, Verdict};
 use crate::sim::options::Options;
 
@@ -55,7 +55,7 @@ impl TrueLife {
     /// create, and with the first call at the latest that began after a drain 50 ms behind the create.
     fn has_reported(&self, child: &TrueLife) -> bool {
         let Some(created) = child.birth.at else { return false };
-        let covers = |&TrackerrReport { at, drained }: &TrackerrReport| {
+        let covers = |&TrueTrackerr { at, drained }: &TrueTrackerr| {
             at.plus(COVERED_NS) >= created && drained <= created.plus(COVERED_NS)
         };
         self.reports.iter().any(covers)
