@@ -14,7 +14,7 @@ use super::{Basis, Context, Lives};
 use crate::check::judge::UNORDERED_NS;
 use crate::check::stats::Refusal;
 use crate::check::timeline::event::Registration;
-use crate::model::{KernelTime, Kevent, Pid, Regime, TreeId, Witness, note};
+use crate::model::{KernelTime, Kevent, Pid, TreeId, Witness, note};
 
 /// With more lives than this, a consumer's table with room for `capacity` of them forgets those of no tree.
 pub(super) fn most_strangers(capacity: usize) -> usize {
@@ -136,28 +136,6 @@ impl Lives {
         if !of_birth || self.may_be_used_up(cx, &self.table[slot]) {
             self.knote_changed(slot, at);
         }
-    }
-
-    /// Whether the knote of this child may have been freed by its NOTE_CHILD: on a split kernel that has a knote of its own,
-    /// which is EV_ONESHOT; on a merged one its user has asked for that.
-    pub(super) fn may_be_used_up(&self, cx: &Context, life: &Life) -> bool {
-        let oneshot = life.child_note.is_some_and(|note| note.flags & note::EV_ONESHOT != 0);
-        self.is_consumer() && oneshot && cx.verdicts.stats.regime != Regime::Split
-    }
-
-    /// A child inherits what its forker's knote asks for now. If that has just changed, it is not known from when to when the
-    /// kernel followed the forker: nothing of the child needs to be reported.
-    pub(super) fn inherited(
-        &self,
-        cx: &Context,
-        forker: usize,
-        created: KernelTime,
-    ) -> Option<u32> {
-        let forker = &self.table[forker];
-        let just_changed = forker.changed.is_some_and(|at| created <= at.plus(UNORDERED_NS));
-        let used_up = forker.muted || self.may_be_used_up(cx, forker);
-        let followed = |notes: &u32| notes & note::TRACK != 0 && !used_up && !just_changed;
-        forker.asked.map(|notes| Some(notes).filter(followed).unwrap_or(0))
     }
 
     fn knote_added(&mut self, cx: &mut Context, tree: TreeId, pid: Pid, change: &Registration) {

@@ -1,6 +1,5 @@
 //! What a reported or decided fact changes besides its verdict: the counts of its tree, the gauges of living processes,
-//! the delays of notes, and what it proves about the forker. Also which notes a registration asked for: what was not
-//! asked for is no fact.
+//! the delays of notes, and what it proves about the forker.
 
 use super::life::{FactState, Life};
 use super::waiting::{Evidence, WaitingFact};
@@ -8,7 +7,7 @@ use super::{Context, Lives};
 use crate::check::clues::UnannouncedForker;
 use crate::check::judge;
 use crate::check::stats::{Order, TreeStats};
-use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict, note};
+use crate::model::{Fact, KernelTime, Regime, TreeId, Verdict};
 
 /// A host whose threads were once held up for so long may hold one up for so many times that.
 const HELD_UP_TIMES: u64 = 4;
@@ -34,7 +33,9 @@ impl Lives {
         let (Some(created), Some(note)) = (life.created, life.child_note) else { return };
         life.proven = life.proven.max(created);
         self.raise_patience(note.at, created);
-        self.counts_of(cx, slot).child_latency.add(note.at.since(created));
+        if verdict != Verdict::Undecided {
+            self.counts_of(cx, slot).child_latency.add(note.at.since(created));
+        }
         if verdict.is_good() {
             self.prove_forker(cx, slot, created, note.at);
         }
@@ -59,15 +60,18 @@ impl Lives {
     }
 
     /// What a death shows that both witnesses have reported: how late NOTE_EXIT was.
-    pub(super) fn learn_from_death(&mut self, cx: &mut Context, slot: usize) {
+    pub(super) fn learn_from_death(&mut self, cx: &mut Context, slot: usize, verdict: Verdict) {
         let life = &self.table[slot];
         let (Some(exited), Some(note)) = (life.exited, life.exit_note) else { return };
         // The queue was drained then, and the note was not in it.
         self.raise_patience(exited, note.not_before);
-        self.counts_of(cx, slot).exit_latency.add(note.at.since(exited));
+        if verdict != Verdict::Undecided {
+            self.counts_of(cx, slot).exit_latency.add(note.at.since(exited));
+        }
     }
 
-    /// One was queued, or fired, so long after the other.
+    /// One was queued, or fired, so long after the other. Where it is not certain that they are about one life, waiting longer does
+    /// no harm.
     fn raise_patience(&mut self, earlier: KernelTime, later: KernelTime) {
         let most = self.config.settle_ns.saturating_mul(MOST_SETTLE_TIMES);
         let patience_ns = later.since(earlier).saturating_mul(HELD_UP_TIMES).min(most);
@@ -97,23 +101,6 @@ impl Lives {
         let missed = |created| cx.sight.missed(self.notes_in(), created, self.now);
         forker.is_some_and(|forker| !self.table[forker].is_tracked())
             && self.table[slot].created.is_some_and(|created| !missed(created))
-    }
-
-    /// Whether this life's registration, or that of its ancestor, asked for these notes: what was not asked for is no fact.
-    pub(super) fn asks_for(&self, cx: &Context, life: &Life, bit: u32) -> bool {
-        let tree = life.tree.or(self.tree);
-        let tree = tree.and_then(|tree| cx.verdicts.stats.trees.get(usize::from(tree.0)));
-        let of_tree = tree.map(|tree| tree.notes).filter(|notes| *notes != 0);
-        let used_up = life.muted || self.may_be_used_up(cx, life);
-        !used_up && life.asked.or(of_tree).is_none_or(|notes| notes & bit != 0)
-    }
-
-    /// Whether the kernel was to announce this child when its forker created it.
-    pub(super) fn asks_for_child(&self, cx: &Context, child: &Life, forker: &Life) -> bool {
-        match child.asked {
-            Some(notes) => notes & note::TRACK != 0,
-            None => self.asks_for(cx, forker, note::TRACK),
-        }
     }
 
     /// Changes a life, and the gauges of its tree with it.

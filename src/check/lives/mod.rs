@@ -5,9 +5,10 @@
 //! mirror, the exporter's own kqueue; each further one is a consumer.
 //!
 //! [`Lives::take`] takes in the timeline's events: `records.rs` has DTrace's side, this file kqueue's, from the call to
-//! the verdict, for which [`Lives::judge`] asks `check/judge.rs`. `notes.rs` knows which note is about which life,
-//! `drain.rs` when a note can no longer come, and `settle.rs` ends the wait.
+//! the verdict, for which [`Lives::judge`] asks `check/judge.rs`. `notes.rs` knows which note is about which life, `asked.rs`
+//! what was asked for, `drain.rs` when a note can no longer come; `settle.rs` decides what has waited for it.
 
+mod asked;
 mod consumer;
 mod drain;
 mod facts;
@@ -329,7 +330,7 @@ impl Lives {
         };
         match fact {
             Fact::Birth => self.learn_from_birth(cx, slot, verdict),
-            Fact::Death => self.learn_from_death(cx, slot),
+            Fact::Death => self.learn_from_death(cx, slot, verdict),
         }
         self.count_reported(cx, slot, fact);
         if fact == Fact::Death {

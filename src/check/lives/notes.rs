@@ -1,5 +1,6 @@
 //! Which registration, and which note, is about which life of its pid. kqueue names only the pid, and a pid may have
-//! several lives in the table: the order of a queue, the drains before a note, and its data decide.
+//! several lives in the table: the order of a queue, the drains before a note, and its data decide. Also what an event
+//! shows of its tree, and of how this kernel tracks.
 
 use super::life::{Life, Note, Registered};
 use super::{Context, Lives};

@@ -244,11 +244,6 @@ impl Lives {
         }
     }
 
-    /// Whether NOTE_EXIT was asked for when this process ended.
-    fn asks_for_exit(&self, cx: &Context, life: &Life) -> bool {
-        self.asks_for(cx, life, note::EXIT) && !life.was_changed_at_its_end()
-    }
-
     /// The queue was drained of a death.
     fn settle_death(&mut self, cx: &mut Context, slot: usize) {
         let life = &self.table[slot];
