@@ -142,21 +142,21 @@ impl Inbox {
         let mut patience = None;
         loop {
             match self.next(patience) {
-                Next::Message(message) if flow.is_continue() => {
+                NextMessage::Message(message) if flow.is_continue() => {
                     flow = message.deliver(sink);
                     if flow.is_break() {
                         stop.request();
                     }
                 }
-                Next::Message(_) | Next::Nothing => {}
-                Next::End => return flow,
+                NextMessage::Message(_) | NextMessage::Nothing => {}
+                NextMessage::End => return flow,
             }
             patience = sink.idle();
         }
     }
 
     /// The next message. It is waited for, for `patience` at most if that is given.
-    fn next(&self, patience: Option<Duration>) -> Next {
+    fn next(&self, patience: Option<Duration>) -> NextMessage {
         let mut queue = self.0.lock();
         if queue.messages.is_empty() && queue.senders > 0 {
             queue.is_waited_for = true;
@@ -171,9 +171,9 @@ impl Inbox {
         }
         let was_full = queue.messages.len() >= self.0.room;
         let next = match queue.messages.pop_front() {
-            Some(message) => Next::Message(message),
-            None if queue.senders == 0 => Next::End,
-            None => Next::Nothing,
+            Some(message) => NextMessage::Message(message),
+            None if queue.senders == 0 => NextMessage::End,
+            None => NextMessage::Nothing,
         };
         drop(queue);
         if was_full {
@@ -183,7 +183,7 @@ impl Inbox {
     }
 }
 
-enum Next {
+enum NextMessage {
     Message(Message),
     /// Nothing came in time, or the thread woke for another reason.
     Nothing,
@@ -246,10 +246,10 @@ mod tests {
         to.post(message(8));
         let waiting = std::thread::spawn(move || to.send(message(9)));
         let first: Vec<_> = (0..CONTROL_ROOM).map(|_| inbox.next(None)).collect();
-        assert!(first.iter().all(|next| matches!(next, Next::Message(_))));
+        assert!(first.iter().all(|next| matches!(next, NextMessage::Message(_))));
         waiting.join().expect("there is room");
         assert_eq!(queued(&inbox), [8, 9]);
-        assert!(matches!(inbox.next(None), Next::End));
+        assert!(matches!(inbox.next(None), NextMessage::End));
     }
 
     #[test]
