@@ -1,4 +1,7 @@
-//! The field's own terms as plain types: no IO, no clock, no thread.
+//! Pids, times, kevents, facts and verdicts: the plain types that are used everywhere. No IO, no clock, no thread.
+//!
+//! A life of a pid, from its fork to its exit, is called `incarnation` in what users read (metrics, documents), and `Life` in
+//! `check/lives/`. It is the same.
 
 mod named;
 

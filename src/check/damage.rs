@@ -1,5 +1,5 @@
-//! The process table that a tracker builds from kevents alone, as the reporter of PR 180385 did (who forked whom, what
-//! runs, what has ended), and how wrong it is. Fed with findings, which hold what the tracker read and what is true.
+//! Counts the damage to a tracker: models the process table that it builds from kevents alone, as the reporter of PR 180385 did
+//! (who forked whom, what runs, what has ended), and compares it with the truth. Both come from the findings.
 //!
 //! A process stays in the table, running or ended, until its pid is used again: a history of parents is what such a
 //! tracker is for. So the table, and this one beside it, has at most as many entries as there are pids.

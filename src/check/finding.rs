@@ -1,4 +1,5 @@
-//! Findings: a decided fact, its verdict, and the evidence of both witnesses for it.
+//! Findings: a decided fact, its verdict, and the evidence of both witnesses for it. An incarnation is a life of a pid, `Life`
+//! in `check/lives/`.
 
 use serde::{Deserialize, Serialize};
 

@@ -19,7 +19,7 @@ pub(crate) struct Sight {
     settle_ns: u64,
     /// For each tracker: up to when something was given up whose notes its kqueues may still deliver.
     undelivered: Vec<Option<KernelTime>>,
-    /// Calls of the mirror come before records that they belong behind; up to when is not known yet.
+    /// Calls of the mirror have places that are earlier than records which came before them; up to when is not known yet.
     is_overtaken: bool,
 }
 
@@ -35,13 +35,14 @@ impl Sight {
         self.rounds.created(at, child);
     }
 
-    // Whether a pid may be of another process at `to` than at `from`. For that the kernel must have given out all pids once round:
+    // Whether a pid may be another process's at `to` than at `from`. With `round` for "DTrace showed that the kernel began a
+    // new round of pids" and `blind` for "DTrace may have missed something", both between the two times:
     //
-    // | question                   | that was seen | DTrace was blind |
-    // |----------------------------|---------------|------------------|
-    // | `pids_came_round`          | yes           |                  |
-    // | `pids_came_round_unseen`   | yes           | and yes          |
-    // | `pids_may_have_come_round` | yes           | or yes           |
+    // | question                   | answer             |
+    // |----------------------------|--------------------|
+    // | `pids_came_round`          | `round`            |
+    // | `pids_came_round_unseen`   | `round && blind`   |
+    // | `pids_may_have_come_round` | `round || blind`   |
 
     /// Whether pids came round between `from` and `to`.
     pub(crate) fn pids_came_round(&self, from: KernelTime, to: KernelTime) -> bool {
@@ -107,8 +108,8 @@ impl Sight {
         *lost = (*lost).max(Some(now));
     }
 
-    /// This tracker's kqueues were drained by a call that began at `entered`: every note of what happened the settle time before
-    /// that, or earlier, has been delivered.
+    /// This tracker's kqueues were drained by a call that began at `entered`: every note of what happened the settle time
+    /// before that, or earlier, has been delivered.
     pub(crate) fn drained(&mut self, tracker: usize, entered: KernelTime) {
         let settle_ns = self.settle_ns;
         self.end_given_up(tracker, entered, |lost| lost.plus(settle_ns) <= entered);
@@ -162,7 +163,8 @@ mod tests {
         sight.gap(Gap { witness: Witness::Dtrace, reason: BlindReason::Overflow, span });
     }
 
-    /// Calls that do not wait for their marks come before records that they belong behind, until a call has its mark.
+    /// Calls that do not wait for their marks have places earlier than records which came before them, until a call has its
+    /// mark.
     #[test]
     fn a_drain_of_a_consumer_does_not_end_what_calls_without_marks_began() {
         let mut sight = Sight::new(SETTLE_NS);

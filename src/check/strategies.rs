@@ -1,5 +1,6 @@
-//! Strategies: the known ways to use NOTE_TRACK, and what each would have got right of the facts that were checked. Every
-//! one is one kqueue (NOTE_TRACK|NOTE_EXIT, believed as it comes) and something more.
+//! Counts, for each known way to use NOTE_TRACK, of how many of the checked facts a tracker that uses it would know the truth.
+//! Each strategy adds something to one kqueue that asks for NOTE_TRACK|NOTE_EXIT and believes what comes: a second kqueue, a
+//! cookie in udata, a list of processes.
 
 use super::damage::Standing;
 use super::finding::Finding;

@@ -37,9 +37,9 @@ pub(super) fn measure(options: &DtraceOptions, time: Duration) -> anyhow::Result
     for round in 0..ROUNDS {
         progress.set(round.into());
         let before = speeds()?;
-        let trial = dtrace.trial().or_exit(UNAVAILABLE)?;
+        let cost_run = dtrace.cost_run().or_exit(UNAVAILABLE)?;
         let (first, second) = (speeds()?, speeds()?);
-        trial.end().or_exit(UNAVAILABLE)?;
+        cost_run.end().or_exit(UNAVAILABLE)?;
         pairs.extend([(before, first), (speeds()?, second)]);
     }
     let speed = |what: &Busy| {

@@ -1,5 +1,5 @@
-//! The sources of `serve` and `simulate --serve`: what the service shows of each, and how it is played into a pipeline in real
-//! time.
+//! A [`Feed`]: a source that `serve` or `simulate --serve` is about to run, with the part of the service that shows it. This
+//! file makes one for each kind of source, and runs it into a pipeline in real time.
 
 use std::iter;
 use std::ops::ControlFlow;

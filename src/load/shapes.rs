@@ -1,4 +1,5 @@
-//! The root of the load: rounds of forks, one after the other, in bursts or from several threads.
+//! Forks the processes of a load in its shape: rounds one after the other, in bursts or from several threads. Runs in the
+//! process that is the root of the load's tree.
 
 use std::os::fd::AsFd;
 use std::time::Duration;

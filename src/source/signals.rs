@@ -1,4 +1,4 @@
-//! What the process does about signals besides ending: which ones a thread blocks, and that a child's end is its to see.
+//! Signal dispositions: which signals a thread leaves to the other threads, and SIGCHLD, which must not be ignored.
 
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 

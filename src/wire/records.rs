@@ -1,4 +1,5 @@
-//! Decodes dtrace's stdout, as it is read from a pipe, into records.
+//! Decodes dtrace's stdout, as it is read from a pipe, into records. The two `m` lines of one kevent(2) call of the reader are
+//! joined into one [`Mark`].
 
 use memchr::memchr;
 use memchr::memmem;

@@ -1,8 +1,9 @@
 //! The reader's kevent(2) calls that wait for their marks, and which mark is whose.
 //!
-//! The D program prints a mark for each call. It has the time of its return on DTrace's clock, and names the call: by
-//! its number (an `m` record, from getpriority(2)), or, in recordings of older versions, by its capacity, which differs
-//! among 1024 consecutive calls.
+//! For each call the D program prints two `m` lines, one for the getpriority(2) right before it and one for that right after
+//! it. `wire/records.rs` (`CallStarts::pair`) joins them into one [`Mark`], which has the times of both on DTrace's clock and
+//! names the call by its number. In recordings of older versions the mark is one `M` line, which names the call by its
+//! capacity: that differs among 1024 consecutive calls.
 
 use std::collections::VecDeque;
 
@@ -71,7 +72,7 @@ pub(super) struct WaitingCalls {
     next_seq: u64,
     /// When the last call had returned, by the reader's clock.
     returned: MonoTime,
-    /// The number behind the last call that was taken out.
+    /// One more than the number of the last call that was taken out.
     placed_seq: u64,
     /// The last calls that were taken out without their marks: no two with one capacity.
     unmarked: VecDeque<CallHead>,
@@ -100,7 +101,7 @@ impl WaitingCalls {
         self.next_seq = self.next_seq.max(next_seq);
     }
 
-    /// Whether the reader's clock has stepped back before the first call: what was known of it is of the time before. Asked
+    /// Whether the reader's clock has stepped back before the first call, so that what was known of it no longer holds. `true`
     /// once for each step.
     pub(super) fn take_step_back(&mut self) -> bool {
         self.waiting.front_mut().is_some_and(|head| std::mem::take(&mut head.stepped_back))
@@ -110,7 +111,8 @@ impl WaitingCalls {
         self.waiting.front()
     }
 
-    /// How many events wait. A call needs room as well: it counts as `least` of them at least.
+    /// How much room the waiting calls take, counted in events: as many as they have, or `least` for each call, whichever is
+    /// more.
     pub(super) fn events_waiting(&self, least: usize) -> usize {
         self.events.len().max(self.waiting.len() * least)
     }
@@ -126,7 +128,8 @@ impl WaitingCalls {
         Some(head)
     }
 
-    /// The same for the first call if its mark is missing; that may yet come too late.
+    /// Moves the first call, whose mark is missing, into the empty `call`, all but its place. Keeps its head, as the mark may
+    /// still come too late.
     pub(super) fn move_unmarked(&mut self, call: &mut Call) -> Option<CallHead> {
         let head = self.move_marked(call)?;
         let again = |old: &CallHead| old.seq.saturating_add(CAPACITIES) <= head.seq;

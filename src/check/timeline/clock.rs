@@ -20,7 +20,7 @@ struct Bounds {
     high: i64,
     at: KernelTime,
     /// They are from a mark, and not only from when a record was read.
-    marked: bool,
+    from_mark: bool,
 }
 
 impl Bounds {
@@ -46,8 +46,14 @@ const RENEWED_NS: u64 = 1_000_000_000;
 pub(super) const STEP_NS: u64 = 20_000_000;
 
 impl ClockMap {
-    /// A call between these two readings of the clock returned at `at`. `false` if a clock has jumped since the last one.
-    pub(crate) fn marked(&mut self, before: MonoTime, after: MonoTime, at: KernelTime) -> bool {
+    /// Narrows the bounds by a mark: a call between these two readings of the clock returned at `at`. `false` if a clock has
+    /// jumped since the last mark.
+    pub(crate) fn learn_from_mark(
+        &mut self,
+        before: MonoTime,
+        after: MonoTime,
+        at: KernelTime,
+    ) -> bool {
         let (low, high) = (diff(before, at), diff(after, at));
         self.stepped_back = None;
         if low > high {
@@ -55,16 +61,16 @@ impl ClockMap {
             self.bounds = None;
             return false;
         }
-        let fits = self.bounds.filter(|old| old.marked).is_none_or(|old| {
+        let fits = self.bounds.filter(|old| old.from_mark).is_none_or(|old| {
             let off = STEP_NS as i64 + old.drift(at);
             low <= old.high.saturating_add(off) && high >= old.low.saturating_sub(off)
         });
-        self.narrow(Bounds { low, high, at, marked: true });
+        self.narrow(Bounds { low, high, at, from_mark: true });
         fits
     }
 
-    /// A record of time `at` was read at `read`. Counts only as long as there was no mark. The bounds move as fast as clocks may
-    /// drift apart, and no faster: a stream may be read at any pace, so what is read later says nothing about the clocks.
+    /// A record of time `at` was read at `read`. Counts only as long as there was no mark. The bounds move as fast as clocks
+    /// may drift apart, and no faster: a stream may be read at any pace, so what is read later says nothing about the clocks.
     pub(crate) fn record_read(&mut self, at: KernelTime, read: MonoTime) {
         if !read.is_known() {
             return;
@@ -72,7 +78,7 @@ impl ClockMap {
         if let Some(most) = &mut self.stepped_back {
             *most = diff(read, at).min(*most);
         }
-        let is_due = |old: Bounds| !old.marked && at.distance(old.at) >= RENEWED_NS;
+        let is_due = |old: Bounds| !old.from_mark && at.distance(old.at) >= RENEWED_NS;
         if !self.bounds.is_none_or(is_due) {
             return;
         }
@@ -82,10 +88,10 @@ impl ClockMap {
             seen.clamp(old.high.saturating_sub(drift), old.high.saturating_add(drift))
         });
         let low = high.saturating_sub(READ_DELAY_NS);
-        self.bounds = Some(Bounds { low, high, at, marked: false });
+        self.bounds = Some(Bounds { low, high, at, from_mark: false });
     }
 
-    /// The reading host's clock has stepped back: what was known of it is of the time before.
+    /// The reading host's clock has stepped back: what was known of it no longer holds.
     pub(crate) fn stepped_back(&mut self) {
         *self = ClockMap { bounds: None, stepped_back: Some(i64::MAX) };
     }
@@ -108,10 +114,10 @@ impl ClockMap {
         self.bounds = Some(merged.filter(|b| b.low <= b.high).unwrap_or(new));
     }
 
-    /// The latest that a record can be of that was read at `read`: what is later lies in the future. `None` as long as no mark
-    /// has come.
-    pub(crate) fn horizon(&self, read: MonoTime) -> Option<KernelTime> {
-        let bounds = self.bounds.filter(|bounds| bounds.marked && read.is_known())?;
+    /// The latest time stamp that a record can have that was read at `read`: a later one lies in the future. `None` as long as
+    /// no mark has come.
+    pub(crate) fn latest_plausible(&self, read: MonoTime) -> Option<KernelTime> {
+        let bounds = self.bounds.filter(|bounds| bounds.from_mark && read.is_known())?;
         let latest = bounds.latest(read);
         Some(latest.plus(STEP_NS + bounds.drift(latest) as u64))
     }
@@ -139,7 +145,7 @@ mod tests {
     fn brackets_narrow_and_a_contradiction_starts_anew() {
         let mut map = ClockMap::default();
         let mut marked = |before, after, at| {
-            map.marked(MonoTime(before), MonoTime(after), KernelTime(at));
+            map.learn_from_mark(MonoTime(before), MonoTime(after), KernelTime(at));
             map
         };
         assert_eq!(ClockMap::default().latest(MonoTime(5)), None);
@@ -183,13 +189,13 @@ mod tests {
     #[test]
     fn a_call_of_before_the_clock_stepped_back_is_known_by_what_was_read_since() {
         let (mut map, second) = (ClockMap::default(), 1_000_000_000);
-        map.marked(MonoTime(9 * second), MonoTime(9 * second), KernelTime(second));
+        map.learn_from_mark(MonoTime(9 * second), MonoTime(9 * second), KernelTime(second));
         map.stepped_back();
         assert!(!map.is_of_before(MonoTime(9 * second), KernelTime(second)), "nothing was read");
         map.record_read(KernelTime(2 * second), MonoTime(3 * second));
         assert!(map.is_of_before(MonoTime(9 * second), KernelTime(second)));
         assert!(!map.is_of_before(MonoTime(2 * second), KernelTime(2 * second)));
-        map.marked(MonoTime(2 * second), MonoTime(2 * second), KernelTime(2 * second));
+        map.learn_from_mark(MonoTime(2 * second), MonoTime(2 * second), KernelTime(2 * second));
         assert!(!map.is_of_before(MonoTime(9 * second), KernelTime(second)), "it is known again");
     }
 }

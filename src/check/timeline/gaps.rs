@@ -1,20 +1,20 @@
-//! What a witness may have missed: a [`Gap`] as soon as its beginning is known, and what is known so far of gaps whose end is
-//! not.
+//! Reports when a witness may have missed something: a [`Gap`] as soon as its beginning is known. Gaps whose end is not known
+//! yet wait in [`Missing`] for what ends them.
 
 use super::calls::CallHead;
 use super::event::{Gap, Next, Span};
 use super::{BlindReason, Timeline};
 use crate::model::{KernelTime, MonoTime, Witness};
 
-/// What is missing, until it is known up to when.
+/// The gaps whose end is not known yet.
 #[derive(Debug, Default)]
 pub(super) struct Missing {
     /// dtrace went away when the newest record was of this time. Ends with a record of this time or later.
     pub(super) outage: Option<KernelTime>,
     /// A line could not be decoded when the newest record was of this time. Ends with a record of this time or later.
     pub(super) line: Option<KernelTime>,
-    /// When dtrace's message about drops was read. A mark tells what time that was on DTrace's clock, if it is not of before the
-    /// second time: the origin, or where the clock has jumped to.
+    /// When dtrace's message about drops was read. A mark tells what time that was on DTrace's clock, if it is not of before
+    /// the second time: the origin, or where the clock has jumped to.
     pub(super) drops: Option<(MonoTime, KernelTime)>,
     /// Calls before this number were lost. Ends with the call of this number, or a later one.
     pub(super) calls: Option<u64>,

@@ -1,5 +1,5 @@
-//! The input side of the timeline: DTrace's records, the news of dtrace(1) and of consumers, sysctl's counts of forks, and what
-//! was lost on the way. The reader's calls come in by [`Timeline::call`].
+//! The input side of the timeline. Takes in DTrace's records, the news of dtrace(1) and of consumers, sysctl's counts of forks,
+//! and what was lost on the way. The reader's calls come in by [`Timeline::call`].
 
 use super::event::Span;
 use super::records::{Arrival, Arrivals};
@@ -15,7 +15,7 @@ impl Timeline {
             self.begin_read(read);
         }
         let (at, newest) = (record.at(), self.records.newest());
-        let future = self.horizon.is_some_and(|horizon| at > horizon);
+        let future = self.latest_plausible.is_some_and(|latest| at > latest);
         let arrivals = self.records.take(at, record, self.now, future);
         let mut before = newest;
         if let Some((held, arrival)) = arrivals.held {
@@ -41,24 +41,26 @@ impl Timeline {
             self.passes.read_up_to(self.stdout_read, newest);
         }
         self.stdout_read = read;
-        self.horizon = self.clock.horizon(read);
+        self.latest_plausible = self.clock.latest_plausible(read);
     }
 
-    /// This became of a record; the latest before it was of the time `before`.
+    /// Handles what became of a record. `before` is the newest time stamp among the records read before it.
     fn arrived(&mut self, record: &Record, arrival: Arrival, before: Option<KernelTime>) {
         match arrival {
-            Arrival::Queued => self.queued(record, before),
+            Arrival::Queued => self.after_queued(record, before),
             Arrival::Held | Arrival::Refused(Reason::Duplicate, _) => {}
             Arrival::Refused(_, from) => {
-                // Behind it others may come that are as late, and take places among those that came before it.
+                // After it others may come that are as late, but not too late: they take places among records that were read
+                // earlier.
                 let to = self.records.newest().unwrap_or(from).max(self.now).max(from);
                 self.dtrace_gap(BlindReason::Late, Span::Between(from, to));
             }
         }
     }
 
-    /// DTrace is there and has come to the time of this record.
-    fn queued(&mut self, record: &Record, before: Option<KernelTime>) {
+    /// A record was queued: DTrace is there and has come to its time, which ends some of the gaps. `before` as for
+    /// [`Timeline::arrived`].
+    fn after_queued(&mut self, record: &Record, before: Option<KernelTime>) {
         let at = record.at();
         self.away = false;
         if self.first.is_none() {
@@ -83,20 +85,25 @@ impl Timeline {
             && let Some(last) = self.wall.compare(at, wall)
         {
             self.forget_clock_without_marks();
-            self.jumped(last.min(at), self.newest().max(last));
+            self.report_clock_gap(last.min(at), self.newest().max(last));
         }
     }
 
-    /// A line of dtrace's stdout is no record: a record is missing between its neighbours.
+    /// A line of dtrace's stdout is no record: one may be missing between the records around it.
     pub(crate) fn bad_line(&mut self) {
         let since = self.newest();
         self.missing.line.get_or_insert(since);
         self.dtrace_gap(BlindReason::BadLine, Span::Since(since));
     }
 
-    /// dtrace(1) reported, in a message read at `read`, that something was dropped since its last report: since the pass
-    /// before the one that reports it. That one has printed the last record that was read, unless stdout was read ahead of
-    /// stderr; so what had been read by the time of that record is of a pass before.
+    /// dtrace(1) reported, in a message read at `read`, that something was dropped. It reports that at the end of a pass, after
+    /// the records of the pass (`passes.rs`), so it was dropped after the pass before had taken the buffers. Two bounds tell
+    /// when that was, and the earlier one counts:
+    ///
+    /// - The newest record is of the reporting pass or of an earlier one, which took the buffers after that record's time. What
+    ///   had been read by that time is of a pass before.
+    /// - If stdout was read ahead of stderr, the newest record may be of a later pass. Two intervals between passes before the
+    ///   message was read, the pass before had begun.
     pub(crate) fn drops(&mut self, read: MonoTime) {
         let reason = BlindReason::Drops;
         self.notice_step_back(read);
@@ -110,23 +117,24 @@ impl Timeline {
             self.missing.drops = Some((read, KernelTime(0)));
             return self.dtrace_gap(reason, Span::Since(KernelTime(0)));
         };
-        let passes = earliest.minus(2 * self.config.switch_ns);
+        let two_passes_ago = earliest.minus(2 * self.config.switch_ns);
         let read_by = match self.records.newest() {
             Some(newest) if !self.stdout_read.is_known() => newest,
             Some(newest) => self.passes.read_by(newest, &self.clock),
             None => earliest,
         };
-        self.dtrace_gap(reason, Span::Between(passes.min(read_by), latest));
+        self.dtrace_gap(reason, Span::Between(two_passes_ago.min(read_by), latest));
     }
 
-    /// dtrace was started. From here on calls may have marks: one that does not wait for its mark would overtake every record,
-    /// which comes a switch of buffers later, and so on for ever.
+    /// dtrace was started. From now on calls wait for their marks, though no record has come yet. A call that did not wait
+    /// would move the timeline past the records of its time, which arrive a switch of buffers later and would be refused as
+    /// late; so would all that follow.
     pub(crate) fn dtrace_up(&mut self) {
         self.reconcile.restart();
         self.away = false;
     }
 
-    /// dtrace is gone: calls cannot wait for marks.
+    /// dtrace is gone: calls do not wait for marks.
     pub(crate) fn dtrace_down(&mut self) {
         let since = self.newest();
         self.missing.outage.get_or_insert(since);

@@ -38,8 +38,8 @@ pub(crate) use records::{Arrival, Arrivals};
 use records::{QueuedRecord, RecordQueue};
 use wall::WallClock;
 
-/// So many events may wait for each record that may.
-const EVENTS: usize = 4;
+/// How many events of calls may wait for each record that may wait: at most `capacity` times this in all.
+const EVENTS_PER_RECORD: usize = 4;
 /// DTrace prints a heartbeat every 5 s. A longer silence means that its clock has jumped, or that records are missing.
 const SILENCE_NS: u64 = 8_000_000_000;
 
@@ -56,9 +56,9 @@ pub(crate) struct Timeline {
     wall: WallClock,
     passes: Passes,
     reconcile: Reconcile,
-    /// What has its place and was not handed on yet.
+    /// What [`Timeline::next`] hands on: events that have their places, and gaps.
     out: VecDeque<Next>,
-    /// A call that is over: its buffers serve the next one.
+    /// An empty call whose buffers serve the next one.
     spare: Call,
     /// The time of the last step.
     now: KernelTime,
@@ -66,18 +66,21 @@ pub(crate) struct Timeline {
     /// The earliest record that waited when the first ones had come.
     first: Option<KernelTime>,
     /// The place of the last call that had its mark; see [`Timeline::last_marked`].
-    marked: KernelTime,
+    place_of_last_marked: KernelTime,
     /// The last mark, in time for its call or too late: up to then it is known whether a clock has jumped. `None` before any.
     compared_up_to: Option<KernelTime>,
     /// When the records that come now were read from dtrace's stdout.
     stdout_read: MonoTime,
-    /// The latest time that those can be of, as the clocks stood when their reading began. `None` without marks.
-    horizon: Option<KernelTime>,
+    /// The latest time stamp that those can have, as the clocks stood when their reading began: a later one lies in the future.
+    /// `None` without marks.
+    latest_plausible: Option<KernelTime>,
     /// When something of dtrace(1) was read last, stdout or stderr: shows the host's clock step back.
     last_read: MonoTime,
-    /// When dtrace's last message about drops was read: if DTrace's clock jumps forward, they may be of after that.
+    /// When dtrace's last message about drops was read: if DTrace's clock jumps forward, the drops may have come after the
+    /// jump.
     dropped: Option<MonoTime>,
-    /// Up to here records of before and of after a step of DTrace's clock stand among each other: one step is noticed once.
+    /// Up to here records from before a step back of DTrace's clock are mixed with records from after it. Keeps one step from
+    /// being noticed twice.
     mixed: KernelTime,
     missing: Missing,
     /// No marks can come: dtrace is not there.
@@ -99,7 +102,7 @@ enum Turn {
     Marked(Mark),
     /// The first call, whose mark is missing.
     Unmarked,
-    /// The same: there is no room to wait for its mark.
+    /// The first call, for whose mark there is no room to wait.
     Hurried,
     /// The first record, which is the mark of a call that did not wait for it.
     LateMark(Mark),
@@ -117,11 +120,10 @@ impl Timeline {
 
     /// Whether [`Timeline::next`] may have something: cheap, for the record that only has to wait.
     pub(crate) fn is_ready(&self) -> bool {
-        let ready = match self.records.first() {
-            Some(first) => self.is_due(first.at) || self.is_full(),
-            None => self.calls.first().is_some(),
-        };
-        ready || self.is_crowded() || !self.out.is_empty()
+        self.due_record().is_some()
+            || self.records.is_empty() && self.calls.first().is_some()
+            || self.is_crowded()
+            || !self.out.is_empty()
     }
 
     /// The next event or gap, if one is due.
@@ -168,14 +170,12 @@ impl Timeline {
     }
 
     fn turn(&self) -> Turn {
-        let Some(&QueuedRecord { at, record, .. }) = self.records.first() else {
+        let Some(&QueuedRecord { at, record, .. }) = self.due_record() else {
             return self.turn_of_call();
         };
-        if !self.is_due(at) && !self.is_full() {
-            return self.turn_of_call();
-        }
         if let Record::Mark(mark) = record
-            // A call that was interrupted is made again: that mark is of none.
+            // Only the `M` records of older recordings have `returned`. If it is negative, the call was interrupted and made
+            // again: this mark is of no call.
             && mark.returned.is_none_or(|returned| returned >= 0)
         {
             match self.calls.call_of(&mark, &self.clock) {
@@ -207,10 +207,15 @@ impl Timeline {
         if self.is_crowded() { Turn::Hurried } else { Turn::Wait }
     }
 
-    /// Whether nothing can come before a record of this time any more.
+    /// The first record, if it need not wait: no earlier one can come, or there is no room to wait for it.
+    fn due_record(&self) -> Option<&QueuedRecord> {
+        self.records.first().filter(|first| self.is_due(first.at) || self.is_full())
+    }
+
+    /// Whether no record can come any more that is earlier than this time.
     fn is_due(&self, at: KernelTime) -> bool {
-        let horizon = at.plus(self.config.reorder_ns);
-        self.records.newest().is_some_and(|newest| horizon <= newest) || self.ended || self.away
+        let due_at = at.plus(self.config.reorder_ns);
+        self.records.newest().is_some_and(|newest| due_at <= newest) || self.ended || self.away
     }
 
     /// Whether there is no room for the first record to wait any longer.
@@ -220,7 +225,8 @@ impl Timeline {
 
     /// Whether there is no room for calls to wait for their marks.
     fn is_crowded(&self) -> bool {
-        self.calls.events_waiting(EVENTS) > self.config.capacity.saturating_mul(EVENTS)
+        self.calls.events_waiting(EVENTS_PER_RECORD)
+            > self.config.capacity.saturating_mul(EVENTS_PER_RECORD)
     }
 
     /// Whether the first call must have returned before this time.
@@ -238,26 +244,30 @@ impl Timeline {
 
     // --- its place --------------------------------------------------------------------------------------------------
 
-    /// The first call has its mark, which tells when it began and returned, and so the place of what is missing besides.
+    /// The first call takes the place of its mark, which shows on DTrace's clock when it began and returned. That also ends
+    /// some of the gaps.
     fn place_marked(&mut self, mark: &Mark) {
         let mut call = self.empty_call();
+        // `turn` has found a first call, so there is one.
         let Some(head) = self.calls.move_marked(&mut call) else { return };
         self.records.hand_on();
-        self.learn(head.before, head.after, mark.at);
-        // The reader's calls follow each other: the clocks of two CPUs are apart, or DTrace's has stepped back.
-        if mark.entered.0 != 0 && mark.entered.plus(STEP_NS) < self.marked {
-            self.jumped(mark.entered, self.newest().max(self.marked));
+        self.compare_clocks(head.before, head.after, mark.at);
+        // The reader makes one call after the other. If this one seems to have begun before the last one returned, the clocks
+        // of two CPUs are apart, or DTrace's has stepped back.
+        if mark.entered.0 != 0 && mark.entered.plus(STEP_NS) < self.place_of_last_marked {
+            self.report_clock_gap(mark.entered, self.newest().max(self.place_of_last_marked));
         }
-        self.marked = mark.at;
+        self.place_of_last_marked = mark.at;
         self.close_gaps(&head, mark.at);
         self.come_to(mark.at);
         (call.at, call.entered) = (mark.at, Some(mark.entered.min(mark.at)));
         self.emit(Event::Call(call));
     }
 
-    /// The first call has no mark: it returned before the first record at the latest.
+    /// The first call takes a place without its mark: the latest that the clocks allow, and before the first record.
     fn place_unmarked(&mut self, hurried: bool) {
         let mut call = self.empty_call();
+        // `turn` has found a first call, so there is one.
         let Some(head) = self.calls.move_unmarked(&mut call) else { return };
         let bound = match self.records.first() {
             Some(first) => first.at,
@@ -266,8 +276,8 @@ impl Timeline {
         };
         let at = self.clock.latest(head.after).unwrap_or(self.now).min(bound).max(self.now);
         if self.compared_up_to.is_some() && self.clock.latest(head.after).is_none() {
-            // It may belong anywhere behind.
-            self.jumped(at, self.newest().max(at));
+            // The clocks do not bound its time, which may be later than this place.
+            self.report_clock_gap(at, self.newest().max(at));
         }
         if hurried {
             self.hurried_calls += 1;
@@ -275,7 +285,7 @@ impl Timeline {
             self.missing.hurried = Some((since, head.after));
         }
         if self.missing.hurried.is_some() {
-            // It comes before the records that it belongs behind.
+            // Its place is earlier than records that came before it.
             self.dtrace_gap(BlindReason::Overflow, Span::UntilDrained { since: at, lost: None });
         }
         self.come_to(at);
@@ -285,7 +295,7 @@ impl Timeline {
 
     /// The mark of a call that did not wait for it: it moves the clocks, which may let the first call wait longer.
     fn place_late_mark(&mut self, mark: &Mark) {
-        self.learn_from_late(mark);
+        self.compare_clocks_by_late(mark);
         match self.is_call_passed(mark.at) {
             true => self.place_unmarked(false),
             false => self.place_record(),
@@ -366,12 +376,12 @@ impl Timeline {
     /// The next event is of the time `at`.
     fn come_to(&mut self, at: KernelTime) {
         if self.now > KernelTime(0) && at.since(self.now) > SILENCE_NS {
-            self.jumped(self.now, self.newest().max(at));
+            self.report_clock_gap(self.now, self.newest().max(at));
         }
         self.now = self.now.max(at);
         let complete = match self.away || self.ended || !self.stdout_read.is_known() {
             true => self.now,
-            false => self.passes.complete(self.now, &self.clock),
+            false => self.passes.advance_to(self.now, &self.clock),
         };
         let compared = match self.away && self.records.is_empty() {
             true => {
@@ -403,7 +413,7 @@ impl Timeline {
 
     /// The place of the last call that had its mark, or the first record.
     fn last_marked(&self) -> KernelTime {
-        self.marked.max(self.first.unwrap_or_default())
+        self.place_of_last_marked.max(self.first.unwrap_or_default())
     }
 
     fn newest(&self) -> KernelTime {
@@ -414,7 +424,10 @@ impl Timeline {
     pub(crate) fn publish(&mut self, stats: &mut Stats) {
         let fill = |entries, capacity| Fill { entries: entries as u64, capacity: capacity as u64 };
         let Timeline { config: super::Config { capacity, .. }, .. } = *self;
-        let events = fill(self.calls.events_waiting(EVENTS), capacity.saturating_mul(EVENTS));
+        let events = fill(
+            self.calls.events_waiting(EVENTS_PER_RECORD),
+            capacity.saturating_mul(EVENTS_PER_RECORD),
+        );
         stats.tables[BoundedTable::Records.index()] = fill(self.records.len(), capacity);
         stats.tables[BoundedTable::Events.index()] = events;
         stats.evictions[BoundedTable::Records.index()] = self.hurried_records;

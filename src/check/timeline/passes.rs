@@ -1,5 +1,6 @@
-//! The passes of dtrace(1): up to which record its stdout had been read at which time. dtrace(1) reports the drops of a
-//! pass after its records, so only what an earlier pass printed is known to be complete.
+//! Knows up to which time dtrace(1) has reported what it dropped. It prints in passes, and reports the drops of a pass after
+//! the records of that pass, so only what an earlier pass printed is known to be complete. To tell passes apart, this file
+//! remembers up to which record stdout had been read at which time.
 //!
 //! In a pass dtrace(1) takes the buffers of all CPUs, prints their records, then reports what they dropped, and sleeps
 //! until the next (`dt_consume.c`, 12.3:3034,3066: temporal=yes). A long pass prints for seconds, so its drops are
@@ -11,17 +12,19 @@ use super::clock::ClockMap;
 use crate::check::latest::keep_latest;
 use crate::model::{KernelTime, MonoTime};
 
-/// How finely the times of reading are remembered.
-const STEP_NS: u64 = 10_000_000;
-/// How many of them: 40 s, after which the kernel ends a dtrace that is still printing (`dtrace_deadman_user`).
+/// At which intervals the times of reading are remembered.
+const SAMPLING_NS: u64 = 10_000_000;
+/// How many times of reading are remembered: those of 40 s, after which the kernel ends a dtrace that is still printing
+/// (`dtrace_deadman_user`).
 const KEPT: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Passes {
-    /// At which time how far DTrace had been read, by both. What lies behind the timeline is forgotten.
+    /// Times of reading, each with the newest record that had been read by then. Those that the timeline has passed are
+    /// forgotten.
     past: VecDeque<(MonoTime, KernelTime)>,
     last: (MonoTime, KernelTime),
-    /// How far DTrace had been read when its clock was where the timeline is.
+    /// The newest record that had been read when DTrace's clock stood at the timeline's present time.
     complete: KernelTime,
 }
 
@@ -37,21 +40,21 @@ impl Passes {
     /// At `read`, DTrace had been read up to `newest`.
     pub(crate) fn read_up_to(&mut self, read: MonoTime, newest: KernelTime) {
         let since = |then: MonoTime| self.last.0.0.saturating_sub(then.0);
-        if self.past.back().is_none_or(|(then, _)| since(*then) >= STEP_NS) {
+        if self.past.back().is_none_or(|(then, _)| since(*then) >= SAMPLING_NS) {
             keep_latest(&mut self.past, KEPT, self.last);
         }
         self.last = (read, newest);
     }
 
-    /// The reading host's clock has stepped back: the times of reading are of the time before.
+    /// The reading host's clock has stepped back: the times of reading are of its old setting.
     pub(crate) fn forget(&mut self) {
         self.past.clear();
         self.last = (MonoTime::UNKNOWN, KernelTime(0));
     }
 
-    /// The timeline has come to `now`: up to where dtrace(1) has reported what it dropped. What it printed since `now`, it
-    /// took from its buffers later.
-    pub(crate) fn complete(&mut self, now: KernelTime, clock: &ClockMap) -> KernelTime {
+    /// The timeline has come to `now`. Returns up to which time dtrace(1) has reported what it dropped: what it had printed
+    /// when its clock stood at `now` is of passes that had begun by then.
+    pub(crate) fn advance_to(&mut self, now: KernelTime, clock: &ClockMap) -> KernelTime {
         let by_now = |read: MonoTime| clock.latest(read).is_some_and(|at| at <= now);
         while let Some((_, newest)) = self.past.pop_front_if(|(read, _)| by_now(*read)) {
             self.complete = self.complete.max(newest);
@@ -70,8 +73,8 @@ impl Passes {
         if by_then(&self.last) {
             return self.last.1;
         }
-        let behind = self.past.partition_point(by_then);
-        let newest = behind.checked_sub(1).and_then(|i| self.past.get(i));
+        let count = self.past.partition_point(by_then);
+        let newest = count.checked_sub(1).and_then(|i| self.past.get(i));
         newest.map_or(self.complete, |(_, newest)| *newest)
     }
 }
@@ -87,7 +90,7 @@ mod tests {
         let mut clock = ClockMap::default();
         // The reader's clock is one second ahead.
         let read = MonoTime(1_000_000_000);
-        clock.marked(read, read, KernelTime(0));
+        clock.learn_from_mark(read, read, KernelTime(0));
         let mut passes = Passes::default();
         assert_eq!(passes.read_by(KernelTime(7), &clock), KernelTime(0), "nothing was read");
         let mono = |ms: u64| MonoTime((1000 + ms) * MS);
@@ -97,7 +100,7 @@ mod tests {
         let by = |ms: u64| passes.read_by(KernelTime(ms * MS), &clock).0 / MS;
         let times = [99, 100, 299, 599, 600];
         assert_eq!(times.map(by), [0, 95, 95, 200, 290]);
-        let complete = |ms: u64| passes.complete(KernelTime(ms * MS), &clock).0 / MS;
+        let complete = |ms: u64| passes.advance_to(KernelTime(ms * MS), &clock).0 / MS;
         assert_eq!(times.map(complete), [0, 95, 95, 200, 290]);
     }
 }

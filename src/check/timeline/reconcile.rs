@@ -102,7 +102,7 @@ mod tests {
     fn idle_clock() -> ClockMap {
         let mut clock = ClockMap::default();
         let (before, after) = (MonoTime(100_000 * MS), MonoTime(100_200 * MS));
-        clock.marked(before, after, KernelTime(200 * MS));
+        clock.learn_from_mark(before, after, KernelTime(200 * MS));
         clock
     }
 

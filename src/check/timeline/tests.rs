@@ -1,3 +1,5 @@
+//! Tests of the timeline as a whole: the order of events, which records are refused, and which gaps are reported.
+
 use super::event::Gap;
 use super::*;
 use crate::check::Config;
@@ -6,7 +8,7 @@ use crate::wire::decode::Reason;
 
 const MS: u64 = 1_000_000;
 
-/// Horizons of 10 and 100 ms, and room for everything.
+/// A reorder horizon of 10 ms, a settle time of 100 ms, and room for everything.
 fn timeline() -> Timeline {
     Timeline::new(Config {
         reorder_ns: 10 * MS,
@@ -85,7 +87,7 @@ fn a_call_takes_the_place_of_its_mark_whichever_comes_first() {
 }
 
 #[test]
-fn records_are_sorted_within_the_horizon_and_refused_behind_it() {
+fn records_are_sorted_within_the_reorder_horizon_and_refused_beyond_it() {
     let mut timeline = timeline();
     read(&mut timeline, &[1, 9, 4, 30].map(tick));
     assert_eq!(order(&mut timeline), ["1", "4", "9"]);

@@ -8,7 +8,7 @@ use crate::model::KernelTime;
 
 /// Clocks that move against each other by less than this between two ticks have not jumped, as far as that matters: it is a
 /// fifth of the time that a note is waited for, and a jump forward puts no two records in another order.
-const STEP_NS: u64 = 100_000_000;
+const TOLERANCE_NS: u64 = 100_000_000;
 /// A wall clock before this, in 2001, was never set, or is not printed.
 const LEAST_WALL: u64 = 1_000_000_000_000_000_000;
 
@@ -25,7 +25,7 @@ impl WallClock {
             return None;
         }
         let last = self.last.replace((at, wall))?;
-        KernelTime::has_jumped(last, (at, wall), STEP_NS).then_some(last.0)
+        KernelTime::has_jumped(last, (at, wall), TOLERANCE_NS).then_some(last.0)
     }
 
     /// Up to when the clocks have been compared. `None` if the records do not show both.

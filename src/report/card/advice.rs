@@ -1,4 +1,4 @@
-//! The answer of a report card: whether a tracker can trust a kernel on which several loads were run, and what it must do.
+//! The advice on a report card: a sentence with what a tracker must do on a kernel on which several loads were run.
 
 use super::{Loaded, Row, extra_notes, together};
 use crate::check::stats::Stats;

@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod consumers;
+mod cost_run;
 pub(crate) mod link;
 mod options;
 mod output;
@@ -13,7 +14,6 @@ pub mod programs;
 mod runner;
 mod supervisor;
 pub(crate) mod survey;
-mod trial;
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! The reading loop: one numbered kevent(2) call after the other, and nothing else that could wait.
 //!
-//! Each call is marked in DTrace's stream just before and just after it, and what it returned goes to the pipeline as a batch,
-//! which gives it to `check/timeline/mod.rs`.
+//! Right before and right after each call it calls getpriority(2), which DTrace records as marks. What the call returned goes
+//! as a batch over the inbox to the pipeline, which gives it to the cross-checker.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
@@ -29,9 +29,9 @@ pub(super) const CAPACITY: u32 = 1024;
 /// An idle call returns after this time: its mark tells the checker that the queue was empty. The verdict on a
 /// missing note waits for up to two such calls.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// The same until every tree has begun: a call has marks only if DTrace traced before it began.
+/// An idle call returns after this time until every tree has begun: a call has marks only if DTrace traced before it began.
 const BEGIN_TIMEOUT: Duration = Duration::from_millis(200);
-/// The same while descendants are searched.
+/// An idle call returns after this time while descendants are searched.
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(10);
 /// How long the queue is read on at the end.
 const LONGEST_REST: Duration = Duration::from_secs(10);
@@ -185,12 +185,13 @@ impl KqueueReader {
         if !self.stall.is_zero() {
             std::thread::sleep(self.stall);
         }
-        // The wire carries its lower half: far fewer bits tell calls apart.
+        // An `m` record has the lower 32 bits of the number alone, which are enough to tell calls apart.
         let call = self.call.seq as u32;
-        if self.call.before.is_none() {
-            self.call.before = Some(clock::now());
+        let before = *self.call.before.get_or_insert_with(|| {
+            let now = clock::now();
             self.kernel.mark(MarkPlace::Before, call);
-        }
+            now
+        });
         let any_refused = match self.read() {
             Ok(any_refused) => any_refused,
             // It is made again, under the same number.
@@ -199,7 +200,7 @@ impl KqueueReader {
         };
         self.kernel.mark(MarkPlace::After, call);
         let after = clock::now();
-        let before = self.call.before.take().unwrap_or(after);
+        self.call.before = None;
         self.drained = took_all(CAPACITY.into(), self.returned.len() as i64, any_refused);
         self.follow_registrations();
         self.follow_events();

@@ -1,4 +1,5 @@
-//! One tree that is watched: where its root comes from, and what has become of that.
+//! One tree of a live run as a state machine: where its root comes from, whether the reader has registered it, whether it has
+//! ended.
 
 use std::io;
 

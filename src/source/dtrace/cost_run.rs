@@ -1,4 +1,5 @@
-//! dtrace(1) with the D program of a live run, for measuring what that costs others: its records are read and thrown away.
+//! A run of dtrace(1) with the D program of a live run, for measuring what it costs other processes (`check --cost`): its
+//! records are read and thrown away.
 
 use std::io::{PipeReader, Read};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -14,7 +15,7 @@ const LAST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A dtrace(1) that traces. What runs it, which [`DtraceWitness`] has, ends it if nothing else does.
 #[derive(Debug)]
-pub(crate) struct Trial {
+pub(crate) struct CostRun {
     runner: Runner,
     grace: Duration,
     /// Can be read once it has ended.
@@ -26,7 +27,7 @@ impl DtraceWitness {
     ///
     /// # Errors
     /// It ends before that, or takes longer than its limit for the start.
-    pub(crate) fn trial(&self) -> Result<Trial, DtraceError> {
+    pub(crate) fn cost_run(&self) -> Result<CostRun, DtraceError> {
         let (runner, limits) = (self.runner.clone(), self.options.limits);
         let program = self.choice.as_ref().map(|choice| choice.program);
         let program =
@@ -34,9 +35,9 @@ impl DtraceWitness {
         let Started { stdout, stderr, end, .. } = runner.start(program, &[])?;
         let messages = Beginning::of(stderr);
         let (begun, begins) = channel();
-        std::thread::spawn(move || drain(stdout, &begun));
+        std::thread::spawn(move || discard(stdout, &begun));
         let why = match begins.recv_timeout(limits.startup) {
-            Ok(()) => return Ok(Trial { runner, grace: limits.grace, end }),
+            Ok(()) => return Ok(CostRun { runner, grace: limits.grace, end }),
             Err(RecvTimeoutError::Timeout) => {
                 format!("dtrace has not begun to trace within {:?}", limits.startup)
             }
@@ -49,7 +50,7 @@ impl DtraceWitness {
     }
 }
 
-impl Trial {
+impl CostRun {
     /// Ends it, and waits until it has: no probe is enabled any more.
     ///
     /// # Errors
@@ -67,8 +68,8 @@ impl Trial {
     }
 }
 
-/// Reads to the end, and sends a message when the first bytes have come.
-fn drain(mut stdout: PipeReader, begun: &Sender<()>) {
+/// Reads to the end, throws it away, and sends a message when the first bytes have come.
+fn discard(mut stdout: PipeReader, begun: &Sender<()>) {
     let mut buffer = vec![0; 64 << 10];
     let mut is_first = true;
     while let Ok(1..) = stdout.read(&mut buffer) {
