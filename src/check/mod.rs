@@ -52,8 +52,8 @@ pub struct Checker {
     cx: Context,
     /// By tracker: first the exporter's own kqueue, then the consumers.
     lives: Vec<Lives>,
-    /// The exporter's own kqueue watches something: one of its trees is declared, or its reader has called kevent(2). Otherwise it
-    /// keeps nothing of what the host does.
+    /// The exporter's own kqueue watches something: one of its trees is declared, or its reader has called kevent(2). Otherwise
+    /// it keeps nothing of what the host does.
     has_mirror: bool,
     /// A call of its reader has come.
     calls_kevent: bool,
@@ -145,8 +145,8 @@ impl Checker {
         }
     }
 
-    /// Counts a record that was refused, and keeps the host's time of one that was queued. A refused record, or one whose time stamp
-    /// is not confirmed yet, does not show what time it is.
+    /// Counts a record that was refused, and keeps the host's time of one that was queued. A refused record, or one whose time
+    /// stamp is not confirmed yet, does not show what time it is.
     fn arrived(&mut self, record: &Record, arrival: Arrival) {
         match (arrival, record) {
             (Arrival::Refused(reason, _), _) => self.stats_mut().bad_lines[reason.index()] += 1,
@@ -199,7 +199,7 @@ impl Checker {
     pub fn batch(&mut self, batch: &Batch<'_>, observer: &mut impl Observer) {
         (self.has_mirror, self.calls_kevent) = (true, true);
         if self.timeline.call(batch) {
-            // At once, like the news that a tree is gone: not only when the call has its place.
+            // At once, as a tree that is gone is marked at once: the call may wait long for its place.
             for attach in batch.attached.iter().filter(|attach| attach.errno == 0) {
                 self.cx.verdicts.tree(attach.tree).attached = true;
             }

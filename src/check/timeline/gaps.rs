@@ -32,15 +32,15 @@ impl Timeline {
         self.gap(Witness::Dtrace, reason, span);
     }
 
-    /// Ends the gaps that last until a call has its mark: `head` is that call, and `marked` the time of its mark.
-    pub(super) fn close_gaps(&mut self, head: &CallHead, marked: KernelTime) {
+    /// Ends the gaps that last until a call has its mark: `head` is that call, and `mark_at` is the time of its mark.
+    pub(super) fn close_gaps(&mut self, head: &CallHead, mark_at: KernelTime) {
         if self.missing.calls.take_if(|next| head.seq >= *next).is_some() {
-            self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Until(marked));
+            self.gap(Witness::Kqueue, BlindReason::Overflow, Span::Until(mark_at));
         }
-        if self.clock.is_of_before(head.before, marked) {
+        if self.clock.is_of_before(head.before, mark_at) {
             return;
         }
-        let drops = self.missing.drops.take_if(|(_, since)| *since <= marked);
+        let drops = self.missing.drops.take_if(|(_, since)| *since <= mark_at);
         if let Some(to) = drops.and_then(|(read, _)| self.clock.latest(read)) {
             self.dtrace_gap(BlindReason::Drops, Span::Until(to));
         }

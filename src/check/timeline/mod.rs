@@ -1,10 +1,10 @@
 //! Stage 1: the two streams, read at any pace, become one stream of [`Event`]s in DTrace's order.
 //!
 //! - DTrace's records are sorted by their time stamps within the reorder horizon (`records.rs`).
-//! - A kevent(2) call of the reader waits for its mark, the record that DTrace printed of it, and takes the place of that. If
-//!   the mark is missing, the call takes the latest place that the clocks allow (`clock.rs`).
-//! - A time in which a witness may have missed something is an event as well: a [`Gap`](event::Gap) (`gaps.rs`), also one in
-//!   which a jump of a clock makes the order unknown (`jumps.rs`).
+//! - A kevent(2) call of the reader waits for its mark, DTrace's record of the getpriority(2) right after it, and takes the
+//!   place of the mark. If that is missing, the call takes the latest place that the clocks allow (`clock.rs`).
+//! - A time in which a witness may have missed something is handed on as a [`Gap`](event::Gap) (`gaps.rs`), also one in which a
+//!   jump of a clock makes the order unknown (`jumps.rs`).
 //!
 //! The result depends on what the streams hold, not on when they were read. [`Timeline::call`] takes a call in, `inputs.rs` all
 //! else; [`Timeline::next`] hands it on, as [`Event::Call`], to `check/lives/mod.rs`.
