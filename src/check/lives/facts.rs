@@ -1,7 +1,7 @@
 //! What a reported or decided fact changes besides its verdict: the counts of its tree, the gauges of living processes,
 //! the delays of notes, and what it proves about the forker.
 
-use super::life::{FactState, Life};
+use super::life::{FactState, Life, Presence};
 use super::waiting::{Evidence, WaitingFact};
 use super::{Context, Lives};
 use crate::check::clues::UnannouncedForker;
@@ -78,20 +78,19 @@ impl Lives {
         self.patience_ns = self.patience_ns.max(patience_ns);
     }
 
-    /// Counts what the death of a process shows besides its verdict.
-    pub(super) fn count_death(&mut self, cx: &mut Context, slot: usize) {
+    /// Counts a collision when its life has ended: which of the two notes' data won, and what that shows of the kernel.
+    pub(super) fn count_collision(&mut self, cx: &mut Context, slot: usize) {
         let life = &self.table[slot];
-        let collision = life.child_note.is_some_and(|note| note.is_collision());
+        if !life.child_note.is_some_and(|note| note.is_collision()) {
+            return;
+        }
         let winner = judge::winner(life);
-        let tree = self.counts_of(cx, slot);
-        if collision {
-            tree.collisions[winner.index()] += 1;
-            let regime = &mut cx.verdicts.stats.regime;
-            if let (Some(shown), Regime::Unknown | Regime::MergedStatus) =
-                (judge::regime_of(winner), *regime)
-            {
-                *regime = shown;
-            }
+        self.counts_of(cx, slot).collisions[winner.index()] += 1;
+        let regime = &mut cx.verdicts.stats.regime;
+        if let (Some(shown), Regime::Unknown | Regime::MergedStatus) =
+            (judge::regime_of(winner), *regime)
+        {
+            *regime = shown;
         }
     }
 
@@ -105,17 +104,22 @@ impl Lives {
 
     /// Changes a life, and the gauges of its tree with it.
     pub(super) fn change(&mut self, cx: &mut Context, slot: usize, change: impl FnOnce(&mut Life)) {
-        let gauges = |life: &Life| [life.is_believed_alive(), life.is_lost_alive()].map(u64::from);
         let life = &mut self.table[slot];
-        let before = gauges(life);
+        let before = life.presence();
         change(life);
-        let after = gauges(life);
-        if before != after {
-            let tree = self.counts_of(cx, slot);
-            // A wrong gauge must not end the exporter: it stops at zero.
-            tree.tracked = (tree.tracked + after[0]).saturating_sub(before[0]);
-            tree.lost_alive = (tree.lost_alive + after[1]).saturating_sub(before[1]);
+        let after = life.presence();
+        if before == after {
+            return;
         }
+        let tree = self.counts_of(cx, slot);
+        let mut count = |presence: Option<Presence>, step: fn(u64, u64) -> u64| match presence {
+            Some(Presence::Tracked) => tree.tracked = step(tree.tracked, 1),
+            Some(Presence::Lost) => tree.lost_alive = step(tree.lost_alive, 1),
+            None => {}
+        };
+        // A wrong gauge must not end the exporter: it stops at zero.
+        count(after, u64::saturating_add);
+        count(before, u64::saturating_sub);
     }
 
     pub(super) fn violation(&self, cx: &mut Context, slot: usize, order: Order) {

@@ -65,6 +65,15 @@ impl Note {
     }
 }
 
+/// What a process is to kqueue's user while it is alive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Presence {
+    /// It is believed alive.
+    Tracked,
+    /// It is not known: its birth was lost.
+    Lost,
+}
+
 /// A registration by kqueue's user: a call from `entered` to `at` made it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registered {
@@ -181,15 +190,16 @@ impl Life {
         self.child_note.is_some() || self.registered.is_some()
     }
 
-    /// Whether kqueue's user believes it alive.
-    pub(crate) fn is_believed_alive(&self) -> bool {
-        self.is_tracked() && self.exit_note.is_none() && !self.death.is_final()
-    }
-
-    /// Whether it is alive, and its birth was lost.
-    pub(crate) fn is_lost_alive(&self) -> bool {
-        let is_alive = self.exited.is_none() && !self.death.is_final();
-        is_alive && !self.is_tracked() && self.birth.verdict().is_some_and(Verdict::is_lost)
+    /// What it is to kqueue's user while it is alive, as far as that is known.
+    pub(crate) fn presence(&self) -> Option<Presence> {
+        if self.death.is_final() {
+            return None;
+        }
+        if self.is_tracked() {
+            return self.exit_note.is_none().then_some(Presence::Tracked);
+        }
+        let is_lost = self.birth.verdict().is_some_and(Verdict::is_lost);
+        (is_lost && self.exited.is_none()).then_some(Presence::Lost)
     }
 
     /// Whether the data of this NOTE_CHILD is what DTrace reported of it.

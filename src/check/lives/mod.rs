@@ -234,7 +234,10 @@ impl Lives {
     /// What an event shows besides what it reports: what was asked for, a consumer's queue, and the kernel.
     fn learn_from_event(&mut self, cx: &mut Context, tree: TreeId, event: &Kevent, call: &Call) {
         // What came was asked for: a recording of an old version does not say it.
-        cx.verdicts.tree(tree).notes |= event.fflags & (note::FORK | note::EXEC);
+        let also_asked = event.fflags & (note::FORK | note::EXEC);
+        if also_asked != 0 {
+            cx.verdicts.tree(tree).notes |= also_asked;
+        }
         if self.is_consumer() {
             if call.queue != Call::UNKNOWN_QUEUE {
                 self.learn_queue(call.queue, None);
@@ -334,7 +337,7 @@ impl Lives {
         }
         self.count_reported(cx, slot, fact);
         if fact == Fact::Death {
-            self.count_death(cx, slot);
+            self.count_collision(cx, slot);
         }
         self.change(cx, slot, |life| *life.state_mut(fact) = FactState::Decided(verdict));
         let life = &self.table[slot];
