@@ -12,8 +12,8 @@ const MAX_WINDOWS: usize = 256;
 pub(super) struct Windows {
     /// Disjoint, in order.
     windows: VecDeque<(KernelTime, KernelTime)>,
-    /// The witness saw nothing before this.
-    dawn: KernelTime,
+    /// Everything before this counts as blind: the witness was not there yet, or its windows of that time are not kept apart.
+    blind_before: KernelTime,
     /// For each reason the beginning of the window whose end is not known yet.
     open: [Option<KernelTime>; BlindReason::COUNT],
     /// The earliest of those.
@@ -27,7 +27,7 @@ pub(super) struct Windows {
 impl Windows {
     /// The witness saw nothing before `at`. Not counted: nothing was asked of it then.
     pub(super) fn begin(&mut self, at: KernelTime) {
-        self.dawn = at;
+        self.blind_before = at;
         self.cut_open(at);
     }
 
@@ -52,13 +52,14 @@ impl Windows {
         *ns = ns.saturating_add(fresh);
         while self.windows.len() > MAX_WINDOWS {
             at = 0;
-            self.dawn = self.dawn.max(self.windows.remove(at).map_or(self.dawn, |w| w.1));
+            self.blind_before =
+                self.blind_before.max(self.windows.remove(at).map_or(self.blind_before, |w| w.1));
         }
     }
 
     /// Something is missed from `since` on, until [`Windows::close`] for the same reason.
     pub(super) fn open(&mut self, since: KernelTime, reason: BlindReason) {
-        let (since, slot) = (since.max(self.dawn), &mut self.open[reason.index()]);
+        let (since, slot) = (since.max(self.blind_before), &mut self.open[reason.index()]);
         *slot = Some(slot.map_or(since, |earlier| earlier.min(since)));
         self.open_since = self.open.iter().flatten().min().copied();
     }
@@ -93,7 +94,10 @@ impl Windows {
 
     /// Whether the witness may have missed something between `from` and `to`, both included.
     pub(super) fn overlap(&self, from: KernelTime, to: KernelTime) -> bool {
-        if self.anywhere || from < self.dawn || self.open_since.is_some_and(|since| to >= since) {
+        if self.anywhere
+            || from < self.blind_before
+            || self.open_since.is_some_and(|since| to >= since)
+        {
             return true;
         }
         let at = self.windows.partition_point(|w| w.1 < from);

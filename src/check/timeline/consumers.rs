@@ -1,8 +1,8 @@
 //! Puts together the registrations and the kevent(2) calls of consumers, the user's own trackers, from DTrace's records of them.
 //!
-//! The kernel copies out at most eight events at a time (KQ_NEVENTS), so a call is all that its thread was copied until it
-//! returns. It cannot have looked at the queue before the thread's previous call returned, or its own registrations were done,
-//! and has before the first event was copied out.
+//! The kernel copies out at most eight events at a time (KQ_NEVENTS), so the events of a call are all those that its thread was
+//! copied before it returned. The call has looked at the queue after the thread's previous call had returned and after its own
+//! registrations were done, but before its first event was copied out.
 
 use super::event::{Call, Registration};
 use crate::input::took_all;

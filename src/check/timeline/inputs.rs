@@ -27,7 +27,7 @@ impl Timeline {
         self.arrived(&record, arrivals.record, before);
         if arrivals.record == Arrival::Queued {
             if future {
-                self.jumped_forward(newest.unwrap_or(at), at);
+                self.notice_jump_forward(newest.unwrap_or(at), at);
             }
             self.clock.record_read(at, read);
         }
@@ -72,7 +72,7 @@ impl Timeline {
         if self.missing.outage.take_if(|since| *since <= at).is_some() {
             self.dtrace_gap(BlindReason::Outage, Span::Until(at));
         }
-        self.stepped_before_first(at);
+        self.notice_stamp_before_first(at);
         if let (Record::Begin { .. }, Some(before)) = (record, before) {
             self.dtrace_gap(BlindReason::Outage, Span::Between(before, at));
             self.reconcile.begins(at);

@@ -23,7 +23,7 @@ impl Timeline {
 
     /// If a record is stamped long before the very first one, DTrace's clock has stepped back: the records from before that are
     /// mixed with those that come now.
-    pub(super) fn stepped_before_first(&mut self, at: KernelTime) {
+    pub(super) fn notice_stamp_before_first(&mut self, at: KernelTime) {
         let newest = self.newest();
         if self.first.is_some_and(|first| at.plus(UNORDERED_NS) < first) && self.mixed < newest {
             self.mixed = newest;
@@ -72,7 +72,7 @@ impl Timeline {
 
     /// DTrace's clock has jumped from `from` to `to`. What dtrace(1) reported last as dropped may have been dropped after the
     /// jump: its message is read from stderr, possibly before the records of its pass.
-    pub(super) fn jumped_forward(&mut self, from: KernelTime, to: KernelTime) {
+    pub(super) fn notice_jump_forward(&mut self, from: KernelTime, to: KernelTime) {
         self.forget_clock(from, to);
         if let Some(read) = self.dropped {
             self.missing.drops = Some((read, to));

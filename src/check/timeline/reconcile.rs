@@ -1,4 +1,4 @@
-//! Reconciliation of DTrace's creates with the kernel's own count of forks (vm.stats.vm.v_forks + v_vforks + v_rforks,
+//! Reconciles DTrace's creates with the kernel's own count of forks (vm.stats.vm.v_forks + v_vforks + v_rforks,
 //! bumped in do_fork). If it grows faster than DTrace's creates, DTrace is blind without a report of drops.
 
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
-//! The wall clock of dtrace's host beside DTrace's own: a jump of one against the other shows that DTrace's may have jumped. It
-//! is all that can show it where no marks come, as when consumers alone are watched.
+//! Compares DTrace's clock with the wall clock of its host: if one jumps against the other, DTrace's may have jumped. Without
+//! marks, as when consumers alone are watched, nothing else can show that.
 //!
 //! Each B and T record has `walltimestamp` beside `timestamp`. That one is as coarse as the clock interrupt, 10 ms in a virtual
 //! machine, and lags when a host holds interrupts up: by 44 ms on 15.1 in a second without ticks.
