@@ -19,7 +19,7 @@ pub(crate) struct Sight {
     settle_ns: u64,
     /// For each tracker: up to when something was given up whose notes its kqueues may still deliver.
     undelivered: Vec<Option<KernelTime>>,
-    /// Calls of the mirror have places that are earlier than records which came before them; up to when is not known yet.
+    /// Calls of the mirror have places earlier than those of older records; up to when is not known yet.
     is_overtaken: bool,
 }
 
@@ -163,7 +163,7 @@ mod tests {
         sight.gap(Gap { witness: Witness::Dtrace, reason: BlindReason::Overflow, span });
     }
 
-    /// Calls that do not wait for their marks have places earlier than records which came before them, until a call has its
+    /// Calls that do not wait for their marks have places earlier than those of older records, until a call has its
     /// mark.
     #[test]
     fn a_drain_of_a_consumer_does_not_end_what_calls_without_marks_began() {

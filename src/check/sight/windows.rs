@@ -41,7 +41,7 @@ impl Windows {
     pub(super) fn add(&mut self, from: KernelTime, to: KernelTime, reason: BlindReason) {
         let (mut from, mut to) = (from, to.max(from));
         let mut fresh = to.since(from).saturating_add(1);
-        let mut at = self.windows.partition_point(|w| w.1 < from);
+        let at = self.windows.partition_point(|w| w.1 < from);
         while let Some(w) = self.windows.get(at).copied().filter(|w| w.0 <= to) {
             fresh -= common((from, to), w).min(fresh);
             (from, to) = (from.min(w.0), to.max(w.1));
@@ -50,10 +50,10 @@ impl Windows {
         self.windows.insert(at, (from, to));
         let ns = &mut self.ns[reason.index()];
         *ns = ns.saturating_add(fresh);
-        while self.windows.len() > MAX_WINDOWS {
-            at = 0;
-            self.blind_before =
-                self.blind_before.max(self.windows.remove(at).map_or(self.blind_before, |w| w.1));
+        while self.windows.len() > MAX_WINDOWS
+            && let Some((_, end)) = self.windows.pop_front()
+        {
+            self.blind_before = self.blind_before.max(end);
         }
     }
 

@@ -285,7 +285,7 @@ impl Timeline {
             self.missing.hurried = Some((since, head.after));
         }
         if self.missing.hurried.is_some() {
-            // Its place is earlier than records that came before it.
+            // Its place is earlier than those of some records that are older than it.
             self.dtrace_gap(BlindReason::Overflow, Span::UntilDrained { since: at, lost: None });
         }
         self.come_to(at);
