@@ -180,6 +180,14 @@ impl Life {
         }
     }
 
+    /// Whether DTrace has reported this fact.
+    pub(crate) fn has_record(&self, fact: Fact) -> bool {
+        match fact {
+            Fact::Birth => self.created.is_some(),
+            Fact::Death => self.exited.is_some(),
+        }
+    }
+
     /// Whether kqueue ever reported anything of it, or was asked to watch it.
     pub(crate) fn is_known_to_kqueue(&self) -> bool {
         self.child_note.is_some() || self.exit_note.is_some() || self.registered.is_some()

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use super::Config;
 use super::causes::{Causes, KnoteFork};
 use super::finding::{Clues, Finding};
-use super::judge::{self, Circumstances};
+use super::judge::{self, Circumstances, UNORDERED_NS};
 use super::sight::Sight;
 use super::stats::Order;
 use super::timeline::event::{Call, Event};
@@ -34,7 +34,7 @@ use super::verdicts::Verdicts;
 use crate::model::{Fact, KernelTime, Kevent, Pid, Regime, TreeId, Verdict, Witness, note};
 use consumer::most_strangers;
 use drain::{Drain, WatchedQueue};
-use life::{FactState, Note};
+use life::{FactState, Life, Note};
 use notes::ChildNoteOf;
 use table::LifeTable;
 use waiting::{Evidence, WaitingFacts};
@@ -231,22 +231,6 @@ impl Lives {
         about
     }
 
-    /// What an event shows besides what it reports: what was asked for, a consumer's queue, and the kernel.
-    fn learn_from_event(&mut self, cx: &mut Context, tree: TreeId, event: &Kevent, call: &Call) {
-        // What came was asked for: a recording of an old version does not say it.
-        let also_asked = event.fflags & (note::FORK | note::EXEC);
-        if also_asked != 0 {
-            cx.verdicts.tree(tree).notes |= also_asked;
-        }
-        if self.is_consumer() {
-            if call.queue != Call::UNKNOWN_QUEUE {
-                self.learn_queue(call.queue, None);
-            }
-            self.learn_notes(cx, tree, event);
-        }
-        self.observe_regime(cx, event);
-    }
-
     /// Joins NOTE_CHILD to its life and returns that; `None` for a duplicate without NOTE_EXIT.
     fn note_child(
         &mut self,
@@ -267,8 +251,7 @@ impl Lives {
             life.child_note = Some(note);
             life.tree.get_or_insert(tree);
         });
-        let confirmed = self.table[slot].created.is_some();
-        self.noted(cx, slot, Fact::Birth, confirmed, note.at);
+        self.noted(cx, slot, Fact::Birth, note.at);
         self.note_overtaking_exit(cx, slot, tree, note.at);
         Some(slot)
     }
@@ -290,27 +273,19 @@ impl Lives {
             life.exit_note = Some(note);
             life.tree.get_or_insert(tree);
         });
-        let confirmed = self.table[slot].exited.is_some();
-        self.noted(cx, slot, Fact::Death, confirmed, note.at);
+        self.noted(cx, slot, Fact::Death, note.at);
     }
 
     /// The note of a fact has come at `at`. If DTrace's record has come before, it confirms the note, and the fact is judged at
     /// once; if not, the record is waited for.
-    fn noted(
-        &mut self,
-        cx: &mut Context,
-        slot: usize,
-        fact: Fact,
-        confirmed: bool,
-        at: KernelTime,
-    ) {
+    fn noted(&mut self, cx: &mut Context, slot: usize, fact: Fact, at: KernelTime) {
         let life = &self.table[slot];
         if life.state(fact).is_decided() {
             cx.verdicts.late_note(self.tracker, life.pid, life.created, fact);
             return self.violation(cx, slot, Order::Late);
         }
         self.count_reported(cx, slot, fact);
-        match confirmed {
+        match self.table[slot].has_record(fact) {
             true => self.judge(cx, slot, fact, Basis::Complete),
             false => self.wait(slot, Evidence::Record, fact, at),
         }
@@ -354,6 +329,20 @@ impl Lives {
         };
         let unknown_forker = self.is_forker_unknown(cx, slot);
         cx.verdicts.decided(self.tracker, finding, unknown_forker);
+    }
+
+    /// The life that forked this one. One whose own create is missing was not known then, but may be now.
+    fn forker(&self, slot: usize) -> Option<usize> {
+        let (known, life) = (self.table.forker_at_create(slot), &self.table[slot]);
+        let (Some(forker), Some(created)) = (life.forker, life.created) else { return known };
+        let forked = |forker: &Life| {
+            let here = match forker.created {
+                Some(at) => at > created && at.since(created) <= UNORDERED_NS,
+                None => forker.is_tracked(),
+            };
+            here && forker.may_run_at(created)
+        };
+        known.or_else(|| self.table.latest(forker, forked))
     }
 
     fn circumstances<'a>(&self, cx: &'a Context) -> Circumstances<'a> {

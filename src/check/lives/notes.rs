@@ -7,6 +7,7 @@ use super::{Context, Lives};
 use crate::check::judge::UNORDERED_NS;
 use crate::check::latest::keep_latest;
 use crate::check::stats::Order;
+use crate::check::timeline::event::Call;
 use crate::input::Attach;
 use crate::model::{KernelTime, Kevent, Pid, Regime, TreeId, Witness, note};
 
@@ -336,6 +337,28 @@ impl Lives {
                 && life.fits_death(note.data)
         };
         self.table.latest(pid, ended).is_some()
+    }
+
+    /// What an event shows besides what it reports: what was asked for, a consumer's queue, and the kernel.
+    pub(super) fn learn_from_event(
+        &mut self,
+        cx: &mut Context,
+        tree: TreeId,
+        event: &Kevent,
+        call: &Call,
+    ) {
+        // What came was asked for: a recording of an old version does not say it.
+        let also_asked = event.fflags & (note::FORK | note::EXEC);
+        if also_asked != 0 {
+            cx.verdicts.tree(tree).notes |= also_asked;
+        }
+        if self.is_consumer() {
+            if call.queue != Call::UNKNOWN_QUEUE {
+                self.learn_queue(call.queue, None);
+            }
+            self.learn_notes(cx, tree, event);
+        }
+        self.observe_regime(cx, event);
     }
 
     /// A lone NOTE_CHILD shows how many knotes a child has: on split kernels its own knote is EV_ONESHOT

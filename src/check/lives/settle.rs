@@ -209,20 +209,6 @@ impl Lives {
         }
     }
 
-    /// The life that forked this one. One whose own create is missing was not known then, but may be now.
-    pub(super) fn forker(&self, slot: usize) -> Option<usize> {
-        let (known, life) = (self.table.forker_at_create(slot), &self.table[slot]);
-        let (Some(forker), Some(created)) = (life.forker, life.created) else { return known };
-        let forked = |forker: &Life| {
-            let here = match forker.created {
-                Some(at) => at > created && at.since(created) <= UNORDERED_NS,
-                None => forker.is_tracked(),
-            };
-            here && forker.may_run_at(created)
-        };
-        known.or_else(|| self.table.latest(forker, forked))
-    }
-
     /// The tree of which a birth without NOTE_CHILD is a fact: that of its forker, unless children were not asked for, or it was
     /// forked before the forker was registered.
     pub(super) fn tree_of_birth(
@@ -262,11 +248,7 @@ impl Lives {
     /// A note has come, and the time is over in which DTrace's record might have confirmed it.
     fn settle_unconfirmed(&mut self, cx: &mut Context, slot: usize, fact: Fact) {
         let life = &self.table[slot];
-        let confirmed = match fact {
-            Fact::Birth => life.created.is_some(),
-            Fact::Death => life.exited.is_some(),
-        };
-        if !confirmed && !life.state(fact).is_decided() {
+        if !life.has_record(fact) && !life.state(fact).is_decided() {
             self.table[slot].birth_over |= fact == Fact::Birth;
             self.judge(cx, slot, fact, Basis::Complete);
         }
