@@ -19,7 +19,7 @@ named_enum! {
         CutOff = "cut_off",
         /// There is no entry: the tracker does not know the process.
         Unknown = "unknown",
-        /// It runs, says the table; it is dead, and nothing will ever correct that.
+        /// It runs, says the table; it is dead.
         Ghost = "ghost",
         /// It ended with another status than the table says.
         WrongStatus = "wrong_status",

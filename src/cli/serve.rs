@@ -124,7 +124,7 @@ fn start(args: ServeArgs, open: Open) -> anyhow::Result<ExitCode> {
 }
 
 impl ServeArgs {
-    /// What is to be served, if the command line does not say it.
+    /// What is to be served: what the command line says, or the default of this system and configuration.
     fn source(&self, settings: &Settings) -> SourceKind {
         self.source.unwrap_or(match cfg!(target_os = "freebsd") || settings.names_anything() {
             true => SourceKind::Live,

@@ -71,9 +71,9 @@ metrics! {
     LOST_PROCESSES: Gauge "kqproc_lost_processes" ["tree", "host"]
         "Live processes of the tree that kqueue has not announced.";
     GHOST_PROCESSES: Gauge "kqproc_ghost_processes" ["tree", "host"]
-        "Dead processes of the tree whose NOTE_EXIT did not come, until it comes after all or their pid is used again.";
+        "Dead processes of the tree whose NOTE_EXIT did not come, until it does, their pid is used again or their consumer ends.";
     TREE_DAMAGE: Gauge "kqproc_tree_damage" ["tree", "kind", "host"]
-        "Processes about which a tracker that relies on every kevent is wrong, by kind, until their pid is used again.";
+        "Processes about which a tracker that relies on every kevent is wrong, by kind, until a late note corrects it, their pid is used again or their consumer ends.";
     STRATEGY_RECOVERED: Counter "kqproc_strategy_recovered_total" ["tree", "strategy", "host"]
         "Facts that a tracker would have got right with this strategy and gets wrong with one kqueue alone.";
     TREE_INFO: Gauge "kqproc_tree_info" ["tree", "mode", "host"]

@@ -151,6 +151,7 @@ fn simulate(options: &Options) -> TreeStats {
 #[test]
 fn damage_and_strategies_follow_from_the_verdicts() {
     let faulty = Options { alloc_fail: 0.01, corrupt: 0.01, stall_ms: 5, ..Options::default() };
+    let mut ghosts = 0;
     for regime in [Regime::Split, Regime::MergedStatus, Regime::MergedPpid] {
         for shape in [Shape::Mix, Shape::Chain, Shape::Orphan, Shape::Threads] {
             let options = Options { regime, shape, count: 60, ..faulty.clone() };
@@ -166,6 +167,7 @@ fn damage_and_strategies_follow_from_the_verdicts() {
             let lost_deaths = Verdict::ALL.iter().filter(|v| v.is_lost());
             let lost_deaths: u64 = lost_deaths.map(|v| tree.deaths[v.index()]).sum();
             assert!(tree.ghosts() <= lost_deaths, "{options}");
+            ghosts += tree.ghosts();
             let naive = StrategyRow::of(Strategy::Naive, &tree);
             assert_eq!(naive.parents, births(Verdict::Agreed), "{options}");
             assert_eq!(
@@ -184,6 +186,7 @@ fn damage_and_strategies_follow_from_the_verdicts() {
             }
         }
     }
+    assert!(ghosts > 0, "half-tracked processes leave ghosts");
 }
 
 /// The tables of docs/strategies.md.

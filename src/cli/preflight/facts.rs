@@ -148,6 +148,7 @@ impl FreeBsd {
         let modules = Command::new("/sbin/kldstat")
             .args(["-q", "-m", "dtraceall"])
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
         // It loads the modules and makes the device, if it may.
