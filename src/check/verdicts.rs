@@ -89,10 +89,18 @@ impl Verdicts {
 
     /// The counts of this tree, which need not have been declared.
     pub(crate) fn tree(&mut self, tree: TreeId) -> &mut TreeStats {
-        while self.stats.trees.len() <= usize::from(tree.0) {
-            let name = format!("tree{}", self.stats.trees.len());
-            self.stats.trees.push(TreeStats { name, ..TreeStats::default() });
+        let (trees, number) = (&mut self.stats.trees, usize::from(tree.0));
+        if trees.len() <= number {
+            declare(trees, number);
         }
-        &mut self.stats.trees[usize::from(tree.0)]
+        &mut trees[number]
+    }
+}
+
+/// Makes room for the counts of trees up to this number.
+#[cold]
+fn declare(trees: &mut Vec<TreeStats>, number: usize) {
+    for number in trees.len()..=number {
+        trees.push(TreeStats { name: format!("tree{number}"), ..TreeStats::default() });
     }
 }
