@@ -39,13 +39,6 @@ pub(super) struct Standing {
     pub(super) forker_alive: bool,
 }
 
-impl Standing {
-    /// Every tracker that knows its parent knows its tree.
-    pub(super) fn is_right(&self) -> bool {
-        self.reaches_root && self.reaches_root_by_track_alone
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Entry {
     tree: TreeId,

@@ -74,12 +74,6 @@ pub(super) fn count(finding: &Finding, standing: Standing, tree: &mut TreeStats)
         && finding.kqueue.child.is_some()
         && tree.notes & (note::FORK | note::EXEC) != 0;
     match finding.fact {
-        Fact::Birth if finding.verdict.is_good() && standing.is_right() => {
-            tree.strategies.iter_mut().for_each(|right| {
-                right.parents += 1;
-                right.members += 1;
-            });
-        }
         Fact::Birth => {
             let naive = birth(Strategy::Naive, finding, standing);
             for &strategy in Strategy::ALL {

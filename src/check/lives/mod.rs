@@ -180,11 +180,12 @@ impl Lives {
         }
         let Some(entered) = call.entered else { return };
         cx.verdicts.observers(self.tracker).recent.call(entered, call.at);
-        let drained = call.drained.then_some(entered);
-        if !self.is_consumer() {
-            drained.into_iter().for_each(|entered| self.drain_mirror(cx, call, entered));
-        } else if let Some(delivered) = drained.max(delivered) {
-            self.drain_consumer(call, delivered);
+        if self.is_consumer() {
+            if let Some(delivered) = call.drained.then_some(entered).max(delivered) {
+                self.drain_consumer(call, delivered);
+            }
+        } else if call.drained {
+            self.drain_mirror(cx, call, entered);
         }
     }
 

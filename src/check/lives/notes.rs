@@ -252,12 +252,13 @@ impl Lives {
     /// note of the life before: then the oldest that has not been reported and fits.
     fn tracked_until(&self, cx: &Context, pid: Pid, note: &Note) -> Option<usize> {
         let may_be_it = |slot: &usize| !self.is_of_a_later_life(cx, *slot, note);
-        let older = self.table.chain(pid).filter(|slot| {
+        let fits = |slot: &usize| {
             let life = &self.table[*slot];
             life.is_tracked() && life.exit_note.is_none() && life.fits_death(note.data)
-        });
-        let older = older.filter(may_be_it).last().filter(|_| self.is_consumer());
-        older.or_else(|| self.table.latest(pid, Life::is_tracked).filter(may_be_it))
+        };
+        let oldest = || self.table.chain(pid).filter(fits).filter(may_be_it).last();
+        let latest = || self.table.latest(pid, Life::is_tracked).filter(may_be_it);
+        if self.is_consumer() { oldest().or_else(latest) } else { latest() }
     }
 
     /// The oldest life that is newer than the `tracked` one, of which kqueue has reported nothing; one that is open, if there is
